@@ -1,0 +1,1 @@
+//! Messages between hub and agent beyond plain API objects.

@@ -1,0 +1,1 @@
+//! Typed and dynamic Kubernetes client over HTTP or in process.

@@ -1,0 +1,1 @@
+//! Schemas, defaulting, validation, patches, server-side apply, selectors.

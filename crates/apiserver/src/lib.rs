@@ -1,0 +1,1 @@
+//! The Kubernetes API server library: a resource catalogue over a Store.

@@ -1,0 +1,1 @@
+//! Wires components into the programs: a cluster, a hub, an agent.

@@ -1,0 +1,1 @@
+//! The agent: keeps desired state, enforces, repairs, reports.

@@ -1,0 +1,1 @@
+//! OCI images offline: archives, and the tool image made of our own binary.

@@ -1,0 +1,1 @@
+//! Bounded append-only segments with acknowledged reads.

@@ -1,0 +1,1 @@
+//! Pure decisions about the fleet: inventory and policy to placement.

@@ -1,0 +1,1 @@
+//! Seams for clock and randomness, typed ids, bounded queues, backoff.

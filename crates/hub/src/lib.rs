@@ -1,0 +1,1 @@
+//! The management plane: registration, placement, inbox, test runs.

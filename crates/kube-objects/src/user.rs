@@ -1,0 +1,41 @@
+//! Who a request comes from.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// An authenticated user, as `TokenReview` and `SubjectAccessReview` carry it. Only an authenticator makes one from
+/// a connection; handlers take it from the request's extensions and never from headers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserInfo {
+    /// `system:serviceaccount:NAMESPACE:NAME`, a certificate's common name, `system:anonymous` …
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub username: String,
+    /// Tells two users of the same name over time apart.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+    /// Groups, a certificate's organizations.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// What else the authenticator knows, by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl UserInfo {
+    /// A user by name and groups.
+    #[must_use]
+    pub fn new(username: impl Into<String>, groups: &[&str]) -> Self {
+        Self {
+            username: username.into(),
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether the user is in `group`, compared exactly.
+    #[must_use]
+    pub fn in_group(&self, group: &str) -> bool {
+        self.groups.iter().any(|own| own == group)
+    }
+}

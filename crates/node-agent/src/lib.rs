@@ -1,0 +1,1 @@
+//! Runs pods on a node: CRI or simulated.

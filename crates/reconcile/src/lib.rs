@@ -1,0 +1,1 @@
+//! Queue, driver, backoff and per-task status of level-based reconcilers.

@@ -1,0 +1,1 @@
+//! The embedded engine: redb behind a group-commit writer.

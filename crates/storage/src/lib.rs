@@ -1,0 +1,20 @@
+//! The storage contract every engine implements, and what proves that an engine keeps it.
+//!
+//! A [`Store`] is a flat, ordered, multi-version key-value map with one global [`Revision`], in the shape of etcd v3:
+//! an API server keeps its objects in it, an agent its desired state.
+//!
+//! * [`contract`]: the trait and its requests and responses. Every method states revision, ordering, error and retry
+//!   semantics.
+//! * [`error`]: what can go wrong, by what the caller can do about it.
+//!
+//! This crate must never know an engine, a file or a Kubernetes object.
+
+pub mod contract;
+pub mod error;
+
+pub use contract::{
+    Compare, CompareTarget, DeleteRequest, Event, EventKind, Incarnation, KeyRange, KeyValue, LeaseId,
+    Operation, OperationResponse, PutRequest, RangeRequest, RangeResponse, Revision, Snapshot, Store,
+    StoreStatus, Transaction, TransactionResponse, WatchBatch, WatchRequest, WatchStream,
+};
+pub use error::StoreError;

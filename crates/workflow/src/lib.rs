@@ -1,0 +1,1 @@
+//! The test-workflow language and its plan.

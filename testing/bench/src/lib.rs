@@ -1,0 +1,1 @@
+//! Whole-system benchmarks aimed at any kubeconfig.

@@ -1,0 +1,2 @@
+//! Repository chores: tidy, codegen.
+fn main() {}
