@@ -1,1 +1,3 @@
 //! Seams for clock and randomness, typed ids, bounded queues, backoff.
+
+pub mod clock;

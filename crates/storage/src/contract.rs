@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::error::StoreError;
+use crate::mvcc::LeaseGrant;
 
 /// A point in the store's one global history. Every successful transaction that changes something takes the next one;
 /// a store that was never written is at revision 1. Revisions never go down, not even over a restore.
@@ -44,6 +45,16 @@ impl fmt::Display for Incarnation {
 /// Names a lease. Never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseId(pub i64);
+
+impl LeaseId {
+    /// A positive id that nobody else has drawn.
+    #[must_use]
+    pub fn random() -> Self {
+        // 62 of a random UUID's 122 random bits; the lowest bit is set so that it is never zero.
+        let (_, low) = Uuid::new_v4().as_u64_pair();
+        Self(i64::try_from((low << 2) >> 1 | 1).expect("the highest bit was shifted out"))
+    }
+}
 
 /// A stored version of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -338,6 +349,8 @@ pub struct Snapshot {
     pub incarnation: Incarnation,
     /// Every live key, in key order.
     pub kvs: Vec<KeyValue>,
+    /// Every lease; its keys name it.
+    pub leases: Vec<LeaseGrant>,
 }
 
 /// An ordered multi-version key-value store with one global history.

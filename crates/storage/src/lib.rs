@@ -6,11 +6,15 @@
 //! * [`contract`]: the trait and its requests and responses. Every method states revision, ordering, error and retry
 //!   semantics.
 //! * [`error`]: what can go wrong, by what the caller can do about it.
+//! * [`mvcc`]: the state machine that engines share: index, history, leases, watchers.
+//! * [`model`]: the in-memory engine.
 //!
 //! This crate must never know an engine, a file or a Kubernetes object.
 
 pub mod contract;
 pub mod error;
+pub mod model;
+pub mod mvcc;
 
 pub use contract::{
     Compare, CompareTarget, DeleteRequest, Event, EventKind, Incarnation, KeyRange, KeyValue, LeaseId,
