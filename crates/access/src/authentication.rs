@@ -1,0 +1,215 @@
+//! From a connection's certificate and a request's bearer token to a user.
+//!
+//! Order as upstream: certificate, service-account token, static token, anonymous. A credential that is presented and
+//! bad is an error (401), never anonymous: a client with an expired token must not silently become someone else.
+
+mod certificate;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube_objects::UserInfo;
+use parking_lot::RwLock;
+use sha2::{Digest, Sha256};
+
+use crate::certificates::CertificateAuthority;
+use crate::tokens::{TokenError, TokenVerifier};
+
+use certificate::ClientRoots;
+pub use certificate::PeerCertificate;
+
+/// Everyone who was authenticated.
+pub const AUTHENTICATED: &str = "system:authenticated";
+/// Everyone who was not.
+pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+/// The user of requests without credentials.
+pub const ANONYMOUS: &str = "system:anonymous";
+
+/// Why a request's credentials are not accepted: the text is for the log and the 401's message, and holds no secret.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthenticationError {
+    /// The client certificate is no good.
+    #[error("client certificate: {detail}")]
+    Certificate {
+        /// Expired, of another authority, not for client use.
+        detail: String,
+    },
+    /// The bearer token is no good.
+    #[error("bearer token: {0}")]
+    Token(#[from] Arc<TokenError>),
+    /// The bearer token is nobody's.
+    #[error("bearer token: not known here")]
+    UnknownToken,
+    /// There are no credentials, and anonymous requests are off.
+    #[error("no credentials")]
+    Missing,
+}
+
+/// What came with a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Credentials<'a> {
+    /// The connection's client certificate, as verified once per connection by [`Authenticator::verify_peer`].
+    pub peer: Option<&'a Result<PeerCertificate, AuthenticationError>>,
+    /// The token of `Authorization: Bearer`.
+    pub bearer: Option<Bearer<'a>>,
+}
+
+/// A bearer token that does not print.
+#[derive(Clone, Copy)]
+pub struct Bearer<'a>(pub &'a str);
+
+impl std::fmt::Debug for Bearer<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Bearer(…)")
+    }
+}
+
+impl<'a> Bearer<'a> {
+    /// The token in an `Authorization` header's value; `None` when it carries another scheme or nothing.
+    #[must_use]
+    pub fn from_header(value: &'a str) -> Option<Self> {
+        let (scheme, token) = value.trim().split_once(' ')?;
+        let token = token.trim();
+        (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(Self(token))
+    }
+}
+
+/// Who it is, and for which audiences the credential speaks (empty: the API server's own).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authenticated {
+    /// The user, its groups completed.
+    pub user: UserInfo,
+    /// For `TokenReview`.
+    pub audiences: Vec<String>,
+}
+
+/// Turns credentials into users. Cheap to share behind an `Arc`.
+#[derive(Debug)]
+pub struct Authenticator {
+    roots: Option<ClientRoots>,
+    tokens: Option<Arc<TokenVerifier>>,
+    /// By the token's digest: comparing digests gives nothing away by timing.
+    static_tokens: RwLock<BTreeMap<[u8; 32], UserInfo>>,
+    anonymous: bool,
+}
+
+impl Authenticator {
+    /// One that knows nobody but, if `anonymous`, `system:anonymous`.
+    #[must_use]
+    pub fn new(anonymous: bool) -> Self {
+        Self { roots: None, tokens: None, static_tokens: RwLock::default(), anonymous }
+    }
+
+    /// Accepts client certificates of `authority`.
+    ///
+    /// # Errors
+    /// [`AuthenticationError::Certificate`] when its root cannot be trusted (not a CA certificate).
+    pub fn with_certificates(
+        mut self,
+        authority: &CertificateAuthority,
+    ) -> Result<Self, AuthenticationError> {
+        self.roots = Some(ClientRoots::new(authority.certificate())?);
+        Ok(self)
+    }
+
+    /// Accepts service-account tokens.
+    #[must_use]
+    pub fn with_tokens(mut self, verifier: Arc<TokenVerifier>) -> Self {
+        self.tokens = Some(verifier);
+        self
+    }
+
+    /// Accepts `token` as `user` from now on: bootstrap and in-process use. Only a digest of it is kept.
+    pub fn add_static_token(&self, token: &str, user: UserInfo) {
+        self.static_tokens.write().insert(digest(token), user);
+    }
+
+    /// Forgets a static token.
+    pub fn remove_static_token(&self, token: &str) {
+        self.static_tokens.write().remove(&digest(token));
+    }
+
+    /// Checks the certificates a client showed in its handshake: signature chain, validity now, client usage. Done once
+    /// per connection; expiry is looked at again with every request.
+    ///
+    /// # Errors
+    /// [`AuthenticationError::Certificate`].
+    pub fn verify_peer(
+        &self,
+        chain: &[rustls_pki_types::CertificateDer<'_>],
+    ) -> Result<PeerCertificate, AuthenticationError> {
+        match &self.roots {
+            Some(roots) => roots.verify(chain),
+            None => Err(AuthenticationError::Certificate {
+                detail: "this server accepts no client certificates".to_owned(),
+            }),
+        }
+    }
+
+    /// The user of a request to the API server itself.
+    ///
+    /// # Errors
+    /// [`AuthenticationError`]: answer 401.
+    pub async fn authenticate(
+        &self,
+        credentials: Credentials<'_>,
+    ) -> Result<Authenticated, AuthenticationError> {
+        let mut refused = None;
+        match credentials.peer {
+            Some(Ok(peer)) => match peer.user_at(Timestamp::now()) {
+                Ok(user) => return Ok(authenticated(user, Vec::new())),
+                Err(error) => refused = Some(error),
+            },
+            Some(Err(error)) => refused = Some(error.clone()),
+            None => {}
+        }
+        if let Some(Bearer(token)) = credentials.bearer {
+            return self.authenticate_token(token, &[]).await;
+        }
+        match refused {
+            Some(error) => Err(error),
+            None if self.anonymous => Ok(Authenticated {
+                user: UserInfo::new(ANONYMOUS, &[UNAUTHENTICATED]),
+                audiences: Vec::new(),
+            }),
+            None => Err(AuthenticationError::Missing),
+        }
+    }
+
+    /// The user of a bearer token for one of `audiences` (empty: the API server's own), as `TokenReview` asks.
+    ///
+    /// # Errors
+    /// [`AuthenticationError::Token`], [`AuthenticationError::UnknownToken`].
+    pub async fn authenticate_token(
+        &self,
+        token: &str,
+        audiences: &[String],
+    ) -> Result<Authenticated, AuthenticationError> {
+        if let Some(user) = self.static_tokens.read().get(&digest(token)).cloned() {
+            return Ok(authenticated(user, audiences.to_vec()));
+        }
+        match &self.tokens {
+            Some(verifier) if verifier.is_ours(token) => {
+                let verified = verifier.verify(token, audiences, Timestamp::now()).await.map_err(Arc::new)?;
+                Ok(authenticated(verified.user, verified.audiences))
+            }
+            _ => Err(AuthenticationError::UnknownToken),
+        }
+    }
+}
+
+fn authenticated(mut user: UserInfo, audiences: Vec<String>) -> Authenticated {
+    if !user.in_group(AUTHENTICATED) {
+        user.groups.push(AUTHENTICATED.to_owned());
+    }
+    Authenticated { user, audiences }
+}
+
+fn digest(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests;

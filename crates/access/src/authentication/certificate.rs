@@ -1,0 +1,90 @@
+//! Client certificates: CN is the user, each O a group (upstream `pkg/authentication/request/x509`).
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube_objects::UserInfo;
+use rustls::RootCertStore;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use sha2::{Digest, Sha256};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::AuthenticationError;
+
+/// The key under which upstream tells which credential was used.
+pub(crate) const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
+
+/// Whose signatures on client certificates count.
+#[derive(Debug)]
+pub(super) struct ClientRoots {
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
+impl ClientRoots {
+    pub(super) fn new(root: &CertificateDer<'static>) -> Result<Self, AuthenticationError> {
+        let mut roots = RootCertStore::empty();
+        roots.add(root.clone()).map_err(|error| refuse(error.to_string()))?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crate::tls::provider())
+            .build()
+            .map_err(|error| refuse(error.to_string()))?;
+        Ok(Self { verifier })
+    }
+
+    pub(super) fn verify(
+        &self,
+        chain: &[CertificateDer<'_>],
+    ) -> Result<PeerCertificate, AuthenticationError> {
+        let (leaf, intermediates) = chain.split_first().ok_or_else(|| refuse("none was sent".to_owned()))?;
+        // The verifier checks the chain, the validity and that the certificate is for client use.
+        self.verifier
+            .verify_client_cert(leaf, intermediates, UnixTime::now())
+            .map_err(|error| refuse(error.to_string()))?;
+        PeerCertificate::parse(leaf)
+    }
+}
+
+/// A client certificate that was good when its connection began.
+#[derive(Clone, Debug)]
+pub struct PeerCertificate {
+    user: UserInfo,
+    not_after: Timestamp,
+}
+
+impl PeerCertificate {
+    fn parse(leaf: &[u8]) -> Result<Self, AuthenticationError> {
+        let (_, certificate) = X509Certificate::from_der(leaf).map_err(|error| refuse(error.to_string()))?;
+        let subject = certificate.subject();
+        let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| {
+            value.as_str().map(str::to_owned).map_err(|_| refuse("its subject is not text".to_owned()))
+        };
+        // The last CN, as Go's parser fills the field; certificates of ours have one.
+        let username = subject
+            .iter_common_name()
+            .last()
+            .map(text)
+            .transpose()?
+            .filter(|name| !name.is_empty())
+            .ok_or_else(|| refuse("its subject has no common name".to_owned()))?;
+        let groups = subject.iter_organization().map(text).collect::<Result<Vec<_>, _>>()?;
+        let not_after = Timestamp::from_second(certificate.validity().not_after.timestamp())
+            .map_err(|error| refuse(error.to_string()))?;
+        let mut user = UserInfo { username, groups, ..UserInfo::default() };
+        let id = format!("X509SHA256={}", hex::encode(Sha256::digest(leaf)));
+        user.extra.insert(CREDENTIAL_ID.to_owned(), vec![id]);
+        Ok(Self { user, not_after })
+    }
+
+    /// The user, if the certificate is still valid at `now`: connections outlive certificates.
+    pub(super) fn user_at(&self, now: Timestamp) -> Result<UserInfo, AuthenticationError> {
+        if now > self.not_after {
+            return Err(refuse(format!("expired at {}", self.not_after)));
+        }
+        Ok(self.user.clone())
+    }
+}
+
+fn refuse(detail: String) -> AuthenticationError {
+    AuthenticationError::Certificate { detail }
+}

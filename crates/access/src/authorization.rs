@@ -1,0 +1,265 @@
+//! Role-based access control over the four kinds of `rbac.authorization.k8s.io`.
+//!
+//! The API server feeds every change of those kinds into an [`Authorizer`] ([`Authorizer::apply`],
+//! [`Authorizer::remove`], [`Authorizer::replace`]); a decision then looks only at the bindings of the user and of its
+//! groups. Nothing is ever allowed by absence: an authorizer that was fed nothing denies everyone but `system:masters`.
+
+mod escalation;
+mod index;
+mod objects;
+mod rule;
+
+use kube_objects::{Reason, Status, StatusDetails, UserInfo};
+use parking_lot::RwLock;
+use serde_json::Value;
+
+use index::Index;
+pub use objects::{RbacError, RbacKind, RoleReference};
+pub use rule::PolicyRule;
+
+/// The group that may do everything, whatever the roles say.
+pub const MASTERS: &str = "system:masters";
+/// The API group of roles and bindings.
+pub const GROUP: &str = "rbac.authorization.k8s.io";
+
+/// What a request wants to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`, `bind`, `escalate`,
+    /// `impersonate` …; for paths the lower-case HTTP method.
+    pub verb: String,
+    /// The API group; "" is the core group.
+    pub group: String,
+    /// The API version.
+    pub version: String,
+    /// The resource, plural.
+    pub resource: String,
+    /// The subresource, or "".
+    pub subresource: String,
+    /// The namespace, or "" at cluster scope.
+    pub namespace: String,
+    /// The object, or "".
+    pub name: String,
+    /// For requests outside the API's resources: the path. `None` for resource requests.
+    pub path: Option<String>,
+}
+
+impl Attributes {
+    /// A resource request.
+    #[must_use]
+    pub fn resource(verb: &str, group: &str, resource: &str, namespace: &str, name: &str) -> Self {
+        Self {
+            verb: verb.to_owned(),
+            group: group.to_owned(),
+            resource: resource.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// The same on a subresource.
+    #[must_use]
+    pub fn with_subresource(mut self, subresource: &str) -> Self {
+        subresource.clone_into(&mut self.subresource);
+        self
+    }
+
+    /// A request for a path such as `/healthz`.
+    #[must_use]
+    pub fn path(verb: &str, path: &str) -> Self {
+        Self { verb: verb.to_owned(), path: Some(path.to_owned()), ..Self::default() }
+    }
+
+    /// The 403 for this request, worded as upstream's.
+    #[must_use]
+    pub fn forbidden(&self, user: &UserInfo, reason: &str) -> Status {
+        let mut why = match (&self.path, self.namespace.as_str()) {
+            (Some(path), _) => format!("User {:?} cannot {} path {path:?}", user.username, self.verb),
+            (None, namespace) => {
+                let slash = if self.subresource.is_empty() { "" } else { "/" };
+                let scope = if namespace.is_empty() {
+                    "at the cluster scope".to_owned()
+                } else {
+                    format!("in the namespace {namespace:?}")
+                };
+                format!(
+                    "User {:?} cannot {} resource \"{}{slash}{}\" in API group {:?} {scope}",
+                    user.username, self.verb, self.resource, self.subresource, self.group
+                )
+            }
+        };
+        if !reason.is_empty() {
+            why = format!("{why}: {reason}");
+        }
+        forbidden(&self.group, &self.resource, &self.name, &why)
+    }
+}
+
+/// `pods "a" is forbidden: WHY`, as upstream's `NewForbidden` words it.
+#[must_use]
+pub fn forbidden(group: &str, resource: &str, name: &str, why: &str) -> Status {
+    let qualified = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
+    let message = match (resource, name) {
+        ("", _) => format!("forbidden: {why}"),
+        (_, "") => format!("{qualified} is forbidden: {why}"),
+        _ => format!("{qualified} \"{name}\" is forbidden: {why}"),
+    };
+    Status::new(Reason::Forbidden, message).with_details(StatusDetails {
+        group: group.to_owned(),
+        kind: resource.to_owned(),
+        name: name.to_owned(),
+        ..StatusDetails::default()
+    })
+}
+
+/// Whether a request may go on, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// It may.
+    pub allowed: bool,
+    /// `RBAC: allowed by ClusterRoleBinding "x" of ClusterRole "y" to Group "z"`, or what was wrong while looking, or "".
+    pub reason: String,
+}
+
+/// What a user may do in a namespace: for `SelfSubjectRulesReview`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RulesListing {
+    /// Every rule of every binding, in no particular order, duplicates kept as upstream keeps them.
+    pub rules: Vec<PolicyRule>,
+    /// Roles that bindings name and that do not exist: the listing may be incomplete.
+    pub errors: Vec<String>,
+}
+
+/// Decides by RBAC. Shared behind an `Arc`; feeding and deciding may go on at once.
+#[derive(Debug, Default)]
+pub struct Authorizer {
+    index: RwLock<Index>,
+}
+
+impl Authorizer {
+    /// One that has been fed nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in a role or binding that was created or changed. Decisions made after this returns see it.
+    ///
+    /// # Errors
+    /// [`RbacError`] when the document is no role or binding; what was known under its name stays.
+    pub fn apply(&self, object: &Value) -> Result<(), RbacError> {
+        let object = objects::parse(object)?;
+        self.index.write().apply(object);
+        Ok(())
+    }
+
+    /// Takes in many at once, beside what is known already.
+    ///
+    /// # Errors
+    /// The first [`RbacError`]; nothing is then taken in.
+    pub fn apply_all<'a>(&self, objects: impl IntoIterator<Item = &'a Value>) -> Result<(), RbacError> {
+        let parsed = objects.into_iter().map(objects::parse).collect::<Result<Vec<_>, _>>()?;
+        self.index.write().apply_all(parsed);
+        Ok(())
+    }
+
+    /// Forgets everything and takes in `objects`: after a watch had to begin anew.
+    ///
+    /// # Errors
+    /// The first [`RbacError`]; what was known then stays.
+    pub fn replace<'a>(&self, objects: impl IntoIterator<Item = &'a Value>) -> Result<(), RbacError> {
+        let parsed = objects.into_iter().map(objects::parse).collect::<Result<Vec<_>, _>>()?;
+        let mut index = Index::default();
+        index.apply_all(parsed);
+        *self.index.write() = index;
+        Ok(())
+    }
+
+    /// Forgets a role or binding that was deleted; `namespace` is "" for the cluster-wide kinds.
+    pub fn remove(&self, kind: RbacKind, namespace: &str, name: &str) {
+        self.index.write().remove(kind, namespace, name);
+    }
+
+    /// Whether `user` may do what `attributes` say.
+    #[must_use]
+    pub fn authorize(&self, user: &UserInfo, attributes: &Attributes) -> Decision {
+        if user.in_group(MASTERS) {
+            return Decision { allowed: true, reason: String::new() };
+        }
+        self.index.read().decide(user, attributes)
+    }
+
+    /// What `user` may do in `namespace` ("" lists only what holds cluster-wide).
+    #[must_use]
+    pub fn rules_for(&self, user: &UserInfo, namespace: &str) -> RulesListing {
+        let mut listing = self.index.read().rules_for(user, namespace);
+        if user.in_group(MASTERS) {
+            listing.rules.extend(PolicyRule::everything());
+        }
+        listing
+    }
+
+    /// Whether `user` may write a role with `rules`: it holds them all itself, or may `escalate` this role.
+    /// `aggregates`: the role has an aggregation rule, which only who may do everything can set (its rules come later).
+    ///
+    /// # Errors
+    /// The 403 to answer with.
+    pub fn check_escalation(
+        &self,
+        user: &UserInfo,
+        role: &RoleReference,
+        namespace: &str,
+        rules: &[PolicyRule],
+        aggregates: bool,
+    ) -> Result<(), Status> {
+        let resource = role.resource();
+        let attributes = Attributes::resource("escalate", GROUP, resource, namespace, &role.name);
+        if self.authorize(user, &attributes).allowed {
+            return Ok(());
+        }
+        let refuse = |why: String| forbidden(GROUP, resource, &role.name, &why);
+        let listing = self.index.read().rules_for(user, namespace);
+        if aggregates && escalation::missing(&listing.rules, &PolicyRule::everything()).is_some() {
+            return Err(refuse("must have cluster-admin privileges to use an aggregationRule".to_owned()));
+        }
+        match escalation::missing(&listing.rules, rules) {
+            None => Ok(()),
+            Some(missing) => Err(refuse(escalation::message(user, &missing, &listing.errors))),
+        }
+    }
+
+    /// Whether `user` may bind `role` in `namespace` ("" for a ClusterRoleBinding) through the binding named
+    /// `binding`: it holds all the role's rules itself, or may `bind` it.
+    ///
+    /// # Errors
+    /// The 403 to answer with; a role that does not exist is a 404 in it, as upstream.
+    pub fn check_bind(
+        &self,
+        user: &UserInfo,
+        role: &RoleReference,
+        namespace: &str,
+        binding: &str,
+    ) -> Result<(), Status> {
+        let attributes = Attributes::resource("bind", GROUP, role.resource(), namespace, &role.name);
+        if self.authorize(user, &attributes).allowed {
+            return Ok(());
+        }
+        let index = self.index.read();
+        let Some(rules) = index.role_rules(role, namespace) else {
+            return Err(Status::not_found(GROUP, role.resource(), &role.name));
+        };
+        let listing = index.rules_for(user, namespace);
+        let resource = if namespace.is_empty() { "clusterrolebindings" } else { "rolebindings" };
+        match escalation::missing(&listing.rules, rules) {
+            None => Ok(()),
+            Some(missing) => {
+                let why = escalation::message(user, &missing, &listing.errors);
+                Err(forbidden(GROUP, resource, binding, &why))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

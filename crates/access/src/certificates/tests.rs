@@ -1,0 +1,97 @@
+use std::time::Duration;
+
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::*;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn subject(user: &str, groups: &[&str]) -> ClientSubject {
+    ClientSubject { user: user.to_owned(), groups: groups.iter().map(|g| (*g).to_owned()).collect() }
+}
+
+#[test]
+fn the_authority_survives_reopening_with_the_same_pin() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = CertificateAuthority::open(directory.path(), "fairlead-ca").unwrap();
+    let second = CertificateAuthority::open(directory.path(), "fairlead-ca").unwrap();
+    assert_eq!(first.pin(), second.pin());
+    assert_eq!(first.bundle_pem(), second.bundle_pem());
+    let parsed: Pin = first.pin().to_string().parse().unwrap();
+    assert_eq!(&parsed, first.pin());
+}
+
+#[cfg(unix)]
+#[test]
+fn the_key_file_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    CertificateAuthority::open(directory.path(), "ca").unwrap();
+    let mode = std::fs::metadata(directory.path().join("ca.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_certificate_without_its_key_is_refused_and_a_key_alone_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = CertificateAuthority::open(directory.path(), "ca").unwrap();
+    std::fs::remove_file(directory.path().join("ca.crt")).unwrap();
+    let second = CertificateAuthority::open(directory.path(), "ca").unwrap();
+    assert_eq!(first.pin(), second.pin(), "the key decides the pin");
+    std::fs::remove_file(directory.path().join("ca.key")).unwrap();
+    assert!(matches!(
+        CertificateAuthority::open(directory.path(), "ca"),
+        Err(CertificateError::KeyMissing { .. })
+    ));
+}
+
+#[test]
+fn a_foreign_key_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    CertificateAuthority::open(directory.path(), "ca").unwrap();
+    let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    std::fs::write(directory.path().join("ca.key"), other).unwrap();
+    assert!(matches!(
+        CertificateAuthority::open(directory.path(), "ca"),
+        Err(CertificateError::Unusable { .. })
+    ));
+}
+
+#[test]
+fn the_signer_chooses_the_subject_of_a_request() {
+    let authority = CertificateAuthority::ephemeral("ca").unwrap();
+    let (request, key) = signing_request("system:admin").unwrap();
+    let pem = authority
+        .sign_client_request(&request, &subject("fairlead:cluster:a:1", &["fairlead:clusters"]), HOUR)
+        .unwrap();
+    let der = ::pem::parse(&pem).unwrap().into_contents();
+    let (_, certificate) = X509Certificate::from_der(&der).unwrap();
+    let names: Vec<_> =
+        certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok()).collect();
+    assert_eq!(names, ["fairlead:cluster:a:1"]);
+    assert_eq!(
+        rcgen::PublicKeyData::subject_public_key_info(&rcgen::KeyPair::from_pem(key.reveal()).unwrap()),
+        certificate.public_key().raw
+    );
+}
+
+#[test]
+fn a_request_with_a_broken_signature_is_refused() {
+    let authority = CertificateAuthority::ephemeral("ca").unwrap();
+    let (request, _) = signing_request("a").unwrap();
+    let mut document = ::pem::parse(&request).unwrap().into_contents();
+    let last = document.len() - 1;
+    document[last] ^= 1;
+    let request = ::pem::encode(&::pem::Pem::new("CERTIFICATE REQUEST", document));
+    assert!(matches!(
+        authority.sign_client_request(&request, &subject("a", &[]), HOUR),
+        Err(CertificateError::Unusable { .. })
+    ));
+}
+
+#[test]
+fn a_third_group_is_an_error_not_a_lost_group() {
+    let authority = CertificateAuthority::ephemeral("ca").unwrap();
+    assert!(authority.issue_client(&subject("a", &["x", "y"]), HOUR).is_ok());
+    assert!(authority.issue_client(&subject("a", &["x", "y", "z"]), HOUR).is_err());
+}
