@@ -1,1 +1,24 @@
-//! The Kubernetes API server library: a resource catalogue over a Store.
+//! The Kubernetes API server library: a resource catalogue over a [`storage::Store`].
+//!
+//! The hub and every embedded cluster are this one server with different catalogues. It speaks Kubernetes' HTTP API
+//! to the standard of kube-apiserver: discovery, lists, watches, patches, server-side apply, admission.
+//!
+//! * [`service`]: [`Options`] in, [`Service`] to run, [`Handle`] to reach it in process.
+//! * [`catalogue`]: which kinds are served; built-in and custom kinds go through one engine.
+//! * [`registry`]: what one kind does beyond the engine ([`Strategy`]), and objects over the store.
+//! * [`extension`], [`node_connection`]: what assemblies plug in.
+//!
+//! It must never know a controller, a node agent or the hub: those are its clients. Objects at rest are encoded
+//! bytes, never trees of values.
+
+pub mod catalogue;
+pub mod extension;
+pub mod node_connection;
+pub mod registry;
+pub mod service;
+
+pub use catalogue::{Catalogue, Resource, Subresource};
+pub use extension::{Body, BoxError, Extension, ExtensionService};
+pub use node_connection::{LogOptions, LogStream, NodeConnection};
+pub use registry::strategy::{Column, NameRule, Objects, RequestContext, Strategy};
+pub use service::Options;
