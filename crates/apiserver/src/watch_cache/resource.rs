@@ -1,0 +1,213 @@
+//! The objects of one storage and their recent history.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
+use storage::{KeyValue, Revision};
+use tokio::sync::watch;
+
+use super::subscription::{Filter, Subscription};
+use super::{CachedEvent, CachedObject};
+use crate::catalogue::Resource;
+
+/// How much history a storage keeps for watchers that come back or are slow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HistoryBounds {
+    /// Events younger than this are kept while the other bounds allow (upstream keeps at least 75 s).
+    pub(crate) age: Duration,
+    /// Never more events than this.
+    pub(crate) events: usize,
+    /// Never more bytes than this (objects that only history keeps alive).
+    pub(crate) bytes: usize,
+}
+
+impl Default for HistoryBounds {
+    fn default() -> Self {
+        Self { age: Duration::from_secs(90), events: 32_768, bytes: 32 << 20 }
+    }
+}
+
+/// Events newer than this many keep their encoded frames: watchers that keep up are within a few of the newest.
+const FRAMED_EVENTS: usize = 64;
+
+/// The objects and recent events of one storage.
+#[derive(Debug)]
+pub(crate) struct ResourceCache {
+    prefix: String,
+    resource: Arc<Resource>,
+    bounds: HistoryBounds,
+    state: RwLock<State>,
+    newest: watch::Sender<Progress>,
+}
+
+/// What subscribers wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Revision of the newest event.
+    pub(super) revision: Revision,
+    /// Counts complete reloads: history before one is gone.
+    pub(super) reloads: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By key behind the storage's prefix: `NAMESPACE/NAME` or `NAME`.
+    objects: BTreeMap<String, Arc<CachedObject>>,
+    history: VecDeque<(Instant, Arc<CachedEvent>)>,
+    history_bytes: usize,
+    /// Every event after this revision is in `history`.
+    floor: Revision,
+    progress: Progress,
+}
+
+impl ResourceCache {
+    pub(super) fn new(prefix: String, resource: Arc<Resource>, bounds: HistoryBounds) -> Self {
+        let (newest, _) = watch::channel(Progress::default());
+        Self { prefix, resource, bounds, state: RwLock::default(), newest }
+    }
+
+    /// The storage's key prefix.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// One object; `namespace` is "" for a cluster-scoped one.
+    pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<CachedObject>> {
+        let state = self.state.read();
+        if namespace.is_empty() {
+            return state.objects.get(name).cloned();
+        }
+        state.objects.get(&format!("{namespace}/{name}")).cloned()
+    }
+
+    /// The objects of a namespace ("" for all) in key order, from behind `after` (a key behind the prefix) on.
+    pub(crate) fn objects(&self, namespace: &str, after: Option<&str>) -> Vec<Arc<CachedObject>> {
+        let state = self.state.read();
+        let scope = if namespace.is_empty() { String::new() } else { format!("{namespace}/") };
+        let start = match after {
+            Some(after) if after >= scope.as_str() => Bound::Excluded(after.to_owned()),
+            _ => Bound::Included(scope.clone()),
+        };
+        let from = state.objects.range((start, Bound::Unbounded));
+        from.take_while(|(key, _)| key.starts_with(&scope)).map(|(_, object)| Arc::clone(object)).collect()
+    }
+
+    /// How many objects there are.
+    pub(crate) fn len(&self) -> usize {
+        self.state.read().objects.len()
+    }
+
+    /// A stored version as an object: the cached one when it is the same version, which costs nothing.
+    pub(crate) fn version(&self, kv: &KeyValue) -> Option<Arc<CachedObject>> {
+        let key = std::str::from_utf8(&kv.key).ok()?.strip_prefix(&self.prefix)?;
+        if let Some(current) = self.state.read().objects.get(key)
+            && current.encoded.revision() == kv.mod_revision
+        {
+            return Some(Arc::clone(current));
+        }
+        CachedObject::of(&self.resource, kv).map(Arc::new)
+    }
+
+    /// Watches from behind `revision`. A revision out of history answers `None`: list again (410).
+    pub(crate) fn subscribe(self: &Arc<Self>, revision: Revision, filter: Filter) -> Option<Subscription> {
+        let state = self.state.read();
+        if revision < state.floor {
+            return None;
+        }
+        Some(Subscription::new(Arc::clone(self), revision, state.progress.reloads, self.newest.subscribe(), filter))
+    }
+
+    /// The events behind `cursor`, about `limit` (a revision is never split); `None` when some of them are gone.
+    pub(super) fn events_after(
+        &self,
+        cursor: Revision,
+        reloads: u64,
+        limit: usize,
+    ) -> Option<Vec<Arc<CachedEvent>>> {
+        let state = self.state.read();
+        if cursor < state.floor || reloads != state.progress.reloads {
+            return None;
+        }
+        let from = state.history.partition_point(|(_, event)| event.revision <= cursor);
+        let mut events: Vec<Arc<CachedEvent>> = Vec::new();
+        for (_, event) in state.history.range(from..) {
+            let whole = events.last().is_none_or(|last| last.revision != event.revision);
+            if events.len() >= limit && whole {
+                break;
+            }
+            events.push(Arc::clone(event));
+        }
+        Some(events)
+    }
+
+    /// Takes over a whole listing; running watchers are ended, for what happened between is unknown.
+    pub(super) fn replace(&self, revision: Revision, listed: Vec<(&str, &KeyValue)>) {
+        let mut objects = BTreeMap::new();
+        for (key, kv) in listed {
+            match CachedObject::of(&self.resource, kv) {
+                Some(object) => drop(objects.insert(key.to_owned(), Arc::new(object))),
+                None => self.report_damage(key),
+            }
+        }
+        let mut state = self.state.write();
+        state.objects = objects;
+        state.history.clear();
+        state.history_bytes = 0;
+        state.floor = revision;
+        state.progress = Progress { revision, reloads: state.progress.reloads + 1 };
+        drop(state);
+        self.publish();
+    }
+
+    pub(super) fn put(&self, key: &str, kv: &KeyValue) {
+        let Some(object) = CachedObject::of(&self.resource, kv) else { return self.report_damage(key) };
+        let object = Arc::new(object);
+        let mut state = self.state.write();
+        let previous = state.objects.insert(key.to_owned(), Arc::clone(&object));
+        self.record(&mut state, CachedEvent::new(kv.mod_revision, object, previous, false));
+    }
+
+    pub(super) fn delete(&self, key: &str, revision: Revision) {
+        let mut state = self.state.write();
+        let Some(last) = state.objects.remove(key) else { return };
+        let gone = Arc::new(last.at(revision));
+        self.record(&mut state, CachedEvent::new(revision, gone, Some(last), true));
+    }
+
+    /// Tells subscribers; called once per batch, so that they are not woken for half a revision.
+    pub(super) fn publish(&self) {
+        let progress = self.state.read().progress;
+        self.newest.send_if_modified(|told| std::mem::replace(told, progress) != progress);
+    }
+
+    fn record(&self, state: &mut State, event: CachedEvent) {
+        let now = Instant::now();
+        state.progress.revision = event.revision;
+        state.history_bytes += event.cost_bytes();
+        state.history.push_back((now, Arc::new(event)));
+        if let Some(index) = state.history.len().checked_sub(FRAMED_EVENTS + 1)
+            && let Some((_, older)) = state.history.get(index)
+        {
+            older.forget_frames();
+        }
+        while let Some((since, oldest)) = state.history.front() {
+            let too_much = state.history.len() > self.bounds.events || state.history_bytes > self.bounds.bytes;
+            let too_old = now.duration_since(*since) > self.bounds.age;
+            // One revision may hold several events; the floor may only rise past a whole one, which `floor =
+            // revision` states: events after it are all here.
+            if !too_much && !too_old {
+                break;
+            }
+            state.history_bytes = state.history_bytes.saturating_sub(oldest.cost_bytes());
+            state.floor = oldest.revision;
+            state.history.pop_front();
+        }
+    }
+
+    fn report_damage(&self, key: &str) {
+        tracing::error!(key = format!("{}{key}", self.prefix), "a stored object is no JSON object; it is not served");
+    }
+}

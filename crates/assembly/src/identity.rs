@@ -1,0 +1,162 @@
+//! What a server is known by: its certificate authority, serving certificate, token key, and the administrator's
+//! credentials.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use access::certificates::{ClientSubject, ServerNames};
+use access::tls::{ServerCertificate, server_config};
+use access::tokens::SigningKey;
+use access::{CertificateAuthority, Issued};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{AssemblyError, Cause};
+
+/// How long serving certificates hold. Renewal is automatic, so this bounds only how long a stolen one is of use.
+const SERVER_VALIDITY: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How often the serving certificate is renewed: well before two thirds of its life have passed.
+const SERVER_RENEWAL: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How long the administrator's certificate in a kubeconfig holds; a new one is written at every start.
+const ADMIN_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// The authority, keys and serving certificate of one API server.
+#[derive(Debug)]
+pub struct Identity {
+    /// Signs everything the server's clients trust.
+    pub authority: Arc<CertificateAuthority>,
+    /// Signs service-account tokens.
+    pub token_key: SigningKey,
+    certificate: ServerCertificate,
+    names: ServerNames,
+    common_name: String,
+}
+
+impl Identity {
+    /// Kept in `directory/pki`, made on first use; without a directory in memory only. `names` are added to the names of
+    /// this machine by which the server is reached.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written, or holds no usable key.
+    pub fn open(
+        directory: Option<&Path>,
+        common_name: &str,
+        names: ServerNames,
+    ) -> Result<Self, AssemblyError> {
+        let failed = |source: Cause| AssemblyError::new(format!("failed to prepare the identity of {common_name}"), source);
+        let authority_name = format!("{common_name}-ca");
+        let (authority, token_key) = match directory.map(|directory| directory.join("pki")) {
+            Some(pki) => (
+                CertificateAuthority::open(&pki, &authority_name).map_err(|error| failed(error.into()))?,
+                SigningKey::open(&pki.join("service-account.key")).map_err(|error| failed(error.into()))?,
+            ),
+            None => (
+                CertificateAuthority::ephemeral(&authority_name).map_err(|error| failed(error.into()))?,
+                SigningKey::ephemeral().map_err(|error| failed(error.into()))?,
+            ),
+        };
+        let names = with_local_names(names);
+        let issued = authority
+            .issue_server(common_name, &names, SERVER_VALIDITY)
+            .map_err(|error| failed(error.into()))?;
+        let certificate = ServerCertificate::new(&issued).map_err(|error| failed(error.into()))?;
+        Ok(Self { authority: Arc::new(authority), token_key, certificate, names, common_name: common_name.to_owned() })
+    }
+
+    /// What the server listens with.
+    ///
+    /// # Errors
+    /// When the crypto provider offers nothing usable.
+    pub fn tls(&self) -> Result<Arc<rustls::ServerConfig>, AssemblyError> {
+        server_config(&self.certificate)
+            .map_err(|error| AssemblyError::new(format!("failed to configure TLS for {}", self.common_name), error.into()))
+    }
+
+    /// Renews the serving certificate until `shutdown`, without a restart. A failed renewal is logged and tried again an
+    /// hour later: the old certificate still holds for weeks.
+    pub async fn keep_fresh(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut pause = SERVER_RENEWAL;
+        while shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+            let renewed = self
+                .authority
+                .issue_server(&self.common_name, &self.names, SERVER_VALIDITY)
+                .map_err(|error| error.to_string())
+                .and_then(|issued| self.certificate.replace(&issued).map_err(|error| error.to_string()));
+            pause = match renewed {
+                Ok(()) => SERVER_RENEWAL,
+                Err(error) => {
+                    tracing::warn!(%error, "failed to renew the serving certificate; trying again in an hour");
+                    Duration::from_secs(3600)
+                }
+            };
+        }
+    }
+
+    /// A certificate of the group `system:masters`.
+    ///
+    /// # Errors
+    /// When signing fails.
+    pub fn administrator(&self) -> Result<Issued, AssemblyError> {
+        let subject =
+            ClientSubject { user: "kubernetes-admin".to_owned(), groups: vec!["system:masters".to_owned()] };
+        self.authority.issue_client(&subject, ADMIN_VALIDITY).map_err(|error| {
+            AssemblyError::new(format!("failed to issue the administrator's certificate of {}", self.common_name), error.into())
+        })
+    }
+
+    /// Writes the administrator's kubeconfig (readable by its owner only), complete or not at all.
+    ///
+    /// # Errors
+    /// When the certificate cannot be issued or the file not written.
+    pub fn write_kubeconfig(&self, path: &Path, name: &str, server: SocketAddr) -> Result<(), AssemblyError> {
+        let text = self.kubeconfig(name, server)?;
+        write_private(path, &text).map_err(|source| {
+            AssemblyError::new(format!("failed to write the kubeconfig `{}`", path.display()), source.into())
+        })
+    }
+
+    /// The administrator's kubeconfig as text; JSON, which is YAML.
+    ///
+    /// # Errors
+    /// When the certificate cannot be issued.
+    pub fn kubeconfig(&self, name: &str, server: SocketAddr) -> Result<String, AssemblyError> {
+        let admin = self.administrator()?;
+        let encode = |text: &str| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text);
+        Ok(format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: {name}\nclusters:\n- name: {name}\n  cluster:\n    \
+             server: https://{server}\n    certificate-authority-data: {ca}\ncontexts:\n- name: {name}\n  context:\n    \
+             cluster: {name}\n    user: {name}-admin\nusers:\n- name: {name}-admin\n  user:\n    \
+             client-certificate-data: {certificate}\n    client-key-data: {key}\n",
+            ca = encode(self.authority.bundle_pem()),
+            certificate = encode(&admin.certificate_pem),
+            key = encode(admin.key_pem.reveal()),
+        ))
+    }
+}
+
+fn with_local_names(mut names: ServerNames) -> ServerNames {
+    names.dns.extend(["localhost".to_owned(), "kubernetes".to_owned(), "kubernetes.default".to_owned()]);
+    names.dns.extend(["kubernetes.default.svc".to_owned(), "kubernetes.default.svc.cluster.local".to_owned()]);
+    names.addresses.push(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    names
+}
+
+/// Replaces `path` by a file only its owner can read; a crash leaves the old one or the new one.
+pub(crate) fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut next = PathBuf::from(path);
+    next.set_extension("tmp");
+    // A crash may have left one, possibly with other permissions.
+    match std::fs::remove_file(&next) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&next)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&next, path)
+}

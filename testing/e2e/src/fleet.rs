@@ -1,0 +1,278 @@
+//! A hub, clusters and agents, each its own process on its own directory.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::kubectl::Kubectl;
+use crate::process::{Process, run_fairlead};
+use crate::wait;
+
+/// Long enough for a debug build on a busy machine; a healthy start takes far less.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// Which nodes the clusters have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nodes {
+    /// One simulated node each.
+    Simulated,
+    /// One node each on a private containerd.
+    Containers,
+}
+
+/// A fleet under test. Every process dies with it, its directory too.
+#[derive(Debug)]
+pub struct Fleet {
+    dir: TempDir,
+    nodes: Nodes,
+    hub: Option<Process>,
+    hub_listen: String,
+    clusters: BTreeMap<String, Process>,
+    agents: BTreeMap<String, Process>,
+}
+
+impl Fleet {
+    /// Starts a hub, and a cluster and an agent for each name; returns when every agent is connected.
+    ///
+    /// # Errors
+    /// When a process ends early or is not ready in time.
+    pub fn start(names: &[&str], nodes: Nodes) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("fairlead-e2e-").tempdir()?;
+        let mut fleet = Self {
+            dir,
+            nodes,
+            hub: None,
+            hub_listen: "127.0.0.1:0".to_owned(),
+            clusters: BTreeMap::new(),
+            agents: BTreeMap::new(),
+        };
+        fleet.start_hub()?;
+        for name in names {
+            fleet.start_cluster(name)?;
+        }
+        for name in names {
+            fleet.join(name)?;
+        }
+        for name in names {
+            fleet.wait_connected(name, "True")?;
+        }
+        Ok(fleet)
+    }
+
+    /// The directory that holds everything.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// `kubectl` against the hub.
+    #[must_use]
+    pub fn hub(&self) -> Kubectl {
+        Kubectl::new(&self.hub_kubeconfig())
+    }
+
+    /// The hub's administrator kubeconfig.
+    #[must_use]
+    pub fn hub_kubeconfig(&self) -> PathBuf {
+        self.hub_dir().join("admin.kubeconfig")
+    }
+
+    /// The hub's own directory.
+    #[must_use]
+    pub fn hub_dir(&self) -> PathBuf {
+        self.path().join("hub")
+    }
+
+    /// `kubectl` against a cluster.
+    #[must_use]
+    pub fn cluster(&self, name: &str) -> Kubectl {
+        Kubectl::new(&self.cluster_dir(name).join("admin.kubeconfig"))
+    }
+
+    /// A cluster's own directory.
+    #[must_use]
+    pub fn cluster_dir(&self, name: &str) -> PathBuf {
+        self.path().join("clusters").join(name)
+    }
+
+    /// An agent's own directory.
+    #[must_use]
+    pub fn agent_dir(&self, name: &str) -> PathBuf {
+        self.path().join("agents").join(name)
+    }
+
+    /// Runs `fairlead ARGUMENTS` as the hub's administrator; with its exit code, stdout and stderr.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn command(&self, arguments: &[&str]) -> Result<(i32, String, String)> {
+        let kubeconfig = self.hub_kubeconfig();
+        let mut all: Vec<&std::ffi::OsStr> = arguments.iter().map(std::ffi::OsStr::new).collect();
+        all.extend(["--kubeconfig".as_ref(), kubeconfig.as_os_str()]);
+        let output = run_fairlead(&all)?;
+        Ok((
+            output.status.code().unwrap_or(-1),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        ))
+    }
+
+    /// Runs `fairlead ARGUMENTS` as the hub's administrator and returns its stdout.
+    ///
+    /// # Errors
+    /// When it does not end with 0.
+    pub fn succeed(&self, arguments: &[&str]) -> Result<String> {
+        let (code, stdout, stderr) = self.command(arguments)?;
+        if code != 0 {
+            bail!("fairlead {} ended with {code}:\n{stdout}{stderr}", arguments.join(" "));
+        }
+        Ok(stdout)
+    }
+
+    /// Starts the hub on its directory, on the address it had before; returns when it is ready.
+    ///
+    /// # Errors
+    /// When it is not ready in time.
+    pub fn start_hub(&mut self) -> Result<()> {
+        let dir = self.hub_dir();
+        std::fs::create_dir_all(&dir)?;
+        let dir_argument = path_text(&dir)?;
+        let log = self.path().join("hub.log");
+        let mut process =
+            Process::fairlead(&["hub", "serve", "--dir", &dir_argument, "--listen", &self.hub_listen], &log)?;
+        let hub = self.hub();
+        wait_ready("the hub", &mut process, &hub)?;
+        self.hub_listen = server_address(&self.hub_kubeconfig())?;
+        self.hub = Some(process);
+        Ok(())
+    }
+
+    /// `kill -9` of the hub.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn kill_hub(&mut self) -> Result<()> {
+        self.hub.take().context("the hub is not running")?.kill()
+    }
+
+    /// The hub's process id.
+    #[must_use]
+    pub fn hub_pid(&self) -> Option<u32> {
+        self.hub.as_ref().map(Process::id)
+    }
+
+    /// Starts a cluster on its directory; returns when it is ready.
+    ///
+    /// # Errors
+    /// When it is not ready in time.
+    pub fn start_cluster(&mut self, name: &str) -> Result<()> {
+        let dir = self.cluster_dir(name);
+        std::fs::create_dir_all(&dir)?;
+        let dir_argument = path_text(&dir)?;
+        let mut arguments =
+            vec!["cluster", "serve", "--name", name, "--dir", &dir_argument, "--listen", "127.0.0.1:0"];
+        match self.nodes {
+            Nodes::Simulated => arguments.extend(["--runtime", "simulated"]),
+            Nodes::Containers => arguments.extend(["--runtime", "containerd"]),
+        }
+        let mut process = Process::fairlead(&arguments, &self.path().join(format!("cluster-{name}.log")))?;
+        wait_ready(&format!("cluster {name}"), &mut process, &self.cluster(name))?;
+        self.clusters.insert(name.to_owned(), process);
+        Ok(())
+    }
+
+    /// Joins a cluster to the hub with a fresh token and starts its agent.
+    ///
+    /// # Errors
+    /// When the hub gives no token or the agent cannot be started.
+    pub fn join(&mut self, name: &str) -> Result<()> {
+        let text = self.succeed(&["join", "token", "create", "--cluster", name, "-o", "json"])?;
+        let token: serde_json::Value = serde_json::from_str(&text)?;
+        let field = |key: &str| token[key].as_str().map(str::to_owned).with_context(|| format!("no {key} in {text}"));
+        let label = format!("stage={name}");
+        self.spawn_agent(
+            name,
+            &["--token", &field("token")?, "--ca-pin", &field("caPin")?, "--name", name, "--labels", &label],
+        )
+    }
+
+    /// Starts the agent of a cluster that has joined before.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_agent(&mut self, name: &str) -> Result<()> {
+        self.spawn_agent(name, &[])
+    }
+
+    fn spawn_agent(&mut self, name: &str, join: &[&str]) -> Result<()> {
+        let dir = self.agent_dir(name);
+        std::fs::create_dir_all(&dir)?;
+        let dir_argument = path_text(&dir)?;
+        let kubeconfig = path_text(&self.cluster_dir(name).join("admin.kubeconfig"))?;
+        let hub = format!("https://{}", self.hub_listen);
+        let mut arguments =
+            vec!["agent", "serve", "--dir", &dir_argument, "--hub", &hub, "--kubeconfig", &kubeconfig];
+        arguments.extend(join);
+        let process = Process::fairlead(&arguments, &self.path().join(format!("agent-{name}.log")))?;
+        self.agents.insert(name.to_owned(), process);
+        Ok(())
+    }
+
+    /// `kill -9` of an agent.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn kill_agent(&mut self, name: &str) -> Result<()> {
+        self.agents.remove(name).with_context(|| format!("agent {name} is not running"))?.kill()
+    }
+
+    /// Ends an agent as an operator would.
+    ///
+    /// # Errors
+    /// When it does not end cleanly.
+    pub fn stop_agent(&mut self, name: &str) -> Result<()> {
+        self.agents.remove(name).with_context(|| format!("agent {name} is not running"))?.terminate()
+    }
+
+    /// Waits until the hub shows the cluster's `Connected` condition with `status`.
+    ///
+    /// # Errors
+    /// When it does not in time, with the agent's output.
+    pub fn wait_connected(&self, name: &str, status: &str) -> Result<()> {
+        let hub = self.hub();
+        wait::until(&format!("cluster {name} to be Connected={status}"), START_LIMIT, || {
+            let cluster = hub.find(&["clusters.fleet.fairlead.dev", name])?.context("no such cluster")?;
+            Ok((condition(&cluster, "Connected") == Some(status)).then_some(()))
+        })
+        .with_context(|| format!("agent's output:\n{}", self.agents.get(name).map(Process::output).unwrap_or_default()))
+    }
+}
+
+/// The status of a condition of an object.
+#[must_use]
+pub fn condition<'a>(object: &'a serde_json::Value, kind: &str) -> Option<&'a str> {
+    let conditions = object["status"]["conditions"].as_array()?;
+    conditions.iter().find(|condition| condition["type"] == kind)?["status"].as_str()
+}
+
+fn wait_ready(what: &str, process: &mut Process, client: &Kubectl) -> Result<()> {
+    wait::until(&format!("{what} to be ready"), START_LIMIT, || {
+        process.expect_running()?;
+        Ok((client.run(&["get", "--raw", "/readyz"])? == "ok").then_some(()))
+    })
+    .with_context(|| format!("{what} printed:\n{}", process.output()))
+}
+
+fn server_address(kubeconfig: &Path) -> Result<String> {
+    let text = std::fs::read_to_string(kubeconfig)?;
+    let server = text.lines().find_map(|line| line.trim().strip_prefix("server:")).context("no server in kubeconfig")?;
+    let url = server.trim().trim_matches('"');
+    Ok(url.strip_prefix("https://").with_context(|| format!("{url} is no https URL"))?.to_owned())
+}
+
+fn path_text(path: &Path) -> Result<String> {
+    path.to_str().map(str::to_owned).with_context(|| format!("{} is not UTF-8", path.display()))
+}
