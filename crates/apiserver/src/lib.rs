@@ -12,10 +12,12 @@
 //! bytes, never trees of values.
 
 pub mod catalogue;
+mod discovery;
 pub mod extension;
 pub mod node_connection;
 pub mod registry;
 pub mod service;
+mod watch_cache;
 
 pub use catalogue::{Catalogue, Resource, Subresource};
 pub use extension::{Body, BoxError, Extension, ExtensionService};

@@ -115,7 +115,8 @@ impl WatchCache {
     /// After 3 s: the `Timeout` that clients know as "Too large resource version", with a retry after 1 s.
     pub(crate) async fn wait_for(&self, revision: Revision) -> Result<(), Status> {
         let mut applied = self.applied.subscribe();
-        let arrived = tokio::time::timeout(WAIT_LIMIT, applied.wait_for(|applied| *applied >= revision)).await;
+        let arrived =
+            tokio::time::timeout(WAIT_LIMIT, applied.wait_for(|applied| *applied >= revision)).await;
         if matches!(arrived, Ok(Ok(_))) {
             return Ok(());
         }
@@ -148,30 +149,18 @@ impl WatchCache {
         Ok(everything.revision)
     }
 
-    /// Never returns: when the store ends the watch, everything is loaded again and running watchers are told to list.
+    /// Never returns while the store lives. A watch that was ended for being slow goes on where it was; when history is
+    /// gone, everything is loaded again and running watchers are told to list.
     async fn follow(&self, store: &dyn Store, mut revision: Revision) {
         loop {
-            let request = WatchRequest {
-                range: KeyRange::prefix(""),
-                start: Some(revision.next()),
-                buffer: STORE_BUFFER,
+            let ended = match self.follow_from(store, &mut revision).await {
+                Ok(()) => return,
+                Err(error) => error,
             };
-            match store.watch(request).await {
-                Ok(mut stream) => loop {
-                    match stream.next().await {
-                        Some(Ok(batch)) => {
-                            revision = batch.revision;
-                            self.apply(batch);
-                        }
-                        Some(Err(error)) => {
-                            tracing::warn!(%error, "the store ended the watch; loading everything again");
-                            break;
-                        }
-                        None => return,
-                    }
-                },
-                Err(error) => tracing::warn!(%error, "failed to watch the store; loading everything again"),
+            if matches!(ended, StoreError::SlowWatcher { .. }) {
+                continue;
             }
+            tracing::warn!(error = %ended, "the store ended the watch; loading everything again");
             revision = loop {
                 match self.load(store).await {
                     Ok(revision) => break revision,
@@ -180,6 +169,19 @@ impl WatchCache {
                 tokio::time::sleep(RETRY_PAUSE).await;
             };
         }
+    }
+
+    /// Applies what comes after `revision`, and moves it along. `Ok` when the store has shut down.
+    async fn follow_from(&self, store: &dyn Store, revision: &mut Revision) -> Result<(), StoreError> {
+        let start = Some(revision.next());
+        let request = WatchRequest { range: KeyRange::prefix(""), start, buffer: STORE_BUFFER };
+        let mut stream = store.watch(request).await?;
+        while let Some(batch) = stream.next().await {
+            let batch = batch?;
+            *revision = batch.revision;
+            self.apply(batch);
+        }
+        Ok(())
     }
 
     fn apply(&self, batch: WatchBatch) {

@@ -46,7 +46,9 @@ impl Identity {
         common_name: &str,
         names: ServerNames,
     ) -> Result<Self, AssemblyError> {
-        let failed = |source: Cause| AssemblyError::new(format!("failed to prepare the identity of {common_name}"), source);
+        let failed = |source: Cause| {
+            AssemblyError::new(format!("failed to prepare the identity of {common_name}"), source)
+        };
         let authority_name = format!("{common_name}-ca");
         let (authority, token_key) = match directory.map(|directory| directory.join("pki")) {
             Some(pki) => (
@@ -63,7 +65,13 @@ impl Identity {
             .issue_server(common_name, &names, SERVER_VALIDITY)
             .map_err(|error| failed(error.into()))?;
         let certificate = ServerCertificate::new(&issued).map_err(|error| failed(error.into()))?;
-        Ok(Self { authority: Arc::new(authority), token_key, certificate, names, common_name: common_name.to_owned() })
+        Ok(Self {
+            authority: Arc::new(authority),
+            token_key,
+            certificate,
+            names,
+            common_name: common_name.to_owned(),
+        })
     }
 
     /// What the server listens with.
@@ -71,8 +79,9 @@ impl Identity {
     /// # Errors
     /// When the crypto provider offers nothing usable.
     pub fn tls(&self) -> Result<Arc<rustls::ServerConfig>, AssemblyError> {
-        server_config(&self.certificate)
-            .map_err(|error| AssemblyError::new(format!("failed to configure TLS for {}", self.common_name), error.into()))
+        server_config(&self.certificate).map_err(|error| {
+            AssemblyError::new(format!("failed to configure TLS for {}", self.common_name), error.into())
+        })
     }
 
     /// Renews the serving certificate until `shutdown`, without a restart. A failed renewal is logged and tried again an
@@ -103,7 +112,10 @@ impl Identity {
         let subject =
             ClientSubject { user: "kubernetes-admin".to_owned(), groups: vec!["system:masters".to_owned()] };
         self.authority.issue_client(&subject, ADMIN_VALIDITY).map_err(|error| {
-            AssemblyError::new(format!("failed to issue the administrator's certificate of {}", self.common_name), error.into())
+            AssemblyError::new(
+                format!("failed to issue the administrator's certificate of {}", self.common_name),
+                error.into(),
+            )
         })
     }
 
@@ -139,7 +151,9 @@ impl Identity {
 
 fn with_local_names(mut names: ServerNames) -> ServerNames {
     names.dns.extend(["localhost".to_owned(), "kubernetes".to_owned(), "kubernetes.default".to_owned()]);
-    names.dns.extend(["kubernetes.default.svc".to_owned(), "kubernetes.default.svc.cluster.local".to_owned()]);
+    names
+        .dns
+        .extend(["kubernetes.default.svc".to_owned(), "kubernetes.default.svc.cluster.local".to_owned()]);
     names.addresses.push(IpAddr::V4(Ipv4Addr::LOCALHOST));
     names
 }

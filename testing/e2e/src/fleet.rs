@@ -191,7 +191,8 @@ impl Fleet {
     pub fn join(&mut self, name: &str) -> Result<()> {
         let text = self.succeed(&["join", "token", "create", "--cluster", name, "-o", "json"])?;
         let token: serde_json::Value = serde_json::from_str(&text)?;
-        let field = |key: &str| token[key].as_str().map(str::to_owned).with_context(|| format!("no {key} in {text}"));
+        let field =
+            |key: &str| token[key].as_str().map(str::to_owned).with_context(|| format!("no {key} in {text}"));
         let label = format!("stage={name}");
         self.spawn_agent(
             name,
@@ -247,7 +248,9 @@ impl Fleet {
             let cluster = hub.find(&["clusters.fleet.fairlead.dev", name])?.context("no such cluster")?;
             Ok((condition(&cluster, "Connected") == Some(status)).then_some(()))
         })
-        .with_context(|| format!("agent's output:\n{}", self.agents.get(name).map(Process::output).unwrap_or_default()))
+        .with_context(|| {
+            format!("agent's output:\n{}", self.agents.get(name).map(Process::output).unwrap_or_default())
+        })
     }
 }
 
@@ -268,7 +271,10 @@ fn wait_ready(what: &str, process: &mut Process, client: &Kubectl) -> Result<()>
 
 fn server_address(kubeconfig: &Path) -> Result<String> {
     let text = std::fs::read_to_string(kubeconfig)?;
-    let server = text.lines().find_map(|line| line.trim().strip_prefix("server:")).context("no server in kubeconfig")?;
+    let server = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("server:"))
+        .context("no server in kubeconfig")?;
     let url = server.trim().trim_matches('"');
     Ok(url.strip_prefix("https://").with_context(|| format!("{url} is no https URL"))?.to_owned())
 }

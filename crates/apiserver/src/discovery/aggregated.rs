@@ -92,7 +92,8 @@ fn describe(resource: &Resource) -> Value {
                 let kind = &subresource.kind;
                 let own = kind.group == resource.gvr.group && kind.version == resource.gvr.version;
                 // Upstream leaves group and version empty where they are the list's own.
-                let (group, version) = if own { ("", "") } else { (kind.group.as_str(), kind.version.as_str()) };
+                let (group, version) =
+                    if own { ("", "") } else { (kind.group.as_str(), kind.version.as_str()) };
                 json!({
                     "subresource": subresource.name,
                     "responseKind": { "group": group, "version": version, "kind": kind.kind },

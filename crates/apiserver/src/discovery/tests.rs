@@ -26,7 +26,10 @@ fn cluster() -> Discovery {
 
 fn by_name(list: &Value) -> HashMap<String, Value> {
     let entries = list["resources"].as_array().expect("a resource list has resources");
-    entries.iter().map(|entry| (entry["name"].as_str().unwrap_or_default().to_owned(), entry.clone())).collect()
+    entries
+        .iter()
+        .map(|entry| (entry["name"].as_str().unwrap_or_default().to_owned(), entry.clone()))
+        .collect()
 }
 
 #[test]
@@ -42,7 +45,8 @@ fn every_served_resource_is_described_as_upstream_describes_it() {
             };
             let Some(theirs) = upstream(&file) else { return };
             let ours: Value =
-                serde_json::from_slice(&discovery.plain(&path).expect("a document per version").body).expect("JSON");
+                serde_json::from_slice(&discovery.plain(&path).expect("a document per version").body)
+                    .expect("JSON");
             let theirs = by_name(&theirs);
             for (name, entry) in by_name(&ours) {
                 assert_eq!(Some(&entry), theirs.get(&name), "{path}: {name}");
@@ -57,15 +61,17 @@ fn every_served_resource_is_described_as_upstream_describes_it() {
 fn the_aggregated_documents_say_the_same_as_upstream() {
     let discovery = cluster();
     let Some(theirs) = upstream("aggregated_v2.json") else { return };
-    let ours: Value =
-        serde_json::from_slice(&discovery.aggregated(Root::Groups, AggregatedVersion::V2).body).expect("JSON");
+    let ours: Value = serde_json::from_slice(&discovery.aggregated(Root::Groups, AggregatedVersion::V2).body)
+        .expect("JSON");
     assert_eq!(ours["apiVersion"], theirs["apiVersion"]);
     for group in ours["items"].as_array().expect("items") {
         let same_group = |other: &&Value| other["metadata"] == group["metadata"];
-        let other = theirs["items"].as_array().expect("items").iter().find(same_group).expect("a known group");
+        let other =
+            theirs["items"].as_array().expect("items").iter().find(same_group).expect("a known group");
         for version in group["versions"].as_array().expect("versions") {
             let same_version = |other: &&Value| other["version"] == version["version"];
-            let other = other["versions"].as_array().expect("versions").iter().find(same_version).expect("known");
+            let other =
+                other["versions"].as_array().expect("versions").iter().find(same_version).expect("known");
             for resource in version["resources"].as_array().expect("resources") {
                 let same = |other: &&Value| other["resource"] == resource["resource"];
                 let mut other = other["resources"].as_array().expect("resources").iter().find(same).cloned();

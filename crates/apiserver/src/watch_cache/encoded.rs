@@ -85,18 +85,11 @@ fn metadata_start(bytes: &[u8]) -> Option<usize> {
             b'}' | b']' => depth = depth.checked_sub(1)?,
             b'"' => {
                 let end = string_end(bytes, at)?;
-                if depth == 1 && &bytes[at..end] == b"\"metadata\"" {
-                    let mut next = end;
-                    for wanted in *b":{" {
-                        while bytes.get(next)?.is_ascii_whitespace() {
-                            next += 1;
-                        }
-                        if bytes[next] != wanted {
-                            return None;
-                        }
-                        next += 1;
-                    }
-                    return Some(next);
+                if depth == 1
+                    && &bytes[at..end] == b"\"metadata\""
+                    && let Some(value) = behind(bytes, end, b':')
+                {
+                    return behind(bytes, value, b'{');
                 }
                 at = end;
                 continue;
@@ -108,8 +101,13 @@ fn metadata_start(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-/// Just behind the string that starts at `start`. A value that is the string "metadata" is told from the key by the colon
-/// that must follow.
+/// Just behind `wanted`, if that is what comes next but for white space. A colon tells a key from a value of the same text.
+fn behind(bytes: &[u8], from: usize, wanted: u8) -> Option<usize> {
+    let space = bytes.get(from..)?.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+    (*bytes.get(from + space)? == wanted).then_some(from + space + 1)
+}
+
+/// Just behind the string that starts at `start`.
 fn string_end(bytes: &[u8], start: usize) -> Option<usize> {
     let mut at = start + 1;
     loop {

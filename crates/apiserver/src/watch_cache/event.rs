@@ -56,7 +56,14 @@ impl CachedEvent {
         previous: Option<Arc<CachedObject>>,
         deleted: bool,
     ) -> Self {
-        Self { revision, object, previous, deleted, departed: OnceLock::new(), frames: Mutex::new(Vec::new()) }
+        Self {
+            revision,
+            object,
+            previous,
+            deleted,
+            departed: OnceLock::new(),
+            frames: Mutex::new(Vec::new()),
+        }
     }
 
     /// What a watcher that sees only objects for which `matches` is told, if anything. An object that leaves a selection
@@ -102,7 +109,8 @@ impl CachedEvent {
 
     fn frame(&self, change: Change, form: Option<Form>, encode: impl FnOnce() -> Bytes) -> Bytes {
         let mut frames = self.frames.lock();
-        if let Some((_, _, known)) = frames.iter().find(|(of, as_form, _)| *of == change && *as_form == form) {
+        if let Some((_, _, known)) = frames.iter().find(|(of, as_form, _)| *of == change && *as_form == form)
+        {
             return known.clone();
         }
         let bytes = encode();

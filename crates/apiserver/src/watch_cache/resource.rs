@@ -117,7 +117,13 @@ impl ResourceCache {
         if revision < state.floor {
             return None;
         }
-        Some(Subscription::new(Arc::clone(self), revision, state.progress.reloads, self.newest.subscribe(), filter))
+        Some(Subscription::new(
+            Arc::clone(self),
+            revision,
+            state.progress.reloads,
+            self.newest.subscribe(),
+            filter,
+        ))
     }
 
     /// The events behind `cursor`, about `limit` (a revision is never split); `None` when some of them are gone.
@@ -194,7 +200,8 @@ impl ResourceCache {
             older.forget_frames();
         }
         while let Some((since, oldest)) = state.history.front() {
-            let too_much = state.history.len() > self.bounds.events || state.history_bytes > self.bounds.bytes;
+            let too_much =
+                state.history.len() > self.bounds.events || state.history_bytes > self.bounds.bytes;
             let too_old = now.duration_since(*since) > self.bounds.age;
             // One revision may hold several events; the floor may only rise past a whole one, which `floor =
             // revision` states: events after it are all here.
@@ -208,6 +215,9 @@ impl ResourceCache {
     }
 
     fn report_damage(&self, key: &str) {
-        tracing::error!(key = format!("{}{key}", self.prefix), "a stored object is no JSON object; it is not served");
+        tracing::error!(
+            key = format!("{}{key}", self.prefix),
+            "a stored object is no JSON object; it is not served"
+        );
     }
 }

@@ -8,9 +8,11 @@ use storage::{Operation, Transaction};
 use super::*;
 
 async fn started(bounds: HistoryBounds) -> (Arc<dyn Store>, Arc<WatchCache>) {
-    let store: Arc<dyn Store> = Arc::new(storage::MemoryStore::new());
+    let store: Arc<dyn Store> =
+        Arc::new(storage::model::MemoryStore::new(storage::model::Options::default()));
     let catalogue = Catalogue::cluster();
-    let cache = WatchCache::start(Arc::clone(&store), &catalogue, bounds, CancellationToken::new()).await.unwrap();
+    let cache =
+        WatchCache::start(Arc::clone(&store), &catalogue, bounds, CancellationToken::new()).await.unwrap();
     (store, cache)
 }
 
@@ -95,7 +97,8 @@ async fn a_deletion_carries_its_own_revision() {
 #[tokio::test]
 async fn a_revision_with_more_events_than_a_batch_is_delivered_whole() {
     let (store, cache) = started(HistoryBounds::default()).await;
-    let mut watcher = cache.storage("", "configmaps").unwrap().subscribe(cache.revision(), everything()).unwrap();
+    let mut watcher =
+        cache.storage("", "configmaps").unwrap().subscribe(cache.revision(), everything()).unwrap();
     let many = 600;
     let puts = (0..many).map(|index| put(&format!("a{index:04}"), "red")).collect();
     let first = write(store.as_ref(), puts).await;
@@ -121,7 +124,10 @@ async fn a_watcher_that_history_has_passed_is_told_and_not_fed_a_gap() {
     }
     cache.wait_for(last).await.unwrap();
     assert_eq!(slow.next().await.unwrap_err(), crate::watch_cache::subscription::Expired);
-    assert!(maps.subscribe(from, everything()).is_none(), "an old revision must be refused, not served with a gap");
+    assert!(
+        maps.subscribe(from, everything()).is_none(),
+        "an old revision must be refused, not served with a gap"
+    );
     assert!(maps.subscribe(last, everything()).is_some());
 }
 
@@ -129,8 +135,10 @@ async fn a_watcher_that_history_has_passed_is_told_and_not_fed_a_gap() {
 async fn watchers_share_one_encoding() {
     let (store, cache) = started(HistoryBounds::default()).await;
     let maps = cache.storage("", "configmaps").unwrap();
-    let (mut one, mut two) =
-        (maps.subscribe(cache.revision(), everything()).unwrap(), maps.subscribe(cache.revision(), everything()).unwrap());
+    let (mut one, mut two) = (
+        maps.subscribe(cache.revision(), everything()).unwrap(),
+        maps.subscribe(cache.revision(), everything()).unwrap(),
+    );
     write(store.as_ref(), vec![put("a", "red")]).await;
     let frame = |deliveries: Vec<Delivery>| {
         let first = &deliveries[0];
@@ -139,7 +147,10 @@ async fn watchers_share_one_encoding() {
     let (one, two) = (frame(one.next().await.unwrap()), frame(two.next().await.unwrap()));
     assert_eq!(one.as_ptr(), two.as_ptr());
     let line: Value = serde_json::from_slice(&one).unwrap();
-    assert_eq!((line["type"].as_str(), line["object"]["metadata"]["name"].as_str()), (Some("ADDED"), Some("a")));
+    assert_eq!(
+        (line["type"].as_str(), line["object"]["metadata"]["name"].as_str()),
+        (Some("ADDED"), Some("a"))
+    );
 }
 
 #[tokio::test]
