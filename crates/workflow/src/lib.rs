@@ -1,1 +1,18 @@
-//! The test-workflow language and its plan.
+//! The test-workflow language: what is a valid workflow, what it becomes in a cluster, and what its results mean.
+//!
+//! Tasks: check a workflow and say what is wrong with it field by field ([`validate`]); expand it into steps with
+//! bounds ([`plan`]) and each attempt into a pod ([`pod`]); read what a pod's status says ([`observe`]); take files out
+//! of a pod over its log ([`collect`]); read and write JUnit ([`junit`]); fold results ([`fold`]) and print them
+//! ([`report`]).
+//!
+//! Pure: no I/O, no async, no clock. Whoever calls passes the time in.
+
+pub mod collect;
+pub mod duration;
+pub mod fold;
+pub mod junit;
+pub mod observe;
+pub mod plan;
+pub mod pod;
+pub mod report;
+pub mod validate;

@@ -1,0 +1,56 @@
+//! What an agent tells the hub about test executions, record by record.
+//!
+//! A record may arrive more than once (after a crash between the agent's outbox and its own notes); every record
+//! therefore says exactly what it is about, so that whoever folds it can see that it is already there.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::test_run::{AttemptResult, ClusterResult, RunReference};
+
+/// One piece of news about a test execution.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TestRecord {
+    /// The run on the hub.
+    pub run: RunReference,
+    /// Uid of the `TestExecution`.
+    pub execution_uid: String,
+    /// Name of the `TestExecution`, in the cluster's partition.
+    pub execution: String,
+    /// What happened.
+    pub news: TestNews,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum TestNews {
+    /// A piece of a step's log.
+    Log {
+        /// The step.
+        step: String,
+        /// 1 for the first.
+        attempt: u32,
+        /// Where in the attempt's log `text` begins, in bytes as the container wrote them. A piece whose end is not
+        /// above what is already known is a repetition; one that begins above it follows a gap.
+        offset: u64,
+        /// How many bytes of the container's log this piece stands for; `text` may be longer or shorter, since what is
+        /// not UTF-8 is replaced.
+        length: u64,
+        /// At most 32 KiB.
+        text: String,
+    },
+    /// An attempt at a step ended; for each attempt the first such record counts.
+    Attempt {
+        /// The step.
+        step: String,
+        /// What came of it.
+        result: AttemptResult,
+    },
+    /// The execution ended; holds everything, and nothing follows it.
+    Finished {
+        /// The whole result.
+        result: ClusterResult,
+    },
+}
