@@ -1,1 +1,3 @@
 //! The agent: keeps desired state, enforces, repairs, reports.
+
+pub mod executor;
