@@ -1,3 +1,8 @@
 //! Seams for clock and randomness, typed ids, bounded queues, backoff.
+//!
+//! Production code takes time and chance from here, so that tests and the simulator can put their own in place.
+//! Nothing here does I/O.
 
+pub mod backoff;
 pub mod clock;
+pub mod random;
