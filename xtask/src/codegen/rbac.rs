@@ -17,7 +17,7 @@ const MANIFESTS: [&str; 6] = [
 
 /// The table for `crates/access/tables/rbac_bootstrap.json`: a JSON array, an object a line. `directory` is the data's
 /// `kubernetes-1.36/rbac-bootstrap`.
-pub fn table(directory: &Path) -> Result<String> {
+pub(crate) fn table(directory: &Path) -> Result<String> {
     let mut lines = Vec::new();
     for name in MANIFESTS {
         let path = directory.join(name);
