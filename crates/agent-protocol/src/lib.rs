@@ -1,1 +1,17 @@
-//! Messages between hub and agent beyond plain API objects.
+//! Messages between hub and agent beyond plain API objects, protocol version [`PROTOCOL`].
+//!
+//! Skew rule: a reader ignores fields it does not know and keeps records of a kind it does not know (they are stored,
+//! counted and listed like any other, only not acted upon). New fields are optional. Nothing here does I/O.
+
+mod messages;
+mod record;
+mod token;
+
+pub use messages::{
+    AgentRefusal, CaBundle, JoinRequest, JoinResponse, OutboxAck, OutboxBatch, PROTOCOL, ReattestRequest,
+    RecordPage, RenewRequest, RenewResponse, StoredRecord, StreamMessage, endpoint,
+};
+pub use record::{
+    AssignmentReport, ClusterFacts, EventRecord, EventSeverity, HeldReport, Record, RecordBody,
+};
+pub use token::{JoinToken, TOKEN_SECRET_TYPE, TokenError, TokenGrant};

@@ -1,5 +1,42 @@
-//! The fleet's own API kinds.
+//! The fleet's own API kinds, group `fleet.fairlead.dev`, version `v1alpha1`.
+//!
+//! People write [`Profile`] (what a cluster should hold) and [`Placement`] (which clusters get it). The hub writes
+//! [`Cluster`] when an agent joins and one [`Assignment`] per cluster and profile, in the cluster's own namespace
+//! (its *partition*, [`partition_namespace`]). An agent reads nothing but its own partition.
+//!
+//! This crate holds types, names and the documents that define the kinds. It never decides, reads or writes anything.
 
+mod assignment;
+mod cluster;
+mod conditions;
+mod definitions;
+mod names;
+mod placement;
+mod profile;
 pub mod test_record;
 pub mod test_run;
 pub mod test_workflow;
+
+pub use assignment::{
+    Assignment, AssignmentSpec, AssignmentState, AssignmentStatus, ContentReference, GenerationMark, Health,
+    ObjectReference, ObjectStatus, ProfileReference, Refusal, RefusalReason,
+};
+pub use cluster::{
+    AssignmentSummary, Cluster, ClusterSpec, ClusterStatus, ClusterTaint, HeldAssignment, NodeCount,
+    Registration, TaintEffect,
+};
+pub use conditions::{ConditionChange, condition, condition_is_true, set_condition};
+pub use definitions::custom_resource_definitions;
+pub use names::{
+    AGENT_GROUP, ANNOTATION_ADOPT, ANNOTATION_CONFIRM_DELETIONS, AgentIdentity, GROUP, LABEL_ASSIGNMENT,
+    NameError, SYSTEM_NAMESPACE, VERSION, assignment_label_value, assignment_name, check_cluster_name,
+    field_manager, partition_cluster, partition_namespace,
+};
+pub use placement::{
+    ClusterDecision, ClusterSelector, FieldOperator, FieldRequirement, LabelOperator, LabelRequirement,
+    Placement, PlacementSpec, PlacementStatus, Toleration,
+};
+pub use profile::{
+    ConflictPolicy, ContentFormat, Profile, ProfileSource, ProfileSpec, ProfileStatus, VariableDefinition,
+    VariableType,
+};

@@ -1,0 +1,188 @@
+//! Requests and answers of the hub's `/fleet/v1` endpoints.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::record::Record;
+
+/// The protocol's version. A hub serves the present one and the two before.
+pub const PROTOCOL: u32 = 1;
+
+/// Paths of the endpoints.
+pub mod endpoint {
+    /// Prefix of all.
+    pub const PREFIX: &str = "/fleet/v1/";
+    /// `GET`, anonymous: [`super::CaBundle`]. The caller checks it against its pin.
+    pub const CA: &str = "/fleet/v1/ca";
+    /// `POST`, anonymous, `Authorization: Bearer <join token>`: [`super::JoinRequest`].
+    pub const JOIN: &str = "/fleet/v1/join";
+    /// `POST`, anonymous: [`super::ReattestRequest`]; the signing request proves possession of the registered key.
+    pub const REATTEST: &str = "/fleet/v1/reattest";
+    /// `POST`, as the agent: [`super::RenewRequest`].
+    pub const RENEW: &str = "/fleet/v1/renew";
+    /// `GET`, as the agent: lines of [`super::StreamMessage`] until either side leaves.
+    pub const STREAM: &str = "/fleet/v1/agent/stream";
+    /// `POST`, as the agent, empty: keeps presence alive.
+    pub const PING: &str = "/fleet/v1/agent/ping";
+    /// `POST`, as the agent: [`super::OutboxBatch`], answered by [`super::OutboxAck`].
+    pub const OUTBOX: &str = "/fleet/v1/agent/outbox";
+    /// `GET` and `PUT`, followed by `/<sha256>`.
+    pub const CONTENT: &str = "/fleet/v1/content";
+    /// `GET`, followed by `/<name>/records?from=<sequence>`.
+    pub const CLUSTERS: &str = "/fleet/v1/clusters";
+}
+
+/// The hub's certificate authorities.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CaBundle {
+    /// PEM, one or more certificates.
+    pub ca_pem: String,
+}
+
+/// Asks to become a cluster of the fleet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinRequest {
+    /// [`PROTOCOL`] of the agent.
+    pub protocol: u32,
+    /// The uid of the cluster's kube-system namespace.
+    pub cluster_uid: String,
+    /// The name wished for. A cluster that joined before keeps the name it has.
+    pub name: String,
+    /// Certificate signing request, PEM. Its subject is ignored: the hub sets it.
+    pub csr_pem: String,
+    /// Labels for a new Cluster; those of the token win.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The agent's release.
+    #[serde(default)]
+    pub agent_version: String,
+}
+
+/// The agent's new identity.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinResponse {
+    /// The Cluster's name.
+    pub name: String,
+    /// The client certificate, PEM.
+    pub certificate_pem: String,
+    /// When it ends, RFC 3339.
+    pub not_after: String,
+    /// The authorities to trust from now on, PEM.
+    pub ca_pem: String,
+    /// The hub's epoch.
+    pub hub_epoch: String,
+}
+
+/// Asks for a new certificate over a working connection.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RenewRequest {
+    /// Certificate signing request, PEM. A new key becomes the registered one.
+    pub csr_pem: String,
+}
+
+/// A new certificate.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RenewResponse {
+    /// The client certificate, PEM.
+    pub certificate_pem: String,
+    /// When it ends, RFC 3339.
+    pub not_after: String,
+    /// The authorities to trust, PEM.
+    pub ca_pem: String,
+}
+
+/// Asks for a new certificate after the old one ended. The signing request must be by the registered key; replaying it
+/// yields only a certificate that is useless without that key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReattestRequest {
+    /// The Cluster's name.
+    pub name: String,
+    /// The cluster's uid.
+    pub cluster_uid: String,
+    /// Certificate signing request by the registered key, PEM.
+    pub csr_pem: String,
+}
+
+/// Why the hub turned an agent away; the body of every answer that is not a success.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentRefusal {
+    /// One CamelCase word for programs.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// A line of the presence stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum StreamMessage {
+    /// The first line.
+    #[serde(rename_all = "camelCase")]
+    Hello {
+        /// The hub's protocol version.
+        protocol: u32,
+        /// The hub's epoch.
+        hub_epoch: String,
+        /// The hub's release.
+        hub_version: String,
+        /// How often the agent should ping, milliseconds.
+        ping_millis: u64,
+    },
+    /// The hub is there.
+    Ping,
+    /// A line of a newer hub.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Records in the order of their sequence.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutboxBatch {
+    /// The life of the outbox. A new one starts at sequence 1.
+    pub agent_epoch: Uuid,
+    /// Consecutive records.
+    pub records: Vec<Record>,
+}
+
+/// What the hub has made durable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutboxAck {
+    /// Every record of this epoch up to here is durable at the hub.
+    pub through: u64,
+    /// How many of the batch were there before.
+    pub duplicates: u64,
+}
+
+/// A record as the hub keeps it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoredRecord {
+    /// Its place in the hub's inbox; what `from` counts in.
+    pub position: u64,
+    /// The record.
+    pub record: Record,
+}
+
+/// Records of one cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordPage {
+    /// How many the hub keeps of this cluster.
+    pub total: u64,
+    /// In the order they came.
+    pub records: Vec<StoredRecord>,
+    /// Where to go on; none at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+}

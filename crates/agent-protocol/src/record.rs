@@ -1,0 +1,263 @@
+//! What an agent has to tell, in the order it happened.
+
+use fleet_objects::{AssignmentStatus, HeldAssignment, NodeCount, ObjectReference, Refusal};
+use jiff::Timestamp;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// One thing an agent has to tell. `(cluster uid, agent epoch, sequence)` names it for ever.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Counts from 1 within the epoch, without gaps.
+    pub sequence: u64,
+    /// The life of the agent's outbox.
+    pub agent_epoch: Uuid,
+    /// When it happened, by the agent's clock.
+    pub time: Timestamp,
+    /// What happened.
+    #[serde(flatten)]
+    pub body: RecordBody,
+}
+
+/// What a record says: `{"kind": …, "data": …}` on the wire.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RecordBody {
+    /// What the cluster is; sent when it changes.
+    ClusterFacts(ClusterFacts),
+    /// What the agent holds on disk; sent when it changes and on every connection to another hub epoch.
+    Held(HeldReport),
+    /// How an assignment is; sent when it changes.
+    Assignment(Box<AssignmentReport>),
+    /// Something worth an Event on the hub.
+    Event(EventRecord),
+    /// Records that a full outbox had no room for.
+    Dropped {
+        /// Since the last such record.
+        count: u64,
+    },
+    /// The status of a test execution, opaque here; `execution` is its object's name.
+    TestExecution {
+        /// The TestExecution's name in the partition.
+        execution: String,
+        /// Its status.
+        status: Value,
+    },
+    /// A piece of a test step's log.
+    TestLog {
+        /// The TestExecution's name in the partition.
+        execution: String,
+        /// Which step.
+        step: String,
+        /// Bytes of this step's log before this piece.
+        offset: u64,
+        /// The piece.
+        text: String,
+    },
+    /// A kind this release does not know; kept as it came.
+    Unknown {
+        /// Its kind.
+        kind: String,
+        /// Its content.
+        data: Value,
+    },
+}
+
+/// What the cluster is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterFacts {
+    /// The API server's `gitVersion`.
+    pub kubernetes_version: String,
+    /// Nodes.
+    pub nodes: NodeCount,
+    /// The agent's release.
+    pub agent_version: String,
+}
+
+/// What the agent holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldReport {
+    /// All of it, tombstones' numbers included.
+    pub held: Vec<HeldAssignment>,
+    /// Held assignments the hub does not list.
+    #[serde(default)]
+    pub absent: Vec<String>,
+    /// The epoch of the hub this was compared with.
+    #[serde(default)]
+    pub hub_epoch: String,
+}
+
+/// How an assignment is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AssignmentReport {
+    /// The Assignment's name.
+    pub name: String,
+    /// The whole status.
+    pub status: AssignmentStatus,
+}
+
+/// Something worth an Event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventRecord {
+    /// Normal or Warning.
+    pub severity: EventSeverity,
+    /// One CamelCase word.
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+    /// The Assignment it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assignment: Option<String>,
+    /// The object in the cluster it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<ObjectReference>,
+    /// The refusal, when it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+}
+
+/// How grave an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventSeverity {
+    /// For the record.
+    Normal,
+    /// Somebody should look.
+    Warning,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    kind: String,
+    #[serde(default)]
+    data: Value,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DroppedData {
+    count: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TestExecutionData {
+    execution: String,
+    status: Value,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TestLogData {
+    execution: String,
+    step: String,
+    offset: u64,
+    text: String,
+}
+
+impl RecordBody {
+    /// The kind's name on the wire.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::ClusterFacts(_) => "ClusterFacts",
+            Self::Held(_) => "Held",
+            Self::Assignment(_) => "Assignment",
+            Self::Event(_) => "Event",
+            Self::Dropped { .. } => "Dropped",
+            Self::TestExecution { .. } => "TestExecution",
+            Self::TestLog { .. } => "TestLog",
+            Self::Unknown { kind, .. } => kind,
+        }
+    }
+}
+
+impl Serialize for RecordBody {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let data = match self {
+            Self::ClusterFacts(data) => serde_json::to_value(data),
+            Self::Held(data) => serde_json::to_value(data),
+            Self::Assignment(data) => serde_json::to_value(data),
+            Self::Event(data) => serde_json::to_value(data),
+            Self::Dropped { count } => serde_json::to_value(DroppedData { count: *count }),
+            Self::TestExecution { execution, status } => serde_json::to_value(TestExecutionData {
+                execution: execution.clone(),
+                status: status.clone(),
+            }),
+            Self::TestLog { execution, step, offset, text } => serde_json::to_value(TestLogData {
+                execution: execution.clone(),
+                step: step.clone(),
+                offset: *offset,
+                text: text.clone(),
+            }),
+            Self::Unknown { data, .. } => Ok(data.clone()),
+        };
+        let data = data.map_err(serde::ser::Error::custom)?;
+        Wire { kind: self.kind().to_owned(), data }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for RecordBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Wire { kind, data } = Wire::deserialize(deserializer)?;
+        let parsed = match kind.as_str() {
+            "ClusterFacts" => serde_json::from_value(data).map(Self::ClusterFacts),
+            "Held" => serde_json::from_value(data).map(Self::Held),
+            "Assignment" => serde_json::from_value(data).map(Self::Assignment),
+            "Event" => serde_json::from_value(data).map(Self::Event),
+            "Dropped" => {
+                serde_json::from_value(data).map(|data: DroppedData| Self::Dropped { count: data.count })
+            }
+            "TestExecution" => serde_json::from_value(data).map(|data: TestExecutionData| {
+                Self::TestExecution { execution: data.execution, status: data.status }
+            }),
+            "TestLog" => serde_json::from_value(data).map(|data: TestLogData| Self::TestLog {
+                execution: data.execution,
+                step: data.step,
+                offset: data.offset,
+                text: data.text,
+            }),
+            _ => return Ok(Self::Unknown { kind, data }),
+        };
+        parsed.map_err(|error| D::Error::custom(format!("record of kind {kind}: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(body: RecordBody) -> Record {
+        Record { sequence: 7, agent_epoch: Uuid::nil(), time: Timestamp::UNIX_EPOCH, body }
+    }
+
+    #[test]
+    fn records_survive_the_wire() {
+        for body in [
+            RecordBody::Dropped { count: 3 },
+            RecordBody::ClusterFacts(ClusterFacts {
+                kubernetes_version: "v1.36.2".into(),
+                ..ClusterFacts::default()
+            }),
+            RecordBody::Held(HeldReport::default()),
+            RecordBody::TestLog { execution: "e".into(), step: "s".into(), offset: 4, text: "x\n".into() },
+        ] {
+            let record = record(body);
+            let text = serde_json::to_string(&record).unwrap();
+            assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record, "{text}");
+        }
+    }
+
+    #[test]
+    fn unknown_kinds_are_kept_and_unknown_fields_ignored() {
+        let text = r#"{"sequence":1,"agentEpoch":"00000000-0000-0000-0000-000000000000","time":"1970-01-01T00:00:00Z",
+            "kind":"FromTheFuture","data":{"a":[1]},"more":true}"#;
+        let record: Record = serde_json::from_str(text).unwrap();
+        let RecordBody::Unknown { kind, data } = &record.body else { panic!("{record:?}") };
+        assert_eq!((kind.as_str(), &data["a"][0]), ("FromTheFuture", &Value::from(1)));
+        let again: Record = serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
+        assert_eq!(again, record);
+    }
+}

@@ -1,0 +1,152 @@
+//! Join tokens: `<id>.<secret>`, good for one cluster. The hub keeps only a hash, in a Secret of namespace
+//! `fairlead-system`, so that whoever may create Secrets there may invite clusters.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use fleet_objects::SYSTEM_NAMESPACE;
+use jiff::{SignedDuration, Timestamp};
+use rand::Rng;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+/// The `type` of a Secret that is a join token.
+pub const TOKEN_SECRET_TYPE: &str = "fleet.fairlead.dev/join-token";
+
+const ID_LENGTH: usize = 8;
+const SECRET_LENGTH: usize = 32;
+const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+
+/// A token in plain. Its secret part is never printed by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JoinToken {
+    id: String,
+    secret: String,
+}
+
+/// What a token permits.
+#[derive(Clone, Debug, Default)]
+pub struct TokenGrant {
+    /// Only a cluster of this name.
+    pub cluster: Option<String>,
+    /// Labels that its Cluster gets.
+    pub labels: BTreeMap<String, String>,
+    /// How long it is good; at most 24 h, 1 h when none is given.
+    pub ttl: Option<std::time::Duration>,
+}
+
+/// A text that is not a token. Never repeats the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a join token: expected <id>.<secret>")]
+pub struct TokenError;
+
+impl fmt::Debug for JoinToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JoinToken({}.…)", self.id)
+    }
+}
+
+impl JoinToken {
+    /// Draws a token: 40 bits of name, 160 bits of secret, from the operating system's generator.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self { id: draw(ID_LENGTH), secret: draw(SECRET_LENGTH) }
+    }
+
+    /// Reads a token.
+    pub fn parse(text: &str) -> Result<Self, TokenError> {
+        let (id, secret) = text.trim().split_once('.').ok_or(TokenError)?;
+        let valid =
+            |part: &str, length| part.len() == length && part.bytes().all(|byte| ALPHABET.contains(&byte));
+        if !valid(id, ID_LENGTH) || !valid(secret, SECRET_LENGTH) {
+            return Err(TokenError);
+        }
+        Ok(Self { id: id.to_owned(), secret: secret.to_owned() })
+    }
+
+    /// The text to hand to an agent. The only way to see the secret.
+    #[must_use]
+    pub fn reveal(&self) -> String {
+        format!("{}.{}", self.id, self.secret)
+    }
+
+    /// The name of the Secret on the hub.
+    #[must_use]
+    pub fn secret_name(&self) -> String {
+        format!("join-token-{}", self.id)
+    }
+
+    /// SHA-256 of the whole token, hexadecimal: what the hub keeps.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        hex::encode(Sha256::digest(self.reveal().as_bytes()))
+    }
+
+    /// Whether `hash` is this token's, in a time that does not depend on where they differ.
+    #[must_use]
+    pub fn matches(&self, hash: &str) -> bool {
+        let own = self.hash();
+        own.len() == hash.len() && own.bytes().zip(hash.bytes()).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
+    }
+
+    /// The Secret that makes the token good, to be created on the hub in namespace `fairlead-system`.
+    #[must_use]
+    pub fn secret_object(&self, grant: &TokenGrant, now: Timestamp) -> Value {
+        let ttl = grant
+            .ttl
+            .unwrap_or(std::time::Duration::from_secs(3600))
+            .min(std::time::Duration::from_secs(24 * 3600));
+        let ends =
+            now.saturating_add(SignedDuration::from_secs(i64::try_from(ttl.as_secs()).unwrap_or(3600)));
+        let mut data = BTreeMap::from([
+            ("tokenHash".to_owned(), self.hash()),
+            ("expiration".to_owned(), ends.map_or_else(|_| now, |ends| ends).to_string()),
+        ]);
+        if let Some(cluster) = &grant.cluster {
+            data.insert("cluster".to_owned(), cluster.clone());
+        }
+        if !grant.labels.is_empty() {
+            data.insert("labels".to_owned(), json!(grant.labels).to_string());
+        }
+        json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": self.secret_name(), "namespace": SYSTEM_NAMESPACE},
+            "type": TOKEN_SECRET_TYPE,
+            "stringData": data,
+        })
+    }
+}
+
+fn draw(length: usize) -> String {
+    let mut generator = rand::rng();
+    (0..length).map(|_| char::from(ALPHABET[generator.random_range(0..ALPHABET.len())])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_read_back_and_never_printed() {
+        let token = JoinToken::generate();
+        assert_eq!(JoinToken::parse(&token.reveal()).unwrap(), token);
+        assert!(!format!("{token:?}").contains(&token.secret));
+        assert!(
+            token.matches(&token.hash())
+                && !token.matches(&JoinToken::generate().hash())
+                && !token.matches("")
+        );
+        for bad in ["", ".", "abc.def", "aaaaaaaa.bbbb"] {
+            assert_eq!(JoinToken::parse(bad), Err(TokenError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_secret_holds_no_plain_token() {
+        let token = JoinToken::generate();
+        let object = token.secret_object(&TokenGrant::default(), Timestamp::UNIX_EPOCH);
+        assert!(!object.to_string().contains(&token.secret));
+        assert_eq!(object["stringData"]["expiration"], "1970-01-01T01:00:00Z");
+    }
+}

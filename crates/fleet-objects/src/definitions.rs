@@ -1,0 +1,59 @@
+//! The documents that define the kinds to an API server.
+
+use kube::CustomResourceExt;
+use serde_json::Value;
+
+/// The CustomResourceDefinition of every fleet kind.
+#[must_use]
+pub fn custom_resource_definitions() -> Vec<Value> {
+    [
+        crate::Cluster::crd(),
+        crate::Profile::crd(),
+        crate::Placement::crd(),
+        crate::Assignment::crd(),
+        crate::test_workflow::TestWorkflow::crd(),
+        crate::test_run::TestRun::crd(),
+        crate::test_run::TestExecution::crd(),
+    ]
+    .iter()
+    .map(|definition| {
+        serde_json::to_value(definition).expect("a definition made of strings and maps is JSON")
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_definition_is_structural_and_has_a_status_and_columns() {
+        let all = custom_resource_definitions();
+        assert!(all.len() >= 4);
+        for definition in all {
+            let name = definition["metadata"]["name"].as_str().unwrap();
+            let version = &definition["spec"]["versions"][0];
+            assert!(version["subresources"]["status"].is_object(), "{name}");
+            assert!(version["additionalPrinterColumns"].as_array().unwrap().len() > 3, "{name}");
+            let schema = &version["schema"]["openAPIV3Schema"];
+            assert_eq!(schema["type"], "object", "{name}");
+            structural(&schema["properties"]["spec"], name);
+            structural(&schema["properties"]["status"], name);
+        }
+    }
+
+    fn structural(schema: &Value, path: &str) {
+        let open = schema["x-kubernetes-preserve-unknown-fields"] == true
+            || schema["x-kubernetes-int-or-string"] == true;
+        assert!(schema["type"].is_string() || open, "{path} has no type: {schema}");
+        assert!(schema.get("$ref").is_none(), "{path}");
+        if let Some(properties) = schema["properties"].as_object() {
+            for (name, property) in properties {
+                structural(property, &format!("{path}.{name}"));
+            }
+        }
+        if schema["items"].is_object() {
+            structural(&schema["items"], &format!("{path}[]"));
+        }
+    }
+}

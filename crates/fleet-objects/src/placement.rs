@@ -1,0 +1,160 @@
+//! Which clusters get a profile.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Which clusters get which profile.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "fleet.fairlead.dev",
+    version = "v1alpha1",
+    kind = "Placement",
+    plural = "placements",
+    category = "fleet",
+    namespaced,
+    status = "PlacementStatus",
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Profile","type":"string","jsonPath":".spec.profile"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Selected","type":"integer","jsonPath":".status.selected"}"#,
+    printcolumn = r#"{"name":"Considered","type":"integer","jsonPath":".status.considered"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Ready\")].message"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct PlacementSpec {
+    /// The Profile's name, in the placement's namespace.
+    pub profile: String,
+    /// Which clusters. An empty selector chooses every cluster; none at all chooses no cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_selector: Option<ClusterSelector>,
+    /// Taints this placement goes to in spite of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
+    /// Values for the profile's variables.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crate::profile::any_map")]
+    pub variables: BTreeMap<String, Value>,
+}
+
+/// Chooses clusters; all parts must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterSelector {
+    /// Labels that must be equal.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub match_labels: BTreeMap<String, String>,
+    /// Conditions on labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub match_expressions: Vec<LabelRequirement>,
+    /// Conditions on what is known of the cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub match_fields: Vec<FieldRequirement>,
+}
+
+/// A condition on a label.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LabelRequirement {
+    /// The label.
+    pub key: String,
+    /// How it is compared.
+    pub operator: LabelOperator,
+    /// With what; at least one for `In` and `NotIn`, none otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+}
+
+/// How a label is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LabelOperator {
+    /// Is one of the values.
+    In,
+    /// Is none of the values, or absent.
+    NotIn,
+    /// Is there.
+    Exists,
+    /// Is not there.
+    DoesNotExist,
+}
+
+/// A condition on a field: `metadata.name`, `kubernetesVersion` (compared as a version), `ready` and `connected`
+/// (`true`/`false`), `nodes.total`, `nodes.ready` (compared as numbers), `agentVersion`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FieldRequirement {
+    /// The field.
+    pub key: String,
+    /// How it is compared.
+    pub operator: FieldOperator,
+    /// With what; exactly one for the comparisons of size.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+}
+
+/// How a field is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FieldOperator {
+    /// Is one of the values.
+    In,
+    /// Is none of the values.
+    NotIn,
+    /// Is known.
+    Exists,
+    /// Is not known.
+    DoesNotExist,
+    /// Is greater.
+    Gt,
+    /// Is smaller.
+    Lt,
+    /// Is greater or equal.
+    Ge,
+    /// Is smaller or equal.
+    Le,
+}
+
+/// A taint to go to in spite of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Toleration {
+    /// The taint's key; none tolerates every taint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The taint's value; none tolerates any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+/// What the hub decided.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlacementStatus {
+    /// The `metadata.generation` this status speaks of.
+    #[serde(default)]
+    pub observed_generation: i64,
+    /// Clusters chosen.
+    #[serde(default)]
+    pub selected: u32,
+    /// Clusters looked at.
+    #[serde(default)]
+    pub considered: u32,
+    /// One per cluster, chosen ones first, at most 1000.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub decisions: Vec<ClusterDecision>,
+    /// `Ready`: the decisions are carried out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// Why a cluster was chosen or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClusterDecision {
+    /// The cluster.
+    pub cluster: String,
+    /// Whether it gets the profile.
+    pub selected: bool,
+    /// Why, in a sentence.
+    pub reason: String,
+}

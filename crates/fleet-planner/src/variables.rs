@@ -1,0 +1,318 @@
+//! Typed variables: their values for one cluster, and writing them into manifests. The syntax is described at
+//! `fleet_objects::VariableDefinition`'s module.
+
+use std::collections::BTreeMap;
+
+use fleet_objects::{VariableDefinition, VariableType};
+use serde_json::Value;
+
+/// Every variable with its value.
+pub type Values = BTreeMap<String, Value>;
+
+/// What is wrong with variables.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VariableError {
+    /// A definition's name cannot be written in a reference.
+    #[error("variable name {name:?} may hold only letters, digits, '_' and '-'")]
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// Two definitions of one name.
+    #[error("variable {name:?} is defined twice")]
+    Duplicate {
+        /// The name.
+        name: String,
+    },
+    /// A value for a variable that does not exist.
+    #[error("there is no variable {name:?} to give a value to")]
+    NotDefined {
+        /// The name.
+        name: String,
+    },
+    /// A required variable without a value.
+    #[error("variable {name:?} is required and has no value")]
+    Missing {
+        /// The name.
+        name: String,
+    },
+    /// A value of the wrong type.
+    #[error("variable {name:?} takes {expected}, not {value}")]
+    WrongType {
+        /// The name.
+        name: String,
+        /// What it takes.
+        expected: &'static str,
+        /// The value, as JSON.
+        value: String,
+    },
+    /// A value that is not one of the allowed.
+    #[error("variable {name:?} does not allow {value}")]
+    NotAllowed {
+        /// The name.
+        name: String,
+        /// The value, as JSON.
+        value: String,
+    },
+    /// A manifest refers to a variable that does not exist.
+    #[error("{place}: unknown variable ${{var.{name}}}")]
+    UnknownReference {
+        /// The name.
+        name: String,
+        /// Where.
+        place: String,
+    },
+    /// A reference without its closing brace.
+    #[error("{place}: \"${{var.\" without a closing brace")]
+    Unclosed {
+        /// Where.
+        place: String,
+    },
+}
+
+/// The value of every variable, from definitions and what a placement gives.
+///
+/// # Errors
+/// Anything that does not fit, the first found in the order of names.
+pub fn resolve(definitions: &[VariableDefinition], given: &Values) -> Result<Values, VariableError> {
+    let mut known: BTreeMap<&str, &VariableDefinition> = BTreeMap::new();
+    for definition in definitions {
+        if !is_name(&definition.name) {
+            return Err(VariableError::BadName { name: definition.name.clone() });
+        }
+        if known.insert(&definition.name, definition).is_some() {
+            return Err(VariableError::Duplicate { name: definition.name.clone() });
+        }
+    }
+    if let Some(name) = given.keys().find(|name| !known.contains_key(name.as_str())) {
+        return Err(VariableError::NotDefined { name: name.clone() });
+    }
+    let mut values = Values::new();
+    for (name, definition) in known {
+        match given.get(name).or(definition.default.as_ref()) {
+            Some(value) => {
+                values.insert(name.to_owned(), typed(definition, value)?);
+            }
+            None if definition.required => return Err(VariableError::Missing { name: name.to_owned() }),
+            None => {
+                values.insert(name.to_owned(), zero(definition.kind));
+            }
+        }
+    }
+    Ok(values)
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+/// An optional variable without default is empty text, 0 or false.
+fn zero(kind: VariableType) -> Value {
+    match kind {
+        VariableType::String => Value::from(""),
+        VariableType::Int => Value::from(0),
+        VariableType::Bool => Value::from(false),
+        VariableType::Quantity => Value::from("0"),
+    }
+}
+
+fn typed(definition: &VariableDefinition, value: &Value) -> Result<Value, VariableError> {
+    let wrong = |expected| VariableError::WrongType {
+        name: definition.name.clone(),
+        expected,
+        value: value.to_string(),
+    };
+    let typed = match definition.kind {
+        VariableType::String if value.is_string() => value.clone(),
+        VariableType::String => return Err(wrong("text")),
+        VariableType::Int if value.is_i64() => value.clone(),
+        VariableType::Int => return Err(wrong("a whole number")),
+        VariableType::Bool if value.is_boolean() => value.clone(),
+        VariableType::Bool => return Err(wrong("true or false")),
+        VariableType::Quantity => match value {
+            Value::String(text) if is_quantity(text) => value.clone(),
+            Value::Number(number) => Value::from(number.to_string()),
+            _ => return Err(wrong("a quantity such as 500m or 1Gi")),
+        },
+    };
+    if !definition.allowed.is_empty() && !definition.allowed.contains(value) {
+        return Err(VariableError::NotAllowed { name: definition.name.clone(), value: value.to_string() });
+    }
+    Ok(typed)
+}
+
+fn is_quantity(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
+    let (number, suffix) = unsigned.split_at(end);
+    let digits = number.bytes().any(|byte| byte.is_ascii_digit()) && number.matches('.').count() <= 1;
+    let exponent = suffix.strip_prefix(['e', 'E']).is_some_and(|power| {
+        let power = power.strip_prefix(['+', '-']).unwrap_or(power);
+        !power.is_empty() && power.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    const SUFFIXES: [&str; 16] =
+        ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    digits && (exponent || SUFFIXES.contains(&suffix))
+}
+
+/// Writes values into every scalar of `value`. `place` names it in errors.
+///
+/// # Errors
+/// [`VariableError::UnknownReference`] and [`VariableError::Unclosed`].
+pub fn substitute(value: Value, values: &Values, place: &str) -> Result<Value, VariableError> {
+    Ok(match value {
+        Value::String(text) => substitute_text(text, values, place)?,
+        Value::Array(items) => Value::Array(
+            items
+                .into_iter()
+                .enumerate()
+                .map(|(index, item)| substitute(item, values, &format!("{place}[{index}]")))
+                .collect::<Result<_, _>>()?,
+        ),
+        Value::Object(map) => Value::Object(
+            map.into_iter()
+                .map(|(key, item)| {
+                    let item = substitute(item, values, &format!("{place}.{key}"))?;
+                    Ok((key, item))
+                })
+                .collect::<Result<_, VariableError>>()?,
+        ),
+        other => other,
+    })
+}
+
+const OPEN: &str = "${var.";
+
+fn substitute_text(text: String, values: &Values, place: &str) -> Result<Value, VariableError> {
+    if !text.contains("${") {
+        return Ok(Value::String(text));
+    }
+    if let Some(name) =
+        text.strip_prefix(OPEN).and_then(|rest| rest.strip_suffix('}')).filter(|name| is_name(name))
+    {
+        return lookup(name, values, place).cloned();
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find("${") {
+        // An odd dollar before it makes it literal.
+        if rest[..at].ends_with('$') {
+            out.push_str(&rest[..at - 1]);
+            out.push_str("${");
+            rest = &rest[at + 2..];
+            continue;
+        }
+        out.push_str(&rest[..at]);
+        let Some(after) = rest[at..].strip_prefix(OPEN) else {
+            out.push_str("${");
+            rest = &rest[at + 2..];
+            continue;
+        };
+        let end = after.find('}').ok_or_else(|| VariableError::Unclosed { place: place.to_owned() })?;
+        match lookup(&after[..end], values, place)? {
+            Value::String(text) => out.push_str(text),
+            other => out.push_str(&other.to_string()),
+        }
+        rest = &after[end + 1..];
+    }
+    out.push_str(rest);
+    Ok(Value::String(out))
+}
+
+fn lookup<'a>(name: &str, values: &'a Values, place: &str) -> Result<&'a Value, VariableError> {
+    values
+        .get(name)
+        .ok_or_else(|| VariableError::UnknownReference { name: name.to_owned(), place: place.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn definition(name: &str, kind: VariableType) -> VariableDefinition {
+        VariableDefinition {
+            name: name.into(),
+            kind,
+            default: None,
+            required: false,
+            allowed: Vec::new(),
+            description: None,
+        }
+    }
+
+    #[test]
+    fn whole_scalars_keep_their_type_and_parts_become_text() {
+        let values =
+            Values::from([("n".into(), json!(3)), ("s".into(), json!("web")), ("b".into(), json!(true))]);
+        let out = substitute(
+            json!({"replicas": "${var.n}", "on": "${var.b}", "name": "a-${var.s}-${var.n}", "sh": "${HOME} $${var.n} $$x"}),
+            &values,
+            "x",
+        );
+        assert_eq!(
+            out.unwrap(),
+            json!({"replicas": 3, "on": true, "name": "a-web-3", "sh": "${HOME} ${var.n} $$x"})
+        );
+    }
+
+    #[test]
+    fn unknown_and_unclosed_references_say_where() {
+        let error =
+            substitute(json!({"a": [{"b": "x${var.nope}"}]}), &Values::new(), "Deployment web").unwrap_err();
+        assert_eq!(error.to_string(), "Deployment web.a[0].b: unknown variable ${var.nope}");
+        assert!(matches!(
+            substitute(json!("${var.x"), &Values::new(), "p"),
+            Err(VariableError::Unclosed { .. })
+        ));
+    }
+
+    #[test]
+    fn resolution_is_strict() {
+        let mut replicas = definition("replicas", VariableType::Int);
+        replicas.allowed = vec![json!(1), json!(3)];
+        let mut name = definition("name", VariableType::String);
+        name.required = true;
+        let all = [replicas, name, definition("memory", VariableType::Quantity)];
+        let given = |pairs: &[(&str, Value)]| {
+            resolve(&all, &pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect())
+        };
+        assert_eq!(given(&[]), Err(VariableError::Missing { name: "name".into() }));
+        assert!(matches!(given(&[("name", json!(1))]), Err(VariableError::WrongType { .. })));
+        assert!(matches!(
+            given(&[("name", json!("a")), ("replicas", json!(2))]),
+            Err(VariableError::NotAllowed { .. })
+        ));
+        assert!(matches!(
+            given(&[("name", json!("a")), ("nmae", json!(2))]),
+            Err(VariableError::NotDefined { .. })
+        ));
+        assert!(matches!(
+            given(&[("name", json!("a")), ("memory", json!("1Gx"))]),
+            Err(VariableError::WrongType { .. })
+        ));
+        let good =
+            given(&[("name", json!("a")), ("memory", json!("1.5Gi")), ("replicas", json!(3))]).unwrap();
+        assert_eq!(
+            good,
+            Values::from([
+                ("memory".into(), json!("1.5Gi")),
+                ("name".into(), json!("a")),
+                ("replicas".into(), json!(3))
+            ])
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn substitution_never_panics_and_leaves_text_without_references_alone(text in "[$\\{}a-z. é]{0,24}") {
+            let out = substitute(Value::String(text.clone()), &Values::new(), "p");
+            if !text.contains("${var.") && !text.contains("$${") {
+                prop_assert_eq!(out, Ok(Value::String(text)));
+            }
+        }
+    }
+}
