@@ -1,5 +1,6 @@
 //! What an agent has to tell, in the order it happened.
 
+use fleet_objects::test_record::TestRecord;
 use fleet_objects::{AssignmentStatus, HeldAssignment, NodeCount, ObjectReference, Refusal};
 use jiff::Timestamp;
 use serde::de::Error as _;
@@ -38,24 +39,8 @@ pub enum RecordBody {
         /// Since the last such record.
         count: u64,
     },
-    /// The status of a test execution, opaque here; `execution` is its object's name.
-    TestExecution {
-        /// The TestExecution's name in the partition.
-        execution: String,
-        /// Its status.
-        status: Value,
-    },
-    /// A piece of a test step's log.
-    TestLog {
-        /// The TestExecution's name in the partition.
-        execution: String,
-        /// Which step.
-        step: String,
-        /// Bytes of this step's log before this piece.
-        offset: u64,
-        /// The piece.
-        text: String,
-    },
+    /// News of a test execution.
+    Test(Box<TestRecord>),
     /// A kind this release does not know; kept as it came.
     Unknown {
         /// Its kind.
@@ -143,20 +128,6 @@ struct DroppedData {
     count: u64,
 }
 
-#[derive(Serialize, Deserialize)]
-struct TestExecutionData {
-    execution: String,
-    status: Value,
-}
-
-#[derive(Serialize, Deserialize)]
-struct TestLogData {
-    execution: String,
-    step: String,
-    offset: u64,
-    text: String,
-}
-
 impl RecordBody {
     /// The kind's name on the wire.
     #[must_use]
@@ -167,8 +138,7 @@ impl RecordBody {
             Self::Assignment(_) => "Assignment",
             Self::Event(_) => "Event",
             Self::Dropped { .. } => "Dropped",
-            Self::TestExecution { .. } => "TestExecution",
-            Self::TestLog { .. } => "TestLog",
+            Self::Test(_) => "Test",
             Self::Unknown { kind, .. } => kind,
         }
     }
@@ -182,16 +152,7 @@ impl Serialize for RecordBody {
             Self::Assignment(data) => serde_json::to_value(data),
             Self::Event(data) => serde_json::to_value(data),
             Self::Dropped { count } => serde_json::to_value(DroppedData { count: *count }),
-            Self::TestExecution { execution, status } => serde_json::to_value(TestExecutionData {
-                execution: execution.clone(),
-                status: status.clone(),
-            }),
-            Self::TestLog { execution, step, offset, text } => serde_json::to_value(TestLogData {
-                execution: execution.clone(),
-                step: step.clone(),
-                offset: *offset,
-                text: text.clone(),
-            }),
+            Self::Test(data) => serde_json::to_value(data),
             Self::Unknown { data, .. } => Ok(data.clone()),
         };
         let data = data.map_err(serde::ser::Error::custom)?;
@@ -210,15 +171,7 @@ impl<'de> Deserialize<'de> for RecordBody {
             "Dropped" => {
                 serde_json::from_value(data).map(|data: DroppedData| Self::Dropped { count: data.count })
             }
-            "TestExecution" => serde_json::from_value(data).map(|data: TestExecutionData| {
-                Self::TestExecution { execution: data.execution, status: data.status }
-            }),
-            "TestLog" => serde_json::from_value(data).map(|data: TestLogData| Self::TestLog {
-                execution: data.execution,
-                step: data.step,
-                offset: data.offset,
-                text: data.text,
-            }),
+            "Test" => serde_json::from_value(data).map(Self::Test),
             _ => return Ok(Self::Unknown { kind, data }),
         };
         parsed.map_err(|error| D::Error::custom(format!("record of kind {kind}: {error}")))
@@ -242,7 +195,6 @@ mod tests {
                 ..ClusterFacts::default()
             }),
             RecordBody::Held(HeldReport::default()),
-            RecordBody::TestLog { execution: "e".into(), step: "s".into(), offset: 4, text: "x\n".into() },
         ] {
             let record = record(body);
             let text = serde_json::to_string(&record).unwrap();

@@ -33,12 +33,17 @@ mod tests {
         for definition in all {
             let name = definition["metadata"]["name"].as_str().unwrap();
             let version = &definition["spec"]["versions"][0];
-            assert!(version["subresources"]["status"].is_object(), "{name}");
-            assert!(version["additionalPrinterColumns"].as_array().unwrap().len() > 3, "{name}");
+            // A workflow is only ever written by people.
+            let written = name.starts_with("testworkflows.");
+            assert!(written || version["subresources"]["status"].is_object(), "{name}");
+            let columns = version["additionalPrinterColumns"].as_array();
+            assert!(written || columns.is_some_and(|columns| columns.len() > 3), "{name}");
             let schema = &version["schema"]["openAPIV3Schema"];
             assert_eq!(schema["type"], "object", "{name}");
             structural(&schema["properties"]["spec"], name);
-            structural(&schema["properties"]["status"], name);
+            if schema["properties"]["status"].is_object() {
+                structural(&schema["properties"]["status"], name);
+            }
         }
     }
 
