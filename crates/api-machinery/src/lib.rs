@@ -7,11 +7,14 @@
 //! Must never do I/O, wait, read a clock or draw randomness: callers pass the time and the random numbers in. Must never
 //! panic on any input.
 
+pub mod apply;
 pub mod field_path;
+pub mod json_path;
 pub mod name_generator;
 pub mod names;
 pub mod openapi;
 pub mod patch;
+pub mod quantity;
 pub mod resources;
 pub mod schema;
 pub mod selector;

@@ -6,11 +6,16 @@
 use std::fmt;
 use std::sync::Arc;
 
+use api_machinery::schema::SchemaRef;
 use kube_objects::{GroupVersionKind, GroupVersionResource};
+use serde_json::Value;
 
 use crate::registry::strategy::Strategy;
 
 pub mod builtin;
+mod custom;
+
+pub use custom::DefinitionError;
 
 /// A served subresource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +55,10 @@ pub struct Resource {
     pub custom: bool,
     /// What the kind does beyond the engine.
     pub strategy: Arc<dyn Strategy>,
+    /// What its objects look like.
+    pub schema: SchemaRef,
+    /// A custom kind's schema as its definition has it, for OpenAPI.
+    pub published: Option<Arc<Value>>,
 }
 
 impl fmt::Debug for Resource {
@@ -102,6 +111,15 @@ impl Catalogue {
     #[must_use]
     pub fn control_plane() -> Self {
         Self { resources: builtin::resources(false), cluster: false }
+    }
+
+    /// The same with the served versions of a CustomResourceDefinition document.
+    ///
+    /// # Errors
+    /// When the definition lacks names or its schema cannot be read.
+    pub fn with_custom_resource(mut self, definition: &Value) -> Result<Self, DefinitionError> {
+        self.resources.extend(custom::resources(definition)?);
+        Ok(self)
     }
 
     /// Whether it has nodes, pods and services.

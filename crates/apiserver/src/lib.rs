@@ -15,6 +15,7 @@ pub mod catalogue;
 mod discovery;
 pub mod extension;
 pub mod node_connection;
+mod openapi;
 pub mod registry;
 pub mod service;
 mod watch_cache;

@@ -2,8 +2,10 @@
 //!
 //! * [`strategy`]: the seam a kind fills in; every method has the engine's ordinary behaviour as its default.
 //! * [`kinds`]: which kind has which strategy.
+//! * [`custom`]: what a CustomResourceDefinition says of its kind.
 //! * [`bootstrap`]: objects that have to be there when the server is ready.
 
 pub mod bootstrap;
+pub(crate) mod custom;
 pub mod kinds;
 pub mod strategy;

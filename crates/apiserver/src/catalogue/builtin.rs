@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use api_machinery::schema::SchemaSet;
 use kube_objects::{GroupVersion, GroupVersionKind, GroupVersionResource};
 
 use super::{Resource, Subresource};
@@ -206,6 +207,10 @@ fn resource(row: &Row) -> Resource {
         storage: (storage, row.resource.to_owned()),
         virtual_only: row.virtual_only,
         custom: false,
+        schema: SchemaSet::builtin()
+            .for_kind(&gv.kind(row.kind))
+            .expect("the tables hold a type for every row; a test builds all rows"),
+        published: None,
     }
 }
 

@@ -1,0 +1,239 @@
+//! Sets of field paths, as trees, and their wire form `FieldsV1`.
+//!
+//! A path element is kept as it stands in `FieldsV1`, canonically: `f:NAME`, `k:{"KEY":VALUE,…}` (an item of a list merged by
+//! key), `v:VALUE` (an item of a set), `i:INDEX`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+
+/// A wire form nested deeper than this is refused: walks recurse.
+const MAX_DEPTH: usize = 128;
+
+/// The element of an object's field.
+#[must_use]
+pub fn field(name: &str) -> String {
+    format!("f:{name}")
+}
+
+/// The element of a list item by its keys.
+#[must_use]
+pub fn keyed(keys: &Map<String, Value>) -> String {
+    // serde_json's maps are sorted, so equal keys make equal text.
+    format!("k:{}", Value::Object(keys.clone()))
+}
+
+/// The element of a set's item.
+#[must_use]
+pub fn valued(value: &Value) -> String {
+    format!("v:{value}")
+}
+
+/// A set of paths. A path can be a member itself, have members below, or both.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldSet {
+    members: BTreeSet<String>,
+    children: BTreeMap<String, FieldSet>,
+}
+
+impl FieldSet {
+    /// Whether it holds no path.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.children.is_empty()
+    }
+
+    /// Adds a path; an empty one is ignored.
+    pub fn insert(&mut self, path: &[String]) {
+        match path {
+            [] => {}
+            [last] => drop(self.members.insert(last.clone())),
+            [first, rest @ ..] => self.children.entry(first.clone()).or_default().insert(rest),
+        }
+    }
+
+    /// Adds an element at the top.
+    pub fn insert_element(&mut self, element: String) {
+        self.members.insert(element);
+    }
+
+    /// Puts a set below an element; an empty one leaves nothing.
+    pub fn insert_below(&mut self, element: String, below: Self) {
+        if !below.is_empty() {
+            let child = self.children.entry(element).or_default();
+            *child = child.union(&below);
+        }
+    }
+
+    /// Whether the element itself is a member.
+    #[must_use]
+    pub fn has(&self, element: &str) -> bool {
+        self.members.contains(element)
+    }
+
+    /// What is below an element.
+    #[must_use]
+    pub fn below(&self, element: &str) -> Option<&Self> {
+        self.children.get(element)
+    }
+
+    /// Every path of either.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        let mut all = self.clone();
+        all.members.extend(other.members.iter().cloned());
+        for (element, theirs) in &other.children {
+            let child = all.children.entry(element.clone()).or_default();
+            *child = child.union(theirs);
+        }
+        all
+    }
+
+    /// Every path of both.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        let members = self.members.intersection(&other.members).cloned().collect();
+        let common = self.children.iter().filter_map(|(element, mine)| {
+            let both = mine.intersection(other.children.get(element)?);
+            (!both.is_empty()).then(|| (element.clone(), both))
+        });
+        Self { members, children: common.collect() }
+    }
+
+    /// The paths that are not in `other`.
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> Self {
+        let members = self.members.difference(&other.members).cloned().collect();
+        let rest = self.children.iter().filter_map(|(element, mine)| {
+            let rest =
+                other.children.get(element).map_or_else(|| mine.clone(), |theirs| mine.difference(theirs));
+            (!rest.is_empty()).then(|| (element.clone(), rest))
+        });
+        Self { members, children: rest.collect() }
+    }
+
+    /// The paths that are neither in `other` nor below one of its members.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        let members = self.members.difference(&other.members).cloned().collect();
+        let rest =
+            self.children.iter().filter(|(element, _)| !other.has(element)).filter_map(|(element, mine)| {
+                let rest =
+                    other.children.get(element).map_or_else(|| mine.clone(), |theirs| mine.without(theirs));
+                (!rest.is_empty()).then(|| (element.clone(), rest))
+            });
+        Self { members, children: rest.collect() }
+    }
+
+    /// The paths that are not in `owned` and have nothing owned below them: what can go when this set's owner lets go.
+    #[must_use]
+    pub fn without_owned(&self, owned: &Self) -> Self {
+        let free = |element: &&String| !owned.has(element) && owned.below(element).is_none();
+        let members = self.members.iter().filter(free).cloned().collect();
+        let rest = self.children.iter().filter_map(|(element, mine)| {
+            let rest = owned.below(element).map_or_else(|| mine.clone(), |theirs| mine.without_owned(theirs));
+            (!rest.is_empty()).then(|| (element.clone(), rest))
+        });
+        Self { members, children: rest.collect() }
+    }
+
+    /// Every path, as messages show it: `.spec.containers[name="a"].image`.
+    #[must_use]
+    pub fn paths(&self) -> Vec<String> {
+        let mut paths = Vec::new();
+        self.collect_paths("", &mut paths);
+        paths
+    }
+
+    fn collect_paths(&self, prefix: &str, paths: &mut Vec<String>) {
+        let elements: BTreeSet<&String> = self.members.iter().chain(self.children.keys()).collect();
+        for element in elements {
+            let path = format!("{prefix}{}", spoken(element));
+            if let Some(below) = self.children.get(element) {
+                below.collect_paths(&path, paths);
+            }
+            if self.members.contains(element) {
+                paths.push(path);
+            }
+        }
+    }
+
+    /// The wire form.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut json = Map::new();
+        for element in &self.members {
+            json.insert(element.clone(), Value::Object(Map::new()));
+        }
+        for (element, below) in &self.children {
+            let mut below = below.to_json();
+            if self.members.contains(element)
+                && let Some(map) = below.as_object_mut()
+            {
+                map.insert(".".to_owned(), Value::Object(Map::new()));
+            }
+            json.insert(element.clone(), below);
+        }
+        Value::Object(json)
+    }
+
+    /// Reads the wire form; `None` if it has another shape or is nested too deeply.
+    #[must_use]
+    pub fn from_json(json: &Value) -> Option<Self> {
+        Self::read(json, 0)
+    }
+
+    fn read(json: &Value, depth: usize) -> Option<Self> {
+        let mut set = Self::default();
+        if depth > MAX_DEPTH {
+            return None;
+        }
+        for (key, below) in json.as_object()? {
+            if key == "." {
+                continue; // said by the caller, who knows the element
+            }
+            let element = canonical(key)?;
+            let map = below.as_object()?;
+            if map.is_empty() || map.contains_key(".") {
+                set.members.insert(element.clone());
+            }
+            let child = Self::read(below, depth + 1)?;
+            if !child.is_empty() {
+                set.children.insert(element, child);
+            }
+        }
+        Some(set)
+    }
+}
+
+/// An element in its one spelling: keys sorted, no white space.
+fn canonical(key: &str) -> Option<String> {
+    let (kind, rest) = key.split_once(':')?;
+    match kind {
+        "f" => Some(key.to_owned()),
+        "k" => Some(keyed(serde_json::from_str::<Value>(rest).ok()?.as_object()?)),
+        "v" => Some(valued(&serde_json::from_str(rest).ok()?)),
+        "i" => rest.parse::<i64>().ok().map(|index| format!("i:{index}")),
+        _ => None,
+    }
+}
+
+fn spoken(element: &str) -> String {
+    let (kind, rest) = element.split_once(':').unwrap_or(("f", element));
+    match kind {
+        "k" => {
+            let keys: Value = serde_json::from_str(rest).unwrap_or_default();
+            let mut text = String::new();
+            for (name, value) in keys.as_object().into_iter().flatten() {
+                let comma = if text.is_empty() { "" } else { "," };
+                // Writing to a String cannot fail.
+                let _ = write!(text, "{comma}{name}={value}");
+            }
+            format!("[{text}]")
+        }
+        "v" => format!("[={rest}]"),
+        "i" => format!("[{rest}]"),
+        _ => format!(".{rest}"),
+    }
+}

@@ -1,0 +1,266 @@
+//! The entries of `metadata.managedFields`.
+
+use serde_json::{Map, Value, json};
+
+use super::field_set::FieldSet;
+use super::{Conflict, Manager};
+
+/// How an owner came to its fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    /// It stated them.
+    Apply,
+    /// It changed them.
+    Update,
+}
+
+impl Operation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Apply => "Apply",
+            Self::Update => "Update",
+        }
+    }
+}
+
+/// Who owns fields. An applier is the same whatever version it applies in; an updater is one per version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The manager's name.
+    pub manager: String,
+    /// How it came to its fields.
+    pub operation: Operation,
+    /// Through which subresource; "" for the object itself.
+    pub subresource: String,
+    /// In which version it last wrote.
+    pub api_version: String,
+}
+
+impl Owner {
+    /// Of a writer.
+    #[must_use]
+    pub fn of(manager: &Manager<'_>, operation: Operation) -> Self {
+        Self {
+            manager: manager.name.to_owned(),
+            operation,
+            subresource: manager.subresource.to_owned(),
+            api_version: manager.api_version.to_owned(),
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.manager == other.manager
+            && self.operation == other.operation
+            && self.subresource == other.subresource
+            && (self.operation == Operation::Apply || self.api_version == other.api_version)
+    }
+
+    /// As conflict messages name it.
+    fn spoken(&self) -> String {
+        let mut name = format!("{:?}", self.manager);
+        if !self.subresource.is_empty() {
+            name.push_str(&format!(" with subresource {:?}", self.subresource));
+        }
+        if self.operation == Operation::Update {
+            name.push_str(&format!(" using {}", self.api_version));
+        }
+        name
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    owner: Owner,
+    time: String,
+    fields: FieldSet,
+}
+
+/// How many updaters are kept apart; older ones are folded into one entry (upstream's `DefaultMaxUpdateManagers`).
+const MAX_UPDATERS: usize = 10;
+
+/// What the folded entry is called.
+const FOLDED: &str = "ancient-changes";
+
+/// Entries read from one object; far more than a real one has, so that a hostile one costs little.
+const MAX_ENTRIES: usize = 1_000;
+
+/// All owners of an object's fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Managed {
+    entries: Vec<Entry>,
+}
+
+/// Whether a client asks to forget all ownership: one entry, empty.
+pub(super) fn is_reset(entries: &Value) -> bool {
+    entries.as_array().is_some_and(|list| list.len() == 1 && list[0].as_object().is_some_and(Map::is_empty))
+}
+
+impl Managed {
+    /// Reads the field; `None` if any entry is malformed.
+    #[must_use]
+    pub fn decode(json: &Value) -> Option<Self> {
+        let list = json.as_array()?;
+        if list.len() > MAX_ENTRIES {
+            return None;
+        }
+        let entries = list.iter().map(decode_entry).collect::<Option<Vec<_>>>()?;
+        Some(Self { entries })
+    }
+
+    /// The field: appliers first, then by time and name.
+    #[must_use]
+    pub fn encode(&self) -> Value {
+        let mut entries: Vec<&Entry> = self.entries.iter().filter(|entry| !entry.fields.is_empty()).collect();
+        entries.sort_by(|a, b| {
+            let key = |entry: &Entry| {
+                (
+                    entry.owner.operation,
+                    entry.time.clone(),
+                    entry.owner.manager.clone(),
+                    entry.owner.api_version.clone(),
+                    entry.owner.subresource.clone(),
+                )
+            };
+            key(a).cmp(&key(b))
+        });
+        Value::Array(entries.into_iter().map(encode_entry).collect())
+    }
+
+    /// Whether nobody owns anything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.iter().all(|entry| entry.fields.is_empty())
+    }
+
+    /// What an owner owns.
+    #[must_use]
+    pub fn fields_of(&self, owner: &Owner) -> Option<&FieldSet> {
+        self.entries.iter().find(|entry| entry.owner.is(owner)).map(|entry| &entry.fields)
+    }
+
+    /// What anybody owns.
+    #[must_use]
+    pub fn all_fields(&self) -> FieldSet {
+        self.entries.iter().fold(FieldSet::default(), |all, entry| all.union(&entry.fields))
+    }
+
+    /// Makes an owner own exactly `fields`, in the version it writes now; its time stays.
+    pub fn set(&mut self, owner: Owner, fields: FieldSet) {
+        match self.entries.iter_mut().find(|entry| entry.owner.is(&owner)) {
+            Some(entry) => {
+                entry.fields = fields;
+                entry.owner = owner;
+            }
+            None => self.entries.push(Entry { owner, time: String::new(), fields }),
+        }
+    }
+
+    /// Makes an owner own `fields` too, now.
+    pub fn grant(&mut self, owner: Owner, fields: FieldSet, time: &str) {
+        let own = self.fields_of(&owner).cloned().unwrap_or_default();
+        self.set(owner.clone(), own.union(&fields));
+        self.touch(&owner, time);
+    }
+
+    /// Says that an owner wrote now.
+    pub fn touch(&mut self, owner: &Owner, time: &str) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.owner.is(owner)) {
+            time.clone_into(&mut entry.time);
+        }
+    }
+
+    /// Takes `fields` from everybody.
+    pub fn release(&mut self, fields: &FieldSet) {
+        for entry in &mut self.entries {
+            entry.fields = entry.fields.difference(fields);
+        }
+        self.entries.retain(|entry| !entry.fields.is_empty());
+    }
+
+    /// Takes `fields` from everybody but `owner`.
+    pub fn release_others(&mut self, owner: &Owner, fields: &FieldSet) {
+        for entry in self.entries.iter_mut().filter(|entry| !entry.owner.is(owner)) {
+            entry.fields = entry.fields.difference(fields);
+        }
+        self.entries.retain(|entry| !entry.fields.is_empty());
+    }
+
+    /// Which of `fields` somebody other than `owner` owns.
+    #[must_use]
+    pub fn conflicts(&self, owner: &Owner, fields: &FieldSet) -> Vec<Conflict> {
+        let others = self.entries.iter().filter(|entry| !entry.owner.is(owner));
+        others
+            .flat_map(|entry| {
+                let spoken = entry.owner.spoken();
+                let both = entry.fields.intersection(fields).paths();
+                both.into_iter().map(move |field| Conflict { owner: spoken.clone(), field })
+            })
+            .collect()
+    }
+
+    /// Folds the oldest updaters into one entry once there are too many, so that the field cannot grow without bound.
+    pub fn cap_updates(&mut self) {
+        let mut updaters: Vec<usize> = (0..self.entries.len())
+            .filter(|index| {
+                let owner = &self.entries[*index].owner;
+                owner.operation == Operation::Update && owner.subresource.is_empty()
+            })
+            .collect();
+        let Some(surplus) = updaters.len().checked_sub(MAX_UPDATERS).filter(|surplus| *surplus > 0) else {
+            return;
+        };
+        updaters.sort_by(|a, b| self.entries[*a].time.cmp(&self.entries[*b].time));
+        let folded = &updaters[..=surplus];
+        let Some(newest) = folded.last().map(|index| self.entries[*index].clone()) else { return };
+        let fields =
+            folded.iter().fold(FieldSet::default(), |all, index| all.union(&self.entries[*index].fields));
+        let mut index = 0;
+        self.entries.retain(|_| {
+            index += 1;
+            !folded.contains(&(index - 1))
+        });
+        let owner = Owner { manager: FOLDED.to_owned(), ..newest.owner };
+        self.entries.push(Entry { owner, time: newest.time, fields });
+    }
+}
+
+fn decode_entry(json: &Value) -> Option<Entry> {
+    let map = json.as_object()?;
+    let text = |key: &str| map.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let operation = match text("operation").as_str() {
+        "Apply" => Operation::Apply,
+        "Update" => Operation::Update,
+        _ => return None,
+    };
+    if text("fieldsType") != "FieldsV1" {
+        return None;
+    }
+    let fields = match map.get("fieldsV1") {
+        None | Some(Value::Null) => FieldSet::default(),
+        Some(fields) => FieldSet::from_json(fields)?,
+    };
+    let owner = Owner {
+        manager: text("manager"),
+        operation,
+        subresource: text("subresource"),
+        api_version: text("apiVersion"),
+    };
+    Some(Entry { owner, time: text("time"), fields })
+}
+
+fn encode_entry(entry: &Entry) -> Value {
+    let mut json = json!({
+        "manager": entry.owner.manager,
+        "operation": entry.owner.operation.name(),
+        "apiVersion": entry.owner.api_version,
+        "fieldsType": "FieldsV1",
+        "fieldsV1": entry.fields.to_json(),
+    });
+    if !entry.time.is_empty() {
+        json["time"] = json!(entry.time);
+    }
+    if !entry.owner.subresource.is_empty() {
+        json["subresource"] = json!(entry.owner.subresource);
+    }
+    json
+}

@@ -1,0 +1,130 @@
+use std::collections::BTreeSet;
+
+use super::*;
+
+fn documents() -> OpenApi {
+    let definition = json!({
+        "metadata": { "name": "widgets.example.com" },
+        "spec": {
+            "group": "example.com", "scope": "Namespaced", "names": { "kind": "Widget", "plural": "widgets" },
+            "versions": [{ "name": "v1", "served": true, "schema": { "openAPIV3Schema": {
+                "type": "object", "properties": { "spec": { "type": "object", "properties": { "size": { "type": "integer" } } } },
+            } } }],
+        },
+    });
+    let catalogue = Catalogue::cluster().with_custom_resource(&definition).unwrap();
+    OpenApi::new(Arc::new(catalogue), "v1.36.0")
+}
+
+fn json_of(document: &Document) -> Value {
+    serde_json::from_slice(&document.body).unwrap()
+}
+
+fn collect_references(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, child)| match (key.as_str(), child) {
+            ("$ref", Value::String(target)) => drop(found.insert(target.clone())),
+            _ => collect_references(child, found),
+        }),
+        Value::Array(items) => items.iter().for_each(|item| collect_references(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_listed_document_is_served_and_refers_to_nothing_it_lacks() {
+    let documents = documents();
+    let index = json_of(documents.index());
+    let paths = index["paths"].as_object().unwrap();
+    assert!(paths.contains_key("apis/example.com/v1") && paths.contains_key("api/v1"));
+    for (path, entry) in paths {
+        let document = documents.group_version(path).unwrap();
+        assert!(entry["serverRelativeURL"].as_str().unwrap().ends_with(&document.hash));
+        let json = json_of(&document);
+        let mut references = BTreeSet::new();
+        collect_references(&json, &mut references);
+        for reference in references {
+            let name = reference.strip_prefix("#/components/schemas/").unwrap();
+            assert!(json["components"]["schemas"].get(name).is_some(), "{path} refers to {name}");
+        }
+    }
+}
+
+#[test]
+fn kubectl_finds_the_parameters_it_decides_by() {
+    let json = json_of(&documents().group_version("apis/apps/v1").unwrap());
+    let patch = &json["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+    let names: Vec<&str> =
+        patch["parameters"].as_array().unwrap().iter().map(|each| each["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["dryRun", "fieldManager", "fieldValidation", "force"]);
+    assert_eq!(patch["operationId"], "patchAppsV1NamespacedDeployment");
+    assert_eq!(
+        patch["x-kubernetes-group-version-kind"],
+        json!({ "group": "apps", "kind": "Deployment", "version": "v1" })
+    );
+}
+
+#[test]
+fn merge_keys_are_published() {
+    let json = json_of(&documents().group_version("apis/apps/v1").unwrap());
+    let containers = &json["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+    assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
+    assert_eq!(containers["x-kubernetes-list-map-keys"], json!(["name"]));
+}
+
+#[test]
+fn the_second_version_says_only_what_it_can() {
+    let json = json_of(documents().v2_json());
+    assert_eq!(json["swagger"], "2.0");
+    let text = json.to_string();
+    for word in ["\"oneOf\"", "\"nullable\"", "#/components/"] {
+        assert!(!text.contains(word), "{word}");
+    }
+    let mut references = BTreeSet::new();
+    collect_references(&json, &mut references);
+    for reference in references {
+        let name = reference.strip_prefix("#/definitions/").unwrap();
+        assert!(json["definitions"].get(name).is_some(), "{name}");
+    }
+    assert!(json["definitions"].get("com.example.v1.Widget").is_some());
+}
+
+/// A reader of the protobuf wire format that knows no message: fields by number, length-delimited ones as bytes.
+fn fields(mut bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
+    use prost::encoding::{WireType, decode_key, decode_varint};
+    let mut found = Vec::new();
+    while !bytes.is_empty() {
+        let (number, wire_type) = decode_key(&mut bytes).unwrap();
+        let value = match wire_type {
+            WireType::LengthDelimited => {
+                let length = usize::try_from(decode_varint(&mut bytes).unwrap()).unwrap();
+                let (value, rest) = bytes.split_at(length);
+                bytes = rest;
+                value.to_vec()
+            }
+            WireType::Varint => vec![u8::try_from(decode_varint(&mut bytes).unwrap()).unwrap()],
+            other => panic!("unexpected wire type {other:?}"),
+        };
+        found.push((number, value));
+    }
+    found
+}
+
+fn field(bytes: &[u8], number: u32) -> Vec<u8> {
+    fields(bytes).into_iter().find(|(own, _)| *own == number).map(|(_, value)| value).unwrap_or_default()
+}
+
+#[test]
+fn the_protobuf_form_holds_the_same_definitions() {
+    let documents = documents();
+    let json = json_of(documents.v2_json());
+    let encoded = &documents.v2_protobuf().body;
+    assert_eq!(field(encoded, 1), b"2.0");
+    let definitions = fields(&field(encoded, 9));
+    let names: BTreeSet<String> =
+        definitions.iter().map(|(_, named)| String::from_utf8(field(named, 1)).unwrap()).collect();
+    let expected: BTreeSet<String> = json["definitions"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(names, expected);
+    let paths = fields(&field(encoded, 8));
+    assert_eq!(paths.len(), json["paths"].as_object().unwrap().len());
+}

@@ -1,0 +1,130 @@
+//! Custom resources: columns from the definition, values validated by its schema.
+
+use api_machinery::json_path::JsonPath;
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::strategy::{Column, NameRule, Strategy, age, human_duration};
+
+/// One `additionalPrinterColumns` entry.
+#[derive(Clone, Debug)]
+struct PrinterColumn {
+    column: Column,
+    path: Option<JsonPath>,
+}
+
+/// The strategy of a custom kind in one version.
+#[derive(Clone, Debug)]
+pub(crate) struct Custom {
+    columns: Vec<PrinterColumn>,
+    spec_counts: bool,
+}
+
+impl Custom {
+    /// Of a version's part of a definition.
+    pub(crate) fn of_version(version: &Value) -> Self {
+        let declared = version["additionalPrinterColumns"].as_array().cloned().unwrap_or_default();
+        let columns = declared.iter().map(printer_column).collect();
+        // Without a status subresource every change counts, as upstream has it; with one, changes of status do not.
+        Self { columns, spec_counts: true }
+    }
+}
+
+fn printer_column(declared: &Value) -> PrinterColumn {
+    let text = |key: &str| declared[key].as_str().unwrap_or_default().to_owned();
+    let priority =
+        declared["priority"].as_i64().and_then(|priority| i32::try_from(priority).ok()).unwrap_or(0);
+    let column = Column {
+        name: text("name"),
+        kind: text("type"),
+        format: text("format"),
+        description: text("description"),
+        priority,
+    };
+    // A path that does not parse prints nothing: the definition was accepted, its column is of no use.
+    PrinterColumn { column, path: declared["jsonPath"].as_str().and_then(JsonPath::parse) }
+}
+
+#[async_trait]
+impl Strategy for Custom {
+    fn name_rule(&self) -> NameRule {
+        NameRule::DnsSubdomain
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        let mut columns = vec![Column::object_name()];
+        if self.columns.is_empty() {
+            columns.push(Column::age());
+        }
+        columns.extend(self.columns.iter().map(|own| own.column.clone()));
+        columns
+    }
+
+    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let mut cells = vec![object["metadata"]["name"].clone()];
+        if self.columns.is_empty() {
+            cells.push(age(object, now));
+        }
+        cells.extend(self.columns.iter().map(|own| cell(own, object, now)));
+        cells
+    }
+
+    fn counts_generation(&self) -> bool {
+        self.spec_counts
+    }
+
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+}
+
+fn cell(own: &PrinterColumn, object: &Value, now: Timestamp) -> Value {
+    let found = own.path.as_ref().map(|path| path.find(object)).unwrap_or_default();
+    let Some(first) = found.first() else { return Value::Null };
+    match own.column.kind.as_str() {
+        "date" => match first.as_str().and_then(|text| text.parse().ok()) {
+            Some(then) => Value::String(human_duration(then, now)),
+            None => Value::String("<unknown>".to_owned()),
+        },
+        "string" => {
+            let texts: Vec<String> = found
+                .iter()
+                .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+                .collect();
+            Value::String(texts.join(","))
+        }
+        _ => (*first).clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn columns_follow_the_definition() {
+        let custom = Custom::of_version(&json!({ "additionalPrinterColumns": [
+            { "name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status" },
+            { "name": "Nodes", "type": "integer", "jsonPath": ".status.nodes", "priority": 1 },
+            { "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" },
+        ] }));
+        let object = json!({
+            "metadata": { "name": "a", "creationTimestamp": "1970-01-01T00:00:00Z" },
+            "status": { "nodes": 3, "conditions": [{ "type": "X", "status": "False" }, { "type": "Ready", "status": "True" }] },
+        });
+        let now = Timestamp::from_second(60).unwrap();
+        assert_eq!(custom.cells(&object, now), [json!("a"), json!("True"), json!(3), json!("60s")]);
+        assert_eq!(custom.columns()[2].priority, 1);
+        assert_eq!(custom.cells(&json!({ "metadata": { "name": "b" } }), now)[1], Value::Null);
+    }
+
+    #[test]
+    fn a_kind_without_columns_shows_its_age() {
+        let custom = Custom::of_version(&json!({}));
+        let names: Vec<String> = custom.columns().into_iter().map(|column| column.name).collect();
+        assert_eq!(names, ["Name", "Age"]);
+    }
+}
