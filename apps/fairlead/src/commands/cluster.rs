@@ -1,0 +1,137 @@
+//! `fairlead cluster …`
+
+use clap::{Args, Subcommand};
+use fleet_objects::Cluster;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+
+use crate::arguments::{Format, Global};
+use crate::failure::{Code, Failure, api};
+use crate::{connection, output};
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum ClusterCommand {
+    /// List clusters
+    List(ListArguments),
+    /// Show one cluster
+    Get(GetArguments),
+    /// Set and remove labels
+    Label(LabelArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ListArguments {
+    /// Only clusters with these labels
+    #[arg(long, short = 'l', value_name = "SELECTOR")]
+    selector: Option<String>,
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Format,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct GetArguments {
+    /// Which cluster
+    name: String,
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t = Format::Yaml)]
+    output: Format,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LabelArguments {
+    /// Which cluster
+    name: String,
+    /// KEY=VALUE to set, KEY- to remove
+    #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
+    labels: Vec<String>,
+}
+
+const HEADER: [&str; 8] = ["NAME", "READY", "CONNECTED", "VERSION", "NODES", "APPLIED", "LABELS", "AGE"];
+
+pub(crate) async fn run(global: &Global, command: ClusterCommand) -> Result<Code, Failure> {
+    let client = connection::hub(global).await?;
+    match command {
+        ClusterCommand::List(arguments) => {
+            let clusters = list(client, arguments.selector.as_deref()).await?;
+            output::objects(arguments.output, "cluster", &HEADER, &clusters, row)?;
+        }
+        ClusterCommand::Get(arguments) => {
+            let clusters: Api<Cluster> = Api::all(client);
+            let found = clusters.get(&arguments.name).await;
+            let found = found.map_err(api(format!("cannot get cluster {}", arguments.name)))?;
+            output::object(arguments.output, "cluster", &HEADER, &found, row)?;
+        }
+        ClusterCommand::Label(arguments) => {
+            let patch = serde_json::json!({"metadata": {"labels": label_patch(&arguments.labels)?}});
+            let clusters: Api<Cluster> = Api::all(client);
+            clusters
+                .patch(&arguments.name, &PatchParams::default(), &Patch::Merge(patch))
+                .await
+                .map_err(api(format!("cannot label cluster {}", arguments.name)))?;
+            output::progress(&format!("labelled cluster {}", arguments.name));
+        }
+    }
+    Ok(Code::Ok)
+}
+
+/// Clusters of the fleet, by name.
+pub(crate) async fn list(client: Client, selector: Option<&str>) -> Result<Vec<Cluster>, Failure> {
+    let clusters: Api<Cluster> = Api::all(client);
+    let mut params = ListParams::default();
+    if let Some(selector) = selector {
+        params = params.labels(selector);
+    }
+    let mut found = clusters.list(&params).await.map_err(api("cannot list clusters"))?.items;
+    found.sort_by_key(ResourceExt::name_any);
+    Ok(found)
+}
+
+fn row(cluster: &Cluster) -> Vec<String> {
+    let status = cluster.status.clone().unwrap_or_default();
+    let nodes = status.nodes.map_or_else(String::new, |nodes| format!("{}/{}", nodes.ready, nodes.total));
+    let applied = status.assignments.map_or_else(String::new, |sum| format!("{}/{}", sum.applied, sum.total));
+    let labels: Vec<_> = cluster.labels().iter().map(|(key, value)| format!("{key}={value}")).collect();
+    vec![
+        cluster.name_any(),
+        condition(&status.conditions, "Ready"),
+        condition(&status.conditions, "Connected"),
+        status.kubernetes_version.unwrap_or_default(),
+        nodes,
+        applied,
+        labels.join(","),
+        output::age(cluster.metadata.creation_timestamp.as_ref()),
+    ]
+}
+
+fn condition(conditions: &[Condition], kind: &str) -> String {
+    let found = conditions.iter().find(|condition| condition.type_ == kind);
+    found.map_or_else(|| "Unknown".to_owned(), |condition| condition.status.clone())
+}
+
+fn label_patch(labels: &[String]) -> Result<serde_json::Map<String, serde_json::Value>, Failure> {
+    let mut patch = serde_json::Map::new();
+    for label in labels {
+        if let Some((key, value)) = label.split_once('=') {
+            patch.insert(key.to_owned(), value.into());
+        } else if let Some(key) = label.strip_suffix('-') {
+            patch.insert(key.to_owned(), serde_json::Value::Null);
+        } else {
+            return Err(Failure::usage(format!("{label:?} is neither KEY=VALUE nor KEY-")));
+        }
+    }
+    Ok(patch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_set_and_removed() {
+        let patch = label_patch(&["region=eu".into(), "old-".into()]).expect("valid");
+        assert_eq!(serde_json::Value::from(patch), serde_json::json!({"region": "eu", "old": null}));
+        assert_eq!(label_patch(&["nothing".into()]).expect_err("invalid").code, Code::Usage);
+    }
+}

@@ -1,0 +1,173 @@
+//! `fairlead profile …`
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use fleet_objects::{Profile, ProfileSpec};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::core::DynamicObject;
+use kube::discovery::ApiResource;
+use kube::{Api, Client, ResourceExt};
+
+use crate::arguments::{Format, Global};
+use crate::documents::{self, Document};
+use crate::failure::{Code, Failure, api};
+use crate::{connection, output};
+
+/// Under which name the command line applies.
+const FIELD_MANAGER: &str = "fairlead-cli";
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum ProfileCommand {
+    /// Make or replace a profile out of manifests
+    Create(CreateArguments),
+    /// Apply Profile, Placement and other fleet documents
+    Apply(ApplyArguments),
+    /// List profiles
+    List(ListArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CreateArguments {
+    /// Name of the profile
+    name: String,
+    /// File or directory of manifests; - for stdin
+    #[arg(long, value_name = "DIR|FILE")]
+    from: PathBuf,
+    /// Namespace for objects that name none
+    #[arg(long, value_name = "NAME")]
+    target_namespace: Option<String>,
+    /// Print the profile instead of applying it
+    #[arg(long)]
+    export: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ApplyArguments {
+    /// File or directory of fleet documents; - for stdin
+    #[arg(long, short = 'f', value_name = "DIR|FILE")]
+    from: PathBuf,
+    /// Let the hub check everything and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ListArguments {
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Format,
+}
+
+pub(crate) async fn run(global: &Global, command: ProfileCommand) -> Result<Code, Failure> {
+    match command {
+        ProfileCommand::Create(arguments) => create(global, arguments).await,
+        ProfileCommand::Apply(arguments) => apply(global, &arguments).await,
+        ProfileCommand::List(arguments) => {
+            let profiles: Api<Profile> = Api::namespaced(connection::hub(global).await?, &global.namespace);
+            let found = profiles.list(&ListParams::default()).await.map_err(api("cannot list profiles"))?;
+            let header = ["NAME", "OBJECTS", "CLUSTERS", "APPLIED", "HEALTHY", "AGE"];
+            output::objects(arguments.output, "profile", &header, &found.items, row)?;
+            Ok(Code::Ok)
+        }
+    }
+}
+
+async fn create(global: &Global, arguments: CreateArguments) -> Result<Code, Failure> {
+    let documents = documents::read(&arguments.from)?;
+    if documents.is_empty() {
+        return Err(Failure::usage(format!("{} holds no object", arguments.from.display())));
+    }
+    let spec = ProfileSpec {
+        manifests: documents.into_iter().flat_map(unfold).collect(),
+        target_namespace: arguments.target_namespace,
+        ..ProfileSpec::default()
+    };
+    let count = spec.manifests.len();
+    let mut profile = Profile::new(&arguments.name, spec);
+    profile.metadata.namespace = Some(global.namespace.clone());
+    if arguments.export {
+        output::data(&output::yaml(&profile)?)?;
+        return Ok(Code::Ok);
+    }
+    let profiles: Api<Profile> = Api::namespaced(connection::hub(global).await?, &global.namespace);
+    let params = PatchParams::apply(FIELD_MANAGER).force().validation_strict();
+    let applied = profiles.patch(&arguments.name, &params, &Patch::Apply(&profile)).await;
+    applied.map_err(api(format!("cannot apply profile {}", arguments.name)))?;
+    output::progress(&format!("applied profile {} with {count} objects", arguments.name));
+    Ok(Code::Ok)
+}
+
+/// A `List` is its items.
+fn unfold(document: Document) -> Vec<serde_json::Value> {
+    let list = document.kind() == "List" && document.value["apiVersion"] == "v1";
+    match document.value {
+        serde_json::Value::Object(mut map) if list => match map.remove("items") {
+            Some(serde_json::Value::Array(items)) => items,
+            _ => Vec::new(),
+        },
+        value => vec![value],
+    }
+}
+
+/// Everything is checked by a dry run before anything is changed, so that a mistake in one document changes nothing.
+async fn apply(global: &Global, arguments: &ApplyArguments) -> Result<Code, Failure> {
+    let documents = documents::read(&arguments.from)?;
+    let client = connection::hub(global).await?;
+    for document in &documents {
+        apply_one(&client, global, document, true).await?;
+    }
+    if arguments.dry_run {
+        output::progress(&format!("{} documents are right", documents.len()));
+        return Ok(Code::Ok);
+    }
+    for document in &documents {
+        let name = apply_one(&client, global, document, false).await?;
+        output::progress(&format!("applied {name}"));
+    }
+    Ok(Code::Ok)
+}
+
+async fn apply_one(client: &Client, global: &Global, document: &Document, dry_run: bool) -> Result<String, Failure> {
+    let object: DynamicObject = document.parse()?;
+    let types = object.types.clone().unwrap_or_default();
+    let (group, version) = types.api_version.split_once('/').unwrap_or(("", types.api_version.as_str()));
+    if group != fleet_objects::GROUP {
+        let message = format!(
+            "{} is a {} {}, not a document of group {}",
+            document.origin,
+            types.api_version,
+            types.kind,
+            fleet_objects::GROUP
+        );
+        let hint = format!("fairlead profile create NAME --from {}", document.origin);
+        return Err(Failure::usage(message).hint(hint));
+    }
+    let name = object.name_any();
+    if name.is_empty() {
+        return Err(Failure::usage(format!("{} has no metadata.name", document.origin)));
+    }
+    let kind = kube::core::GroupVersionKind::gvk(group, version, &types.kind);
+    let resource = ApiResource::from_gvk(&kind);
+    let objects: Api<DynamicObject> = if types.kind == "Cluster" {
+        Api::all_with(client.clone(), &resource)
+    } else {
+        let namespace = object.namespace().unwrap_or_else(|| global.namespace.clone());
+        Api::namespaced_with(client.clone(), &namespace, &resource)
+    };
+    let mut params = PatchParams::apply(FIELD_MANAGER).force().validation_strict();
+    params.dry_run = dry_run;
+    let title = format!("{}/{name}", types.kind.to_lowercase());
+    let applied = objects.patch(&name, &params, &Patch::Apply(&object)).await;
+    applied.map_err(api(format!("cannot apply {title} of {}", document.origin)))?;
+    Ok(title)
+}
+
+fn row(profile: &Profile) -> Vec<String> {
+    let status = profile.status.clone().unwrap_or_default();
+    let figures = [status.objects, status.clusters, status.applied, status.healthy].map(|n| n.to_string());
+    let mut row = vec![profile.name_any()];
+    row.extend(figures);
+    row.push(output::age(profile.metadata.creation_timestamp.as_ref()));
+    row
+}

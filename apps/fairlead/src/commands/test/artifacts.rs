@@ -1,0 +1,159 @@
+//! `fairlead test artifacts`
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use fleet_objects::test_run::{Artifact, TestRun};
+use futures::AsyncReadExt;
+use kube::Client;
+
+use crate::arguments::Global;
+use crate::failure::{Code, Failure, api};
+use crate::{connection, output};
+
+#[derive(Args, Debug)]
+pub(crate) struct ArtifactsArguments {
+    /// Which run
+    name: String,
+    /// Save the files as DIR/<cluster>/<step>/<attempt>/<path> instead of listing them
+    #[arg(long, short, value_name = "DIR")]
+    download: Option<PathBuf>,
+    /// Only of this cluster
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+}
+
+/// A kept file with where it is from.
+pub(super) struct Kept<'a> {
+    pub(super) cluster: &'a str,
+    pub(super) step: &'a str,
+    pub(super) attempt: u32,
+    pub(super) artifact: &'a Artifact,
+}
+
+pub(crate) async fn run(global: &Global, arguments: &ArtifactsArguments) -> Result<Code, Failure> {
+    let client = connection::hub(global).await?;
+    let run = super::get(&client, global, &arguments.name).await?;
+    let wanted = |kept: &Kept<'_>| arguments.cluster.as_ref().is_none_or(|cluster| cluster == kept.cluster);
+    let all: Vec<_> = kept(&run).into_iter().filter(wanted).collect();
+    let Some(dir) = &arguments.download else {
+        let header = ["CLUSTER", "STEP", "ATTEMPT", "SIZE", "SHA256", "PATH"];
+        let mut rows = vec![header.map(str::to_owned).to_vec()];
+        rows.extend(all.iter().map(|kept| {
+            vec![
+                kept.cluster.to_owned(),
+                kept.step.to_owned(),
+                kept.attempt.to_string(),
+                kept.artifact.size.to_string(),
+                kept.artifact.sha256.chars().take(12).collect(),
+                kept.artifact.path.clone(),
+            ]
+        }));
+        output::data(&workflow::report::columns(&rows))?;
+        return Ok(Code::Ok);
+    };
+    let mut missing = 0;
+    for kept in &all {
+        match fetch(&client, global, &arguments.name, kept).await {
+            Ok(content) => save(dir, kept, &content)?,
+            Err(failure) => {
+                missing += 1;
+                output::progress(crate::failure::render(&failure).trim_end());
+            }
+        }
+    }
+    output::progress(&format!("{} of {} files are in {}", all.len() - missing, all.len(), dir.display()));
+    Ok(if missing == 0 { Code::Ok } else { Code::Partial })
+}
+
+pub(super) fn kept(run: &TestRun) -> Vec<Kept<'_>> {
+    let mut all = Vec::new();
+    for cluster in run.status.iter().flat_map(|status| &status.clusters) {
+        for step in &cluster.steps {
+            for attempt in &step.attempts {
+                all.extend(attempt.artifacts.iter().map(|artifact| Kept {
+                    cluster: &cluster.cluster,
+                    step: &step.name,
+                    attempt: attempt.attempt,
+                    artifact,
+                }));
+            }
+        }
+    }
+    all
+}
+
+/// Reads a file from the hub and checks it.
+pub(super) async fn fetch(
+    client: &Client,
+    global: &Global,
+    run: &str,
+    kept: &Kept<'_>,
+) -> Result<Vec<u8>, Failure> {
+    let title = format!("{} of {}/{}", kept.artifact.path, kept.cluster, kept.step);
+    let path = format!(
+        "/fleet/v1/testruns/{}/{run}/artifacts/{}/{}/{}/{}",
+        global.namespace,
+        kept.cluster,
+        kept.step,
+        kept.attempt,
+        encode(&kept.artifact.path)
+    );
+    let request = http::Request::get(path).body(Vec::new()).map_err(anyhow::Error::new)?;
+    let content = client.request_stream(request).await.map_err(api(format!("cannot get {title}")))?;
+    let mut bytes = Vec::new();
+    let limit = kept.artifact.size.saturating_add(1);
+    std::pin::pin!(content).take(limit).read_to_end(&mut bytes).await.context("the download broke off")?;
+    if workflow::collect::digest(&bytes) != kept.artifact.sha256 {
+        return Err(Failure::negative(format!("{title} arrived damaged: its digest is another")));
+    }
+    Ok(bytes)
+}
+
+fn encode(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// The hub's word is not trusted with where files go: every part must be a plain name.
+fn save(dir: &Path, kept: &Kept<'_>, content: &[u8]) -> Result<(), Failure> {
+    let attempt = kept.attempt.to_string();
+    let parts = [kept.cluster, kept.step, &attempt].into_iter().chain(kept.artifact.path.split('/'));
+    let mut target = dir.to_owned();
+    for part in parts {
+        if part.is_empty() || part == "." || part == ".." || part.contains(['/', '\\', '\0']) {
+            return Err(Failure::negative(format!("{:?} is not a path to save to", kept.artifact.path)));
+        }
+        target.push(part);
+    }
+    if let Some(parent) = target.parent() {
+        std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    }
+    std::fs::write(&target, content).with_context(|| format!("cannot write {}", target.display()))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_leaves_the_directory_is_not_saved() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let artifact = |path: &str| Artifact { path: path.into(), ..Artifact::default() };
+        let (bad, good) = (artifact("../../x"), artifact("out/a b.log"));
+        let kept = |artifact| Kept { cluster: "dev", step: "unit", attempt: 1, artifact };
+        assert!(save(dir.path(), &kept(&bad), b"x").is_err());
+        save(dir.path(), &kept(&good), b"x").expect("saved");
+        assert!(dir.path().join("dev/unit/1/out/a b.log").exists());
+        assert_eq!(encode("out/a b.log"), "out/a%20b.log");
+    }
+}

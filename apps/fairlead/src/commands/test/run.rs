@@ -1,0 +1,175 @@
+//! `fairlead test run`
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use fleet_objects::test_run::{TestRun, TestRunSpec, TestTargets, WorkflowReference};
+use fleet_objects::test_workflow::TestWorkflow;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use kube::api::PostParams;
+use kube::core::{Expression, Selector};
+use kube::{Api, ResourceExt};
+
+use super::watch;
+use crate::arguments::{self, ClusterChoice, Global};
+use crate::failure::{Code, Failure, api};
+use crate::{connection, documents, output};
+
+/// Exit code 0: passed everywhere; 1: failed somewhere; 4: could not run somewhere; 5: --timeout is over (the run goes on).
+#[derive(Args, Debug)]
+pub(crate) struct RunArguments {
+    /// Name of a TestWorkflow on the hub
+    #[arg(required_unless_present = "file", conflicts_with = "file", value_name = "WORKFLOW")]
+    workflow: Option<String>,
+    /// File with a TestWorkflow or a TestRun; - for stdin
+    #[arg(long, short)]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    clusters: ClusterChoice,
+    /// Set a variable of the workflow
+    #[arg(long = "var", value_name = "NAME=VALUE")]
+    variables: Vec<String>,
+    /// Name of the run [default: the workflow's name and a few letters]
+    #[arg(long)]
+    name: Option<String>,
+    /// Stream the logs of all clusters and wait for the end
+    #[arg(long, short)]
+    watch: bool,
+    /// How long to wait with --watch
+    #[arg(long, default_value = "30m", value_parser = arguments::duration, value_name = "DURATION")]
+    timeout: Duration,
+    /// Print the TestRun instead of making it
+    #[arg(long)]
+    export: bool,
+}
+
+pub(crate) async fn run(global: &Global, arguments: RunArguments) -> Result<Code, Failure> {
+    let run = resolve(global, &arguments)?;
+    if arguments.export {
+        output::data(&output::yaml(&run)?)?;
+        return Ok(Code::Ok);
+    }
+    let client = connection::hub(global).await?;
+    let runs: Api<TestRun> = Api::namespaced(client.clone(), &global.namespace);
+    let made = runs.create(&PostParams::default(), &run).await.map_err(api("cannot make the test run"))?;
+    let name = made.name_any();
+    if !arguments.watch {
+        output::data(&format!("testrun/{name}\n"))?;
+        output::progress(&format!("follow it with: fairlead test watch {name}"));
+        return Ok(Code::Ok);
+    }
+    output::progress(&format!("test run {name} in namespace {}", global.namespace));
+    watch::follow(&client, global, &name, arguments.timeout).await
+}
+
+fn resolve(global: &Global, arguments: &RunArguments) -> Result<TestRun, Failure> {
+    let mut run = match (&arguments.file, &arguments.workflow) {
+        (Some(file), _) => from_file(file)?,
+        (None, name) => {
+            let name = name.clone().unwrap_or_default();
+            let workflow_ref = Some(WorkflowReference { name: name.clone() });
+            TestRun::new(&name, TestRunSpec { workflow_ref, ..TestRunSpec::default() })
+        }
+    };
+    let chosen = targets(&arguments.clusters)?;
+    if chosen != TestTargets::default() {
+        run.spec.targets = chosen;
+    }
+    run.spec.variables.extend(variables(&arguments.variables)?);
+    let base = run.name_any();
+    run.metadata.name = None;
+    run.metadata.namespace = Some(global.namespace.clone());
+    match &arguments.name {
+        Some(name) => run.metadata.name = Some(name.clone()),
+        None => run.metadata.generate_name = Some(format!("{base}-")),
+    }
+    workflow::validate::run(&run.spec).map_err(|invalid| {
+        let missing = invalid.0.iter().any(|error| error.field == "spec.targets");
+        let mut text = String::from("the test run is not valid");
+        for error in &invalid.0 {
+            text.push_str(&format!("\n  {error}"));
+        }
+        let failure = Failure::usage(text);
+        if missing { failure.hint("fairlead test run … --all-clusters") } else { failure }
+    })?;
+    Ok(run)
+}
+
+fn from_file(file: &std::path::Path) -> Result<TestRun, Failure> {
+    let documents = documents::read(file)?;
+    let [document] = documents.as_slice() else {
+        let message = format!("{} holds {} documents; one is wanted", file.display(), documents.len());
+        return Err(Failure::usage(message));
+    };
+    match document.kind() {
+        "TestRun" => document.parse(),
+        "TestWorkflow" => {
+            let workflow: TestWorkflow = document.parse()?;
+            let spec = TestRunSpec { workflow: Some(workflow.spec.clone()), ..TestRunSpec::default() };
+            let name = workflow.metadata.name.unwrap_or_else(|| "run".to_owned());
+            Ok(TestRun::new(&name, spec))
+        }
+        other => Err(Failure::usage(format!(
+            "{} is a {other}; a TestWorkflow or a TestRun is wanted",
+            document.origin
+        ))),
+    }
+}
+
+fn targets(choice: &ClusterChoice) -> Result<TestTargets, Failure> {
+    let selector = choice.selector.as_deref().map(selector).transpose()?;
+    Ok(TestTargets { clusters: choice.clusters.clone(), selector, all: choice.all_clusters })
+}
+
+/// Reads a selector as `kubectl -l` does.
+fn selector(text: &str) -> Result<LabelSelector, Failure> {
+    let parsed: Result<Selector, _> = text.parse();
+    let parsed = parsed.map_err(|error| Failure::usage(format!("-l {text:?} is not a label selector: {error}")))?;
+    let requirement = |key: String, operator: &str, values: Vec<String>| LabelSelectorRequirement {
+        key,
+        operator: operator.to_owned(),
+        values: (!values.is_empty()).then_some(values),
+    };
+    let mut expressions = Vec::new();
+    for expression in parsed.iter() {
+        expressions.push(match expression.clone() {
+            Expression::Equal(key, value) => requirement(key, "In", vec![value]),
+            Expression::NotEqual(key, value) => requirement(key, "NotIn", vec![value]),
+            Expression::In(key, values) => requirement(key, "In", values.into_iter().collect()),
+            Expression::NotIn(key, values) => requirement(key, "NotIn", values.into_iter().collect()),
+            Expression::Exists(key) => requirement(key, "Exists", Vec::new()),
+            Expression::DoesNotExist(key) => requirement(key, "DoesNotExist", Vec::new()),
+            _ => return Err(Failure::usage(format!("-l {text:?} is not a selector that hubs know"))),
+        });
+    }
+    Ok(LabelSelector { match_expressions: Some(expressions), match_labels: None })
+}
+
+fn variables(texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let pair = |text: &String| {
+        let (name, value) =
+            text.split_once('=').ok_or_else(|| Failure::usage(format!("--var {text:?} is not NAME=VALUE")))?;
+        Ok((name.to_owned(), value.to_owned()))
+    };
+    texts.iter().map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_read_as_kubectl_reads_them() {
+        let selector = selector("region=eu,tier!=test,!old").expect("valid");
+        let told: Vec<_> = selector
+            .match_expressions
+            .expect("expressions")
+            .into_iter()
+            .map(|requirement| (requirement.key, requirement.operator))
+            .collect();
+        let expected = [("region", "In"), ("tier", "NotIn"), ("old", "DoesNotExist")];
+        assert_eq!(told, expected.map(|(key, operator)| (key.to_owned(), operator.to_owned())));
+    }
+}

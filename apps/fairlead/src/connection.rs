@@ -1,0 +1,60 @@
+//! Finding the hub.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use crate::arguments::Global;
+use crate::failure::{Code, Failure};
+
+/// The kubeconfig that `fairlead up` leaves in its state directory.
+const HUB_KUBECONFIG: &str = "hub.kubeconfig";
+
+/// The state directory: given, or the user's.
+pub(crate) fn state_dir(global: &Global) -> Result<PathBuf, Failure> {
+    if let Some(dir) = &global.dir {
+        return Ok(dir.clone());
+    }
+    let base = directories::BaseDirs::new();
+    let base = base.ok_or_else(|| {
+        Failure::usage("the user has no home directory").hint("fairlead --dir DIR …")
+    })?;
+    Ok(base.data_dir().join("fairlead"))
+}
+
+/// Which kubeconfig leads to the hub: given, of the state directory, or the user's own.
+pub(crate) fn kubeconfig_path(global: &Global) -> Result<Option<PathBuf>, Failure> {
+    if let Some(path) = &global.kubeconfig {
+        return Ok(Some(path.clone()));
+    }
+    let own = state_dir(global)?.join(HUB_KUBECONFIG);
+    if own.exists() {
+        return Ok(Some(own));
+    }
+    if global.dir.is_some() {
+        let message = format!("there is no hub in {}", own.parent().unwrap_or(&own).display());
+        return Err(Failure::new(Code::Unreachable, anyhow::Error::msg(message)).hint("fairlead up"));
+    }
+    Ok(None)
+}
+
+/// Connects to the hub.
+pub(crate) async fn hub(global: &Global) -> Result<Client, Failure> {
+    let unreachable = |error: anyhow::Error| Failure::new(Code::Unreachable, error);
+    let kubeconfig = match kubeconfig_path(global)? {
+        Some(path) => Kubeconfig::read_from(&path)
+            .with_context(|| format!("cannot read the kubeconfig {}", path.display()))
+            .map_err(unreachable)?,
+        None => Kubeconfig::read()
+            .context("no hub is known: there is neither a state directory nor a kubeconfig")
+            .map_err(|error| unreachable(error).hint("fairlead up"))?,
+    };
+    let options = KubeConfigOptions { context: global.context.clone(), ..KubeConfigOptions::default() };
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .context("the kubeconfig does not lead to a hub")
+        .map_err(unreachable)?;
+    Client::try_from(config).context("cannot set up the connection").map_err(unreachable)
+}

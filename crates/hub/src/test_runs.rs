@@ -1,0 +1,96 @@
+//! Test runs at the hub: a `TestRun` becomes a `TestExecution` in the partition of every chosen cluster, and what agents
+//! report becomes the run's status, its log and its artifacts.
+//!
+//! Never: decides anything a cluster needs in order to go on, or counts a result twice (a record says what it is about,
+//! and the first one counts).
+
+mod controller;
+mod endpoints;
+mod handler;
+mod logs;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kube::Client;
+use tokio_util::sync::CancellationToken;
+
+pub use endpoints::Endpoints;
+pub use handler::Handler;
+pub use logs::{LogStore, Piece};
+
+/// How test runs are kept.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where logs are kept.
+    pub log_dir: PathBuf,
+}
+
+/// Reads collected files by their digest.
+#[async_trait]
+pub trait ContentSource: Send + Sync + 'static {
+    /// The content, or `None` when the hub does not have it (yet).
+    async fn content(&self, sha256: &str) -> Result<Option<Bytes>, std::io::Error>;
+}
+
+/// Why test runs cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The log directory cannot be used.
+    #[error("test runs: cannot use {}", path.display())]
+    Logs {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The hub's own API refused or failed.
+    #[error("test runs: cannot {operation}")]
+    Api {
+        /// What was to be done.
+        operation: &'static str,
+        /// Why not.
+        source: Box<kube::Error>,
+    },
+}
+
+/// The service: everything the hub does about test runs.
+pub struct TestRuns {
+    client: Client,
+    logs: Arc<LogStore>,
+    content: Arc<dyn ContentSource>,
+}
+
+impl TestRuns {
+    /// `client` is the hub's own, with all rights.
+    ///
+    /// # Errors
+    /// When the log directory cannot be made.
+    pub fn new(options: Options, client: Client, content: Arc<dyn ContentSource>) -> Result<Self, Error> {
+        let logs = Arc::new(LogStore::open(options.log_dir)?);
+        Ok(Self { client, logs, content })
+    }
+
+    /// What takes in the agents' records.
+    #[must_use]
+    pub fn handler(&self) -> Handler {
+        Handler::new(self.client.clone(), Arc::clone(&self.logs))
+    }
+
+    /// What answers `GET /fleet/v1/testruns/…`.
+    #[must_use]
+    pub fn endpoints(&self) -> Endpoints {
+        Endpoints::new(self.client.clone(), Arc::clone(&self.logs), Arc::clone(&self.content))
+    }
+
+    /// Keeps runs and executions in step until `shutdown`.
+    ///
+    /// # Errors
+    /// Never at present: what fails is tried again.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        controller::run(self.client, shutdown).await;
+        Ok(())
+    }
+}

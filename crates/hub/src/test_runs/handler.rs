@@ -1,0 +1,181 @@
+//! Takes in what agents report about executions.
+
+use std::sync::Arc;
+
+use fleet_objects::partition_namespace;
+use fleet_objects::test_record::{TestNews, TestRecord};
+use fleet_objects::test_run::{
+    ClusterResult, Outcome, StepResult, TestExecution, TestExecutionStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+use tracing::warn;
+use workflow::{fold, plan};
+
+use super::controller::api_error;
+use super::logs::{LogStore, Piece};
+use super::Error;
+
+/// Folds records; cheap to clone. Handling a record again changes nothing.
+#[derive(Clone)]
+pub struct Handler {
+    client: Client,
+    logs: Arc<LogStore>,
+}
+
+impl Handler {
+    pub(super) fn new(client: Client, logs: Arc<LogStore>) -> Self {
+        Self { client, logs }
+    }
+
+    /// Takes in one record. `cluster` is the name from the agent's authenticated identity: a record about another
+    /// cluster's execution finds nothing in this one's partition and is dropped.
+    ///
+    /// # Errors
+    /// When it should be tried again.
+    pub async fn handle(&self, cluster: &str, record: TestRecord) -> Result<(), Error> {
+        let api: Api<TestExecution> = Api::namespaced(self.client.clone(), &partition_namespace(cluster));
+        if let TestNews::Log { step, attempt, offset, length, text } = record.news {
+            // The log's place follows from the execution as the hub knows it, never from what the record claims.
+            if !self.logs.knows(&record.execution_uid, cluster) {
+                let found = api.get_opt(&record.execution).await.map_err(api_error("read an execution"))?;
+                match found {
+                    Some(execution) if execution.uid().as_deref() == Some(record.execution_uid.as_str()) => {
+                        self.logs.introduce(&record.execution_uid, cluster, &execution.spec.run.uid);
+                    }
+                    _ => return Ok(()),
+                }
+            }
+            let piece = Piece { cluster: cluster.to_owned(), step, attempt, offset, length, text };
+            return self.logs.append(&record.execution_uid, piece).await;
+        }
+        let Some(execution) = api.get_opt(&record.execution).await.map_err(api_error("read an execution"))? else {
+            return Ok(());
+        };
+        if execution.uid().as_deref() != Some(record.execution_uid.as_str()) {
+            warn!(cluster, execution = %record.execution, "a record of an execution that is gone is dropped");
+            return Ok(());
+        }
+        let before = execution.status.clone().unwrap_or_default();
+        let Some(after) = fold_record(&execution, &before, record.news) else { return Ok(()) };
+        let patch = Patch::Merge(serde_json::json!({ "status": after }));
+        api.patch_status(&record.execution, &PatchParams::default(), &patch)
+            .await
+            .map_err(api_error("write an execution's status"))?;
+        Ok(())
+    }
+}
+
+/// The status after a piece of news; `None` when it is no news.
+fn fold_record(
+    execution: &TestExecution,
+    before: &TestExecutionStatus,
+    news: TestNews,
+) -> Option<TestExecutionStatus> {
+    let known = before.result.clone().unwrap_or_else(|| ClusterResult {
+        cluster: execution.spec.cluster.clone(),
+        ..ClusterResult::default()
+    });
+    if known.outcome.is_some() {
+        return None;
+    }
+    let mut result = match news {
+        TestNews::Log { .. } => return None,
+        TestNews::Finished { result } => result,
+        TestNews::Attempt { step, result: attempt } => {
+            let plan = plan::execution(&execution.spec).ok()?;
+            let index = plan.steps.iter().position(|planned| planned.name == step)?;
+            let mut result = known.clone();
+            // Steps before it that told nothing were left out.
+            while result.steps.len() < index {
+                let planned = &plan.steps[result.steps.len()];
+                result.steps.push(StepResult {
+                    name: planned.name.clone(),
+                    outcome: Some(Outcome::Skipped),
+                    optional: planned.optional,
+                    attempts: Vec::new(),
+                });
+            }
+            result.started_at = result.started_at.or_else(|| attempt.started_at.clone());
+            plan::record_attempt(&plan, &mut result, index, attempt);
+            "Running".clone_into(&mut result.reason);
+            fold::cluster(&mut result, false);
+            result
+        }
+    };
+    execution.spec.cluster.clone_into(&mut result.cluster);
+    if known == result {
+        return None;
+    }
+    let mut conditions = before.conditions.clone();
+    let value = match result.outcome {
+        None => "Unknown",
+        Some(Outcome::Passed) => "True",
+        Some(_) => "False",
+    };
+    let reason = if result.reason.is_empty() { "Running" } else { &result.reason };
+    let now = Time(jiff::Timestamp::now());
+    fold::set_condition(&mut conditions, value, reason, &result.message, execution.metadata.generation, &now);
+    Some(TestExecutionStatus { conditions, result: Some(result) })
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_objects::test_run::{AttemptResult, RunReference, TestExecutionSpec};
+    use fleet_objects::test_workflow::{TestStep, TestWorkflowSpec};
+
+    use super::*;
+
+    fn execution() -> TestExecution {
+        let step = |name: &str| TestStep { name: name.into(), image: "i".into(), ..TestStep::default() };
+        TestExecution::new(
+            "smoke",
+            TestExecutionSpec {
+                run: RunReference::default(),
+                cluster: "dev".into(),
+                workflow: TestWorkflowSpec { steps: vec![step("a"), step("b")], ..Default::default() },
+                variables: Default::default(),
+                cancel: false,
+            },
+        )
+    }
+
+    fn attempt(step: &str, outcome: Outcome) -> TestNews {
+        let result = AttemptResult {
+            attempt: 1,
+            outcome,
+            reason: "r".into(),
+            message: String::new(),
+            exit_code: None,
+            started_at: None,
+            finished_at: None,
+            junit: None,
+            artifacts: vec![],
+            warnings: vec![],
+        };
+        TestNews::Attempt { step: step.into(), result }
+    }
+
+    #[test]
+    fn a_record_that_comes_again_changes_nothing() {
+        let execution = execution();
+        let first = fold_record(&execution, &TestExecutionStatus::default(), attempt("a", Outcome::Passed));
+        let first = first.expect("news");
+        assert_eq!(fold_record(&execution, &first, attempt("a", Outcome::Passed)), None);
+        assert_eq!(fold_record(&execution, &first, attempt("a", Outcome::Failed)), None, "the first counts");
+        let second = fold_record(&execution, &first, attempt("b", Outcome::Failed)).expect("news");
+        let mut result = second.result.clone().expect("a result");
+        fold::cluster(&mut result, true);
+        let done = fold_record(&execution, &second, TestNews::Finished { result }).expect("news");
+        assert_eq!(done.conditions[0].status, "False");
+        assert_eq!(fold_record(&execution, &done, attempt("a", Outcome::Failed)), None, "nothing follows the end");
+    }
+
+    #[test]
+    fn an_agent_cannot_speak_for_another_cluster() {
+        let result = ClusterResult { cluster: "prod".into(), outcome: Some(Outcome::Passed), ..Default::default() };
+        let done = fold_record(&execution(), &TestExecutionStatus::default(), TestNews::Finished { result });
+        assert_eq!(done.expect("news").result.expect("a result").cluster, "dev");
+    }
+}
