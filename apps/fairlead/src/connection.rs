@@ -18,9 +18,8 @@ pub(crate) fn state_dir(global: &Global) -> Result<PathBuf, Failure> {
         return Ok(dir.clone());
     }
     let base = directories::BaseDirs::new();
-    let base = base.ok_or_else(|| {
-        Failure::usage("the user has no home directory").hint("fairlead --dir DIR …")
-    })?;
+    let base =
+        base.ok_or_else(|| Failure::usage("the user has no home directory").hint("fairlead --dir DIR …"))?;
     Ok(base.data_dir().join("fairlead"))
 }
 

@@ -47,7 +47,11 @@ pub(crate) fn read_texts(path: &Path) -> Result<Vec<(String, String)>, Failure> 
     let usage = |error: anyhow::Error| Failure::new(Code::Usage, error);
     if path == Path::new("-") {
         let mut text = String::new();
-        std::io::stdin().take(MAX_FILE).read_to_string(&mut text).context("cannot read stdin").map_err(usage)?;
+        std::io::stdin()
+            .take(MAX_FILE)
+            .read_to_string(&mut text)
+            .context("cannot read stdin")
+            .map_err(usage)?;
         return Ok(vec![("stdin".to_owned(), text)]);
     }
     let mut files = Vec::new();
@@ -58,7 +62,8 @@ pub(crate) fn read_texts(path: &Path) -> Result<Vec<(String, String)>, Failure> 
     let read = |file: PathBuf| {
         let size = std::fs::metadata(&file).map(|metadata| metadata.len()).unwrap_or(0);
         anyhow::ensure!(size <= MAX_FILE, "{} is larger than {MAX_FILE} bytes", file.display());
-        let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text =
+            std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         Ok((file.display().to_string(), text))
     };
     files.into_iter().map(|file| read(file).map_err(usage)).collect()

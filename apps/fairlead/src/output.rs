@@ -27,7 +27,8 @@ pub(crate) fn progress(text: &str) {
 /// Colours the prefix of a cluster's line, where there is a terminal and `NO_COLOR` is not set.
 pub(crate) fn prefix(cluster: &str, index: usize) -> String {
     const COLOURS: [u8; 6] = [36, 33, 35, 32, 34, 31];
-    let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let coloured =
+        std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     if coloured {
         format!("\u{1b}[{}m{cluster}\u{1b}[0m", COLOURS[index % COLOURS.len()])
     } else {

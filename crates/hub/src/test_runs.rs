@@ -17,7 +17,7 @@ use bytes::Bytes;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
-pub use endpoints::Endpoints;
+pub use endpoints::{Body, Endpoints};
 pub use handler::Handler;
 pub use logs::{LogStore, Piece};
 

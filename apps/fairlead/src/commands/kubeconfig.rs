@@ -35,7 +35,8 @@ pub(crate) fn run(global: &Global, arguments: &KubeconfigArguments) -> Result<Co
     if arguments.path {
         output::data(&format!("{}\n", path.display()))?;
     } else {
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         output::data(&text)?;
     }
     Ok(Code::Ok)

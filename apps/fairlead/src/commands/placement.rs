@@ -41,7 +41,8 @@ pub(crate) async fn run(global: &Global, command: PlacementCommand) -> Result<Co
             Ok(Code::Ok)
         }
         PlacementCommand::List(arguments) => {
-            let found = placements.list(&ListParams::default()).await.map_err(api("cannot list placements"))?;
+            let found =
+                placements.list(&ListParams::default()).await.map_err(api("cannot list placements"))?;
             let header = ["NAME", "PROFILE", "SELECTED", "CONSIDERED", "AGE"];
             output::objects(arguments.output, "placement", &header, &found.items, row)?;
             Ok(Code::Ok)
@@ -59,7 +60,10 @@ fn explain(placement: &Placement) -> String {
         vec![decision.cluster.clone(), selected.to_owned(), decision.reason.clone()]
     }));
     let mut out = workflow::report::columns(&rows);
-    let figures = format!("\n{} of {} clusters get profile {}", status.selected, status.considered, placement.spec.profile);
+    let figures = format!(
+        "\n{} of {} clusters get profile {}",
+        status.selected, status.considered, placement.spec.profile
+    );
     out.push_str(&figures);
     if placement.metadata.generation.is_some_and(|generation| generation > status.observed_generation) {
         out.push_str("; the hub has not looked at the newest change yet");

@@ -128,7 +128,12 @@ async fn apply(global: &Global, arguments: &ApplyArguments) -> Result<Code, Fail
     Ok(Code::Ok)
 }
 
-async fn apply_one(client: &Client, global: &Global, document: &Document, dry_run: bool) -> Result<String, Failure> {
+async fn apply_one(
+    client: &Client,
+    global: &Global,
+    document: &Document,
+    dry_run: bool,
+) -> Result<String, Failure> {
     let object: DynamicObject = document.parse()?;
     let types = object.types.clone().unwrap_or_default();
     let (group, version) = types.api_version.split_once('/').unwrap_or(("", types.api_version.as_str()));

@@ -59,7 +59,9 @@ fn code(run: &TestRun) -> Option<Code> {
     match (condition.status.as_str(), fold::outcome(&status.clusters)) {
         ("True", _) => Some(Code::Ok),
         ("False", Some(Outcome::NotRun)) => Some(Code::Partial),
-        ("False", None) => Some(if condition.reason == "NoClusters" { Code::Partial } else { Code::Negative }),
+        ("False", None) => {
+            Some(if condition.reason == "NoClusters" { Code::Partial } else { Code::Negative })
+        }
         ("False", _) => Some(Code::Negative),
         _ => None,
     }

@@ -11,7 +11,7 @@ use fleet_objects::{Cluster, partition_namespace};
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::core::{Expression, Selector};
+use kube::core::{Expression, Selector, SelectorExt as _};
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
@@ -76,7 +76,14 @@ impl Pass<'_> {
                 Err((reason, message)) => {
                     let generation = self.run.metadata.generation;
                     status.observed_generation = generation;
-                    fold::set_condition(&mut status.conditions, "False", reason, &message, generation, &self.now);
+                    fold::set_condition(
+                        &mut status.conditions,
+                        "False",
+                        reason,
+                        &message,
+                        generation,
+                        &self.now,
+                    );
                     return self.write(&before, &status).await;
                 }
             }
@@ -130,14 +137,22 @@ impl Pass<'_> {
     }
 
     /// Makes sure of the execution in one cluster and reads what is known of it.
-    async fn cluster(&self, known: &ClusterResult, workflow: &TestWorkflowSpec) -> Result<ClusterResult, Error> {
+    async fn cluster(
+        &self,
+        known: &ClusterResult,
+        workflow: &TestWorkflowSpec,
+    ) -> Result<ClusterResult, Error> {
         let api: Api<TestExecution> =
             Api::namespaced(self.client.clone(), &partition_namespace(&known.cluster));
         let wanted = self.execution(&known.cluster, workflow);
         let name = wanted.name_any();
         let Some(found) = api.get_opt(&name).await.map_err(api_error("read an execution"))? else {
             if known.started_at.is_some() {
-                return Ok(fold::not_run(&known.cluster, "ExecutionDeleted", "its TestExecution was deleted"));
+                return Ok(fold::not_run(
+                    &known.cluster,
+                    "ExecutionDeleted",
+                    "its TestExecution was deleted",
+                ));
             }
             return match api.create(&PostParams::default(), &wanted).await {
                 Ok(_) => Ok(ClusterResult { reason: "Pending".to_owned(), ..known.clone() }),
@@ -151,7 +166,9 @@ impl Pass<'_> {
         };
         if self.run.spec.cancel && !found.spec.cancel {
             let patch = Patch::Merge(serde_json::json!({"spec": {"cancel": true}}));
-            api.patch(&name, &PatchParams::default(), &patch).await.map_err(api_error("cancel an execution"))?;
+            api.patch(&name, &PatchParams::default(), &patch)
+                .await
+                .map_err(api_error("cancel an execution"))?;
         }
         Ok(found.status.and_then(|status| status.result).unwrap_or_else(|| known.clone()))
     }
@@ -171,7 +188,8 @@ impl Pass<'_> {
             variables: self.run.spec.variables.clone(),
             cancel: self.run.spec.cancel,
         };
-        let mut execution = TestExecution::new(&format!("{}-{short}", base.trim_end_matches(['-', '.'])), spec);
+        let mut execution =
+            TestExecution::new(&format!("{}-{short}", base.trim_end_matches(['-', '.'])), spec);
         execution.labels_mut().insert(RUN_UID_LABEL.to_owned(), uid);
         execution
     }
@@ -202,7 +220,8 @@ fn choose(run: &TestRun, clusters: &[Cluster]) -> Result<Vec<ClusterResult>, Str
         if !(targets.all || labelled || targets.clusters.contains(&name)) {
             continue;
         }
-        let conditions = cluster.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let conditions =
+            cluster.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         let connected = conditions.iter().find(|condition| condition.type_ == "Connected");
         chosen.push(match connected {
             Some(condition) if condition.status == "True" => {
@@ -259,7 +278,14 @@ mod tests {
         cluster.labels_mut().insert("region".to_owned(), region.to_owned());
         let mut conditions = Vec::new();
         let time = Time(jiff::Timestamp::UNIX_EPOCH);
-        fold::set_condition(&mut conditions, if connected { "True" } else { "False" }, "x", "away", None, &time);
+        fold::set_condition(
+            &mut conditions,
+            if connected { "True" } else { "False" },
+            "x",
+            "away",
+            None,
+            &time,
+        );
         conditions[0].type_ = "Connected".to_owned();
         cluster.status = Some(ClusterStatus { conditions, ..ClusterStatus::default() });
         cluster
@@ -271,12 +297,21 @@ mod tests {
             match_labels: Some([("region".to_owned(), "eu".to_owned())].into()),
             ..LabelSelector::default()
         };
-        let targets =
-            TestTargets { clusters: vec!["gone".into(), "us-1".into()], selector: Some(selector), all: false };
+        let targets = TestTargets {
+            clusters: vec!["gone".into(), "us-1".into()],
+            selector: Some(selector),
+            all: false,
+        };
         let run = TestRun::new("r", TestRunSpec { targets, ..TestRunSpec::default() });
-        let fleet = [cluster("eu-1", "eu", true), cluster("eu-2", "eu", false), cluster("us-1", "us", true), cluster("us-2", "us", true)];
+        let fleet = [
+            cluster("eu-1", "eu", true),
+            cluster("eu-2", "eu", false),
+            cluster("us-1", "us", true),
+            cluster("us-2", "us", true),
+        ];
         let chosen = choose(&run, &fleet).expect("a valid selector");
-        let told: Vec<_> = chosen.iter().map(|c| (c.cluster.as_str(), c.outcome, c.reason.as_str())).collect();
+        let told: Vec<_> =
+            chosen.iter().map(|c| (c.cluster.as_str(), c.outcome, c.reason.as_str())).collect();
         assert_eq!(
             told,
             [

@@ -46,7 +46,7 @@ impl Endpoints {
             Ok(response) => response,
             Err(status) => {
                 let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                let body = serde_json::to_vec(&status).unwrap_or_default();
+                let body = serde_json::to_vec(&status.to_json()).unwrap_or_default();
                 respond(code, "application/json", body.into())
             }
         }
@@ -54,12 +54,8 @@ impl Endpoints {
 
     async fn route<B>(&self, user: &UserInfo, request: &Request<B>) -> Result<Response<Body>, Status> {
         let path = request.uri().path();
-        let parts: Vec<String> = path
-            .split('/')
-            .skip_while(|part| *part != "testruns")
-            .skip(1)
-            .map(percent_decode)
-            .collect();
+        let parts: Vec<String> =
+            path.split('/').skip_while(|part| *part != "testruns").skip(1).map(percent_decode).collect();
         if request.method() != http::Method::GET {
             return Err(Status::new(Reason::MethodNotAllowed, "only GET is answered here"));
         }
@@ -96,15 +92,20 @@ impl Endpoints {
         };
         let reviews: Api<SubjectAccessReview> = Api::all(self.client.clone());
         let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
-        let review = reviews.create(&PostParams::default(), &review).await.map_err(|error| internal(&error))?;
+        let review =
+            reviews.create(&PostParams::default(), &review).await.map_err(|error| internal(&error))?;
         if !review.status.is_some_and(|status| status.allowed) {
-            let message =
-                format!("user {:?} may not get testruns/{part} {name:?} in namespace {namespace:?}", user.username);
+            let message = format!(
+                "user {:?} may not get testruns/{part} {name:?} in namespace {namespace:?}",
+                user.username
+            );
             return Err(Status::new(Reason::Forbidden, message));
         }
         let runs: Api<TestRun> = Api::namespaced(self.client.clone(), namespace);
         let found = runs.get_opt(name).await.map_err(|error| internal(&error))?;
-        found.ok_or_else(|| Status::new(Reason::NotFound, format!("there is no TestRun {name} in {namespace}")))
+        found.ok_or_else(|| {
+            Status::new(Reason::NotFound, format!("there is no TestRun {name} in {namespace}"))
+        })
     }
 
     async fn artifact(
@@ -130,7 +131,9 @@ impl Endpoints {
             .ok_or_else(|| missing(&format!("the run kept no {path} of {cluster}/{step}/{attempt}")))?;
         let content = self.content.content(&found.sha256).await.map_err(|error| internal(&error))?;
         let content = content.ok_or_else(|| {
-            missing(&format!("{path} is known but has not arrived from cluster {cluster} yet; try again later"))
+            missing(&format!(
+                "{path} is known but has not arrived from cluster {cluster} yet; try again later"
+            ))
         })?;
         Ok(respond(StatusCode::OK, "application/octet-stream", content))
     }

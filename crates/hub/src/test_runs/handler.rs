@@ -4,18 +4,16 @@ use std::sync::Arc;
 
 use fleet_objects::partition_namespace;
 use fleet_objects::test_record::{TestNews, TestRecord};
-use fleet_objects::test_run::{
-    ClusterResult, Outcome, StepResult, TestExecution, TestExecutionStatus,
-};
+use fleet_objects::test_run::{ClusterResult, Outcome, StepResult, TestExecution, TestExecutionStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use tracing::warn;
 use workflow::{fold, plan};
 
+use super::Error;
 use super::controller::api_error;
 use super::logs::{LogStore, Piece};
-use super::Error;
 
 /// Folds records; cheap to clone. Handling a record again changes nothing.
 #[derive(Clone)]
@@ -50,7 +48,8 @@ impl Handler {
             let piece = Piece { cluster: cluster.to_owned(), step, attempt, offset, length, text };
             return self.logs.append(&record.execution_uid, piece).await;
         }
-        let Some(execution) = api.get_opt(&record.execution).await.map_err(api_error("read an execution"))? else {
+        let Some(execution) = api.get_opt(&record.execution).await.map_err(api_error("read an execution"))?
+        else {
             return Ok(());
         };
         if execution.uid().as_deref() != Some(record.execution_uid.as_str()) {
@@ -169,12 +168,17 @@ mod tests {
         fold::cluster(&mut result, true);
         let done = fold_record(&execution, &second, TestNews::Finished { result }).expect("news");
         assert_eq!(done.conditions[0].status, "False");
-        assert_eq!(fold_record(&execution, &done, attempt("a", Outcome::Failed)), None, "nothing follows the end");
+        assert_eq!(
+            fold_record(&execution, &done, attempt("a", Outcome::Failed)),
+            None,
+            "nothing follows the end"
+        );
     }
 
     #[test]
     fn an_agent_cannot_speak_for_another_cluster() {
-        let result = ClusterResult { cluster: "prod".into(), outcome: Some(Outcome::Passed), ..Default::default() };
+        let result =
+            ClusterResult { cluster: "prod".into(), outcome: Some(Outcome::Passed), ..Default::default() };
         let done = fold_record(&execution(), &TestExecutionStatus::default(), TestNews::Finished { result });
         assert_eq!(done.expect("news").result.expect("a result").cluster, "dev");
     }

@@ -109,7 +109,12 @@ impl LogStore {
     ///
     /// # Errors
     /// When the file cannot be read; a file that is not there is empty.
-    pub async fn read(&self, run_uid: &str, cluster: &str, position: u64) -> Result<(Vec<Piece>, u64), Error> {
+    pub async fn read(
+        &self,
+        run_uid: &str,
+        cluster: &str,
+        position: u64,
+    ) -> Result<(Vec<Piece>, u64), Error> {
         let path = self.file(run_uid, cluster);
         let read = tokio::task::spawn_blocking(move || {
             read_from(&path, position).map_err(|source| Error::Logs { path, source })

@@ -75,19 +75,23 @@ fn merge(arguments: &ReportArguments) -> Result<Code, Failure> {
     let mut suites = Vec::new();
     for path in &arguments.from {
         let usage = |error: anyhow::Error| Failure::new(Code::Usage, error);
-        let content = std::fs::read(path).with_context(|| format!("cannot read {}", path.display())).map_err(usage)?;
-        let report = junit::read::report(&content).with_context(|| path.display().to_string()).map_err(usage)?;
+        let content =
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display())).map_err(usage)?;
+        let report =
+            junit::read::report(&content).with_context(|| path.display().to_string()).map_err(usage)?;
         for warning in &report.warnings {
             output::progress(&format!("{}: {warning}", path.display()));
         }
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         suites.push(write::Suite { name, report, properties: Vec::new() });
     }
-    let wrong = suites.iter().map(|suite| suite.report.counts()).any(|counts| counts.failed + counts.errors > 0);
+    let wrong =
+        suites.iter().map(|suite| suite.report.counts()).any(|counts| counts.failed + counts.errors > 0);
     match arguments.output {
         ReportFormat::Junit => output::data(&write::report("merged", &suites))?,
         ReportFormat::Table => {
-            let mut rows = vec![["FILE", "PASSED", "FAILED", "ERRORS", "SKIPPED"].map(str::to_owned).to_vec()];
+            let mut rows =
+                vec![["FILE", "PASSED", "FAILED", "ERRORS", "SKIPPED"].map(str::to_owned).to_vec()];
             for suite in &suites {
                 let counts = suite.report.counts();
                 let figures = [counts.passed, counts.failed, counts.errors, counts.skipped];

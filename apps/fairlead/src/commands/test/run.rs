@@ -9,7 +9,6 @@ use fleet_objects::test_run::{TestRun, TestRunSpec, TestTargets, WorkflowReferen
 use fleet_objects::test_workflow::TestWorkflow;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use kube::api::PostParams;
-use kube::core::{Expression, Selector};
 use kube::{Api, ResourceExt};
 
 use super::watch;
@@ -125,32 +124,69 @@ fn targets(choice: &ClusterChoice) -> Result<TestTargets, Failure> {
 
 /// Reads a selector as `kubectl -l` does.
 fn selector(text: &str) -> Result<LabelSelector, Failure> {
-    let parsed: Result<Selector, _> = text.parse();
-    let parsed = parsed.map_err(|error| Failure::usage(format!("-l {text:?} is not a label selector: {error}")))?;
-    let requirement = |key: String, operator: &str, values: Vec<String>| LabelSelectorRequirement {
-        key,
-        operator: operator.to_owned(),
-        values: (!values.is_empty()).then_some(values),
-    };
     let mut expressions = Vec::new();
-    for expression in parsed.iter() {
-        expressions.push(match expression.clone() {
-            Expression::Equal(key, value) => requirement(key, "In", vec![value]),
-            Expression::NotEqual(key, value) => requirement(key, "NotIn", vec![value]),
-            Expression::In(key, values) => requirement(key, "In", values.into_iter().collect()),
-            Expression::NotIn(key, values) => requirement(key, "NotIn", values.into_iter().collect()),
-            Expression::Exists(key) => requirement(key, "Exists", Vec::new()),
-            Expression::DoesNotExist(key) => requirement(key, "DoesNotExist", Vec::new()),
-            _ => return Err(Failure::usage(format!("-l {text:?} is not a selector that hubs know"))),
-        });
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let end = requirement_end(rest);
+        let (part, after) = rest.split_at(end);
+        let expression = requirement(part.trim());
+        expressions.push(expression.ok_or_else(|| {
+            Failure::usage(format!("-l {text:?} is not a label selector: {:?} cannot be read", part.trim()))
+        })?);
+        rest = after.strip_prefix(',').unwrap_or(after).trim();
+    }
+    if expressions.is_empty() {
+        return Err(Failure::usage("-l is empty").hint("fairlead test run … --all-clusters"));
     }
     Ok(LabelSelector { match_expressions: Some(expressions), match_labels: None })
 }
 
+/// The first comma that is not within brackets.
+fn requirement_end(text: &str) -> usize {
+    let mut depth = 0_u32;
+    for (index, character) in text.char_indices() {
+        match character {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => return index,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+fn requirement(part: &str) -> Option<LabelSelectorRequirement> {
+    let make = |key: &str, operator: &str, values: Option<Vec<String>>| {
+        let key = key.trim();
+        let plain = !key.is_empty() && !key.contains([' ', '(', ')', '=', '!', ',']);
+        let (key, operator) = (key.to_owned(), operator.to_owned());
+        plain.then_some(LabelSelectorRequirement { key, operator, values })
+    };
+    let list = |text: &str| {
+        let inner = text.trim().strip_prefix('(')?.strip_suffix(')')?;
+        Some(inner.split(',').map(|value| value.trim().to_owned()).collect())
+    };
+    let one = |value: &str| Some(vec![value.trim().to_owned()]);
+    if let Some((key, value)) = part.split_once("!=") {
+        make(key, "NotIn", one(value))
+    } else if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
+        make(key, "In", one(value))
+    } else if let Some((key, values)) = part.split_once(" notin ") {
+        make(key, "NotIn", Some(list(values)?))
+    } else if let Some((key, values)) = part.split_once(" in ") {
+        make(key, "In", Some(list(values)?))
+    } else if let Some(key) = part.strip_prefix('!') {
+        make(key, "DoesNotExist", None)
+    } else {
+        make(part, "Exists", None)
+    }
+}
+
 fn variables(texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     let pair = |text: &String| {
-        let (name, value) =
-            text.split_once('=').ok_or_else(|| Failure::usage(format!("--var {text:?} is not NAME=VALUE")))?;
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| Failure::usage(format!("--var {text:?} is not NAME=VALUE")))?;
         Ok((name.to_owned(), value.to_owned()))
     };
     texts.iter().map(pair).collect()
@@ -162,14 +198,18 @@ mod tests {
 
     #[test]
     fn selectors_read_as_kubectl_reads_them() {
-        let selector = selector("region=eu,tier!=test,!old").expect("valid");
+        let selector = selector("region=eu,tier!=test,zone in (a, b),!old,new").expect("valid");
         let told: Vec<_> = selector
             .match_expressions
             .expect("expressions")
             .into_iter()
             .map(|requirement| (requirement.key, requirement.operator))
             .collect();
-        let expected = [("region", "In"), ("tier", "NotIn"), ("old", "DoesNotExist")];
+        let expected =
+            [("region", "In"), ("tier", "NotIn"), ("zone", "In"), ("old", "DoesNotExist"), ("new", "Exists")];
         assert_eq!(told, expected.map(|(key, operator)| (key.to_owned(), operator.to_owned())));
+        for bad in ["", "a b", "=x", "zone in a", "!"] {
+            assert!(super::selector(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -120,7 +120,8 @@ pub(super) async fn stream(
     }
     let request = http::Request::get(path).body(Vec::new()).map_err(anyhow::Error::new)?;
     let log = client.request_stream(request).await.map_err(api(format!("cannot read the log of {name}")))?;
-    let mut lines = std::pin::pin!(log).lines();
+    let log = std::pin::pin!(log);
+    let mut lines = log.lines();
     let mut order: Vec<String> = Vec::new();
     while let Some(line) = lines.try_next().await.map_err(anyhow::Error::new)? {
         let Ok(piece) = serde_json::from_str::<Piece>(&line) else { continue };
