@@ -8,7 +8,9 @@
 //! panic on any input.
 
 pub mod apply;
+pub mod defaulting;
 pub mod field_path;
+pub mod json;
 pub mod json_path;
 pub mod name_generator;
 pub mod names;
@@ -18,3 +20,5 @@ pub mod quantity;
 pub mod resources;
 pub mod schema;
 pub mod selector;
+pub mod strictness;
+pub mod validation;
