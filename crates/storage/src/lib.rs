@@ -8,6 +8,7 @@
 //! * [`error`]: what can go wrong, by what the caller can do about it.
 //! * [`mvcc`]: the state machine that engines share: index, history, leases, watchers.
 //! * [`model`]: the in-memory engine.
+//! * `suite` (feature `suite`): the tests that every engine runs.
 //!
 //! This crate must never know an engine, a file or a Kubernetes object.
 
@@ -15,6 +16,8 @@ pub mod contract;
 pub mod error;
 pub mod model;
 pub mod mvcc;
+#[cfg(feature = "suite")]
+pub mod suite;
 
 pub use contract::{
     Compare, CompareTarget, DeleteRequest, Event, EventKind, Incarnation, KeyRange, KeyValue, LeaseId,
