@@ -1,0 +1,3 @@
+//! Kinds of the group `apps`.
+
+pub(crate) mod workloads;

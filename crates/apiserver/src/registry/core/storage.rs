@@ -1,0 +1,183 @@
+//! Volumes as cluster objects: claims, volumes and their classes.
+
+use serde_json::{Value, json};
+
+use crate::registry::json::{child, default, default_text, existing, list, present, text};
+use crate::registry::plain::{Plain, or};
+use crate::registry::strategy::{Column, age};
+
+/// Access modes in kubectl's letters.
+fn modes(object: &Value, key: &str) -> String {
+    let given = list(object, key);
+    let letters = [
+        ("ReadWriteOnce", "RWO"),
+        ("ReadOnlyMany", "ROX"),
+        ("ReadWriteMany", "RWX"),
+        ("ReadWriteOncePod", "RWOP"),
+    ];
+    let found: Vec<&str> =
+        letters.iter().filter(|(name, _)| given.contains(&json!(name))).map(|(_, short)| *short).collect();
+    found.join(",")
+}
+
+fn phase(object: &Value) -> Value {
+    if present(&object["metadata"], "deletionTimestamp") {
+        return "Terminating".into();
+    }
+    object["status"]["phase"].clone()
+}
+
+/// `v1.PersistentVolumeClaim`.
+pub(crate) const CLAIM: Plain = Plain {
+    defaults: |object| {
+        if let Some(status) = child(object, "status") {
+            default_text(status, "phase", "Pending");
+        }
+        if let Some(spec) = existing(object, "spec") {
+            default_text(spec, "volumeMode", "Filesystem");
+        }
+    },
+    validate: |problems, object| {
+        let spec = &object["spec"];
+        if list(spec, "accessModes").is_empty() {
+            problems.required("spec.accessModes", "at least 1 access mode is required");
+        }
+        if !present(&spec["resources"]["requests"], "storage") {
+            problems.required("spec.resources[storage]", "");
+        }
+    },
+    validate_update: |problems, object, old| {
+        let (new, before) = (&object["spec"], &old["spec"]);
+        for key in ["accessModes", "storageClassName", "volumeMode", "selector", "dataSource"] {
+            // A claim without a class may get the default one later.
+            if key != "storageClassName" || present(before, key) {
+                problems.immutable(&format!("spec.{key}"), new.get(key), before.get(key));
+            }
+        }
+        if !text(before, "volumeName").is_empty() {
+            problems.immutable("spec.volumeName", new.get("volumeName"), before.get("volumeName"));
+        }
+    },
+    columns: || {
+        let mut columns = vec![Column::object_name()];
+        let middle = ["Status", "Volume", "Capacity", "Access Modes", "StorageClass", "VolumeAttributesClass"];
+        columns.extend(middle.map(Column::new));
+        columns.extend([Column::age(), Column::wide("VolumeMode")]);
+        columns
+    },
+    cells: |object, now| {
+        let (spec, status) = (&object["spec"], &object["status"]);
+        let bound = !text(spec, "volumeName").is_empty();
+        let capacity = if bound { text(&status["capacity"], "storage") } else { "" };
+        vec![
+            phase(object),
+            text(spec, "volumeName").into(),
+            capacity.into(),
+            if bound { modes(status, "accessModes") } else { String::new() }.into(),
+            text(spec, "storageClassName").into(),
+            or(text(spec, "volumeAttributesClassName"), "<unset>"),
+            age(object, now),
+            or(text(spec, "volumeMode"), "<unset>"),
+        ]
+    },
+    ..Plain::NEW
+};
+
+/// `v1.PersistentVolume`.
+pub(crate) const VOLUME: Plain = Plain {
+    defaults: |object| {
+        if let Some(status) = child(object, "status") {
+            default_text(status, "phase", "Pending");
+        }
+        if let Some(spec) = existing(object, "spec") {
+            default_text(spec, "persistentVolumeReclaimPolicy", "Retain");
+            default_text(spec, "volumeMode", "Filesystem");
+            if let Some(path) = existing(spec, "hostPath") {
+                default(path, "type", "");
+            }
+        }
+    },
+    validate: |problems, object| {
+        let spec = &object["spec"];
+        if list(spec, "accessModes").is_empty() {
+            problems.required("spec.accessModes", "");
+        }
+        if !present(&spec["capacity"], "storage") {
+            problems.required("spec.capacity", "");
+        }
+    },
+    columns: || {
+        let mut columns = vec![Column::object_name()];
+        let middle = [
+            "Capacity",
+            "Access Modes",
+            "Reclaim Policy",
+            "Status",
+            "Claim",
+            "StorageClass",
+            "VolumeAttributesClass",
+            "Reason",
+        ];
+        columns.extend(middle.map(Column::new));
+        columns.extend([Column::age(), Column::wide("VolumeMode")]);
+        columns
+    },
+    cells: |object, now| {
+        let spec = &object["spec"];
+        let claim = &spec["claimRef"];
+        let claim = match claim {
+            Value::Object(_) => format!("{}/{}", text(claim, "namespace"), text(claim, "name")),
+            _ => String::new(),
+        };
+        vec![
+            spec["capacity"]["storage"].clone(),
+            modes(spec, "accessModes").into(),
+            spec["persistentVolumeReclaimPolicy"].clone(),
+            phase(object),
+            claim.into(),
+            text(spec, "storageClassName").into(),
+            or(text(spec, "volumeAttributesClassName"), "<unset>"),
+            text(&object["status"], "reason").into(),
+            age(object, now),
+            or(text(spec, "volumeMode"), "<unset>"),
+        ]
+    },
+    ..Plain::NEW
+};
+
+/// `storage.k8s.io/v1.StorageClass`.
+pub(crate) const STORAGE_CLASS: Plain = Plain {
+    defaults: |object| {
+        default_text(object, "reclaimPolicy", "Delete");
+        default_text(object, "volumeBindingMode", "Immediate");
+    },
+    validate: |problems, object| {
+        if text(object, "provisioner").is_empty() {
+            problems.required("provisioner", "");
+        }
+    },
+    validate_update: |problems, object, old| {
+        for key in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
+            if object.get(key) != old.get(key) {
+                problems.forbidden(key, &format!("updates to {key} are forbidden."));
+            }
+        }
+    },
+    columns: || {
+        let mut columns = vec![Column::object_name()];
+        let middle = ["Provisioner", "ReclaimPolicy", "VolumeBindingMode", "AllowVolumeExpansion"];
+        columns.extend(middle.map(Column::new));
+        columns.push(Column::age());
+        columns
+    },
+    cells: |object, now| {
+        vec![
+            object["provisioner"].clone(),
+            or(text(object, "reclaimPolicy"), "Delete"),
+            or(text(object, "volumeBindingMode"), "Immediate"),
+            Value::from(object["allowVolumeExpansion"] == true),
+            age(object, now),
+        ]
+    },
+    ..Plain::NEW
+};
