@@ -5,7 +5,19 @@
 //! * [`custom`]: what a CustomResourceDefinition says of its kind.
 //! * [`bootstrap`]: objects that have to be there when the server is ready.
 
+mod apps;
+mod batch;
 pub mod bootstrap;
+pub(crate) mod core;
 pub(crate) mod custom;
+mod json;
 pub mod kinds;
+mod names;
+mod plain;
+mod pod_spec;
+mod problems;
+mod quantity;
+mod rbac;
+mod smaller_groups;
 pub mod strategy;
+pub mod subresources;

@@ -74,7 +74,8 @@ impl Strategy for Job {
         if let Some(spec) = existing(object, "spec") {
             default_job_spec(spec);
         }
-        if labels.is_object() && object["metadata"]["labels"].as_object().is_none_or(serde_json::Map::is_empty)
+        if labels.is_object()
+            && object["metadata"]["labels"].as_object().is_none_or(serde_json::Map::is_empty)
             && let Some(metadata) = child(object, "metadata")
         {
             set(metadata, "labels", labels);
@@ -214,7 +215,8 @@ pub(crate) const CRON_JOB: Plain = Plain {
         default(spec, "suspend", false);
         default(spec, "successfulJobsHistoryLimit", 3);
         default(spec, "failedJobsHistoryLimit", 1);
-        if let Some(template) = existing(spec, "jobTemplate").and_then(|template| existing(template, "spec")) {
+        if let Some(template) = existing(spec, "jobTemplate").and_then(|template| existing(template, "spec"))
+        {
             // A template gets the pod's defaults; the job's own come when a job is made.
             default_template(template);
         }
@@ -225,7 +227,10 @@ pub(crate) const CRON_JOB: Plain = Plain {
         if schedule.is_empty() {
             problems.required("spec.schedule", "");
         } else if !schedule.starts_with('@') && schedule.split_whitespace().count() != 5 {
-            let detail = format!("expected exactly 5 fields, found {}: [{schedule}]", schedule.split_whitespace().count());
+            let detail = format!(
+                "expected exactly 5 fields, found {}: [{schedule}]",
+                schedule.split_whitespace().count()
+            );
             problems.invalid("spec.schedule", &spec["schedule"], &detail);
         }
         if schedule.contains("TZ") {
@@ -281,16 +286,21 @@ mod tests {
 
     #[test]
     fn jobs_and_cronjobs_are_completed() {
-        let template = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "i:1"}]}});
+        let template =
+            json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "i:1"}]}});
         let mut job = json!({"metadata": {}, "spec": {"template": template}});
         Job.default_fields(&mut job);
         let spec = &job["spec"];
-        assert_eq!((&spec["completions"], &spec["parallelism"], &spec["backoffLimit"]), (&json!(1), &json!(1), &json!(6)));
+        assert_eq!(
+            (&spec["completions"], &spec["parallelism"], &spec["backoffLimit"]),
+            (&json!(1), &json!(1), &json!(6))
+        );
         assert_eq!(spec["podReplacementPolicy"], "TerminatingOrFailed");
         let mut queue = json!({"spec": {"parallelism": 2, "template": template}});
         Job.default_fields(&mut queue);
         assert!(queue["spec"]["completions"].is_null(), "a work queue has no completions");
-        let mut cron = json!({"spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": template}}}});
+        let mut cron =
+            json!({"spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": template}}}});
         (CRON_JOB.defaults)(&mut cron);
         let mut problems = Problems::default();
         (CRON_JOB.validate)(&mut problems, &cron);

@@ -1,12 +1,123 @@
-//! Which kind has which strategy. One line here and one file `registry/<group>/<kind>.rs` per kind.
+//! Which kind has which strategy. One line here per kind.
 
 use std::sync::Arc;
 
-use crate::registry::strategy::{Generic, Strategy};
+use jiff::Timestamp;
+use serde_json::Value;
 
-/// The strategy of a built-in resource; [`Generic`] for one without a file.
+use super::apps::workloads;
+use super::batch;
+use super::core::{config, namespace::Namespace, node, others, pod::Pod, service::Service, storage};
+use super::plain::Plain;
+use super::rbac::{Binding, Role};
+use super::smaller_groups as smaller;
+use super::strategy::{Column, Generic, Strategy};
+
+/// The strategy of a built-in resource; [`Generic`] for one without anything special.
 #[must_use]
 pub fn strategy(group: &str, resource: &str) -> Arc<dyn Strategy> {
-    let _ = (group, resource);
-    Arc::new(Generic)
+    match (group, resource) {
+        ("", "pods") => Arc::new(Pod),
+        ("", "services") => Arc::new(Service::default()),
+        ("", "namespaces") => Arc::new(Namespace),
+        ("", "events") => Arc::new(Event),
+        ("batch", "jobs") => Arc::new(batch::Job),
+        ("rbac.authorization.k8s.io", "roles") => Arc::new(Role { cluster_wide: false }),
+        ("rbac.authorization.k8s.io", "clusterroles") => Arc::new(Role { cluster_wide: true }),
+        ("rbac.authorization.k8s.io", "rolebindings") => Arc::new(Binding { cluster_wide: false }),
+        ("rbac.authorization.k8s.io", "clusterrolebindings") => Arc::new(Binding { cluster_wide: true }),
+        ("certificates.k8s.io", "certificatesigningrequests") => Arc::new(smaller::SigningRequest),
+        _ => match plain(group, resource) {
+            Some(plain) => Arc::new(plain),
+            None => Arc::new(Generic),
+        },
+    }
+}
+
+fn plain(group: &str, resource: &str) -> Option<Plain> {
+    Some(match (group, resource) {
+        ("", "configmaps") => config::CONFIG_MAP,
+        ("", "secrets") => config::SECRET,
+        ("", "nodes") => node::NODE,
+        ("", "endpoints") => others::ENDPOINTS,
+        ("", "resourcequotas") => others::RESOURCE_QUOTA,
+        ("", "podtemplates") => others::POD_TEMPLATE,
+        ("", "replicationcontrollers") => workloads::REPLICATION_CONTROLLER,
+        ("", "persistentvolumeclaims") => storage::CLAIM,
+        ("", "persistentvolumes") => storage::VOLUME,
+        ("apps", "deployments") => workloads::DEPLOYMENT,
+        ("apps", "replicasets") => workloads::REPLICA_SET,
+        ("apps", "statefulsets") => workloads::STATEFUL_SET,
+        ("apps", "daemonsets") => workloads::DAEMON_SET,
+        ("apps", "controllerrevisions") => workloads::CONTROLLER_REVISION,
+        ("batch", "cronjobs") => batch::CRON_JOB,
+        ("discovery.k8s.io", "endpointslices") => others::ENDPOINT_SLICE,
+        ("networking.k8s.io", "ingresses") => smaller::INGRESS,
+        ("networking.k8s.io", "ingressclasses") => smaller::INGRESS_CLASS,
+        ("networking.k8s.io", "networkpolicies") => smaller::NETWORK_POLICY,
+        ("policy", "poddisruptionbudgets") => smaller::DISRUPTION_BUDGET,
+        ("autoscaling", "horizontalpodautoscalers") => smaller::AUTOSCALER,
+        ("coordination.k8s.io", "leases") => smaller::LEASE,
+        ("scheduling.k8s.io", "priorityclasses") => smaller::PRIORITY_CLASS,
+        ("storage.k8s.io", "storageclasses") => storage::STORAGE_CLASS,
+        _ => return None,
+    })
+}
+
+/// `v1.Event`: as its table says, but its row does not begin with the name.
+struct Event;
+
+impl Strategy for Event {
+    fn validate(
+        &self,
+        cx: &super::strategy::RequestContext<'_>,
+        object: &Value,
+    ) -> Vec<kube_objects::StatusCause> {
+        others::EVENT.validate(cx, object)
+    }
+
+    fn selectable_fields(&self) -> &[&'static str] {
+        others::EVENT.selectable
+    }
+
+    fn field_value(&self, object: &Value, path: &str) -> String {
+        let at = |path: &str| {
+            let found = path.split('.').try_fold(object, |value, key| value.get(key));
+            found.and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        match path {
+            "source" => at("source.component"),
+            other => at(other),
+        }
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        (others::EVENT.columns)()
+    }
+
+    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        others::event_cells(object, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_built_in_kind_has_as_many_cells_as_columns_whatever_the_object() {
+        for resource in crate::catalogue::Catalogue::cluster().resources() {
+            let strategy = &resource.strategy;
+            for object in
+                [json!({}), json!({"metadata": {"name": "a"}, "spec": {}, "status": {}}), json!({"spec": 1})]
+            {
+                let mut object = object;
+                strategy.default_fields(&mut object);
+                let cells = strategy.cells(&object, Timestamp::UNIX_EPOCH);
+                assert_eq!(cells.len(), strategy.columns().len(), "{}", resource.kind);
+            }
+        }
+    }
 }

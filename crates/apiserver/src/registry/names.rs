@@ -11,7 +11,8 @@ pub(crate) const SUBDOMAIN_RULE: &str = "a lowercase RFC 1123 subdomain must con
 const LABEL_VALUE_RULE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 const QUALIFIED_RULE: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 const CONFIG_KEY_RULE: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
-const ENV_RULE: &str = "a valid environment variable name must consist only of printable ASCII characters other than '='";
+const ENV_RULE: &str =
+    "a valid environment variable name must consist only of printable ASCII characters other than '='";
 
 pub(crate) fn is_label(name: &str) -> bool {
     let bytes = name.as_bytes();
@@ -206,8 +207,9 @@ pub(crate) fn shown_selector(selector: &Value) -> String {
 
 /// A map of labels as kubectl prints it.
 pub(crate) fn shown_labels(object: &Value, key: &str) -> String {
-    let parts: Vec<String> =
-        entries(object, key).map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    let parts: Vec<String> = entries(object, key)
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
     if parts.is_empty() { "<none>".to_owned() } else { parts.join(",") }
 }
 
@@ -222,7 +224,9 @@ mod tests {
         assert!(is_label("a-1") && !is_label("-a") && !is_label("A") && !is_label("a.b") && !is_label(""));
         assert!(is_subdomain("a.b-c") && !is_subdomain("a..b") && !is_subdomain(".a"));
         assert!(is_qualified("example.com/My_name") && !is_qualified("/a") && !is_qualified("a/b/c"));
-        assert!(is_port_name("http-1") && !is_port_name("1") && !is_port_name("a--b") && !is_port_name("http_1"));
+        assert!(
+            is_port_name("http-1") && !is_port_name("1") && !is_port_name("a--b") && !is_port_name("http_1")
+        );
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 /// A quantity in billionths; `None` when it is not one or is too large to count.
 pub(crate) fn nanos(text: &str) -> Option<i128> {
-    let split = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
+    let split =
+        text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
     let (number, suffix) = text.split_at(split);
     let (negative, digits) = match number.strip_prefix('-') {
         Some(rest) => (true, rest),

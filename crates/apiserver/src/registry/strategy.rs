@@ -14,6 +14,7 @@ use kube_objects::{Status, StatusCause, UserInfo};
 use serde_json::Value;
 
 use crate::catalogue::Resource;
+use crate::registry::bootstrap::Facts;
 
 /// Reads objects for strategies and admission; a consistent view of this server's own objects, in the storage
 /// version, resourceVersion included.
@@ -63,6 +64,10 @@ pub struct RequestContext<'a> {
     pub now: Timestamp,
     /// Reads other objects.
     pub objects: &'a dyn Objects,
+    /// What start-up was told about this server: the service network.
+    pub facts: &'a Facts,
+    /// Whose word counts on granting; `None`: everything may be granted (no authorization at all).
+    pub authorizer: Option<&'a access::Authorizer>,
 }
 
 impl std::fmt::Debug for RequestContext<'_> {

@@ -87,7 +87,8 @@ pub(crate) const DEPLOYMENT: Plain = Plain {
         }
         validate_rolling(problems, "spec.strategy.rollingUpdate", &strategy["rollingUpdate"]);
         let seconds = |key: &str| spec[key].as_i64();
-        if let (Some(progress), Some(ready)) = (seconds("progressDeadlineSeconds"), seconds("minReadySeconds"))
+        if let (Some(progress), Some(ready)) =
+            (seconds("progressDeadlineSeconds"), seconds("minReadySeconds"))
             && progress <= ready
         {
             problems.invalid(
@@ -300,8 +301,9 @@ fn validate_common_with_claims(problems: &mut Problems, object: &Value) {
         .map(|claim| json!({"name": claim["metadata"]["name"], "emptyDir": {}}))
         .collect();
     if !claims.is_empty()
-        && let Some(spec) =
-            existing(&mut object, "spec").and_then(|spec| existing(spec, "template")).and_then(|t| existing(t, "spec"))
+        && let Some(spec) = existing(&mut object, "spec")
+            .and_then(|spec| existing(spec, "template"))
+            .and_then(|t| existing(t, "spec"))
     {
         default(spec, "volumes", json!([]));
         if let Some(volumes) = spec["volumes"].as_array_mut() {
@@ -330,7 +332,12 @@ pub(crate) const DAEMON_SET: Plain = Plain {
     validate: |problems, object| {
         validate_common(problems, object);
         let strategy = &object["spec"]["updateStrategy"];
-        problems.choice("spec.updateStrategy.type", strategy.get("type"), &["RollingUpdate", "OnDelete"], false);
+        problems.choice(
+            "spec.updateStrategy.type",
+            strategy.get("type"),
+            &["RollingUpdate", "OnDelete"],
+            false,
+        );
         validate_rolling(problems, "spec.updateStrategy.rollingUpdate", &strategy["rollingUpdate"]);
     },
     validate_update: same_selector,
@@ -372,13 +379,18 @@ pub(crate) const CONTROLLER_REVISION: Plain = Plain {
         columns(vec![Column::new("Controller"), Column::new("Revision").of("integer"), Column::age()], [])
     },
     cells: |object, now| {
-        let owner = list(&object["metadata"], "ownerReferences").iter().find(|owner| owner["controller"] == true);
+        let owner =
+            list(&object["metadata"], "ownerReferences").iter().find(|owner| owner["controller"] == true);
         let controller = owner.map(|owner| {
             let api = text(owner, "apiVersion");
             let group = api.split_once('/').map_or(String::new(), |(group, _)| format!(".{group}"));
             format!("{}{group}/{}", text(owner, "kind").to_lowercase(), text(owner, "name"))
         });
-        vec![or(controller.as_deref().unwrap_or_default(), "<none>"), number(object, "revision"), age(object, now)]
+        vec![
+            or(controller.as_deref().unwrap_or_default(), "<none>"),
+            number(object, "revision"),
+            age(object, now),
+        ]
     },
     ..Plain::NEW
 };
@@ -403,7 +415,10 @@ mod tests {
         let mut object = deployment();
         (DEPLOYMENT.defaults)(&mut object);
         assert_eq!(object["spec"]["replicas"], 1);
-        assert_eq!(object["spec"]["strategy"]["rollingUpdate"], json!({"maxUnavailable": "25%", "maxSurge": "25%"}));
+        assert_eq!(
+            object["spec"]["strategy"]["rollingUpdate"],
+            json!({"maxUnavailable": "25%", "maxSurge": "25%"})
+        );
         assert_eq!(object["spec"]["progressDeadlineSeconds"], 600);
         assert_eq!(object["spec"]["template"]["spec"]["restartPolicy"], "Always");
         assert_eq!(fields(&DEPLOYMENT, &object), Vec::<String>::new());
@@ -426,7 +441,10 @@ mod tests {
         new["spec"]["selector"]["matchLabels"]["a"] = json!("z");
         let mut problems = Problems::default();
         (DEPLOYMENT.validate_update)(&mut problems, &new, &old);
-        assert_eq!(problems.into_causes()[0].message, "Invalid value: {\"matchLabels\":{\"a\":\"z\"}}: field is immutable");
+        assert_eq!(
+            problems.into_causes()[0].message,
+            "Invalid value: {\"matchLabels\":{\"a\":\"z\"}}: field is immutable"
+        );
     }
 
     #[test]
@@ -444,7 +462,12 @@ mod tests {
     #[test]
     fn odd_shapes_do_not_panic() {
         for kind in [&DEPLOYMENT, &REPLICA_SET, &STATEFUL_SET, &DAEMON_SET, &REPLICATION_CONTROLLER] {
-            for odd in [json!(null), json!({"spec": 1}), json!({"spec": {"template": []}}), json!({"spec": {"strategy": 1}})] {
+            for odd in [
+                json!(null),
+                json!({"spec": 1}),
+                json!({"spec": {"template": []}}),
+                json!({"spec": {"strategy": 1}}),
+            ] {
                 let mut object = odd;
                 (kind.defaults)(&mut object);
                 fields(kind, &object);

@@ -46,7 +46,9 @@ pub(crate) const CONFIG_MAP: Plain = Plain {
             problems.too_long("", &format!("must have at most {MAXIMUM_BYTES} bytes"));
         }
     },
-    validate_update: |problems, object, old| immutable_contents(problems, object, old, &["data", "binaryData"]),
+    validate_update: |problems, object, old| {
+        immutable_contents(problems, object, old, &["data", "binaryData"])
+    },
     columns: || vec![Column::object_name(), Column::new("Data"), Column::age()],
     cells: |object, now| {
         let count = entries(object, "data").count() + entries(object, "binaryData").count();

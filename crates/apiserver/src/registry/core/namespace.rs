@@ -97,11 +97,18 @@ pub(crate) fn terminating(object: &mut Value) {
 ///
 /// # Errors
 /// 403 with the cause upstream's clients look for, when it is terminating; 404 when there is none.
-pub(crate) fn check_open(namespace: Option<&Value>, name: &str, resource: &str, object: &str) -> Result<(), Status> {
+pub(crate) fn check_open(
+    namespace: Option<&Value>,
+    name: &str,
+    resource: &str,
+    object: &str,
+) -> Result<(), Status> {
     let Some(namespace) = namespace else {
         return Err(Status::not_found("", "namespaces", name));
     };
-    if namespace["metadata"]["deletionTimestamp"].is_null() && text(&namespace["status"], "phase") != "Terminating" {
+    if namespace["metadata"]["deletionTimestamp"].is_null()
+        && text(&namespace["status"], "phase") != "Terminating"
+    {
         return Ok(());
     }
     let why = format!("unable to create new content in namespace {name} because it is being terminated");

@@ -48,7 +48,9 @@ pub(crate) const EVENT: Plain = Plain {
 pub(crate) fn event_cells(event: &Value, now: Timestamp) -> Vec<Value> {
     let since = |text: &str| text.parse().ok().map(|then| human_duration(then, now));
     let unknown = || "<unknown>".to_owned();
-    let first = since(text(event, "firstTimestamp")).or_else(|| since(text(event, "eventTime"))).unwrap_or_else(unknown);
+    let first = since(text(event, "firstTimestamp"))
+        .or_else(|| since(text(event, "eventTime")))
+        .unwrap_or_else(unknown);
     let mut last = since(text(event, "lastTimestamp")).unwrap_or_else(|| first.clone());
     let mut count = integer(event, "count").max(1);
     let series = &event["series"];
@@ -116,7 +118,8 @@ pub(crate) const ENDPOINT_SLICE: Plain = Plain {
         problems.choice("addressType", object.get("addressType"), &kinds, false);
         for (index, endpoint) in list(object, "endpoints").iter().enumerate() {
             if list(endpoint, "addresses").is_empty() {
-                problems.required(&format!("endpoints[{index}].addresses"), "must contain at least 1 address");
+                problems
+                    .required(&format!("endpoints[{index}].addresses"), "must contain at least 1 address");
             }
         }
     },
@@ -152,9 +155,7 @@ pub(crate) const ENDPOINT_SLICE: Plain = Plain {
 
 /// `v1.ResourceQuota`.
 pub(crate) const RESOURCE_QUOTA: Plain = Plain {
-    columns: || {
-        vec![Column::object_name(), Column::new("Request"), Column::new("Limit"), Column::age()]
-    },
+    columns: || vec![Column::object_name(), Column::new("Request"), Column::new("Limit"), Column::age()],
     cells: |object, now| {
         let (mut requests, mut limits) = (Vec::new(), Vec::new());
         for (name, hard) in entries(&object["status"], "hard") {
@@ -194,8 +195,18 @@ mod tests {
             "involvedObject": {"kind": "Pod", "name": "p"}, "lastTimestamp": "2026-01-01T00:00:00Z",
             "source": {"component": "kubelet", "host": "n"}, "count": 2});
         let cells = event_cells(&event, "2026-01-01T00:00:30Z".parse().unwrap());
-        assert_eq!(cells[0..7], [json!("30s"), json!("Normal"), json!("Pulled"), json!("pod/p"), json!(""),
-            json!("kubelet, n"), json!("done")]);
+        assert_eq!(
+            cells[0..7],
+            [
+                json!("30s"),
+                json!("Normal"),
+                json!("Pulled"),
+                json!("pod/p"),
+                json!(""),
+                json!("kubelet, n"),
+                json!("done")
+            ]
+        );
         let endpoints = json!({"subsets": [{"addresses": [{"ip": "1.1.1.1"}, {"ip": "1.1.1.2"}],
             "ports": [{"port": 80}, {"port": 81}]}]});
         let cells = (ENDPOINTS.cells)(&endpoints, Timestamp::UNIX_EPOCH);

@@ -54,7 +54,10 @@ impl Strategy for Service {
         for port in list_mut(spec, "ports") {
             default_text(port, "protocol", "TCP");
             let number = port.get("port").cloned().unwrap_or(Value::Null);
-            if matches!(port.get("targetPort"), None | Some(Value::Null)) || port["targetPort"] == 0 || port["targetPort"] == "" {
+            if matches!(port.get("targetPort"), None | Some(Value::Null))
+                || port["targetPort"] == 0
+                || port["targetPort"] == ""
+            {
                 set(port, "targetPort", number);
             }
         }
@@ -139,19 +142,21 @@ impl Strategy for Service {
         if !external(new) && !external(before) && !text(before, "clusterIP").is_empty() {
             problems.immutable("spec.clusterIP", new.get("clusterIP"), before.get("clusterIP"));
             if before["clusterIP"] != new["clusterIP"] {
-                problems.invalid(
-                    "spec.clusterIPs[0]",
-                    &new["clusterIPs"][0],
-                    "may not change once set",
-                );
+                problems.invalid("spec.clusterIPs[0]", &new["clusterIPs"][0], "may not change once set");
             }
         }
         problems.into_causes()
     }
 
     async fn abandon_create(&self, cx: &RequestContext<'_>, object: &Value) {
-        if !cx.dry_run {
-            self.addresses.release(object);
+        if cx.dry_run {
+            return;
+        }
+        // A Service of that name may be there already and hold the very address this one asked for. If that cannot be
+        // found out, nothing is freed: an address lost until the next start harms less than one given twice.
+        let name = text(&object["metadata"], "name");
+        if let Ok(existing) = cx.objects.get("", "services", cx.namespace, name).await {
+            self.addresses.release_difference(object, &existing.unwrap_or_default());
         }
     }
 
@@ -176,7 +181,8 @@ impl Strategy for Service {
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let spec = &object["spec"];
-        let address = list(spec, "clusterIPs").first().and_then(Value::as_str).unwrap_or(text(spec, "clusterIP"));
+        let address =
+            list(spec, "clusterIPs").first().and_then(Value::as_str).unwrap_or(text(spec, "clusterIP"));
         vec![
             object["metadata"]["name"].clone(),
             spec["type"].clone(),
@@ -198,10 +204,15 @@ impl Service {
         }
         let Some(cidr) = cx.facts.service_cidr.as_deref().and_then(Cidr::parse) else { return Ok(()) };
         self.addresses.load(cx.objects).await?;
+        // A name still to be generated leaves the allocation to its namespace; see `Addresses::release`.
+        let name = match text(&object["metadata"], "name") {
+            "" => cx.name.to_owned(),
+            name => name.to_owned(),
+        };
         let Some(spec) = existing(object, "spec") else { return Ok(()) };
         default_text(spec, "ipFamilyPolicy", "SingleStack");
         default(spec, "ipFamilies", json!(["IPv4"]));
-        let identity = format!("{}/{}", cx.namespace, cx.name);
+        let identity = format!("{}/{name}", cx.namespace);
         self.addresses.assign(cidr, &identity, spec, has_address, takes_node_ports, cx.dry_run).map_err(
             |(field, value, why)| {
                 let mut problems = Problems::default();

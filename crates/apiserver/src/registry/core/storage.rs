@@ -60,7 +60,8 @@ pub(crate) const CLAIM: Plain = Plain {
     },
     columns: || {
         let mut columns = vec![Column::object_name()];
-        let middle = ["Status", "Volume", "Capacity", "Access Modes", "StorageClass", "VolumeAttributesClass"];
+        let middle =
+            ["Status", "Volume", "Capacity", "Access Modes", "StorageClass", "VolumeAttributesClass"];
         columns.extend(middle.map(Column::new));
         columns.extend([Column::age(), Column::wide("VolumeMode")]);
         columns

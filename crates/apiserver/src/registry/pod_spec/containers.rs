@@ -10,7 +10,12 @@ use crate::registry::names;
 use crate::registry::problems::Problems;
 
 /// All containers of a pod spec at `at`.
-pub(super) fn validate_containers(problems: &mut Problems, at: &str, spec: &Value, volumes: &BTreeSet<String>) {
+pub(super) fn validate_containers(
+    problems: &mut Problems,
+    at: &str,
+    spec: &Value,
+    volumes: &BTreeSet<String>,
+) {
     let mut seen = BTreeSet::new();
     if list(spec, "containers").is_empty() {
         problems.required(&format!("{at}.containers"), "");
@@ -123,8 +128,7 @@ fn validate_environment(problems: &mut Problems, at: &str, container: &Value) {
     }
     for (index, source) in list(container, "envFrom").iter().enumerate() {
         let at = format!("{at}.envFrom[{index}]");
-        let given =
-            ["configMapRef", "secretRef"].into_iter().filter(|key| source[*key].is_object()).count();
+        let given = ["configMapRef", "secretRef"].into_iter().filter(|key| source[*key].is_object()).count();
         if given == 0 {
             problems.invalid(&at, &Value::from(""), "must specify one of: `configMapRef` or `secretRef`");
         }

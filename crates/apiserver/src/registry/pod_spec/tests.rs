@@ -22,7 +22,8 @@ fn a_small_pod_gets_upstreams_defaults() {
     assert_eq!(spec["dnsPolicy"], "ClusterFirst");
     assert_eq!(spec["terminationGracePeriodSeconds"], 30);
     assert_eq!(spec["securityContext"], json!({}));
-    let policies: Vec<&Value> = spec["containers"].as_array().unwrap().iter().map(|c| &c["imagePullPolicy"]).collect();
+    let policies: Vec<&Value> =
+        spec["containers"].as_array().unwrap().iter().map(|c| &c["imagePullPolicy"]).collect();
     assert_eq!(policies, ["Always", "IfNotPresent", "IfNotPresent"]);
     let first = &spec["containers"][0];
     assert_eq!(first["ports"][0]["protocol"], "TCP");
@@ -41,9 +42,15 @@ fn defaulting_twice_changes_nothing_and_odd_shapes_do_not_panic() {
     let once = spec.clone();
     default_pod_spec(&mut spec);
     assert_eq!(once, spec);
-    for odd in [json!(null), json!("x"), json!([1]), json!({"containers": "x"}), json!({"containers": [1, null]}),
-        json!({"volumes": {"a": 1}}), json!({"containers": [{"env": [{"valueFrom": 3}], "resources": []}]})]
-    {
+    for odd in [
+        json!(null),
+        json!("x"),
+        json!([1]),
+        json!({"containers": "x"}),
+        json!({"containers": [1, null]}),
+        json!({"volumes": {"a": 1}}),
+        json!({"containers": [{"env": [{"valueFrom": 3}], "resources": []}]}),
+    ] {
         problems_of(odd);
     }
 }
@@ -58,18 +65,21 @@ fn mistakes_are_named_by_their_paths() {
         "restartPolicy": "Sometimes"});
     let mut fields: Vec<String> = problems_of(spec).into_iter().map(|(field, _)| field).collect();
     fields.sort();
-    assert_eq!(fields, [
-        "spec.containers[0].env[0].name",
-        "spec.containers[0].image",
-        "spec.containers[0].ports[0].containerPort",
-        "spec.containers[0].ports[0].name",
-        "spec.containers[0].resources.requests",
-        "spec.containers[0].resources.requests[memory]",
-        "spec.containers[0].volumeMounts[0].name",
-        "spec.containers[1].livenessProbe",
-        "spec.containers[1].name",
-        "spec.restartPolicy",
-    ]);
+    assert_eq!(
+        fields,
+        [
+            "spec.containers[0].env[0].name",
+            "spec.containers[0].image",
+            "spec.containers[0].ports[0].containerPort",
+            "spec.containers[0].ports[0].name",
+            "spec.containers[0].resources.requests",
+            "spec.containers[0].resources.requests[memory]",
+            "spec.containers[0].volumeMounts[0].name",
+            "spec.containers[1].livenessProbe",
+            "spec.containers[1].name",
+            "spec.restartPolicy",
+        ]
+    );
 }
 
 #[test]

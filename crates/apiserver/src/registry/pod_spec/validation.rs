@@ -34,7 +34,9 @@ pub(crate) fn validate(problems: &mut Problems, at: &str, spec: &Value) {
         );
     }
     names::labels(problems, &format!("{at}.nodeSelector"), spec, "nodeSelector");
-    for (key, required_rule) in [("serviceAccountName", false), ("nodeName", false), ("priorityClassName", false)] {
+    for (key, required_rule) in
+        [("serviceAccountName", false), ("nodeName", false), ("priorityClassName", false)]
+    {
         let value = &spec[key];
         if required_rule || !value.as_str().unwrap_or_default().is_empty() {
             names::subdomain(problems, &format!("{at}.{key}"), value);
@@ -69,11 +71,9 @@ fn validate_tolerations(problems: &mut Problems, at: &str, spec: &Value) {
                 "value must be empty when `operator` is 'Exists'",
             ),
             "Exists" => {}
-            _ => problems.unsupported(
-                &format!("{at}.operator"),
-                &toleration["operator"],
-                &["Equal", "Exists"],
-            ),
+            _ => {
+                problems.unsupported(&format!("{at}.operator"), &toleration["operator"], &["Equal", "Exists"])
+            }
         }
         let effect = text(toleration, "effect");
         if !effect.is_empty() {

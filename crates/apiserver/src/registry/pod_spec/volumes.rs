@@ -111,7 +111,12 @@ fn validate_mode(problems: &mut Problems, field: &str, mode: Option<&Value>) {
 }
 
 /// A container's mounts and devices.
-pub(super) fn validate_mounts(problems: &mut Problems, at: &str, container: &Value, volumes: &BTreeSet<String>) {
+pub(super) fn validate_mounts(
+    problems: &mut Problems,
+    at: &str,
+    container: &Value,
+    volumes: &BTreeSet<String>,
+) {
     let mut paths = BTreeSet::new();
     for (index, mount) in list(container, "volumeMounts").iter().enumerate() {
         let at = format!("{at}.volumeMounts[{index}]");
@@ -142,7 +147,8 @@ pub(super) fn validate_mounts(problems: &mut Problems, at: &str, container: &Val
 /// Names and amounts of resources, and limits against requests.
 pub(super) fn validate_resources(problems: &mut Problems, at: &str, resources: &Value) {
     use crate::registry::quantity::nanos;
-    const FORMAT: &str = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+    const FORMAT: &str =
+        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
     let amount = |value: &Value| match value {
         Value::String(text) => nanos(text),
         Value::Number(number) => nanos(&number.to_string()),

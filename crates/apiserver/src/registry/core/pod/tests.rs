@@ -41,9 +41,7 @@ fn the_status_column_reads_as_upstreams() {
 
 #[test]
 fn only_running_pods_on_nodes_are_deleted_gracefully() {
-    let pod = |node: &str, phase: &str| {
-        json!({"spec": {"nodeName": node, "terminationGracePeriodSeconds": 5}, "status": {"phase": phase}})
-    };
+    let pod = |node: &str, phase: &str| json!({"spec": {"nodeName": node, "terminationGracePeriodSeconds": 5}, "status": {"phase": phase}});
     assert_eq!(Pod.graceful_deletion(&pod("n", "Running"), None), Some(5));
     assert_eq!(Pod.graceful_deletion(&pod("n", "Running"), Some(60)), Some(60));
     assert_eq!(Pod.graceful_deletion(&pod("n", "Running"), Some(0)), None);

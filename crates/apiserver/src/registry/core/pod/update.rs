@@ -81,8 +81,9 @@ fn validate_deadline(problems: &mut Problems, new: &Value, old: &Value) {
 }
 
 fn validate_tolerations(problems: &mut Problems, new: &Value, old: &Value) {
-    let same =
-        |a: &Value, b: &Value| ["key", "operator", "value", "effect"].iter().all(|key| text(a, key) == text(b, key));
+    let same = |a: &Value, b: &Value| {
+        ["key", "operator", "value", "effect"].iter().all(|key| text(a, key) == text(b, key))
+    };
     for toleration in list(old, "tolerations") {
         if !list(new, "tolerations").iter().any(|other| same(other, toleration)) {
             let detail = "existing toleration can not be modified except its tolerationSeconds";
@@ -100,10 +101,12 @@ pub(super) fn validate_ephemeral(problems: &mut Problems, object: &Value, old: &
         let name = text(container, "name");
         match new.iter().find(|other| text(other, "name") == name) {
             None => {
-                problems.forbidden(AT, &format!("existing ephemeral containers {name:?} may not be removed\n"));
+                problems
+                    .forbidden(AT, &format!("existing ephemeral containers {name:?} may not be removed\n"));
             }
             Some(other) if other != container => {
-                problems.forbidden(AT, &format!("existing ephemeral containers {name:?} may not be changed\n"));
+                problems
+                    .forbidden(AT, &format!("existing ephemeral containers {name:?} may not be changed\n"));
             }
             Some(_) => {}
         }

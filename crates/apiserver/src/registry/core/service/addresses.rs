@@ -134,7 +134,8 @@ impl Addresses {
                     ports.push(picked);
                 } else if !NODE_PORTS.contains(&wanted) {
                     let why =
-                        "provided port is not in the valid range. The range of valid ports is 30000-32767".to_owned();
+                        "provided port is not in the valid range. The range of valid ports is 30000-32767"
+                            .to_owned();
                     return Err(("spec.ports[0].nodePort", json!(wanted), why));
                 } else if free_for(taken.ports.get(&wanted)) {
                     ports.push(wanted);
@@ -159,16 +160,18 @@ impl Addresses {
     /// Gives back what `old` held and `new` does not.
     pub(super) fn release_difference(&self, old: &Value, new: &Value) {
         let identity = identity(old);
+        let nameless = format!("{}/", text(&old["metadata"], "namespace"));
+        let own = |owner: &String| *owner == identity || *owner == nameless;
         let (kept_addresses, kept_ports) = (addresses_of(new), ports_of(new));
         let mut taken = self.taken.lock();
         for address in addresses_of(old).into_iter().filter(|address| !kept_addresses.contains(address)) {
             // Only what is still its own: a failed create of a taken address must not free it.
-            if taken.addresses.get(&address) == Some(&identity) {
+            if taken.addresses.get(&address).is_some_and(&own) {
                 taken.addresses.remove(&address);
             }
         }
         for port in ports_of(old).into_iter().filter(|port| !kept_ports.contains(port)) {
-            if taken.ports.get(&port) == Some(&identity) {
+            if taken.ports.get(&port).is_some_and(&own) {
                 taken.ports.remove(&port);
             }
         }
@@ -191,7 +194,11 @@ fn addresses_of(service: &Value) -> Vec<Ipv4Addr> {
 }
 
 fn ports_of(service: &Value) -> Vec<i64> {
-    list(&service["spec"], "ports").iter().map(|port| integer(port, "nodePort")).filter(|port| *port != 0).collect()
+    list(&service["spec"], "ports")
+        .iter()
+        .map(|port| integer(port, "nodePort"))
+        .filter(|port| *port != 0)
+        .collect()
 }
 
 /// A free address: a random one of the upper part first, as upstream keeps the lower part for addresses chosen by
@@ -241,7 +248,10 @@ mod tests {
             assert!(seen.insert(text(&spec, "clusterIP").to_owned()));
             assert!(NODE_PORTS.contains(&integer(&spec["ports"][0], "nodePort")));
         }
-        assert!(assign(&addresses, "n/last", &mut json!({})).is_err(), "14 usable, one of them the API server's");
+        assert!(
+            assign(&addresses, "n/last", &mut json!({})).is_err(),
+            "14 usable, one of them the API server's"
+        );
         let mut first = json!({"clusterIP": "10.96.0.1"});
         assign(&addresses, "default/kubernetes", &mut first).expect("reserved for it");
     }

@@ -45,5 +45,8 @@ fn a_row_shows_ports_and_addresses() {
     let service = json!({"metadata": {"name": "s"}, "spec": {"type": "LoadBalancer", "clusterIPs": ["10.96.0.9"],
         "ports": [{"port": 80, "nodePort": 30080, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}]}});
     let cells = Service::default().cells(&service, Timestamp::UNIX_EPOCH);
-    assert_eq!(cells[1..5], [json!("LoadBalancer"), json!("10.96.0.9"), json!("<pending>"), json!("80:30080/TCP,53/UDP")]);
+    assert_eq!(
+        cells[1..5],
+        [json!("LoadBalancer"), json!("10.96.0.9"), json!("<pending>"), json!("80:30080/TCP,53/UDP")]
+    );
 }

@@ -1,0 +1,434 @@
+//! Kinds of the smaller groups: networking, policy, autoscaling, certificates, coordination, scheduling.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use kube_objects::{Status, StatusCause};
+use serde_json::{Value, json};
+
+use super::core::service::load_balancer_addresses;
+use super::json::{default, default_text, existing, integer, list, present, set, text};
+use super::names;
+use super::plain::{Plain, number, or};
+use super::problems::Problems;
+use super::strategy::{Column, RequestContext, Strategy, age, human_duration};
+
+fn named(columns: &[&str]) -> Vec<Column> {
+    let mut all = vec![Column::object_name()];
+    all.extend(columns.iter().map(|name| if *name == "Age" { Column::age() } else { Column::new(name) }));
+    all
+}
+
+/// `networking.k8s.io/v1.Ingress`.
+pub(crate) const INGRESS: Plain = Plain {
+    validate: |problems, object| {
+        let spec = &object["spec"];
+        if list(spec, "rules").is_empty() && !present(spec, "defaultBackend") {
+            problems.invalid("spec", &json!([]), "either `defaultBackend` or `rules` must be specified");
+        }
+        for (index, rule) in list(spec, "rules").iter().enumerate() {
+            for (number, path) in list(&rule["http"], "paths").iter().enumerate() {
+                let at = format!("spec.rules[{index}].http.paths[{number}]");
+                let kinds = ["Exact", "Prefix", "ImplementationSpecific"];
+                problems.choice(&format!("{at}.pathType"), path.get("pathType"), &kinds, false);
+                let value = text(path, "path");
+                if text(path, "pathType") != "ImplementationSpecific" && !value.starts_with('/') {
+                    problems.invalid(&format!("{at}.path"), &path["path"], "must be an absolute path");
+                }
+            }
+        }
+    },
+    columns: || named(&["Class", "Hosts", "Address", "Ports", "Age"]),
+    cells: |object, now| {
+        let spec = &object["spec"];
+        let hosts: Vec<&str> = list(spec, "rules")
+            .iter()
+            .map(|rule| text(rule, "host"))
+            .filter(|host| !host.is_empty())
+            .collect();
+        let hosts = match hosts.len() {
+            0 => "*".to_owned(),
+            1..=3 => hosts.join(","),
+            many => format!("{} + {} more...", hosts[..3].join(","), many - 3),
+        };
+        let ports = if list(spec, "tls").is_empty() { "80" } else { "80, 443" };
+        vec![
+            or(text(spec, "ingressClassName"), "<none>"),
+            hosts.into(),
+            load_balancer_addresses(object).join(",").into(),
+            ports.into(),
+            age(object, now),
+        ]
+    },
+    ..Plain::NEW
+};
+
+/// `networking.k8s.io/v1.IngressClass`.
+pub(crate) const INGRESS_CLASS: Plain = Plain {
+    columns: || named(&["Controller", "Parameters", "Age"]),
+    cells: |object, now| {
+        let parameters = &object["spec"]["parameters"];
+        let shown = match parameters {
+            Value::Object(_) => format!("{}/{}", text(parameters, "kind"), text(parameters, "name")),
+            _ => "<none>".to_owned(),
+        };
+        vec![object["spec"]["controller"].clone(), shown.into(), age(object, now)]
+    },
+    ..Plain::NEW
+};
+
+/// `networking.k8s.io/v1.NetworkPolicy`.
+pub(crate) const NETWORK_POLICY: Plain = Plain {
+    defaults: |object| {
+        let Some(spec) = existing(object, "spec") else { return };
+        for key in ["ingress", "egress"] {
+            for rule in super::json::list_mut(spec, key) {
+                for port in super::json::list_mut(rule, "ports") {
+                    default_text(port, "protocol", "TCP");
+                }
+            }
+        }
+        if list(spec, "policyTypes").is_empty() {
+            let egress = !list(spec, "egress").is_empty();
+            set(spec, "policyTypes", if egress { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) });
+        }
+    },
+    columns: || named(&["Pod-Selector", "Age"]),
+    cells: |object, now| vec![names::shown_selector(&object["spec"]["podSelector"]).into(), age(object, now)],
+    ..Plain::NEW
+};
+
+/// `policy/v1.PodDisruptionBudget`.
+pub(crate) const DISRUPTION_BUDGET: Plain = Plain {
+    validate: |problems, object| {
+        let spec = &object["spec"];
+        if present(spec, "minAvailable") && present(spec, "maxUnavailable") {
+            let detail = "minAvailable and maxUnavailable cannot be both set";
+            problems.invalid("spec", &Value::from(""), detail);
+        }
+        names::selector(problems, "spec.selector", &spec["selector"]);
+    },
+    columns: || {
+        let mut columns = named(&["Min Available", "Max Unavailable"]);
+        columns.extend([Column::new("Allowed Disruptions").of("integer"), Column::age()]);
+        columns
+    },
+    cells: |object, now| {
+        let amount = |key: &str| match &object["spec"][key] {
+            Value::Null => Value::from("N/A"),
+            Value::String(text) => text.as_str().into(),
+            other => other.to_string().into(),
+        };
+        let allowed = number(&object["status"], "disruptionsAllowed");
+        vec![amount("minAvailable"), amount("maxUnavailable"), allowed, age(object, now)]
+    },
+    ..Plain::NEW
+};
+
+/// `autoscaling/v2.HorizontalPodAutoscaler`.
+pub(crate) const AUTOSCALER: Plain = Plain {
+    defaults: |object| {
+        let Some(spec) = existing(object, "spec") else { return };
+        default(spec, "minReplicas", 1);
+        if list(spec, "metrics").is_empty() {
+            let target = json!({"type": "Utilization", "averageUtilization": 80});
+            set(
+                spec,
+                "metrics",
+                json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}]),
+            );
+        }
+    },
+    validate: |problems, object| {
+        let spec = &object["spec"];
+        let (low, high) = (integer(spec, "minReplicas"), integer(spec, "maxReplicas"));
+        if high < 1 {
+            problems.invalid("spec.maxReplicas", &spec["maxReplicas"], "must be greater than 0");
+        } else if high < low {
+            let detail = "must be greater than or equal to `minReplicas`";
+            problems.invalid("spec.maxReplicas", &spec["maxReplicas"], detail);
+        }
+        for key in ["kind", "name"] {
+            if text(&spec["scaleTargetRef"], key).is_empty() {
+                problems.required(&format!("spec.scaleTargetRef.{key}"), "");
+            }
+        }
+    },
+    columns: || named(&["Reference", "Targets", "MinPods", "MaxPods", "Replicas", "Age"]),
+    cells: |object, now| {
+        let (spec, status) = (&object["spec"], &object["status"]);
+        let target = &spec["scaleTargetRef"];
+        let metrics: Vec<String> = list(spec, "metrics")
+            .iter()
+            .enumerate()
+            .map(|(index, metric)| autoscaler_metric(metric, list(status, "currentMetrics").get(index)))
+            .collect();
+        vec![
+            format!("{}/{}", text(target, "kind"), text(target, "name")).into(),
+            or(&metrics.join(", "), "<none>"),
+            spec["minReplicas"].as_i64().map_or("<unset>".to_owned(), |low| low.to_string()).into(),
+            number(spec, "maxReplicas"),
+            number(status, "currentReplicas"),
+            age(object, now),
+        ]
+    },
+    ..Plain::NEW
+};
+
+fn autoscaler_metric(metric: &Value, current: Option<&Value>) -> String {
+    let resource = &metric["resource"];
+    if !resource.is_object() {
+        return "<unknown>/<auto>".to_owned();
+    }
+    let name = text(resource, "name");
+    let current = current.map_or(&Value::Null, |current| &current["resource"]["current"]);
+    match resource["target"]["averageUtilization"].as_i64() {
+        Some(target) => {
+            let now = current["averageUtilization"]
+                .as_i64()
+                .map_or("<unknown>".to_owned(), |now| format!("{now}%"));
+            format!("{name}: {now}/{target}%")
+        }
+        None => {
+            let now = text(current, "averageValue");
+            let now = if now.is_empty() { "<unknown>" } else { now };
+            format!("{name}: {now}/{}", text(&resource["target"], "averageValue"))
+        }
+    }
+}
+
+/// `coordination.k8s.io/v1.Lease`.
+pub(crate) const LEASE: Plain = Plain {
+    validate: |problems, object| {
+        let spec = &object["spec"];
+        if spec["leaseDurationSeconds"].as_i64().is_some_and(|seconds| seconds <= 0) {
+            problems.invalid(
+                "spec.leaseDurationSeconds",
+                &spec["leaseDurationSeconds"],
+                "must be greater than 0",
+            );
+        }
+        problems.not_negative("spec.leaseTransitions", spec.get("leaseTransitions"));
+    },
+    columns: || named(&["Holder", "Age"]),
+    cells: |object, now| vec![text(&object["spec"], "holderIdentity").into(), age(object, now)],
+    ..Plain::NEW
+};
+
+/// `scheduling.k8s.io/v1.PriorityClass`.
+pub(crate) const PRIORITY_CLASS: Plain = Plain {
+    defaults: |object| default_text(object, "preemptionPolicy", "PreemptLowerPriority"),
+    validate: |problems, object| {
+        let name = text(&object["metadata"], "name");
+        let built_in = matches!(name, "system-cluster-critical" | "system-node-critical");
+        if name.starts_with("system-") && !built_in {
+            problems.forbidden("metadata.name", "priority class names with 'system-' prefix are reserved for system use only. error: unknown system priority class");
+        }
+        if !built_in && integer(object, "value") > 1_000_000_000 {
+            problems.forbidden("value", "maximum allowed value of a user defined priority is 1000000000");
+        }
+    },
+    validate_update: |problems, object, old| {
+        for key in ["value", "preemptionPolicy"] {
+            problems.immutable(key, object.get(key), old.get(key));
+        }
+    },
+    columns: || {
+        let mut columns = vec![Column::object_name(), Column::new("Value").of("integer")];
+        columns.extend([Column::new("Global-Default").of("boolean"), Column::age()]);
+        columns.push(Column::new("PreemptionPolicy"));
+        columns
+    },
+    cells: |object, now| {
+        vec![
+            number(object, "value"),
+            Value::from(object["globalDefault"] == true),
+            age(object, now),
+            text(object, "preemptionPolicy").into(),
+        ]
+    },
+    ..Plain::NEW
+};
+
+/// `certificates.k8s.io/v1.CertificateSigningRequest`: says who asked, which only the server can know.
+#[derive(Debug)]
+pub(crate) struct SigningRequest;
+
+#[async_trait]
+impl Strategy for SigningRequest {
+    async fn prepare_for_create(&self, cx: &RequestContext<'_>, object: &mut Value) -> Result<(), Status> {
+        if let Some(spec) = existing(object, "spec") {
+            let user = cx.user;
+            set(spec, "username", user.username.as_str());
+            set(spec, "uid", user.uid.as_str());
+            set(spec, "groups", user.groups.clone());
+            set(spec, "extra", json!(user.extra));
+        }
+        set(object, "status", json!({}));
+        Ok(())
+    }
+
+    async fn prepare_for_update(
+        &self,
+        cx: &RequestContext<'_>,
+        object: &mut Value,
+        old: &Value,
+    ) -> Result<(), Status> {
+        set(object, "spec", old["spec"].clone());
+        match cx.subresource {
+            // Approval writes conditions and nothing else.
+            Some("approval") => {
+                let conditions = object["status"]["conditions"].clone();
+                set(object, "status", old["status"].clone());
+                if let Some(status) = super::json::child(object, "status") {
+                    set(status, "conditions", stamped(conditions, cx.now));
+                }
+            }
+            _ => set(object, "status", old["status"].clone()),
+        }
+        Ok(())
+    }
+
+    async fn prepare_for_status_update(
+        &self,
+        cx: &RequestContext<'_>,
+        object: &mut Value,
+        old: &Value,
+    ) -> Result<(), Status> {
+        if cx.subresource == Some("approval") {
+            return self.prepare_for_update(cx, object, old).await;
+        }
+        // Approval and denial are not for status writers.
+        let decided = |object: &Value| {
+            list(&object["status"], "conditions")
+                .iter()
+                .filter(|c| matches!(text(c, "type"), "Approved" | "Denied"))
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        let mut conditions = decided(old);
+        conditions.extend(
+            list(&object["status"], "conditions")
+                .iter()
+                .filter(|c| !matches!(text(c, "type"), "Approved" | "Denied"))
+                .cloned(),
+        );
+        if let Some(status) = existing(object, "status")
+            && !conditions.is_empty()
+        {
+            set(status, "conditions", conditions);
+        }
+        Ok(())
+    }
+
+    fn validate(&self, _: &RequestContext<'_>, object: &Value) -> Vec<StatusCause> {
+        let mut problems = Problems::default();
+        let spec = &object["spec"];
+        if text(spec, "request").is_empty() {
+            problems.required("spec.request", "");
+        }
+        if !text(spec, "signerName").contains('/') {
+            let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+            problems.invalid("spec.signerName", &spec["signerName"], detail);
+        }
+        if list(spec, "usages").is_empty() {
+            problems.required("spec.usages", "usages must contain at least one value");
+        }
+        if spec["expirationSeconds"].as_i64().is_some_and(|seconds| seconds < 600) {
+            problems.invalid(
+                "spec.expirationSeconds",
+                &spec["expirationSeconds"],
+                "may not specify a duration less than 600 seconds (10 minutes)",
+            );
+        }
+        problems.into_causes()
+    }
+
+    fn validate_update(&self, _: &RequestContext<'_>, object: &Value, _: &Value) -> Vec<StatusCause> {
+        let mut problems = Problems::default();
+        let holds = |kind: &str| {
+            list(&object["status"], "conditions").iter().any(|condition| text(condition, "type") == kind)
+        };
+        if holds("Approved") && holds("Denied") {
+            let detail = "Approved and Denied conditions are mutually exclusive";
+            problems.invalid("status.conditions", &Value::from("Denied"), detail);
+        }
+        problems.into_causes()
+    }
+
+    fn selectable_fields(&self) -> &[&'static str] {
+        &["spec.signerName"]
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        named(&["Age", "SignerName", "Requestor", "RequestedDuration", "Condition"])
+    }
+
+    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let spec = &object["spec"];
+        let asked =
+            spec["expirationSeconds"].as_i64().and_then(|seconds| Timestamp::from_second(seconds).ok());
+        let asked = asked.map_or("<none>".to_owned(), |end| human_duration(Timestamp::UNIX_EPOCH, end));
+        vec![
+            object["metadata"]["name"].clone(),
+            age(object, now),
+            or(text(spec, "signerName"), "<none>"),
+            text(spec, "username").into(),
+            asked.into(),
+            request_state(object).into(),
+        ]
+    }
+}
+
+/// Conditions without a time get this one.
+fn stamped(mut conditions: Value, now: Timestamp) -> Value {
+    for condition in conditions.as_array_mut().into_iter().flatten() {
+        for key in ["lastUpdateTime", "lastTransitionTime"] {
+            default(condition, key, format!("{:.0}", now));
+        }
+    }
+    conditions
+}
+
+fn request_state(object: &Value) -> String {
+    let status = &object["status"];
+    let holds =
+        |kind: &str| list(status, "conditions").iter().any(|condition| text(condition, "type") == kind);
+    let mut state = match (holds("Denied"), holds("Approved")) {
+        (true, _) => "Denied",
+        (false, true) => "Approved",
+        (false, false) => "Pending",
+    }
+    .to_owned();
+    if holds("Failed") {
+        state.push_str(",Failed");
+    }
+    if !text(status, "certificate").is_empty() {
+        state.push_str(",Issued");
+    }
+    state
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows() {
+        let request = json!({"status": {"conditions": [{"type": "Approved"}], "certificate": "x"}});
+        assert_eq!(request_state(&request), "Approved,Issued");
+        let budget = json!({"spec": {"minAvailable": "50%"}, "status": {"disruptionsAllowed": 1}});
+        let cells = (DISRUPTION_BUDGET.cells)(&budget, Timestamp::UNIX_EPOCH);
+        assert_eq!(cells[..3], [json!("50%"), json!("N/A"), json!(1)]);
+        let ingress =
+            json!({"spec": {"rules": [{"host": "a"}, {"host": "b"}, {"host": "c"}, {"host": "d"}]}});
+        assert_eq!((INGRESS.cells)(&ingress, Timestamp::UNIX_EPOCH)[1], "a,b,c + 1 more...");
+    }
+
+    #[test]
+    fn a_policy_knows_its_directions() {
+        let mut policy = json!({"spec": {"podSelector": {}, "egress": [{"ports": [{"port": 53}]}]}});
+        (NETWORK_POLICY.defaults)(&mut policy);
+        assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
+        assert_eq!(policy["spec"]["egress"][0]["ports"][0]["protocol"], "TCP");
+    }
+}
