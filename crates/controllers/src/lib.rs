@@ -1,1 +1,22 @@
 //! The controllers of the embedded cluster.
+//!
+//! Each controller is a reconciler in a module of its own: `plan.rs` decides from plain data what to do (pure, tested
+//! without a server), `reconciler.rs` reads the caches, asks the plan and carries it out. All share one set of watch
+//! caches and put what they write into them at once, so they need no bookkeeping of expected events. They react to
+//! changes; nothing polls, and a cluster at rest costs no requests.
+//!
+//! They reach objects through a `kube::Client` alone and must not assume what server is behind it.
+
+mod context;
+mod deployment;
+mod endpoints;
+mod error;
+mod namespace;
+mod objects;
+mod replica_set;
+mod service_accounts;
+
+pub mod service;
+
+pub use error::Error;
+pub use service::{Handle, Options, Service};

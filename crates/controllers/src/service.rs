@@ -1,0 +1,152 @@
+//! Starts the caches and the controllers over them, and keeps them running.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+use api_client::{ObjectKey, dynamic::Discovery};
+use foundation::clock::{SharedClock, SystemClock};
+use kube::Client;
+use parking_lot::Mutex;
+use reconcile::{Driver, DriverOptions, Queue, Reconciler, StatusHandle, TaskStatus};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    context::Context, deployment, endpoints, error::Error, namespace, replica_set, service_accounts,
+};
+
+/// What the controllers need.
+pub struct Options {
+    /// Reaches the cluster, with the rights of the controllers.
+    pub client: Client,
+    /// PEM of the certificates with which pods verify the API server; published in every namespace. Without it nothing
+    /// is published.
+    pub root_certificate: Option<String>,
+    /// The time of day.
+    pub clock: SharedClock,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").finish_non_exhaustive()
+    }
+}
+
+impl Options {
+    /// With the machine's clock and no certificate to publish.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self { client, root_certificate: None, clock: SystemClock::shared() }
+    }
+}
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Reads what the controllers are doing. Clones read the same.
+#[derive(Clone, Default)]
+pub struct Handle {
+    statuses: Arc<Mutex<Vec<(&'static str, StatusHandle<ObjectKey>)>>>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.statuses()).finish()
+    }
+}
+
+impl Handle {
+    /// Each running controller's name and status.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<(&'static str, TaskStatus)> {
+        self.statuses.lock().iter().map(|(name, status)| (*name, status.get())).collect()
+    }
+}
+
+/// All controllers.
+#[derive(Debug)]
+pub struct Service {
+    options: Options,
+    handle: Handle,
+}
+
+impl Service {
+    /// Nothing happens until [`Service::run`].
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self { options, handle: Handle::default() }
+    }
+
+    /// Reads the controllers' status; empty until they have started.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Runs until `shutdown`, then ends what is under way.
+    ///
+    /// # Errors
+    /// None today: failed requests are retried for as long as it takes. A server that is away only makes it wait.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let context = Context::start(self.options.client.clone(), self.options.clock.clone());
+        // A controller that acted on half a picture would create what it only hasn't seen yet.
+        tokio::select! {
+            () = context.has_synced() => {}
+            () = shutdown.cancelled() => return Ok(()),
+        }
+        let mut tasks = JoinSet::new();
+        for task in self.start(&context, &shutdown) {
+            tasks.spawn(task);
+        }
+        while tasks.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    fn start(&self, context: &Context, shutdown: &CancellationToken) -> Vec<Task> {
+        let discovery = Discovery::new(context.client.clone());
+        let root_certificate = self.options.root_certificate.as_deref().map(Arc::from);
+        let it = || context.clone();
+        vec![
+            self.task(
+                "namespace contents",
+                service_accounts::NamespaceContents { context: it(), root_certificate },
+                service_accounts::queue(context),
+                shutdown,
+            ),
+            self.task(
+                "namespace",
+                namespace::Namespaces { context: it(), discovery: discovery.clone() },
+                namespace::queue(context),
+                shutdown,
+            ),
+            self.task(
+                "replicaset",
+                replica_set::ReplicaSets { context: it() },
+                replica_set::queue(context),
+                shutdown,
+            ),
+            self.task(
+                "deployment",
+                deployment::Deployments { context: it() },
+                deployment::queue(context),
+                shutdown,
+            ),
+            self.task(
+                "endpointslice",
+                endpoints::EndpointSlices { context: it() },
+                endpoints::queue(context),
+                shutdown,
+            ),
+        ]
+    }
+
+    fn task<R: Reconciler<Key = ObjectKey>>(
+        &self,
+        name: &'static str,
+        reconciler: R,
+        queue: Queue<ObjectKey>,
+        shutdown: &CancellationToken,
+    ) -> Task {
+        let driver = Driver::new(Arc::new(reconciler), queue, DriverOptions::new(name).concurrency(8));
+        self.handle.statuses.lock().push((name, driver.status()));
+        Box::pin(driver.run(shutdown.clone()))
+    }
+}

@@ -1,0 +1,355 @@
+//! Watches pods and nodes, decides, binds.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use api_client::{
+    CacheOptions, ObjectCache, ObjectKey, apply,
+    error::{is_conflict, is_not_found, retry_after},
+    events::{Recorder, Severity},
+};
+use foundation::clock::{SharedClock, SystemClock};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{Binding, Node, ObjectReference, Pod},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+use kube::{Api, Client, api::PostParams, core::Status};
+use parking_lot::Mutex;
+use reconcile::{Action, Driver, DriverOptions, Queue, Reconciler, StatusHandle, TaskStatus};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::decide::{Demand, NodeState, Unfit, decide};
+
+/// Bindings under way at the same time.
+const CONCURRENCY: usize = 32;
+
+/// What the scheduler needs.
+pub struct Options {
+    /// Reaches the cluster, with the rights of the scheduler.
+    pub client: Client,
+    /// Which pods are ours: those whose `spec.schedulerName` is this.
+    pub scheduler_name: String,
+    /// The time of day.
+    pub clock: SharedClock,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("scheduler_name", &self.scheduler_name).finish_non_exhaustive()
+    }
+}
+
+impl Options {
+    /// The default scheduler with the machine's clock.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self { client, scheduler_name: "default-scheduler".to_owned(), clock: SystemClock::shared() }
+    }
+}
+
+/// A request failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} {pod}: {source}")]
+pub struct Error {
+    operation: &'static str,
+    pod: String,
+    source: Box<kube::Error>,
+}
+
+impl Error {
+    fn of(operation: &'static str, key: &ObjectKey) -> impl FnOnce(kube::Error) -> Self {
+        let pod = key.to_string();
+        move |source| Self { operation, pod, source: Box::new(source) }
+    }
+}
+
+/// Reads what the scheduler is doing. Clones read the same.
+#[derive(Clone, Debug, Default)]
+pub struct Handle {
+    status: Arc<Mutex<Option<StatusHandle<ObjectKey>>>>,
+}
+
+impl Handle {
+    /// The present status; none before it has started.
+    #[must_use]
+    pub fn status(&self) -> Option<TaskStatus> {
+        self.status.lock().as_ref().map(StatusHandle::get)
+    }
+}
+
+/// The scheduler.
+#[derive(Debug)]
+pub struct Service {
+    options: Options,
+    handle: Handle,
+}
+
+impl Service {
+    /// Nothing happens until [`Service::run`].
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self { options, handle: Handle::default() }
+    }
+
+    /// Reads its status.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Runs until `shutdown`.
+    ///
+    /// # Errors
+    /// None today: failed requests are retried for as long as it takes.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let client = self.options.client.clone();
+        let pods = ObjectCache::<Pod>::start(
+            Api::all(client.clone()),
+            CacheOptions::new("pods to schedule").fields("status.phase!=Succeeded,status.phase!=Failed"),
+        );
+        let nodes = ObjectCache::<Node>::start(Api::all(client.clone()), CacheOptions::new("nodes"));
+        // Deciding on half a picture would overcommit nodes.
+        tokio::select! {
+            () = async { tokio::join!(pods.has_synced(), nodes.has_synced()); } => {}
+            () = shutdown.cancelled() => return Ok(()),
+        }
+        let queue = Queue::new();
+        let picture = Arc::new(Mutex::new(Picture::default()));
+        follow(&pods, &nodes, &queue, &picture, &self.options.scheduler_name);
+        let scheduler = Scheduler {
+            recorder: Recorder::start(client.clone(), self.options.scheduler_name.clone()),
+            client,
+            pods,
+            picture,
+            clock: self.options.clock,
+        };
+        let options = DriverOptions::new("scheduler").concurrency(CONCURRENCY);
+        let driver = Driver::new(Arc::new(scheduler), queue, options);
+        *self.handle.status.lock() = Some(driver.status());
+        driver.run(shutdown).await;
+        Ok(())
+    }
+}
+
+/// What the nodes hold, decided pods included.
+#[derive(Default)]
+struct Picture {
+    nodes: BTreeMap<String, NodeState>,
+    /// Where each pod counts, by uid; also pods on nodes that aren't known (yet).
+    placed: HashMap<String, (String, Demand)>,
+    /// Pods that fit nowhere.
+    waiting: HashSet<ObjectKey>,
+}
+
+impl Picture {
+    fn place(&mut self, uid: &str, node: &str, demand: Demand) {
+        if self.placed.get(uid).is_some_and(|(present, known)| present == node && *known == demand) {
+            return;
+        }
+        self.take_off(uid);
+        if let Some(state) = self.nodes.get_mut(node) {
+            state.add(&demand);
+        }
+        self.placed.insert(uid.to_owned(), (node.to_owned(), demand));
+    }
+
+    fn take_off(&mut self, uid: &str) -> bool {
+        let Some((node, demand)) = self.placed.remove(uid) else { return false };
+        if let Some(state) = self.nodes.get_mut(&node) {
+            state.remove(&demand);
+        }
+        true
+    }
+
+    fn set_node(&mut self, node: &Node) {
+        let mut state = NodeState::new(node);
+        let own = state.name.clone();
+        for (_, demand) in self.placed.values().filter(|(name, _)| *name == own) {
+            state.add(demand);
+        }
+        self.nodes.insert(state.name.clone(), state);
+    }
+
+    /// The pods that waited, to be tried again.
+    fn wake(&mut self) -> Vec<ObjectKey> {
+        self.waiting.drain().collect()
+    }
+}
+
+fn follow(
+    pods: &ObjectCache<Pod>,
+    nodes: &ObjectCache<Node>,
+    queue: &Queue<ObjectKey>,
+    picture: &Arc<Mutex<Picture>>,
+    scheduler_name: &str,
+) {
+    let (own, shared) = (queue.clone(), Arc::clone(picture));
+    nodes.on_change(move |change| {
+        let mut picture = shared.lock();
+        match change.new {
+            // Heartbeats change nothing that a decision looks at.
+            Some(node) if change.old.is_some_and(|old| same_for_decisions(old, node)) => return,
+            Some(node) => picture.set_node(node),
+            None => {
+                picture.nodes.remove(&change.key.name);
+            }
+        }
+        for key in picture.wake() {
+            own.add(key);
+        }
+    });
+    let (own, shared, name) = (queue.clone(), Arc::clone(picture), scheduler_name.to_owned());
+    pods.on_change(move |change| {
+        let mut picture = shared.lock();
+        let uid = |pod: &Pod| pod.metadata.uid.clone().unwrap_or_default();
+        if let Some(old) = change.old.filter(|old| change.new.is_none_or(|new| uid(new) != uid(old))) {
+            picture.waiting.remove(change.key);
+            if picture.take_off(&uid(old)) {
+                for key in picture.wake() {
+                    own.add(key);
+                }
+            }
+        }
+        let Some(pod) = change.new else { return };
+        match assigned_node(pod) {
+            Some(node) => picture.place(&uid(pod), node, Demand::of(pod)),
+            None if is_ours(pod, &name) && needs_decision(change.old.map(|old| &**old), pod) => {
+                own.add(change.key.clone());
+            }
+            None => {}
+        }
+    });
+}
+
+fn same_for_decisions(old: &Node, new: &Node) -> bool {
+    let allocatable = |node: &Node| node.status.as_ref().and_then(|status| status.allocatable.clone());
+    old.spec == new.spec && old.metadata.labels == new.metadata.labels && allocatable(old) == allocatable(new)
+}
+
+fn assigned_node(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
+}
+
+fn is_ours(pod: &Pod, name: &str) -> bool {
+    let spec = pod.spec.as_ref();
+    let gated = spec.and_then(|spec| spec.scheduling_gates.as_ref()).is_some_and(|gates| !gates.is_empty());
+    let own = spec.and_then(|spec| spec.scheduler_name.as_deref()).unwrap_or("default-scheduler") == name;
+    own && !gated && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// Our own notes in a waiting pod's status are no reason to decide again.
+fn needs_decision(old: Option<&Pod>, new: &Pod) -> bool {
+    old.is_none_or(|old| old.spec != new.spec || old.metadata.uid != new.metadata.uid)
+}
+
+struct Scheduler {
+    client: Client,
+    recorder: Recorder,
+    pods: ObjectCache<Pod>,
+    picture: Arc<Mutex<Picture>>,
+    clock: SharedClock,
+}
+
+impl Reconciler for Scheduler {
+    type Key = ObjectKey;
+    type Error = Error;
+
+    async fn reconcile(&self, key: ObjectKey) -> Result<Action, Error> {
+        let Some(pod) = self.pods.get(&key) else { return Ok(Action::Done) };
+        if assigned_node(&pod).is_some() || pod.metadata.deletion_timestamp.is_some() {
+            return Ok(Action::Done);
+        }
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let demand = Demand::of(&pod);
+        let decision = {
+            let mut picture = self.picture.lock();
+            match decide(&pod, &demand, picture.nodes.values()).map(str::to_owned) {
+                Ok(node) => {
+                    // Counted at once: the next decision must see it, long before the watch shows the binding.
+                    picture.place(&uid, &node, demand);
+                    Ok(node)
+                }
+                Err(unfit) => {
+                    picture.waiting.insert(key.clone());
+                    Err(unfit)
+                }
+            }
+        };
+        match decision {
+            Ok(node) => self.bind(&key, &pod, &uid, &node).await,
+            Err(unfit) => self.explain(&key, &pod, &unfit).await,
+        }
+    }
+
+    fn retry_after(&self, error: &Error) -> Option<Duration> {
+        retry_after(&error.source)
+    }
+}
+
+impl Scheduler {
+    async fn bind(&self, key: &ObjectKey, pod: &Pod, uid: &str, node: &str) -> Result<Action, Error> {
+        let mut binding = Binding {
+            target: ObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Node".to_owned()),
+                name: Some(node.to_owned()),
+                ..ObjectReference::default()
+            },
+            ..Binding::default()
+        };
+        binding.metadata.name = Some(key.name.clone());
+        binding.metadata.namespace = Some(key.namespace.clone());
+        binding.metadata.uid = Some(uid.to_owned());
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
+        let answer: kube::Result<Status> =
+            api.create_subresource("binding", &key.name, &PostParams::default(), &binding).await;
+        match answer {
+            Ok(_) => {
+                let message = format!("Successfully assigned {key} to {node}");
+                self.recorder.record(pod, Severity::Normal, "Scheduled", message);
+                Ok(Action::Done)
+            }
+            Err(error) => {
+                self.picture.lock().take_off(uid);
+                // Gone, or bound by somebody else: the watch tells.
+                if is_not_found(&error) || is_conflict(&error) {
+                    return Ok(Action::Done);
+                }
+                Err(Error::of("binding pod", key)(error))
+            }
+        }
+    }
+
+    async fn explain(&self, key: &ObjectKey, pod: &Pod, unfit: &Unfit) -> Result<Action, Error> {
+        let message = unfit.to_string();
+        let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+        let said = conditions.into_iter().flatten().find(|condition| condition.type_ == "PodScheduled");
+        let same = said.is_some_and(|condition| {
+            condition.status == "False" && condition.message.as_deref() == Some(message.as_str())
+        });
+        if same {
+            return Ok(Action::Done);
+        }
+        self.recorder.record(pod, Severity::Warning, "FailedScheduling", message.clone());
+        let since: Timestamp = said
+            .filter(|condition| condition.status == "False")
+            .and_then(|condition| condition.last_transition_time.as_ref())
+            .map_or_else(|| self.clock.now(), |time| time.0);
+        let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+            "message": message, "lastTransitionTime": Time(since)});
+        let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
+        match apply::strategic_status(&api, &key.name, "scheduler", &patch).await {
+            Ok(pod) => self.pods.observe(&pod),
+            Err(error) if is_not_found(&error) || is_conflict(&error) => {}
+            Err(error) => return Err(Error::of("explaining why it waits to pod", key)(error)),
+        }
+        Ok(Action::Done)
+    }
+}
