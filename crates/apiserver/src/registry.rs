@@ -18,6 +18,7 @@ mod pod_spec;
 mod problems;
 mod quantity;
 mod rbac;
+pub mod reviews;
 mod smaller_groups;
 pub mod strategy;
 pub mod subresources;

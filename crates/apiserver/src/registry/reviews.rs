@@ -1,0 +1,186 @@
+//! Reviews: created, answered, never stored. `authentication.k8s.io` and `authorization.k8s.io`.
+
+use access::authorization::Attributes;
+use access::{Authenticator, Authorizer};
+use kube_objects::{Reason, Status, UserInfo};
+use serde_json::{Value, json};
+
+use super::json::{present, set, text};
+use super::strategy::RequestContext;
+
+/// Answers a review of the kind `cx.resource.kind`: the document with its status. `authenticator` is for TokenReviews.
+///
+/// # Errors
+/// 400 for a document that asks nothing or two things; 503 when this server has no authorizer or authenticator.
+pub async fn answer(
+    cx: &RequestContext<'_>,
+    authenticator: Option<&Authenticator>,
+    mut review: Value,
+) -> Result<Value, Status> {
+    let spec = review["spec"].clone();
+    let status = match cx.resource.kind.as_str() {
+        "SelfSubjectReview" => json!({"userInfo": user_json(cx.user)}),
+        "TokenReview" => review_token(authenticator, &spec).await?,
+        "SelfSubjectAccessReview" => decide(authorizer(cx)?, cx.user, &spec)?,
+        "SubjectAccessReview" => decide(authorizer(cx)?, &subject(&spec)?, &spec)?,
+        "LocalSubjectAccessReview" => {
+            if text(&spec["resourceAttributes"], "namespace") != cx.namespace {
+                let message =
+                    format!("spec.resourceAttributes.namespace must match namespace: {}", cx.namespace);
+                return Err(Status::new(Reason::BadRequest, message));
+            }
+            decide(authorizer(cx)?, &subject(&spec)?, &spec)?
+        }
+        "SelfSubjectRulesReview" => rules(authorizer(cx)?, cx.user, text(&spec, "namespace"))?,
+        other => return Err(Status::new(Reason::MethodNotAllowed, format!("a {other} cannot be created"))),
+    };
+    set(&mut review, "status", status);
+    Ok(review)
+}
+
+fn authorizer<'a>(cx: &RequestContext<'a>) -> Result<&'a Authorizer, Status> {
+    cx.authorizer.ok_or_else(|| {
+        Status::new(Reason::ServiceUnavailable, "this server decides nothing: it has no authorizer")
+    })
+}
+
+fn user_json(user: &UserInfo) -> Value {
+    json!(user)
+}
+
+fn subject(spec: &Value) -> Result<UserInfo, Status> {
+    let strings = |value: &Value| {
+        value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let user = UserInfo {
+        username: text(spec, "user").to_owned(),
+        uid: text(spec, "uid").to_owned(),
+        groups: strings(&spec["groups"]),
+        ..UserInfo::default()
+    };
+    if user.username.is_empty() && user.groups.is_empty() {
+        return Err(Status::new(Reason::BadRequest, "at least one of user or group must be specified"));
+    }
+    Ok(user)
+}
+
+fn attributes(spec: &Value) -> Result<Attributes, Status> {
+    let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
+    match (present(spec, "resourceAttributes"), present(spec, "nonResourceAttributes")) {
+        (true, false) => Ok(Attributes {
+            version: text(resource, "version").to_owned(),
+            ..Attributes::resource(
+                text(resource, "verb"),
+                text(resource, "group"),
+                text(resource, "resource"),
+                text(resource, "namespace"),
+                text(resource, "name"),
+            )
+            .with_subresource(text(resource, "subresource"))
+        }),
+        (false, true) => Ok(Attributes::path(text(path, "verb"), text(path, "path"))),
+        (true, true) => Err(Status::new(
+            Reason::BadRequest,
+            "cannot specify both resourceAttributes and nonResourceAttributes",
+        )),
+        (false, false) => Err(Status::new(
+            Reason::BadRequest,
+            "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+        )),
+    }
+}
+
+fn decide(authorizer: &Authorizer, user: &UserInfo, spec: &Value) -> Result<Value, Status> {
+    let decision = authorizer.authorize(user, &attributes(spec)?);
+    let mut status = json!({"allowed": decision.allowed});
+    if !decision.reason.is_empty() {
+        status["reason"] = decision.reason.into();
+    }
+    Ok(status)
+}
+
+fn rules(authorizer: &Authorizer, user: &UserInfo, namespace: &str) -> Result<Value, Status> {
+    if namespace.is_empty() {
+        return Err(Status::new(Reason::BadRequest, "no namespace on request"));
+    }
+    let listing = authorizer.rules_for(user, namespace);
+    let (mut resources, mut paths) = (Vec::new(), Vec::new());
+    for rule in listing.rules {
+        if !rule.resources.is_empty() {
+            let mut entry =
+                json!({"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources});
+            if !rule.resource_names.is_empty() {
+                entry["resourceNames"] = json!(rule.resource_names);
+            }
+            resources.push(entry);
+        } else if !rule.non_resource_urls.is_empty() {
+            paths.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls}));
+        }
+    }
+    let mut status = json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": !listing.errors.is_empty()});
+    if !listing.errors.is_empty() {
+        status["evaluationError"] = listing.errors.join(", ").into();
+    }
+    Ok(status)
+}
+
+async fn review_token(authenticator: Option<&Authenticator>, spec: &Value) -> Result<Value, Status> {
+    let authenticator = authenticator.ok_or_else(|| {
+        Status::new(Reason::ServiceUnavailable, "this server knows nobody: it has no authenticator")
+    })?;
+    let token = text(spec, "token");
+    if token.is_empty() {
+        return Err(Status::new(Reason::BadRequest, "token is required for TokenReview in authentication"));
+    }
+    let audiences: Vec<String> = spec["audiences"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect();
+    Ok(match authenticator.authenticate_token(token, &audiences).await {
+        Ok(found) => {
+            let mut status = json!({"authenticated": true, "user": user_json(&found.user)});
+            if !audiences.is_empty() {
+                status["audiences"] = json!(found.audiences);
+            }
+            status
+        }
+        Err(error) => json!({"authenticated": false, "user": {}, "error": error.to_string()}),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_review_asks_exactly_one_thing() {
+        let authorizer = Authorizer::new();
+        let masters = UserInfo::new("root", &["system:masters"]);
+        let one = json!({"resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "n"}});
+        assert_eq!(decide(&authorizer, &masters, &one).unwrap()["allowed"], true);
+        let nobody = UserInfo::new("x", &[]);
+        assert_eq!(decide(&authorizer, &nobody, &one).unwrap(), json!({"allowed": false}));
+        assert_eq!(decide(&authorizer, &masters, &json!({})).unwrap_err().code, 400);
+        let two = json!({"resourceAttributes": {}, "nonResourceAttributes": {}});
+        assert_eq!(decide(&authorizer, &masters, &two).unwrap_err().code, 400);
+        assert!(subject(&json!({})).is_err());
+    }
+
+    #[test]
+    fn rules_are_listed_by_sort() {
+        let authorizer = Authorizer::new();
+        let listed = rules(&authorizer, &UserInfo::new("root", &["system:masters"]), "n").unwrap();
+        assert_eq!(listed["resourceRules"][0]["resources"], json!(["*"]));
+        assert_eq!(listed["nonResourceRules"][0]["nonResourceURLs"], json!(["*"]));
+        assert_eq!(listed["incomplete"], false);
+    }
+}
