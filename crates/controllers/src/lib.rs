@@ -11,6 +11,8 @@ mod context;
 mod deployment;
 mod endpoints;
 mod error;
+mod garbage;
+mod job;
 mod namespace;
 mod objects;
 mod replica_set;

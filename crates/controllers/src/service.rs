@@ -11,7 +11,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    context::Context, deployment, endpoints, error::Error, namespace, replica_set, service_accounts,
+    context::Context, deployment, endpoints, error::Error, garbage::Collector, job, namespace, replica_set,
+    service_accounts,
 };
 
 /// What the controllers need.
@@ -104,7 +105,13 @@ impl Service {
         let discovery = Discovery::new(context.client.clone());
         let root_certificate = self.options.root_certificate.as_deref().map(Arc::from);
         let it = || context.clone();
+        let collector = Collector::new(discovery.clone());
+        let options = DriverOptions::new("garbage collector").concurrency(16);
+        let collecting = Driver::new(Arc::new(collector.clone()), collector.queue(), options);
         vec![
+            Box::pin(collecting.run(shutdown.clone())),
+            Box::pin(collector.follow_kinds(shutdown.clone())),
+            self.task("job", job::Jobs { context: it() }, job::queue(context), shutdown),
             self.task(
                 "namespace contents",
                 service_accounts::NamespaceContents { context: it(), root_certificate },

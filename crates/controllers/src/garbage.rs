@@ -1,0 +1,6 @@
+//! Deletes what its owners left behind.
+
+mod plan;
+mod reconciler;
+
+pub(crate) use reconciler::Collector;
