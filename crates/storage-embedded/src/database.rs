@@ -112,6 +112,11 @@ impl Data {
         &self.path
     }
 
+    /// The open file has been renamed.
+    pub(crate) fn moved_to(&mut self, path: PathBuf) {
+        self.path = path;
+    }
+
     /// Whether the last error left no doubt that nothing was written.
     pub(crate) fn only_lacks_space(&self) -> bool {
         self.faults.only_no_space()

@@ -76,16 +76,17 @@ impl EmbeddedStore {
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
         let path = path.as_ref();
         let directory = Directory::open(path)?;
-        if directory.holds_store()? {
+        let data = if directory.holds_store()? {
             directory.mark()?;
+            Data::open(&directory.data(), options.max_bytes, false)?
         } else {
-            create(&directory, &options)?;
-        }
-        Self::start(path, directory, options)
+            let core = Core::new(new_incarnation());
+            create(&directory, &core, &options)?
+        };
+        Self::start(path, directory, data, options)
     }
 
-    fn start(path: &Path, directory: Directory, options: Options) -> Result<Self, StoreError> {
-        let data = Data::open(&directory.data(), options.max_bytes, false)?;
+    fn start(path: &Path, directory: Directory, data: Data, options: Options) -> Result<Self, StoreError> {
         let (core, garbage) = data.load(options.clock.monotonic())?;
         let incarnation = core.incarnation();
         let stored_compaction = core.status().compacted;
@@ -158,17 +159,8 @@ impl EmbeddedStore {
         }
         let core = Core::restore(&snapshot, restore, new_incarnation(), options.clock.monotonic())
             .map_err(|error| corrupt(file, error))?;
-        let restored = core.snapshot();
-        let facts = Facts {
-            incarnation: core.incarnation(),
-            revision: restored.revision,
-            compacted: restored.revision,
-        };
-        let data = Data::open(&directory.new_data(), options.max_bytes, true)?;
-        data.initialise(facts, &restored.kvs, &restored.leases)?;
-        drop(data);
-        directory.adopt_new_data()?;
-        Self::start(path, directory, options)
+        let data = create(&directory, &core, &options)?;
+        Self::start(path, directory, data, options)
     }
 
     fn check(&self) -> Result<(), StoreError> {
@@ -188,13 +180,16 @@ fn new_incarnation() -> Incarnation {
     Incarnation(Uuid::new_v4())
 }
 
-fn create(directory: &Directory, options: &Options) -> Result<(), StoreError> {
-    let core = Core::new(new_incarnation());
-    let facts = Facts { incarnation: core.incarnation(), revision: core.head(), compacted: Revision(0) };
-    let data = Data::open(&directory.new_data(), options.max_bytes, true)?;
-    data.initialise(facts, &[], &[])?;
-    drop(data);
-    directory.adopt_new_data()
+/// Writes a new store's data under another name, and makes it the store's when it is whole.
+fn create(directory: &Directory, core: &Core, options: &Options) -> Result<Data, StoreError> {
+    let content = core.snapshot();
+    let compacted = core.status().compacted;
+    let facts = Facts { incarnation: content.incarnation, revision: content.revision, compacted };
+    let mut data = Data::open(&directory.new_data(), options.max_bytes, true)?;
+    data.initialise(facts, &content.kvs, &content.leases)?;
+    directory.adopt_new_data()?;
+    data.moved_to(directory.data());
+    Ok(data)
 }
 
 /// Reads and checks a whole store that nobody has open. Changes nothing but what opening a database after a crash does.

@@ -1,0 +1,161 @@
+//! `bench`: measures an API server, a fleet, or a program's start. See `bench --help`.
+
+use std::path::PathBuf;
+
+use bench::figures::{Figure, Machine, Report};
+use bench::fleet::{self, Target};
+use bench::{connect, engine, objects, process};
+use clap::{Parser, Subcommand};
+use serde_json::Value;
+
+#[derive(Debug, Parser)]
+#[command(about = "Measures any Kubernetes API server; prints a table, or JSON")]
+struct Arguments {
+    /// Whose API server; the usual places if not given.
+    #[arg(long, global = true)]
+    kubeconfig: Option<PathBuf>,
+    /// Prints JSON instead of a table.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Measure,
+}
+
+#[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, parsed once")]
+enum Measure {
+    /// Creates, lists and watches pods in a namespace of their own.
+    Objects {
+        /// How many pods are created and listed.
+        #[arg(long, default_value_t = 10_000)]
+        pods: usize,
+        /// How often they are listed.
+        #[arg(long, default_value_t = 5)]
+        lists: usize,
+        /// How many watchers wait for an event; one measurement each.
+        #[arg(long, value_delimiter = ',', default_value = "1,100")]
+        watchers: Vec<usize>,
+    },
+    /// Spoils an object that something keeps right, and waits until it is right again.
+    Drift {
+        /// group/version/plural/Kind/namespace/name
+        #[arg(long)]
+        target: Target,
+        /// JSON pointer of what is spoilt.
+        #[arg(long)]
+        pointer: String,
+        /// JSON to put there.
+        #[arg(long)]
+        wrong: Value,
+        /// How often.
+        #[arg(long, default_value_t = 20)]
+        rounds: usize,
+    },
+    /// Patches an object of the hub (--kubeconfig), and waits until all clusters show it.
+    Change {
+        /// What is patched: group/version/plural/Kind/namespace/name
+        #[arg(long)]
+        changed: Target,
+        /// The merge patch.
+        #[arg(long)]
+        patch: Value,
+        /// A cluster's kubeconfig; once for each.
+        #[arg(long = "cluster", required = true)]
+        clusters: Vec<PathBuf>,
+        /// What is looked at in the clusters.
+        #[arg(long)]
+        target: Target,
+        /// JSON pointer in it.
+        #[arg(long)]
+        pointer: String,
+        /// JSON that must come to be there.
+        #[arg(long)]
+        expected: Value,
+    },
+    /// Measures the stores alone, without an API server.
+    Store {
+        /// How many keys are put.
+        #[arg(long, default_value_t = 20_000)]
+        writes: usize,
+        /// How many puts are in flight.
+        #[arg(long, default_value_t = 32)]
+        in_flight: usize,
+        /// Where the embedded store is made and removed again; a temporary directory if not given.
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// Starts a server in empty directories: `bench start -- fairlead cluster serve --dir {dir} --name bench`.
+    Start {
+        /// How often.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// The command; `{dir}` is the directory, where it writes admin.kubeconfig.
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let machine = Machine::here();
+    let figures = measure(&arguments).await?;
+    let report = Report { machine, figures };
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", report.table());
+    }
+    Ok(())
+}
+
+async fn measure(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
+    let kubeconfig = arguments.kubeconfig.as_deref();
+    match &arguments.command {
+        Measure::Objects { pods, lists, watchers } => {
+            let client = connect(kubeconfig).await?;
+            let namespace = objects::namespace(&client).await?;
+            let measured = measure_objects(&client, &namespace, *pods, *lists, watchers).await;
+            let cleaned = objects::clean(&client, &namespace).await;
+            let figures = measured?;
+            cleaned?;
+            Ok(figures)
+        }
+        Measure::Drift { target, pointer, wrong, rounds } => {
+            let client = connect(kubeconfig).await?;
+            Ok(fleet::drift_repair(&client, target, pointer, wrong, *rounds).await?.into_iter().collect())
+        }
+        Measure::Change { changed, patch, clusters, target, pointer, expected } => {
+            let hub = connect(kubeconfig).await?;
+            let figure =
+                fleet::change_to_applied(&hub, changed, patch, clusters, target, pointer, expected).await?;
+            Ok(vec![figure])
+        }
+        Measure::Store { writes, in_flight, dir } => {
+            let dir = match dir {
+                Some(dir) => tempfile::tempdir_in(dir)?,
+                None => tempfile::tempdir()?,
+            };
+            engine::measure(dir.path(), *writes, *in_flight).await
+        }
+        Measure::Start { rounds, command } => process::cold_start(command, *rounds).await,
+    }
+}
+
+async fn measure_objects(
+    client: &kube::Client,
+    namespace: &str,
+    pods: usize,
+    lists: usize,
+    watchers: &[usize],
+) -> anyhow::Result<Vec<Figure>> {
+    eprintln!("creating {pods} pods");
+    let mut figures = objects::creates(client, namespace, pods).await?;
+    eprintln!("listing them {lists} times");
+    figures.extend(objects::lists(client, namespace, pods, lists).await?);
+    for count in watchers {
+        eprintln!("watching with {count}");
+        figures.extend(objects::delivery(client, namespace, *count).await?);
+    }
+    Ok(figures)
+}
