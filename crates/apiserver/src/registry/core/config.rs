@@ -110,11 +110,9 @@ fn validate_type(problems: &mut Problems, object: &Value) {
         "kubernetes.io/ssh-auth" => need(&["ssh-privatekey"]),
         "kubernetes.io/dockercfg" => need(&[".dockercfg"]),
         "kubernetes.io/dockerconfigjson" => need(&[".dockerconfigjson"]),
-        "kubernetes.io/basic-auth" => {
-            if !present(data, "username") && !present(data, "password") {
-                problems.required("data[username]", "");
-                problems.required("data[password]", "");
-            }
+        "kubernetes.io/basic-auth" if !present(data, "username") && !present(data, "password") => {
+            problems.required("data[username]", "");
+            problems.required("data[password]", "");
         }
         "kubernetes.io/service-account-token" => {
             let annotations = &object["metadata"]["annotations"];

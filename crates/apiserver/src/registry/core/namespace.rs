@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use kube_objects::{Reason, Status};
+use kube_objects::Status;
 use serde_json::{Value, json};
 
 use crate::registry::json::{child, list, set, text};
@@ -86,56 +86,15 @@ impl Strategy for Namespace {
     }
 }
 
-/// What a deletion makes of a namespace that still has finalizers: the engine sets deletionTimestamp, this the phase.
-pub(crate) fn terminating(object: &mut Value) {
-    if let Some(status) = child(object, "status") {
-        set(status, "phase", "Terminating");
-    }
-}
-
-/// Whether content may be created in the namespace.
-///
-/// # Errors
-/// 403 with the cause upstream's clients look for, when it is terminating; 404 when there is none.
-pub(crate) fn check_open(
-    namespace: Option<&Value>,
-    name: &str,
-    resource: &str,
-    object: &str,
-) -> Result<(), Status> {
-    let Some(namespace) = namespace else {
-        return Err(Status::not_found("", "namespaces", name));
-    };
-    if namespace["metadata"]["deletionTimestamp"].is_null()
-        && text(&namespace["status"], "phase") != "Terminating"
-    {
-        return Ok(());
-    }
-    let why = format!("unable to create new content in namespace {name} because it is being terminated");
-    let mut status = access::authorization::forbidden("", resource, object, &why);
-    debug_assert_eq!(status.reason, Some(Reason::Forbidden));
-    if let Some(details) = &mut status.details {
-        details.causes.push(kube_objects::StatusCause {
-            reason: "NamespaceTerminating".to_owned(),
-            message: format!("namespace {name} is being terminated"),
-            field: "metadata.namespace".to_owned(),
-        });
-    }
-    Err(status)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_created_in_a_namespace_that_goes() {
-        let active = json!({"status": {"phase": "Active"}});
-        assert!(check_open(Some(&active), "n", "pods", "p").is_ok());
-        let going = json!({"status": {"phase": "Terminating"}});
-        let refused = check_open(Some(&going), "n", "pods", "p").unwrap_err();
-        assert_eq!(refused.code, 403);
-        assert_eq!(refused.details.unwrap().causes[0].reason, "NamespaceTerminating");
-        assert_eq!(check_open(None, "n", "pods", "p").unwrap_err().code, 404);
+    fn a_namespace_can_be_chosen_by_name() {
+        let mut namespace =
+            json!({"metadata": {"name": "n", "labels": {"kubernetes.io/metadata.name": "forged"}}});
+        Namespace.default_fields(&mut namespace);
+        assert_eq!(namespace["metadata"]["labels"]["kubernetes.io/metadata.name"], "n");
     }
 }

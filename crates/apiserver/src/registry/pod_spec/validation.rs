@@ -93,7 +93,7 @@ fn validate_tolerations(problems: &mut Problems, at: &str, spec: &Value) {
 fn validate_spread(problems: &mut Problems, at: &str, spec: &Value) {
     for (index, constraint) in list(spec, "topologySpreadConstraints").iter().enumerate() {
         let at = format!("{at}.topologySpreadConstraints[{index}]");
-        if !constraint["maxSkew"].as_i64().is_some_and(|skew| skew > 0) {
+        if constraint["maxSkew"].as_i64().is_none_or(|skew| skew <= 0) {
             problems.invalid(&format!("{at}.maxSkew"), &constraint["maxSkew"], "must be greater than zero");
         }
         if text(constraint, "topologyKey").is_empty() {

@@ -166,7 +166,8 @@ pub(super) fn validate_resources(problems: &mut Problems, at: &str, resources: &
             }
             let standard = matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage")
                 || name.starts_with("hugepages-");
-            if !standard && !(name.contains('/') && names::is_qualified(name)) {
+            let known = standard || (name.contains('/') && names::is_qualified(name));
+            if !known {
                 problems.invalid(
                     &format!("{at}.{kind}"),
                     &Value::from(name.as_str()),

@@ -5,7 +5,7 @@ use kube_objects::Status;
 use rand::Rng as _;
 use serde_json::{Value, json};
 
-use crate::registry::json::{default, default_text, existing, list, list_mut, present, set, text};
+use crate::registry::json::{default, default_text, existing, list, list_mut, set, text};
 use crate::registry::strategy::RequestContext;
 
 const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
