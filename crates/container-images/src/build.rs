@@ -1,0 +1,85 @@
+//! The tool image, made of an executable that has the `tool` subcommand.
+//!
+//! The image holds the executable as `/fairlead` and the loader and libraries it needs at the paths where they lie on
+//! this machine, each without symbols and debug information. Nothing else: no shell, no users. It is as large as the
+//! executable's loaded part, a few MB in a release build and some tens in a debug build.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use tool_image::{EXECUTABLE, TOOL_IMAGE};
+
+use crate::archive::{self, Config, Entry};
+use crate::elf::{self, ElfError};
+
+/// Why the image was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The executable cannot be packed.
+    #[error("the executable cannot be made an image")]
+    Elf(#[from] ElfError),
+    /// The archive could not be written.
+    #[error("cannot write the image archive {path}")]
+    Write {
+        /// Where to.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Makes the tool image of `executable`; the bytes of an archive.
+///
+/// # Errors
+/// When the executable or a library of it cannot be read.
+pub fn tool_image(executable: &Path) -> Result<Vec<u8>, BuildError> {
+    let mut entries = BTreeMap::new();
+    for (dir, mode) in [
+        ("tmp", 0o1777),
+        ("workspace", 0o777),
+        ("etc", 0o755),
+        ("proc", 0o755),
+        ("sys", 0o755),
+        ("dev", 0o755),
+    ] {
+        entries.insert(dir.to_owned(), Entry::Directory { mode });
+    }
+    let executable_name = EXECUTABLE.trim_start_matches('/');
+    entries
+        .insert(executable_name.to_owned(), Entry::File { content: elf::stripped(executable)?, mode: 0o755 });
+    for library in elf::libraries(executable)? {
+        let path = library.to_string_lossy().trim_start_matches('/').to_owned();
+        add_parents(&mut entries, &path);
+        entries.insert(path, Entry::File { content: elf::stripped(&library)?, mode: 0o755 });
+    }
+    let config = Config {
+        reference: TOOL_IMAGE.to_owned(),
+        entrypoint: vec![EXECUTABLE.to_owned(), "tool".to_owned()],
+        command: vec!["pause".to_owned()],
+        architecture: match std::env::consts::ARCH {
+            "x86_64" => "amd64".to_owned(),
+            "aarch64" => "arm64".to_owned(),
+            other => other.to_owned(),
+        },
+    };
+    archive::write(&config, &entries).map_err(|source| BuildError::Write { path: TOOL_IMAGE.into(), source })
+}
+
+fn add_parents(entries: &mut BTreeMap<String, Entry>, path: &str) {
+    for (at, _) in path.match_indices('/') {
+        entries.entry(path[..at].to_owned()).or_insert(Entry::Directory { mode: 0o755 });
+    }
+}
+
+/// As [`tool_image`], into a file, which appears whole or not at all.
+///
+/// # Errors
+/// Also when the file cannot be written.
+pub fn write_tool_image(executable: &Path, archive: &Path) -> Result<(), BuildError> {
+    let content = tool_image(executable)?;
+    let wrong = |source| BuildError::Write { path: archive.to_path_buf(), source };
+    let partial = archive.with_extension("partial");
+    std::fs::write(&partial, content).map_err(wrong)?;
+    std::fs::rename(&partial, archive).map_err(wrong)
+}

@@ -1,0 +1,216 @@
+//! The machine a tool command line runs on in the simulation: files in memory, a clock that jumps.
+//!
+//! A command line is carried out when its container starts; what comes after it waits to be stopped is not. When the
+//! container is stopped, it is carried out again to that point without effect, then with.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use tool_image::execute::{Collection, Ending, Host};
+use tool_image::{ToolCommand, execute, frames};
+
+/// Files of a pod, by volume or container and path.
+pub(super) type Files = BTreeMap<String, Vec<u8>>;
+/// Bytes of all files of one pod, at most: an `emptyDir` in memory must not eat the machine.
+const MAX_FILES_BYTES: usize = 16 << 20;
+
+/// What a container sees of its pod.
+#[derive(Clone, Debug, Default)]
+pub(super) struct View {
+    /// Its name.
+    pub(super) container: String,
+    /// Mount paths and volume names.
+    pub(super) mounts: Vec<(String, String)>,
+    /// Its environment.
+    pub(super) environment: Vec<(String, String)>,
+}
+
+impl View {
+    /// The key of a file by its path in the container.
+    fn key(&self, path: &str) -> String {
+        let best = self
+            .mounts
+            .iter()
+            .filter_map(|(at, volume)| {
+                let rest = path.strip_prefix(at.trim_end_matches('/'))?;
+                (rest.is_empty() || rest.starts_with('/')).then_some((at.len(), volume, rest))
+            })
+            .max_by_key(|(length, ..)| *length);
+        match best {
+            Some((_, volume, rest)) => format!("volume/{volume}{rest}"),
+            None => format!("container/{}/{}", self.container, path.trim_start_matches('/')),
+        }
+    }
+}
+
+/// What came of a command line.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Lines and when they are printed, from the start (or the stop) on.
+    pub(super) lines: Vec<(Duration, String)>,
+    /// When and how it ends; `None`: it waits to be stopped.
+    pub(super) end: Option<(Duration, u8)>,
+}
+
+/// What the command line does from its start until it ends or waits to be stopped.
+pub(super) fn start(command: &ToolCommand, view: &View, files: &mut Files) -> Outcome {
+    let mut host = SimulatedHost::new(view, files, None);
+    let ending = execute(command, &mut host);
+    let end = (!host.waited).then_some((host.offset, ending.code()));
+    Outcome { lines: host.lines, end }
+}
+
+/// What it does when it is stopped `after` its start.
+pub(super) fn stop(command: &ToolCommand, view: &View, files: &mut Files, after: Duration) -> Outcome {
+    let mut host = SimulatedHost::new(view, files, Some(after));
+    let ending: Ending = execute(command, &mut host);
+    Outcome { lines: host.lines, end: Some((Duration::ZERO, ending.code())) }
+}
+
+struct SimulatedHost<'a> {
+    view: &'a View,
+    files: &'a mut Files,
+    lines: Vec<(Duration, String)>,
+    offset: Duration,
+    /// When it is stopped, in a second run.
+    stop: Option<Duration>,
+    /// It has come to wait for being stopped.
+    waited: bool,
+}
+
+impl<'a> SimulatedHost<'a> {
+    fn new(view: &'a View, files: &'a mut Files, stop: Option<Duration>) -> Self {
+        Self { view, files, lines: Vec::new(), offset: Duration::ZERO, stop, waited: false }
+    }
+
+    /// In the first run everything before the wait has effect, in the second everything after it.
+    fn effective(&self) -> bool {
+        self.stop.is_some() == self.waited
+    }
+
+    fn dir_prefix(&self, dir: &str) -> String {
+        format!("{}/", self.view.key(dir).trim_end_matches('/'))
+    }
+}
+
+impl Host for SimulatedHost<'_> {
+    fn out(&mut self, line: &str) {
+        if self.effective() {
+            let at = if self.stop.is_some() { Duration::ZERO } else { self.offset };
+            self.lines.push((at, line.to_owned()));
+        }
+    }
+
+    fn err(&mut self, line: &str) {
+        self.out(line);
+    }
+
+    fn sleep(&mut self, time: Duration) -> bool {
+        if self.waited {
+            return self.stop.is_none();
+        }
+        let end = self.offset.saturating_add(time);
+        if self.stop.is_some_and(|stop| stop < end) {
+            self.waited = true;
+            return false;
+        }
+        self.offset = end;
+        true
+    }
+
+    fn wait_for_stop(&mut self) {
+        self.waited = true;
+    }
+
+    fn write(&mut self, path: &str, content: &[u8]) -> io::Result<()> {
+        if !self.effective() {
+            return Ok(());
+        }
+        let held: usize = self.files.values().map(Vec::len).sum();
+        if held.saturating_add(content.len()) > MAX_FILES_BYTES {
+            return Err(io::Error::other("the simulated volumes of a pod hold no more than 16 MiB"));
+        }
+        self.files.insert(self.view.key(path), content.to_vec());
+        Ok(())
+    }
+
+    fn read(&mut self, path: &str) -> io::Result<Vec<u8>> {
+        self.files.get(&self.view.key(path)).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        self.view.environment.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone())
+    }
+
+    fn serve(&mut self, _port: u16, _text: &str) -> io::Result<()> {
+        self.waited = true;
+        Ok(())
+    }
+
+    fn pause(&mut self) {
+        self.waited = true;
+    }
+
+    fn collect(&mut self, from: &Collection<'_>) -> Result<(), String> {
+        if !self.effective() {
+            return Ok(());
+        }
+        let prefix = self.dir_prefix(from.dir);
+        let files: Vec<(String, u64)> = self
+            .files
+            .iter()
+            .filter_map(|(key, content)| Some((key.strip_prefix(&prefix)?.to_owned(), content.len() as u64)))
+            .collect();
+        let at = if self.stop.is_some() { Duration::ZERO } else { self.offset };
+        let read = |path: &str| {
+            self.files.get(&format!("{prefix}{path}")).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+        };
+        let lines = &mut self.lines;
+        frames::print(from, &files, read, |line| lines.push((at, line.to_owned())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> ToolCommand {
+        ToolCommand::from_words(&tool_image::command::words(text).expect("words")).expect("a command")
+    }
+
+    #[test]
+    fn a_collector_sees_what_a_step_wrote_once_it_is_stopped() {
+        let mut files = Files::new();
+        let mounts = vec![("/workspace".to_owned(), "shared".to_owned())];
+        let step = View { container: "step".into(), mounts: mounts.clone(), environment: Vec::new() };
+        let collector = View { container: "collector".into(), mounts, environment: Vec::new() };
+        let collect = words("collect --junit '*.xml'");
+        let waiting = start(&collect, &collector, &mut files);
+        assert!(waiting.end.is_none() && waiting.lines.is_empty());
+        let outcome = start(&words("junit /workspace/a.xml --pass one --fail two"), &step, &mut files);
+        assert_eq!(outcome.end, Some((Duration::ZERO, 1)));
+        let stopped = stop(&collect, &collector, &mut files, Duration::from_secs(1));
+        assert_eq!(stopped.end, Some((Duration::ZERO, 0)));
+        let mut decoder = workflow::collect::Decoder::default();
+        for (_, line) in &stopped.lines {
+            decoder.line(line).expect("a frame");
+        }
+        let (found, skipped) = decoder.finish().expect("whole");
+        assert_eq!((found.len(), skipped.len()), (1, 0));
+        assert!(found[0].artifact.junit);
+    }
+
+    #[test]
+    fn time_passes_as_the_command_line_says() {
+        let mut files = Files::new();
+        let view = View::default();
+        let command = words("do 'print a' 'sleep 2s' 'print b' 'exit 3'");
+        let outcome = start(&command, &view, &mut files);
+        let second = Duration::from_secs(2);
+        assert_eq!(outcome.lines, vec![(Duration::ZERO, "a".to_owned()), (second, "b".to_owned())]);
+        assert_eq!(outcome.end, Some((second, 3)));
+        let stopped = stop(&command, &view, &mut files, Duration::from_secs(1));
+        assert_eq!(stopped.end, Some((Duration::ZERO, 143)));
+    }
+}

@@ -1,0 +1,192 @@
+//! The grammar of `fairlead tool …`.
+
+use clap::{Parser, Subcommand};
+
+use crate::duration::{self, Span};
+
+/// What the tool image can do.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum ToolCommand {
+    /// Answer HTTP until told to stop: `/healthz` says ok, every other path says the text.
+    Serve {
+        /// Port to listen on; every address of the machine.
+        #[arg(long, env = "PORT", default_value_t = 8080)]
+        port: u16,
+        /// What to answer; `$NAME` at the beginning is looked up in the environment.
+        #[arg(long, default_value = "hello from fairlead")]
+        text: String,
+    },
+    /// Do nothing for a while.
+    Sleep {
+        /// 500ms, 2s, 5m, 1h, inf.
+        #[arg(value_parser = duration::parse)]
+        time: Span,
+    },
+    /// End with an exit code.
+    Exit {
+        /// The exit code.
+        code: u8,
+    },
+    /// Write a file, and the directories above it.
+    Write {
+        /// Its path.
+        path: String,
+        /// Its whole content.
+        content: String,
+    },
+    /// Print a line on standard output.
+    Print {
+        /// The line.
+        text: Vec<String>,
+    },
+    /// Print a file.
+    Cat {
+        /// Its path.
+        path: String,
+    },
+    /// Print a variable of the environment; ends with 1 when it isn't set.
+    Env {
+        /// Its name.
+        name: String,
+    },
+    /// Write a JUnit report; ends with 1 when a case fails.
+    Junit {
+        /// Where to write it.
+        path: String,
+        /// The suite's name.
+        #[arg(long, default_value = "suite")]
+        suite: String,
+        /// A case that passes.
+        #[arg(long = "pass")]
+        passing: Vec<String>,
+        /// A case that fails.
+        #[arg(long = "fail")]
+        failing: Vec<String>,
+        /// End with 0 also when a case fails.
+        #[arg(long)]
+        always_succeed: bool,
+    },
+    /// Wait to be told to stop, then print the files that match as framed lines on standard output.
+    Collect {
+        /// The directory to collect from.
+        #[arg(long, default_value = "/workspace")]
+        dir: String,
+        /// Files to keep, relative to the directory.
+        #[arg(long = "artifact")]
+        artifacts: Vec<String>,
+        /// JUnit reports, relative to the directory.
+        #[arg(long)]
+        junit: Vec<String>,
+        /// Bytes of all files together, at most.
+        #[arg(long)]
+        max_bytes: Option<u64>,
+        /// Don't wait to be told to stop.
+        #[arg(long)]
+        now: bool,
+    },
+    /// Carry out several command lines one after another; ends at the first that does not end with 0.
+    Do {
+        /// Each a whole command line, its words parted by blanks; quotes keep words together.
+        commands: Vec<String>,
+    },
+    /// Wait to be told to stop, reaping orphaned processes: holds a pod's namespaces.
+    Pause,
+}
+
+#[derive(Parser)]
+#[command(name = "tool", no_binary_name = true, disable_help_subcommand = true)]
+struct Line {
+    #[command(subcommand)]
+    command: ToolCommand,
+}
+
+impl ToolCommand {
+    /// Reads the words after `tool`.
+    ///
+    /// # Errors
+    /// What is wrong, for people.
+    pub fn from_words<S: AsRef<str>>(words: &[S]) -> Result<Self, String> {
+        Line::try_parse_from(words.iter().map(|word| word.as_ref().to_owned()))
+            .map(|line| line.command)
+            .map_err(|error| error.render().to_string())
+    }
+
+    /// The command of a container's `command` and `args`, if it is one of the tool's: `/fairlead tool …`, or only
+    /// arguments, or nothing (the image's own command is `pause`).
+    #[must_use]
+    pub fn of_container(command: &[String], args: &[String]) -> Option<Result<Self, String>> {
+        let words: Vec<&String> = command.iter().chain(args).collect();
+        if command.is_empty() {
+            return Some(if words.is_empty() { Ok(Self::Pause) } else { Self::from_words(&words) });
+        }
+        let is_ours = matches!(command[0].as_str(), "/fairlead" | "fairlead");
+        let rest = words.get(1..)?;
+        match rest.first() {
+            Some(word) if is_ours && word.as_str() == "tool" => Some(Self::from_words(&rest[1..])),
+            _ => None,
+        }
+    }
+}
+
+/// Parts a command line into words at blanks, minding single and double quotes and `\` outside single quotes.
+///
+/// # Errors
+/// When a quote isn't closed.
+pub fn words(line: &str) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote: Option<char> = None;
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (quote, '\\') if quote != Some('\'') => {
+                let escaped = chars.next().ok_or_else(|| format!("{line:?} ends in a backslash"))?;
+                word.get_or_insert_default().push(escaped);
+            }
+            (Some(_), c) => word.get_or_insert_default().push(c),
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (None, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    if quote.is_some() {
+        return Err(format!("{line:?} has a quote that is not closed"));
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_mind_quotes() {
+        let line = r#"write a "b c" 'd"e' f\ g "" "#;
+        assert_eq!(
+            words(line),
+            Ok(vec!["write", "a", "b c", "d\"e", "f g", ""].into_iter().map(String::from).collect())
+        );
+        assert!(words("a 'b").is_err());
+        assert!(words("a \\").is_err());
+    }
+
+    #[test]
+    fn a_container_runs_the_tool_or_not() {
+        let of = |command: &[&str], args: &[&str]| {
+            let own = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+            ToolCommand::of_container(&own(command), &own(args))
+        };
+        assert_eq!(of(&[], &[]), Some(Ok(ToolCommand::Pause)));
+        assert_eq!(of(&[], &["exit", "3"]), Some(Ok(ToolCommand::Exit { code: 3 })));
+        assert_eq!(of(&["/fairlead", "tool"], &["exit", "3"]), Some(Ok(ToolCommand::Exit { code: 3 })));
+        assert_eq!(of(&["/fairlead", "tool", "pause"], &[]), Some(Ok(ToolCommand::Pause)));
+        assert_eq!(of(&["/bin/sh"], &["-c", "true"]), None);
+        assert_eq!(of(&["/fairlead"], &[]), None);
+        assert!(matches!(of(&[], &["dance"]), Some(Err(_))));
+    }
+}

@@ -1,0 +1,205 @@
+//! What each command does to the machine it runs on.
+
+use std::io;
+use std::time::Duration;
+
+use crate::command::{self, ToolCommand};
+use crate::duration::Span;
+use crate::junit;
+
+/// Levels of `do` within `do`.
+const MAX_DEPTH: usize = 8;
+
+/// The machine a command line runs on.
+pub trait Host {
+    /// Prints a line on standard output.
+    fn out(&mut self, line: &str);
+    /// Prints a line on standard error.
+    fn err(&mut self, line: &str);
+    /// Waits; `false` when told to stop meanwhile.
+    fn sleep(&mut self, time: Duration) -> bool;
+    /// Waits until told to stop.
+    fn wait_for_stop(&mut self);
+    /// Writes a whole file, making the directories above it.
+    ///
+    /// # Errors
+    /// As the file system says.
+    fn write(&mut self, path: &str, content: &[u8]) -> io::Result<()>;
+    /// Reads a whole file.
+    ///
+    /// # Errors
+    /// As the file system says.
+    fn read(&mut self, path: &str) -> io::Result<Vec<u8>>;
+    /// A variable of the environment.
+    fn variable(&self, name: &str) -> Option<String>;
+    /// Answers HTTP until told to stop.
+    ///
+    /// # Errors
+    /// When the port cannot be listened on.
+    fn serve(&mut self, port: u16, text: &str) -> io::Result<()>;
+    /// Holds the namespaces of a pod until told to stop.
+    fn pause(&mut self);
+    /// Prints the matching files as frames.
+    ///
+    /// # Errors
+    /// What is wrong with the globs or the directory, for people.
+    fn collect(&mut self, from: &Collection<'_>) -> Result<(), String>;
+}
+
+/// What `collect` was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Collection<'a> {
+    /// The directory.
+    pub dir: &'a str,
+    /// Globs of files to keep.
+    pub artifacts: &'a [String],
+    /// Globs of JUnit reports.
+    pub junit: &'a [String],
+    /// Bytes of all files together, at most; `None` leaves it to the encoder's bound.
+    pub max_bytes: Option<u64>,
+}
+
+/// How a command line ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// With this exit code.
+    Code(u8),
+    /// It was told to stop before it had done its work.
+    Stopped,
+}
+
+impl Ending {
+    /// The exit code of the process: 143 (128 + TERM) when it was stopped in the middle of its work.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Code(code) => code,
+            Self::Stopped => 143,
+        }
+    }
+}
+
+/// Carries out a command line.
+pub fn execute(command: &ToolCommand, host: &mut dyn Host) -> Ending {
+    run(command, host, 0)
+}
+
+fn run(command: &ToolCommand, host: &mut dyn Host, depth: usize) -> Ending {
+    match command {
+        ToolCommand::Serve { port, text } => serve(*port, text, host),
+        ToolCommand::Sleep { time: Span::For(time) } => {
+            if host.sleep(*time) {
+                Ending::Code(0)
+            } else {
+                Ending::Stopped
+            }
+        }
+        ToolCommand::Sleep { time: Span::Forever } => {
+            host.wait_for_stop();
+            Ending::Code(0)
+        }
+        ToolCommand::Exit { code } => Ending::Code(*code),
+        ToolCommand::Write { path, content } => write(path, content.as_bytes(), host),
+        ToolCommand::Print { text } => {
+            host.out(&text.join(" "));
+            Ending::Code(0)
+        }
+        ToolCommand::Cat { path } => cat(path, host),
+        ToolCommand::Env { name } => match host.variable(name) {
+            Some(value) => {
+                host.out(&value);
+                Ending::Code(0)
+            }
+            None => {
+                host.err(&format!("{name} is not set"));
+                Ending::Code(1)
+            }
+        },
+        ToolCommand::Junit { path, suite, passing, failing, always_succeed } => {
+            report(host, suite, passing, failing);
+            match write(path, junit::render(suite, passing, failing).as_bytes(), host) {
+                Ending::Code(0) if !failing.is_empty() && !always_succeed => Ending::Code(1),
+                ending => ending,
+            }
+        }
+        ToolCommand::Collect { dir, artifacts, junit, max_bytes, now } => {
+            if !now {
+                host.wait_for_stop();
+            }
+            let from = Collection { dir, artifacts, junit, max_bytes: *max_bytes };
+            match host.collect(&from) {
+                Ok(()) => Ending::Code(0),
+                Err(why) => fail(host, &why),
+            }
+        }
+        ToolCommand::Do { commands } => sequence(commands, host, depth),
+        ToolCommand::Pause => {
+            host.pause();
+            Ending::Code(0)
+        }
+    }
+}
+
+fn serve(port: u16, text: &str, host: &mut dyn Host) -> Ending {
+    let text = match text.strip_prefix('$') {
+        Some(name) => host.variable(name).unwrap_or_default(),
+        None => text.to_owned(),
+    };
+    host.out(&format!("listening on port {port}"));
+    match host.serve(port, &text) {
+        Ok(()) => Ending::Code(0),
+        Err(error) => fail(host, &format!("cannot serve on port {port}: {error}")),
+    }
+}
+
+fn write(path: &str, content: &[u8], host: &mut dyn Host) -> Ending {
+    match host.write(path, content) {
+        Ok(()) => Ending::Code(0),
+        Err(error) => fail(host, &format!("cannot write {path}: {error}")),
+    }
+}
+
+fn cat(path: &str, host: &mut dyn Host) -> Ending {
+    match host.read(path) {
+        Ok(content) => {
+            for line in String::from_utf8_lossy(&content).lines() {
+                host.out(line);
+            }
+            Ending::Code(0)
+        }
+        Err(error) => fail(host, &format!("cannot read {path}: {error}")),
+    }
+}
+
+fn report(host: &mut dyn Host, suite: &str, passing: &[String], failing: &[String]) {
+    for case in passing {
+        host.out(&format!("PASS {suite} {case}"));
+    }
+    for case in failing {
+        host.out(&format!("FAIL {suite} {case}"));
+    }
+}
+
+fn sequence(commands: &[String], host: &mut dyn Host, depth: usize) -> Ending {
+    if depth >= MAX_DEPTH {
+        return fail(host, &format!("do within do goes no deeper than {MAX_DEPTH}"));
+    }
+    for line in commands {
+        let parsed = command::words(line).and_then(|words| ToolCommand::from_words(&words));
+        let ending = match parsed {
+            Ok(command) => run(&command, host, depth + 1),
+            Err(why) => fail(host, &why),
+        };
+        if ending != Ending::Code(0) {
+            return ending;
+        }
+    }
+    Ending::Code(0)
+}
+
+fn fail(host: &mut dyn Host, why: &str) -> Ending {
+    for line in why.lines() {
+        host.err(line);
+    }
+    Ending::Code(1)
+}
