@@ -14,6 +14,7 @@ mod error;
 mod garbage;
 mod job;
 mod namespace;
+mod nodes;
 mod objects;
 mod replica_set;
 mod service_accounts;

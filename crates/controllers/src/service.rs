@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    context::Context, deployment, endpoints, error::Error, garbage::Collector, job, namespace, replica_set,
-    service_accounts,
+    context::Context, deployment, endpoints, error::Error, garbage::Collector, job, namespace, nodes,
+    replica_set, service_accounts,
 };
 
 /// What the controllers need.
@@ -40,12 +40,13 @@ impl Options {
     }
 }
 
+type Statuses = Vec<(&'static str, StatusHandle<ObjectKey>)>;
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Reads what the controllers are doing. Clones read the same.
 #[derive(Clone, Default)]
 pub struct Handle {
-    statuses: Arc<Mutex<Vec<(&'static str, StatusHandle<ObjectKey>)>>>,
+    statuses: Arc<Mutex<Statuses>>,
 }
 
 impl fmt::Debug for Handle {
@@ -108,7 +109,9 @@ impl Service {
         let collector = Collector::new(discovery.clone());
         let options = DriverOptions::new("garbage collector").concurrency(16);
         let collecting = Driver::new(Arc::new(collector.clone()), collector.queue(), options);
+        let (nodes, nodes_queue) = nodes::queue(context);
         vec![
+            self.task("node", nodes, nodes_queue, shutdown),
             Box::pin(collecting.run(shutdown.clone())),
             Box::pin(collector.follow_kinds(shutdown.clone())),
             self.task("job", job::Jobs { context: it() }, job::queue(context), shutdown),

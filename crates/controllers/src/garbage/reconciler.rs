@@ -33,6 +33,8 @@ const SETTLE: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_secs(2);
 
 type Metadata = PartialObjectMeta<DynamicObject>;
+/// What is watched, by group and kind.
+type Watches = HashMap<(String, String), Arc<Watched>>;
 
 /// Names an object of any kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,8 +54,7 @@ struct Watched {
 pub(crate) struct Collector {
     discovery: Discovery,
     queue: Queue<Item>,
-    /// By group and kind.
-    watched: Arc<RwLock<HashMap<(String, String), Arc<Watched>>>>,
+    watched: Arc<RwLock<Watches>>,
 }
 
 impl Collector {
