@@ -6,7 +6,6 @@ mod join;
 mod kubeconfig;
 mod placement;
 mod profile;
-mod store;
 mod test;
 mod version;
 
@@ -32,9 +31,6 @@ pub(crate) enum Command {
     /// Run tests in clusters
     #[command(subcommand)]
     Test(test::TestCommand),
-    /// Back up, restore and check stores
-    #[command(subcommand)]
-    Store(store::StoreCommand),
     /// Print the kubeconfig of the hub
     Kubeconfig(kubeconfig::KubeconfigArguments),
     /// Print the version
@@ -52,7 +48,6 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Code, Failure> {
         Command::Profile(command) => profile::run(&global, command).await,
         Command::Placement(command) => placement::run(&global, command).await,
         Command::Test(command) => test::run(&global, command).await,
-        Command::Store(command) => store::run(command).await,
         Command::Kubeconfig(command) => kubeconfig::run(&global, &command),
         Command::Version(command) => version::run(&command),
         Command::Completion(command) => completion::run(&command),

@@ -11,12 +11,19 @@
 //! It must never know a controller, a node agent or the hub: those are its clients. Objects at rest are encoded
 //! bytes, never trees of values.
 
+mod admission;
 pub mod catalogue;
 mod discovery;
+mod engine;
 pub mod extension;
+mod handlers;
+mod http;
 pub mod node_connection;
 mod openapi;
 pub mod registry;
+mod request_info;
+mod selector;
+mod server;
 pub mod service;
 mod watch_cache;
 
@@ -24,4 +31,4 @@ pub use catalogue::{Catalogue, Resource, Subresource};
 pub use extension::{Body, BoxError, Extension, ExtensionService};
 pub use node_connection::{LogOptions, LogStream, NodeConnection};
 pub use registry::strategy::{Column, NameRule, Objects, RequestContext, Strategy};
-pub use service::Options;
+pub use service::{Handle, Options, Service, ServiceError};

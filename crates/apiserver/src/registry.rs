@@ -13,6 +13,7 @@ pub(crate) mod custom;
 mod json;
 pub mod kinds;
 mod names;
+pub(crate) mod objects;
 mod plain;
 mod pod_spec;
 mod problems;

@@ -1,23 +1,45 @@
 //! [`Options`] in, [`Service`] to run, [`Handle`] to reach it in process.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use storage::Store;
+use access::{Authenticator, Authorizer, TokenIssuer, TokenVerifier};
+use http_body_util::BodyExt;
+use kube_objects::UserInfo;
+use storage::{Store, StoreError};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::catalogue::Catalogue;
-use crate::extension::Extension;
+use crate::discovery::Discovery;
+use crate::extension::{Body, Extension};
 use crate::node_connection::NodeConnection;
-use crate::registry::bootstrap::Facts;
+use crate::openapi::OpenApi;
+use crate::registry::bootstrap::{self, Facts};
+use crate::registry::objects::ObjectAccess;
+use crate::server::{InProcess, Server};
+use crate::watch_cache::{HistoryBounds, WatchCache};
+
+mod bound;
+mod roles;
 
 /// What a server is made of.
-#[derive(Clone)]
 pub struct Options {
     /// Where objects are kept.
     pub store: Arc<dyn Store>,
     /// Which kinds are served.
     pub catalogue: Catalogue,
+    /// Who network requests come from; `None`: nobody is let in over the network. Without its token verifier, which
+    /// the server adds when `token_issuer` is given.
+    pub authenticator: Option<Authenticator>,
+    /// What users may do; fed by the server with the roles it stores. `None`: everything.
+    pub authorizer: Option<Arc<Authorizer>>,
+    /// Issues service-account tokens; `None` answers `serviceaccounts/token` 404 and accepts none.
+    pub token_issuer: Option<TokenIssuer>,
     /// TLS; `None` with a `bind` is refused: credentials never travel in the clear.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Where to listen; `None`: in process only.
@@ -40,10 +62,220 @@ impl fmt::Debug for Options {
 }
 
 impl Options {
-    /// A server in process only, with nothing plugged in.
+    /// A server in process only, with nothing plugged in and everybody allowed everything.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, catalogue: Catalogue) -> Self {
         let facts = Facts { cluster: catalogue.is_cluster(), ..Facts::default() };
-        Self { store, catalogue, tls: None, bind: None, extensions: Vec::new(), nodes: None, facts }
+        Self {
+            store,
+            catalogue,
+            authenticator: None,
+            authorizer: None,
+            token_issuer: None,
+            tls: None,
+            bind: None,
+            extensions: Vec::new(),
+            nodes: None,
+            facts,
+        }
+    }
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The store could not be read.
+    #[error("failed to load the objects from the store")]
+    Load(#[source] StoreError),
+    /// The address could not be listened on.
+    #[error("failed to listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An address without TLS.
+    #[error("refused to listen on {0} without TLS: credentials would travel in the clear")]
+    WithoutTls(SocketAddr),
+    /// The start-up objects could not be written.
+    #[error("failed to write the objects a server starts with")]
+    Bootstrap(#[source] Box<kube::Error>),
+}
+
+/// A server that has loaded its objects and listens, but does not accept yet.
+pub struct Service {
+    server: Arc<Server>,
+    listener: Option<(TcpListener, Arc<rustls::ServerConfig>)>,
+    handle: Handle,
+    ready: watch::Sender<bool>,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("address", &self.handle.address).finish_non_exhaustive()
+    }
+}
+
+impl Service {
+    /// Loads the store's objects and binds the address.
+    ///
+    /// # Errors
+    /// [`ServiceError`]; nothing is left running.
+    pub async fn new(options: Options) -> Result<Self, ServiceError> {
+        let listener = listen(options.bind, options.tls).await?;
+        let address = listener.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
+        let catalogue = Arc::new(options.catalogue);
+        let shutdown = CancellationToken::new();
+        let cache = WatchCache::start(
+            Arc::clone(&options.store),
+            &catalogue,
+            HistoryBounds::default(),
+            shutdown.clone(),
+        )
+        .await
+        .map_err(ServiceError::Load)?;
+        let objects =
+            Arc::new(ObjectAccess { store: options.store, cache, catalogue: Arc::clone(&catalogue) });
+        let authenticator = match (options.authenticator, &options.token_issuer) {
+            (Some(authenticator), Some(issuer)) => {
+                let bound = Arc::new(bound::StoredObjects(Arc::clone(&objects)));
+                let verifier = TokenVerifier::new(issuer.clone(), bound);
+                Some(authenticator.with_tokens(Arc::new(verifier)))
+            }
+            (authenticator, _) => authenticator,
+        };
+        if let Some(authorizer) = &options.authorizer {
+            roles::feed(Arc::clone(authorizer), &objects.cache, &shutdown);
+        }
+        let mut facts = options.facts;
+        facts.advertise_address = facts.advertise_address.or(address);
+        let server = Arc::new(Server {
+            objects,
+            discovery: Discovery::new(Arc::clone(&catalogue)),
+            openapi: OpenApi::new(Arc::clone(&catalogue), crate::server::paths::VERSION),
+            catalogue,
+            authenticator,
+            authorizer: options.authorizer,
+            tokens: options.token_issuer,
+            extensions: options.extensions,
+            nodes: options.nodes,
+            facts,
+            ready: AtomicBool::new(false),
+            shutdown,
+        });
+        let (ready, is_ready) = watch::channel(false);
+        let handle = Handle { server: Arc::clone(&server), address, ready: is_ready };
+        Ok(Self { server, listener, handle, ready })
+    }
+
+    /// Reaches the server in process; requests are answered already before [`Service::run`].
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Writes the start-up objects, becomes ready, and serves until `shutdown`.
+    ///
+    /// # Errors
+    /// [`ServiceError::Bootstrap`].
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServiceError> {
+        let Self { server, listener, handle, ready } = self;
+        let stop = server.shutdown.clone();
+        let _stop_on_return = stop.clone().drop_guard();
+        let accepting = listener.map(|(listener, tls)| {
+            let (server, stop) = (Arc::clone(&server), stop.clone());
+            tokio::spawn(crate::http::server::serve(listener, tls, server, stop))
+        });
+        let client = handle.client(UserInfo::new("system:apiserver", &["system:masters"]));
+        let bootstrap = bootstrap::ensure(&client, &server.facts);
+        match shutdown.run_until_cancelled(Box::pin(bootstrap)).await {
+            Some(Err(error)) => return Err(ServiceError::Bootstrap(Box::new(error))),
+            Some(Ok(())) => {
+                server.ready.store(true, Ordering::Release);
+                ready.send_replace(true);
+                shutdown.cancelled().await;
+            }
+            None => {}
+        }
+        stop.cancel();
+        if let Some(accepting) = accepting {
+            let _ = accepting.await;
+        }
+        Ok(())
+    }
+}
+
+async fn listen(
+    bind: Option<SocketAddr>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+) -> Result<Option<(TcpListener, Arc<rustls::ServerConfig>)>, ServiceError> {
+    let Some(address) = bind else { return Ok(None) };
+    let Some(tls) = tls else { return Err(ServiceError::WithoutTls(address)) };
+    let listener =
+        TcpListener::bind(address).await.map_err(|source| ServiceError::Listen { address, source })?;
+    Ok(Some((listener, tls)))
+}
+
+/// Reaches a server in process. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    server: Arc<Server>,
+    address: Option<SocketAddr>,
+    ready: watch::Receiver<bool>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Handle {
+    /// A client that acts as `user`, without sockets and TLS; authorization applies as to anybody.
+    #[must_use]
+    pub fn client(&self, user: UserInfo) -> kube::Client {
+        let server = Arc::clone(&self.server);
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let (server, user) = (Arc::clone(&server), user.clone());
+            async move {
+                let mut request = request
+                    .map(|body| body.map_err(|error| Box::new(error) as crate::BoxError).boxed_unsync());
+                request.extensions_mut().clear();
+                request.extensions_mut().insert(InProcess(user));
+                Ok::<_, Infallible>(server.handle(request).await)
+            }
+        });
+        kube::Client::new(service, "default")
+    }
+
+    /// Serves one request in process as `user`.
+    pub async fn request(&self, user: UserInfo, mut request: http::Request<Body>) -> http::Response<Body> {
+        request.extensions_mut().insert(InProcess(user));
+        Arc::clone(&self.server).handle(request).await
+    }
+
+    /// Where it listens; `None`: in process only.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Who authenticates network requests: for static tokens.
+    #[must_use]
+    pub fn authenticator(&self) -> Option<&Authenticator> {
+        self.server.authenticator.as_ref()
+    }
+
+    /// Waits until the start-up objects are there. `false` when the server ended first.
+    pub async fn ready(&self) -> bool {
+        self.ready.clone().wait_for(|ready| *ready).await.is_ok()
+    }
+
+    /// Whether it is ready now.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.server.is_ready()
     }
 }

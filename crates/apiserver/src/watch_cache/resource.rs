@@ -95,6 +95,19 @@ impl ResourceCache {
         from.take_while(|(key, _)| key.starts_with(&scope)).map(|(_, object)| Arc::clone(object)).collect()
     }
 
+    /// [`Self::objects`] with the revision of the newest event they show.
+    pub(crate) fn snapshot(
+        &self,
+        namespace: &str,
+        after: Option<&str>,
+    ) -> (Revision, Vec<Arc<CachedObject>>) {
+        // Taken before: what is shown is then at most newer, and the list says so by its newest object.
+        let before = self.state.read().progress.revision;
+        let objects = self.objects(namespace, after);
+        let newest = objects.iter().map(|object| object.encoded.revision()).max().unwrap_or_default();
+        (before.max(newest), objects)
+    }
+
     /// How many objects there are.
     pub(crate) fn len(&self) -> usize {
         self.state.read().objects.len()

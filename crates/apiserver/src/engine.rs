@@ -1,0 +1,176 @@
+//! Schema, patches and field ownership of one resource: the engine's calls into `api_machinery`. Pure.
+
+use api_machinery::apply::field_set::FieldSet;
+use api_machinery::apply::{self, Manager};
+use api_machinery::defaulting::apply_defaults;
+use api_machinery::field_path::causes;
+use api_machinery::schema::Schema;
+use api_machinery::strictness::{self, FieldValidation};
+use api_machinery::{patch, validation};
+use kube_objects::{Reason, Status, StatusCause};
+use serde_json::Value;
+
+use crate::catalogue::Resource;
+use crate::handlers::create::seconds;
+use crate::handlers::{Call, conversion};
+
+/// How a patch is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PatchKind {
+    Json,
+    Merge,
+    Strategic,
+    Apply,
+}
+
+impl PatchKind {
+    /// By the Content-Type header.
+    ///
+    /// # Errors
+    /// 415; strategic merge patches of custom resources too.
+    pub(crate) fn of(resource: &Resource, content_type: Option<&str>) -> Result<Self, Status> {
+        let kind = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        Ok(match kind {
+            "application/json-patch+json" => Self::Json,
+            "application/merge-patch+json" => Self::Merge,
+            "application/strategic-merge-patch+json" if !resource.custom => Self::Strategic,
+            "application/apply-patch+yaml" => Self::Apply,
+            other => {
+                return Err(Status::new(
+                    Reason::UnsupportedMediaType,
+                    format!(
+                        "the body of the request was in an unknown format - {other}; accepted media types include: \
+                         application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml{}",
+                        if resource.custom { "" } else { ", application/strategic-merge-patch+json" }
+                    ),
+                ));
+            }
+        })
+    }
+}
+
+/// Applies a JSON, merge or strategic merge patch.
+///
+/// # Errors
+/// 400 for a patch that makes no sense, 422 for one that does not fit the object.
+pub(crate) fn patched(
+    schema: &Schema,
+    kind: PatchKind,
+    object: &Value,
+    patch: &Value,
+) -> Result<Value, Status> {
+    match kind {
+        PatchKind::Json => patch::json_patch(object, patch),
+        PatchKind::Strategic => patch::strategic_merge_patch(object, patch, schema),
+        PatchKind::Merge | PatchKind::Apply => patch::merge_patch(object, patch),
+    }
+}
+
+/// Drops what the schema does not know (saying so as the request wants), refuses wrong types, fills in defaults.
+///
+/// # Errors
+/// 400 for wrong types, and for unknown or duplicate fields under strict validation.
+pub(crate) fn decoded(call: &Call, mut object: Value) -> Result<Value, Status> {
+    let resource = &call.resource;
+    let text = call.query.get("fieldValidation").unwrap_or_default();
+    let mode = FieldValidation::parse(text)
+        .ok_or_else(|| Status::new(Reason::BadRequest, format!("invalid fieldValidation value {text:?}")))?;
+    let unknown = strictness::prune(&mut object, &resource.schema);
+    let duplicates = std::mem::take(&mut *call.duplicates.lock());
+    for warning in strictness::check(mode, &unknown, &duplicates, &resource.gvk())? {
+        call.warn(warning);
+    }
+    if !resource.custom
+        && let Some(refused) = validation::decode_error(&object, &resource.schema, &resource.gvk())
+    {
+        return Err(refused);
+    }
+    apply_defaults(&mut object, &resource.schema);
+    Ok(object)
+}
+
+/// Judges an apply configuration's fields before it is merged: after merging nobody could tell whose they were.
+///
+/// # Errors
+/// As [`decoded`].
+pub(crate) fn check_strict(call: &Call, config: &Value) -> Result<(), Status> {
+    let resource = &call.resource;
+    let mut pruned = config.clone();
+    let unknown = strictness::prune(&mut pruned, &resource.schema);
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    // Typed apply knows no fields outside the schema, whatever the request says.
+    Err(strictness::undecodable(
+        &resource.gvk(),
+        &format!("strict decoding error: unknown field {:?}", unknown[0]),
+    ))
+}
+
+/// What is wrong with a custom resource by its schema; native kinds are judged by their strategies.
+pub(crate) fn problems(resource: &Resource, object: &Value) -> Vec<StatusCause> {
+    if !resource.custom {
+        return Vec::new();
+    }
+    causes(&validation::custom_resource(object, &resource.schema))
+}
+
+struct Owner {
+    name: String,
+    api_version: String,
+    time: String,
+}
+
+impl Owner {
+    fn of(call: &Call) -> Self {
+        Self { name: call.field_manager(), api_version: call.resource.api_version(), time: seconds(call.now) }
+    }
+
+    fn manager<'a>(&'a self, call: &'a Call) -> Manager<'a> {
+        Manager {
+            name: &self.name,
+            subresource: &call.path.subresource,
+            api_version: &self.api_version,
+            time: &self.time,
+        }
+    }
+}
+
+/// Fields that the endpoint of a request ignores.
+fn ignored(call: &Call, object: &Value) -> FieldSet {
+    let mut set = FieldSet::default();
+    let sub = call.path.subresource.as_str();
+    for key in object.as_object().into_iter().flatten().map(|(key, _)| key.as_str()) {
+        let ignored = match sub {
+            "" => key == "status" && call.resource.has_status(),
+            "status" => !matches!(key, "status" | "metadata" | "apiVersion" | "kind"),
+            _ => false,
+        };
+        if ignored {
+            set.insert_element(api_machinery::apply::field_set::field(key));
+        }
+    }
+    set
+}
+
+/// Records who owns what after a write other than an apply.
+pub(crate) fn track(call: &Call, live: Option<&Value>, object: &mut Value) {
+    if call.applying() || !conversion::is_identity(&call.resource) {
+        return;
+    }
+    let owner = Owner::of(call);
+    let reset = if live.is_none() { ignored(call, object) } else { FieldSet::default() };
+    apply::track_update(&call.resource.schema, live, object, &owner.manager(call), &reset);
+}
+
+/// The object after an apply of `config` onto `live`.
+///
+/// # Errors
+/// 409 with the conflicts, 400 for a configuration that cannot be merged.
+pub(crate) fn applied(call: &Call, live: Option<&Value>, config: &Value) -> Result<Value, Status> {
+    let owner = Owner::of(call);
+    let reset = ignored(call, config);
+    let force = call.query.flag("force");
+    apply::apply(&call.resource.schema, live, config, &owner.manager(call), force, &reset)
+        .map_err(|error| error.to_status())
+}

@@ -1,0 +1,231 @@
+//! The verbs on objects.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Response, header};
+use jiff::Timestamp;
+use kube_objects::{Reason, Status, UserInfo};
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::catalogue::Resource;
+use crate::extension::Body;
+use crate::http::body;
+use crate::http::negotiation::{self, Accepted};
+use crate::http::response::{self, Style};
+use crate::registry::objects::not_served;
+use crate::registry::strategy::RequestContext;
+use crate::request_info::{Query, ResourcePath};
+use crate::server::{Authentic, Server};
+
+pub(crate) mod conversion;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod get;
+pub(crate) mod list;
+pub(crate) mod log;
+pub(crate) mod metadata;
+pub(crate) mod patch;
+pub(crate) mod review;
+pub(crate) mod subresource;
+pub(crate) mod update;
+pub(crate) mod view;
+pub(crate) mod watch;
+
+/// One request about one resource.
+pub(crate) struct Call {
+    pub(crate) server: Arc<Server>,
+    pub(crate) user: UserInfo,
+    pub(crate) resource: Arc<Resource>,
+    pub(crate) path: ResourcePath,
+    pub(crate) query: Query,
+    pub(crate) headers: HeaderMap,
+    pub(crate) accepted: Accepted,
+    pub(crate) style: Style,
+    pub(crate) now: Timestamp,
+    pub(crate) dry_run: bool,
+    pub(crate) warnings: Mutex<Vec<String>>,
+    /// Keys that stand twice in the request's document.
+    pub(crate) duplicates: Mutex<Vec<String>>,
+}
+
+impl Call {
+    /// What strategies may know.
+    pub(crate) fn context<'a>(&'a self, name: &'a str) -> RequestContext<'a> {
+        RequestContext {
+            user: &self.user,
+            resource: &self.resource,
+            namespace: self.namespace(),
+            name,
+            subresource: (!self.path.subresource.is_empty()).then_some(self.path.subresource.as_str()),
+            dry_run: self.dry_run,
+            now: self.now,
+            objects: self.server.objects.as_ref(),
+            facts: &self.server.facts,
+            authorizer: self.server.authorizer.as_deref(),
+        }
+    }
+
+    /// "" for cluster-scoped resources, even for namespaces, whose path carries their own name there.
+    pub(crate) fn namespace(&self) -> &str {
+        if self.resource.namespaced { &self.path.namespace } else { "" }
+    }
+
+    /// 404 for the object asked for.
+    pub(crate) fn not_found(&self, name: &str) -> Status {
+        Status::not_found(&self.resource.gvr.group, &self.resource.gvr.resource, name)
+    }
+
+    /// 409 about the object asked for.
+    pub(crate) fn conflict(&self, name: &str, why: &str) -> Status {
+        Status::conflict(&self.resource.gvr.group, &self.resource.gvr.resource, name, why)
+    }
+
+    /// Tells the client something in a header.
+    pub(crate) fn warn(&self, warning: String) {
+        self.warnings.lock().push(warning);
+    }
+
+    /// The name that changes are recorded under.
+    pub(crate) fn field_manager(&self) -> String {
+        if let Some(manager) = self.query.text("fieldManager") {
+            return manager.to_owned();
+        }
+        let agent = self.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let name: String =
+            agent.split('/').next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
+        if name.is_empty() { "unknown".to_owned() } else { name.chars().take(128).collect() }
+    }
+
+    /// An object as this request wants to see it, with the warnings collected so far.
+    pub(crate) fn answer(&self, code: u16, object: Value) -> Response<Body> {
+        let shown = view::object(self, conversion::served(&self.resource, object));
+        response::object(code, &shown, self.style)
+    }
+
+    fn content_type(&self) -> Option<&str> {
+        self.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok())
+    }
+
+    /// The request's document.
+    pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Value, Status> {
+        let encoding = body::encoding(self.content_type())?;
+        if encoding == body::Encoding::Yaml {
+            return body::decode(encoding, bytes);
+        }
+        let decoded = api_machinery::json::decode(bytes).map_err(|error| body::undecodable(&error))?;
+        *self.duplicates.lock() = decoded.duplicates;
+        Ok(decoded.value)
+    }
+
+    /// Whether it is a server-side apply: field ownership then follows from the merge.
+    pub(crate) fn applying(&self) -> bool {
+        self.content_type().is_some_and(|kind| kind.starts_with("application/apply-patch"))
+    }
+}
+
+/// Serves a resource request whose sender may make it.
+pub(crate) async fn serve(
+    server: Arc<Server>,
+    authentic: Authentic,
+    path: ResourcePath,
+    verb: &'static str,
+) -> Result<Response<Body>, Status> {
+    let resource =
+        server.catalogue.find(&path.group, &path.version, &path.resource).ok_or_else(not_served)?;
+    let resource = Arc::clone(resource);
+    check_path(&resource, &path, verb)?;
+    let (parts, request_body) = authentic.request.into_parts();
+    let accept = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let is_log = path.subresource == "log";
+    let accepted = if is_log {
+        Accepted::default()
+    } else {
+        negotiation::negotiate(accept, path.subresource.is_empty())?
+    };
+    let dry_run = dry_run(&authentic.query)?;
+    let call = Call {
+        now: server.now(),
+        style: Style::of(accepted.format, &parts.headers, authentic.query.flag("pretty")),
+        server,
+        user: authentic.user,
+        resource,
+        path,
+        query: authentic.query,
+        headers: parts.headers,
+        accepted,
+        dry_run,
+        warnings: Mutex::default(),
+        duplicates: Mutex::default(),
+    };
+    let bytes = match verb {
+        "get" | "list" | "watch" => bytes::Bytes::new(),
+        _ => body::read(request_body).await?,
+    };
+    if verb == "watch" {
+        return watch::serve(call).await;
+    }
+    let answered = match (verb, call.path.subresource.as_str()) {
+        ("list", "") => list::serve(&call).await,
+        ("get", "") => get::serve(&call).await,
+        ("create", "") if call.resource.virtual_only => subresource::review(&call, &bytes).await,
+        ("create", "") => create::serve(&call, &bytes).await,
+        ("update", "") => update::serve(&call, &bytes).await,
+        ("patch", "") => patch::serve(&call, &bytes).await,
+        ("delete", "") => delete::serve(&call, &bytes).await,
+        ("deletecollection", "") => delete::collection(&call, &bytes).await,
+        _ => subresource::serve(&call, verb, &bytes).await,
+    };
+    let mut response = match answered {
+        Ok(response) => response,
+        Err(status) => response::status(&status),
+    };
+    response::warn(&mut response, &call.warnings.lock());
+    Ok(response)
+}
+
+fn check_path(resource: &Resource, path: &ResourcePath, verb: &str) -> Result<(), Status> {
+    let verbs = if path.subresource.is_empty() {
+        &resource.verbs
+    } else {
+        &resource.subresource(&path.subresource).ok_or_else(not_served)?.verbs
+    };
+    if !verbs.iter().any(|own| own == verb) {
+        return Err(Status::new(
+            Reason::MethodNotAllowed,
+            "the server does not allow this method on the requested resource",
+        ));
+    }
+    let single = !path.name.is_empty();
+    let wants_namespace = single || verb == "create";
+    if resource.namespaced && path.namespace.is_empty() && wants_namespace {
+        return Err(Status::new(
+            Reason::BadRequest,
+            "an empty namespace may not be set during creation or when naming an object",
+        ));
+    }
+    if !resource.namespaced && !path.namespace.is_empty() && resource.gvr.resource != "namespaces" {
+        return Err(not_served());
+    }
+    let wants_name = matches!(verb, "update" | "patch" | "delete") || !path.subresource.is_empty();
+    let takes_none = verb == "create" && path.subresource.is_empty();
+    if wants_name && !single || takes_none && single {
+        return Err(Status::new(
+            Reason::MethodNotAllowed,
+            "the server does not allow this method on the requested resource",
+        ));
+    }
+    Ok(())
+}
+
+fn dry_run(query: &Query) -> Result<bool, Status> {
+    let mut found = false;
+    for value in query.all("dryRun").filter(|value| !value.is_empty()) {
+        if value != "All" {
+            let message = format!("invalid dryRun option {value:?}: only \"All\" is supported");
+            return Err(Status::new(Reason::BadRequest, message));
+        }
+        found = true;
+    }
+    Ok(found)
+}

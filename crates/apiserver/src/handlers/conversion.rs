@@ -1,0 +1,54 @@
+//! Between the version an object is stored in and the one it is served in. Pure.
+//!
+//! Today's only kind with two served groups is Event: `events.k8s.io/v1` renames fields of the stored core `v1`.
+
+use serde_json::Value;
+
+use crate::catalogue::Resource;
+
+/// Core name, `events.k8s.io` name.
+const EVENT_FIELDS: [(&str, &str); 7] = [
+    ("involvedObject", "regarding"),
+    ("message", "note"),
+    ("reportingComponent", "reportingController"),
+    ("source", "deprecatedSource"),
+    ("firstTimestamp", "deprecatedFirstTimestamp"),
+    ("lastTimestamp", "deprecatedLastTimestamp"),
+    ("count", "deprecatedCount"),
+];
+
+/// Whether stored and served form are one.
+pub(crate) fn is_identity(resource: &Resource) -> bool {
+    resource.storage.0 == resource.gvr.group
+}
+
+/// A stored object as `resource` serves it.
+pub(crate) fn served(resource: &Resource, object: Value) -> Value {
+    if is_identity(resource) { object } else { rename(object, resource, |(core, new)| (core, new)) }
+}
+
+/// A served object as it is stored.
+pub(crate) fn stored(resource: &Resource, object: Value) -> Value {
+    if is_identity(resource) {
+        return object;
+    }
+    let mut object = rename(object, resource, |(core, new)| (new, core));
+    object["apiVersion"] = Value::String("v1".to_owned());
+    object
+}
+
+fn rename(
+    mut object: Value,
+    resource: &Resource,
+    direction: fn((&'static str, &'static str)) -> (&'static str, &'static str),
+) -> Value {
+    if let Some(fields) = object.as_object_mut() {
+        for (from, to) in EVENT_FIELDS.map(direction) {
+            if let Some(value) = fields.remove(from) {
+                fields.insert(to.to_owned(), value);
+            }
+        }
+        fields.insert("apiVersion".to_owned(), Value::String(resource.api_version()));
+    }
+    object
+}

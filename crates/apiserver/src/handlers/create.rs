@@ -1,0 +1,137 @@
+//! POST of a new object.
+
+use api_machinery::name_generator::generate_name;
+use http::Response;
+use kube_objects::{Reason, Status};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{Call, conversion, metadata};
+use crate::admission;
+use crate::engine;
+use crate::extension::Body;
+use crate::registry::objects::{ObjectAccess, Written, encode, stamp};
+
+/// How often a generated name is drawn anew when it is taken (upstream's number).
+const NAME_ATTEMPTS: usize = 8;
+
+/// Serves it.
+pub(crate) async fn serve(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status> {
+    let object = call.decode(bytes)?;
+    let created = create(call, object).await?;
+    Ok(call.answer(201, created))
+}
+
+/// Creates a served object; answers the stored one.
+pub(crate) async fn create(call: &Call, object: Value) -> Result<Value, Status> {
+    let mut object = prepare(call, object)?;
+    let base = metadata::text(&object, "generateName").to_owned();
+    let generated = metadata::text(&object, "name").is_empty() && !base.is_empty();
+    let mut attempts = if generated { NAME_ATTEMPTS } else { 1 };
+    loop {
+        attempts -= 1;
+        if generated {
+            object["metadata"]["name"] = Value::String(generate_name(&base, rand::random()));
+        }
+        match insert(call, object.clone()).await {
+            Err(status) if attempts > 0 && status.reason == Some(Reason::AlreadyExists) => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Decodes, defaults, and sets what only the server sets.
+fn prepare(call: &Call, mut object: Value) -> Result<Value, Status> {
+    metadata::check_identity(call, &mut object)?;
+    if !metadata::text(&object, "resourceVersion").is_empty() {
+        return Err(Status::new(
+            Reason::BadRequest,
+            "resourceVersion should not be set on objects to be created",
+        ));
+    }
+    let mut object = engine::decoded(call, object)?;
+    object = conversion::stored(&call.resource, object);
+    call.resource.strategy.default_fields(&mut object);
+    let fields = metadata::of(&mut object)?;
+    for key in ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+        fields.remove(key);
+    }
+    fields.insert("uid".to_owned(), json!(Uuid::new_v4().to_string()));
+    fields.insert("creationTimestamp".to_owned(), json!(seconds(call.now)));
+    if call.resource.has_status() && call.resource.strategy.counts_generation() {
+        fields.insert("generation".to_owned(), json!(1));
+    }
+    // Nodes register with their status; everything else begins without.
+    if call.resource.has_status() && call.resource.gvr.resource != "nodes" {
+        if let Some(object) = object.as_object_mut() {
+            object.remove("status");
+        }
+    }
+    Ok(object)
+}
+
+/// A time as metadata carries it: whole seconds.
+pub(crate) fn seconds(time: jiff::Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+async fn insert(call: &Call, mut object: Value) -> Result<Value, Status> {
+    let resource = &call.resource;
+    let strategy = &resource.strategy;
+    let name = metadata::text(&object, "name").to_owned();
+    let cx = call.context(&name);
+    admission::create(&cx, &mut object).await?;
+    strategy.prepare_for_create(&cx, &mut object).await?;
+    let checked = check(call, &mut object).await;
+    let written = match checked {
+        Ok(()) if call.dry_run => exists(call, &name).await,
+        Ok(()) => write(call, &name, &mut object).await,
+        Err(status) => Err(status),
+    };
+    if let Err(status) = written {
+        strategy.abandon_create(&cx, &object).await;
+        return Err(status);
+    }
+    if !call.dry_run {
+        strategy.after_create(&cx, &object).await;
+    }
+    Ok(object)
+}
+
+async fn check(call: &Call, object: &mut Value) -> Result<(), Status> {
+    let name = metadata::text(object, "name").to_owned();
+    let cx = call.context(&name);
+    let strategy = &call.resource.strategy;
+    let mut causes = metadata::problems(&call.resource, object);
+    causes.extend(engine::problems(&call.resource, object));
+    causes.extend(strategy.validate(&cx, object));
+    metadata::refuse(&call.resource, &name, causes)?;
+    strategy.authorize(&cx, object, None).await?;
+    for warning in strategy.warnings(object) {
+        call.warn(warning);
+    }
+    engine::track(call, None, object);
+    Ok(())
+}
+
+async fn exists(call: &Call, name: &str) -> Result<(), Status> {
+    match call.server.objects.current(&call.resource, call.namespace(), name).await? {
+        Some(_) => Err(taken(call, name)),
+        None => Ok(()),
+    }
+}
+
+fn taken(call: &Call, name: &str) -> Status {
+    Status::already_exists(&call.resource.gvr.group, &call.resource.gvr.resource, name)
+}
+
+async fn write(call: &Call, name: &str, object: &mut Value) -> Result<(), Status> {
+    let key = ObjectAccess::key(&call.resource, call.namespace(), name);
+    match call.server.objects.insert(key, encode(object)).await? {
+        Written::At(revision) => {
+            stamp(object, revision);
+            Ok(())
+        }
+        Written::Lost(_) => Err(taken(call, name)),
+    }
+}

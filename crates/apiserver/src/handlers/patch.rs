@@ -1,0 +1,96 @@
+//! PATCH: JSON, merge, strategic merge and apply.
+
+use http::Response;
+use kube_objects::{Reason, Status};
+use serde_json::Value;
+
+use super::update::{self, Outcome};
+use super::{Call, conversion, create, metadata};
+use crate::engine::{self, PatchKind};
+use crate::extension::Body;
+use crate::http::body::{self, Encoding};
+
+/// Serves it.
+pub(crate) async fn serve(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status> {
+    let kind = PatchKind::of(&call.resource, call.content_type())?;
+    if kind == PatchKind::Apply {
+        return apply(call, bytes).await;
+    }
+    if call.query.get("force").is_some() {
+        return Err(Status::new(
+            Reason::Invalid,
+            "PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch",
+        ));
+    }
+    let patch = body::decode(Encoding::Json, bytes)?;
+    let current = call.server.objects.current(&call.resource, call.namespace(), &call.path.name).await?;
+    let current = current.ok_or_else(|| call.not_found(&call.path.name))?;
+    let outcome = update::change(call, current, |old| {
+        let shown = conversion::served(&call.resource, old.clone());
+        let version = shown["metadata"]["resourceVersion"].clone();
+        let mut wanted = engine::patched(&call.resource.schema, kind, &shown, &patch)?;
+        metadata::check_identity(call, &mut wanted)?;
+        update::check_name(call, &mut wanted)?;
+        // The patch pins a version only if it says one that differs from what it was applied to.
+        if wanted["metadata"]["resourceVersion"] == version && !names_version(&patch) {
+            metadata::of(&mut wanted)?.remove("resourceVersion");
+        }
+        Ok(conversion::stored(&call.resource, engine::decoded(call, wanted)?))
+    })
+    .await?;
+    Ok(answer(call, outcome))
+}
+
+fn names_version(patch: &Value) -> bool {
+    match patch {
+        Value::Array(steps) => steps.iter().any(|step| step["path"] == "/metadata/resourceVersion"),
+        patch => !patch["metadata"]["resourceVersion"].is_null(),
+    }
+}
+
+fn answer(call: &Call, outcome: Outcome) -> Response<Body> {
+    match outcome {
+        Outcome::Updated(object) | Outcome::Gone(object) => call.answer(200, object),
+    }
+}
+
+async fn apply(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status> {
+    if call.query.text("fieldManager").is_none() {
+        return Err(Status::new(
+            Reason::Invalid,
+            "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
+        ));
+    }
+    let mut wanted = body::decode(Encoding::Yaml, bytes)?;
+    if wanted["metadata"]
+        .get("managedFields")
+        .is_some_and(|fields| fields.as_array().is_none_or(|list| !list.is_empty()))
+    {
+        return Err(Status::new(Reason::BadRequest, "metadata.managedFields must be nil"));
+    }
+    metadata::check_identity(call, &mut wanted)?;
+    update::check_name(call, &mut wanted)?;
+    engine::check_strict(call, &wanted)?;
+    let current = call.server.objects.current(&call.resource, call.namespace(), &call.path.name).await?;
+    let Some(current) = current else {
+        if !call.path.subresource.is_empty() {
+            return Err(call.not_found(&call.path.name));
+        }
+        if !metadata::text(&wanted, "uid").is_empty() {
+            return Err(call.conflict(&call.path.name, "Precondition failed: the object is not there"));
+        }
+        metadata::of(&mut wanted)?.remove("resourceVersion");
+        let merged = engine::applied(call, None, &wanted)?;
+        return Ok(call.answer(201, create::create(call, merged).await?));
+    };
+    let outcome = update::change(call, current, |old| {
+        let shown = conversion::served(&call.resource, old.clone());
+        let mut merged = engine::applied(call, Some(&shown), &wanted)?;
+        if metadata::text(&wanted, "resourceVersion").is_empty() {
+            metadata::of(&mut merged)?.remove("resourceVersion");
+        }
+        Ok(conversion::stored(&call.resource, engine::decoded(call, merged)?))
+    })
+    .await?;
+    Ok(answer(call, outcome))
+}

@@ -1,0 +1,189 @@
+//! Subresources: parts of an object with a path of their own, and what is not an object at all.
+
+use http::Response;
+use kube_objects::{Reason, Status};
+use serde_json::{Value, json};
+
+use super::update::{self, Outcome};
+use super::{Call, delete, get, log, metadata, patch};
+use crate::engine::{self, PatchKind};
+use crate::extension::Body;
+use crate::http::body::{self, Encoding};
+use crate::http::response;
+use crate::registry::objects::not_served;
+use crate::registry::subresources;
+
+/// What a request to a subresource may write of `object`: the rest stays as in `old`.
+pub(crate) fn isolated(call: &Call, mut object: Value, old: &Value) -> Value {
+    let keep_version = object["metadata"]["resourceVersion"].clone();
+    let mut result = match call.path.subresource.as_str() {
+        "" => {
+            if call.resource.has_status() {
+                copy(&mut object, old, "status");
+            }
+            return object;
+        }
+        "status" => {
+            let mut kept = old.clone();
+            copy(&mut kept, &object, "status");
+            let shared: &[&str] = if call.resource.custom {
+                &["managedFields"]
+            } else {
+                &["managedFields", "labels", "annotations"]
+            };
+            for key in shared {
+                copy(&mut kept["metadata"], &object["metadata"], key);
+            }
+            kept
+        }
+        "finalize" => {
+            let mut kept = old.clone();
+            if !kept["spec"].is_object() {
+                kept["spec"] = json!({});
+            }
+            copy(&mut kept["spec"], &object["spec"], "finalizers");
+            kept
+        }
+        "approval" => {
+            let mut kept = old.clone();
+            if !kept["status"].is_object() {
+                kept["status"] = json!({});
+            }
+            copy(&mut kept["status"], &object["status"], "conditions");
+            kept
+        }
+        "ephemeralcontainers" => {
+            let mut kept = old.clone();
+            copy(&mut kept["spec"], &object["spec"], "ephemeralContainers");
+            kept
+        }
+        _ => return object,
+    };
+    if let Some(fields) = result["metadata"].as_object_mut() {
+        fields.insert("resourceVersion".to_owned(), keep_version);
+    }
+    result
+}
+
+/// Makes `to`'s field what `from`'s is.
+fn copy(to: &mut Value, from: &Value, key: &str) {
+    let Some(fields) = to.as_object_mut() else { return };
+    match from.get(key) {
+        Some(value) if !value.is_null() => drop(fields.insert(key.to_owned(), value.clone())),
+        _ => drop(fields.remove(key)),
+    }
+}
+
+/// Serves one.
+pub(crate) async fn serve(call: &Call, verb: &str, bytes: &[u8]) -> Result<Response<Body>, Status> {
+    match (call.path.subresource.as_str(), verb) {
+        ("log", "get") => log::serve(call).await,
+        ("scale", "get") => {
+            let object = get::find(call).await?;
+            Ok(scale_answer(call, &object.encoded.to_value()))
+        }
+        ("scale", "update") => put_scale(call, bytes).await,
+        ("scale", "patch") => patch_scale(call, bytes).await,
+        ("binding", "create") => bind(call, &call.path.name, bytes).await,
+        ("eviction", "create") => evict(call, bytes).await,
+        ("token", "create") => token(call, bytes).await,
+        (_, "get") => get::serve(call).await,
+        (_, "update") => update::serve(call, bytes).await,
+        (_, "patch") => patch::serve(call, bytes).await,
+        _ => Err(not_served()),
+    }
+}
+
+fn scale_answer(call: &Call, object: &Value) -> Response<Body> {
+    response::object(200, &subresources::scale_of(object), call.style)
+}
+
+async fn put_scale(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status> {
+    let scale = call.decode(bytes)?;
+    change_scale(call, |_| Ok(scale.clone())).await
+}
+
+async fn patch_scale(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status> {
+    let kind = PatchKind::of(&call.resource, call.content_type())?;
+    if kind == PatchKind::Apply {
+        return Err(body::unsupported("application/apply-patch+yaml"));
+    }
+    let patch = body::decode(Encoding::Json, bytes)?;
+    let scale = call.resource.subresource("scale").ok_or_else(not_served)?;
+    let schema = api_machinery::schema::SchemaSet::builtin().for_kind(&scale.kind).ok_or_else(not_served)?;
+    let named = !patch["metadata"]["resourceVersion"].is_null();
+    change_scale(call, |shown| {
+        let mut wanted = engine::patched(&schema, kind, shown, &patch)?;
+        if !named {
+            metadata::of(&mut wanted)?.remove("resourceVersion");
+        }
+        Ok(wanted)
+    })
+    .await
+}
+
+async fn change_scale(
+    call: &Call,
+    make: impl Fn(&Value) -> Result<Value, Status>,
+) -> Result<Response<Body>, Status> {
+    let current = call.server.objects.current(&call.resource, call.namespace(), &call.path.name).await?;
+    let current = current.ok_or_else(|| call.not_found(&call.path.name))?;
+    let outcome = update::change(call, current, |old| {
+        let scale = make(&subresources::scale_of(old))?;
+        let mut object = old.clone();
+        metadata::of(&mut object)?.remove("resourceVersion");
+        subresources::apply_scale(&mut object, &scale)?;
+        Ok(object)
+    })
+    .await?;
+    let (Outcome::Updated(object) | Outcome::Gone(object)) = outcome;
+    Ok(scale_answer(call, &object))
+}
+
+fn success(call: &Call) -> Response<Body> {
+    let status =
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    response::object(201, &status, call.style)
+}
+
+async fn bind(call: &Call, name: &str, bytes: &[u8]) -> Result<Response<Body>, Status> {
+    let binding = call.decode(bytes)?;
+    if !call.dry_run {
+        subresources::bind_pod(&call.context(name), &binding).await?;
+    }
+    Ok(success(call))
+}
+
+async fn evict(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status> {
+    let eviction = call.decode(bytes)?;
+    let mut options = delete::options_of(call, &eviction["deleteOptions"])?;
+    options.dry_run |= call.dry_run;
+    let name = &call.path.name;
+    let pod = call.server.objects.current(&call.resource, call.namespace(), name).await?;
+    let pod = pod.ok_or_else(|| call.not_found(name))?;
+    subresources::check_eviction(&call.context(name), &pod.encoded.to_value()).await?;
+    delete::delete(call, pod, &options).await?;
+    Ok(success(call))
+}
+
+async fn token(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status> {
+    let issuer = call.server.tokens.as_ref().ok_or_else(not_served)?;
+    let request = if bytes.is_empty() { json!({}) } else { call.decode(bytes)? };
+    let answer = subresources::token_request(&call.context(&call.path.name), issuer, &request).await?;
+    Ok(response::object(201, &answer, call.style))
+}
+
+/// Serves a create-only resource: `bindings` and the reviews.
+pub(crate) async fn review(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status> {
+    let mut document = call.decode(bytes)?;
+    metadata::check_identity(call, &mut document)?;
+    if call.resource.gvr.resource == "bindings" {
+        let name = metadata::text(&document, "name").to_owned();
+        if name.is_empty() {
+            return Err(Status::new(Reason::BadRequest, "a binding has to name its pod"));
+        }
+        return bind(call, &name, bytes).await;
+    }
+    let answer = super::review::answer(call, document).await?;
+    Ok(response::object(201, &answer, call.style))
+}

@@ -1,0 +1,90 @@
+//! Objects as clients ask to see them: themselves, rows of a Table, or their metadata alone. Pure.
+
+use jiff::Timestamp;
+use kube_objects::{Reason, Status};
+use serde_json::{Value, json};
+
+use super::Call;
+use crate::catalogue::Resource;
+use crate::http::negotiation::View;
+
+/// How much of an object a Table's row carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Include {
+    None,
+    #[default]
+    Metadata,
+    Object,
+}
+
+impl Include {
+    /// Of the `includeObject` parameter.
+    pub(crate) fn of(text: Option<&str>) -> Result<Self, Status> {
+        match text {
+            None | Some("" | "Metadata") => Ok(Self::Metadata),
+            Some("None") => Ok(Self::None),
+            Some("Object") => Ok(Self::Object),
+            Some(other) => {
+                Err(Status::new(Reason::BadRequest, format!("unrecognized includeObject value: {other:?}")))
+            }
+        }
+    }
+}
+
+/// Only an object's metadata.
+pub(crate) fn metadata(object: &Value) -> Value {
+    json!({
+        "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"],
+    })
+}
+
+/// One row.
+fn row(resource: &Resource, stored: &Value, include: Include, now: Timestamp) -> Value {
+    let mut row = json!({"cells": resource.strategy.cells(stored, now)});
+    match include {
+        Include::None => {}
+        Include::Metadata => row["object"] = metadata(stored),
+        Include::Object => row["object"] = super::conversion::served(resource, stored.clone()),
+    }
+    row
+}
+
+/// A Table of stored objects; `list_metadata` is the list's.
+pub(crate) fn table(
+    resource: &Resource,
+    objects: impl Iterator<Item = Value>,
+    list_metadata: Value,
+    include: Include,
+    now: Timestamp,
+) -> Value {
+    let columns: Vec<Value> = resource
+        .strategy
+        .columns()
+        .into_iter()
+        .map(|column| {
+            json!({
+                "name": column.name, "type": column.kind, "format": column.format,
+                "description": column.description, "priority": column.priority,
+            })
+        })
+        .collect();
+    let rows: Vec<Value> = objects.map(|object| row(resource, &object, include, now)).collect();
+    json!({
+        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": list_metadata,
+        "columnDefinitions": columns, "rows": rows,
+    })
+}
+
+/// One served object in the view of a request.
+pub(crate) fn object(call: &Call, served: Value) -> Value {
+    match call.accepted.view {
+        View::Object => served,
+        View::Metadata => metadata(&served),
+        View::Table => {
+            let include = Include::of(call.query.get("includeObject")).unwrap_or_default();
+            let list = json!({"resourceVersion": served["metadata"]["resourceVersion"]});
+            let stored = super::conversion::stored(&call.resource, served);
+            table(&call.resource, std::iter::once(stored), list, include, call.now)
+        }
+    }
+}

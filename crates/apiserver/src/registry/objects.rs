@@ -1,0 +1,208 @@
+//! Objects over the store: consistent reads through the watch cache, conditional writes.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kube_objects::{Reason, Status};
+use serde_json::Value;
+use storage::{
+    Compare, KeyRange, KeyValue, Operation, OperationResponse, Revision, Store, StoreError, Transaction,
+};
+
+use crate::catalogue::{Catalogue, Resource};
+use crate::registry::strategy::Objects;
+use crate::watch_cache::{CachedObject, ResourceCache, WatchCache, object_key};
+
+/// What a conditional write came to.
+#[derive(Debug)]
+pub(crate) enum Written {
+    /// Done, at this revision.
+    At(Revision),
+    /// The condition did not hold; what is there now.
+    Lost(Option<KeyValue>),
+}
+
+/// Reads and writes objects in their stored form.
+pub(crate) struct ObjectAccess {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) cache: Arc<WatchCache>,
+    pub(crate) catalogue: Arc<Catalogue>,
+}
+
+/// A store's failure as a client sees it.
+pub(crate) fn store_failure(error: &StoreError) -> Status {
+    match error {
+        StoreError::Compacted { .. } => {
+            Status::new(Reason::Expired, format!("The resourceVersion is too old: {error}"))
+        }
+        StoreError::FutureRevision { .. } => {
+            Status::new(Reason::Timeout, format!("Too large resource version: {error}"))
+        }
+        StoreError::Unavailable(_) | StoreError::NoSpace { .. } => {
+            tracing::error!(%error, "the store refused a request");
+            Status::new(Reason::ServiceUnavailable, error.to_string())
+        }
+        _ => Status::internal(error),
+    }
+}
+
+/// The bytes an object is kept as: without resourceVersion, which the store gives.
+pub(crate) fn encode(object: &Value) -> Bytes {
+    let mut stored = object.clone();
+    if let Some(metadata) = stored.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("resourceVersion");
+    }
+    Bytes::from(stored.to_string())
+}
+
+/// Says which revision an object is of.
+pub(crate) fn stamp(object: &mut Value, revision: Revision) {
+    object["metadata"]["resourceVersion"] = Value::String(revision.to_string());
+}
+
+impl ObjectAccess {
+    /// Waits until reads of the cache see every write acknowledged before the call; answers the revision.
+    pub(crate) async fn catch_up(&self) -> Result<Revision, Status> {
+        let status = self.store.status().await.map_err(|error| store_failure(&error))?;
+        self.cache.wait_for(status.revision).await?;
+        Ok(status.revision)
+    }
+
+    /// The cache of a served resource; 404 for one that is not stored.
+    pub(crate) fn cache_of(&self, resource: &Resource) -> Result<&Arc<ResourceCache>, Status> {
+        self.cache.of(resource).ok_or_else(not_served)
+    }
+
+    /// The newest version of an object.
+    pub(crate) async fn current(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<CachedObject>>, Status> {
+        self.catch_up().await?;
+        Ok(self.cache_of(resource)?.get(namespace, name))
+    }
+
+    /// A version that a lost write brought along.
+    pub(crate) fn version(
+        &self,
+        resource: &Resource,
+        kv: Option<&KeyValue>,
+    ) -> Result<Option<Arc<CachedObject>>, Status> {
+        let Some(kv) = kv else { return Ok(None) };
+        let cache = self.cache_of(resource)?;
+        let found = cache.version(kv).ok_or_else(|| Status::internal("a stored object is damaged"))?;
+        Ok(Some(found))
+    }
+
+    /// The key of an object of `resource`.
+    pub(crate) fn key(resource: &Resource, namespace: &str, name: &str) -> String {
+        object_key(&resource.storage.0, &resource.storage.1, namespace, name)
+    }
+
+    /// Creates, unless it is there.
+    pub(crate) async fn insert(&self, key: String, value: Bytes) -> Result<Written, Status> {
+        let compare = Compare::absent(key.clone());
+        self.write(compare, Operation::put(key.clone(), value), key).await
+    }
+
+    /// Replaces the version of `revision`.
+    pub(crate) async fn replace(
+        &self,
+        key: String,
+        revision: Revision,
+        value: Bytes,
+    ) -> Result<Written, Status> {
+        let compare = Compare::unchanged_since(key.clone(), revision);
+        self.write(compare, Operation::put(key.clone(), value), key).await
+    }
+
+    /// Deletes the version of `revision`.
+    pub(crate) async fn remove(&self, key: String, revision: Revision) -> Result<Written, Status> {
+        let compare = Compare::unchanged_since(key.clone(), revision);
+        self.write(compare, Operation::delete(key.clone()), key).await
+    }
+
+    async fn write(&self, compare: Compare, operation: Operation, key: String) -> Result<Written, Status> {
+        let transaction = Transaction {
+            compare: vec![compare],
+            success: vec![operation],
+            failure: vec![Operation::get(key)],
+        };
+        let done = self.store.transact(transaction).await.map_err(|error| store_failure(&error))?;
+        if done.succeeded {
+            return Ok(Written::At(done.revision));
+        }
+        let found = done.responses.into_iter().find_map(|response| match response {
+            OperationResponse::Range(range) => range.kvs.into_iter().next(),
+            _ => None,
+        });
+        Ok(Written::Lost(found))
+    }
+
+    fn stored(&self, group: &str, resource: &str) -> Result<&Arc<Resource>, Status> {
+        self.catalogue.stored(group, resource).ok_or_else(not_served)
+    }
+
+    /// The range of keys of a storage below a namespace ("" for all).
+    pub(crate) fn range(resource: &Resource, namespace: &str) -> KeyRange {
+        let mut prefix = crate::watch_cache::storage_prefix(&resource.storage.0, &resource.storage.1);
+        if !namespace.is_empty() {
+            prefix.push_str(namespace);
+            prefix.push('/');
+        }
+        KeyRange::prefix(prefix)
+    }
+}
+
+/// 404 for a path that leads nowhere.
+pub(crate) fn not_served() -> Status {
+    Status::new(Reason::NotFound, "the server could not find the requested resource")
+}
+
+#[async_trait]
+impl Objects for ObjectAccess {
+    async fn get(
+        &self,
+        group: &str,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, Status> {
+        let Ok(resource) = self.stored(group, resource) else { return Ok(None) };
+        Ok(self.current(resource, namespace, name).await?.map(|object| object.encoded.to_value()))
+    }
+
+    async fn list(&self, group: &str, resource: &str, namespace: &str) -> Result<Vec<Value>, Status> {
+        let Ok(resource) = self.stored(group, resource) else { return Ok(Vec::new()) };
+        self.catch_up().await?;
+        let objects = self.cache_of(resource)?.objects(namespace, None);
+        Ok(objects.iter().map(|object| object.encoded.to_value()).collect())
+    }
+
+    async fn modify(
+        &self,
+        group: &str,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+        change: &(dyn for<'a> Fn(&'a mut Value) -> Result<bool, Status> + Send + Sync),
+    ) -> Result<bool, Status> {
+        let resource = self.stored(group, resource)?;
+        let mut current = self.current(resource, namespace, name).await?;
+        loop {
+            let Some(object) = current else { return Ok(false) };
+            let mut value = object.encoded.to_value();
+            if !change(&mut value)? {
+                return Ok(true);
+            }
+            let key = Self::key(resource, namespace, name);
+            match self.replace(key, object.encoded.revision(), encode(&value)).await? {
+                Written::At(_) => return Ok(true),
+                Written::Lost(found) => current = self.version(resource, found.as_ref())?,
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Label and field selectors of lists and watches. Pure.
+
+use std::borrow::Cow;
+
+use api_machinery::selector::{FieldSelector, LabelSelector};
+use kube_objects::{Reason, Status};
+
+use crate::catalogue::Resource;
+use crate::watch_cache::CachedObject;
+
+/// Which objects are wanted; empty: all.
+#[derive(Clone, Debug)]
+pub(crate) struct Selector {
+    labels: LabelSelector,
+    fields: FieldSelector,
+}
+
+impl Selector {
+    /// Of the two query parameters.
+    ///
+    /// # Errors
+    /// 400 for a selector that does not parse or a field that the resource cannot select by.
+    pub(crate) fn parse(resource: &Resource, labels: &str, fields: &str) -> Result<Self, Status> {
+        let bad = |error: &dyn std::fmt::Display| Status::new(Reason::BadRequest, error.to_string());
+        let labels = labels.parse().map_err(|error| bad(&error))?;
+        let parsed: FieldSelector = fields.parse().map_err(|error| bad(&error))?;
+        let unknown = parsed.terms.iter().map(|term| term.field.as_str()).find(|path| {
+            !matches!(*path, "metadata.name" | "metadata.namespace")
+                && !resource.strategy.selectable_fields().contains(path)
+        });
+        if let Some(path) = unknown {
+            let message = format!("field label not supported: {path}");
+            return Err(Status::new(Reason::BadRequest, message));
+        }
+        Ok(Self { labels, fields: parsed })
+    }
+
+    /// Whether it wants everything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.labels.is_everything() && self.fields.is_everything()
+    }
+
+    /// Whether it wants `object`.
+    pub(crate) fn matches(&self, object: &CachedObject) -> bool {
+        self.labels.matches(|key| object.labels.get(key).map(String::as_str))
+            && self.fields.matches(|path| Cow::Borrowed(object.field(path).unwrap_or_default()))
+    }
+
+    /// The name that a field selector pins, if one does.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.fields.required_value("metadata.name")
+    }
+}

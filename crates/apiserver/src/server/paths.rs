@@ -1,0 +1,197 @@
+//! Everything that is not objects: health, version, discovery documents.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use kube_objects::{Reason, Status};
+use serde_json::{Value, json};
+
+use super::Server;
+use crate::discovery::{AggregatedVersion, Document, Root};
+use crate::extension::Body;
+use crate::http::body::full;
+use crate::http::negotiation::{self, Format};
+use crate::http::response::{self, Style};
+use crate::registry::objects::not_served;
+
+/// Served to everybody, as upstream's default roles allow.
+pub(super) fn is_public(path: &str) -> bool {
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    matches!(first, "livez" | "readyz" | "healthz" | "version")
+}
+
+/// Health and version.
+pub(super) fn public(server: &Server, path: &str, query: &str) -> Result<Response<Body>, Status> {
+    if path.trim_matches('/') == "version" {
+        return Ok(response::object(200, &version(), Style { pretty: true, ..Style::default() }));
+    }
+    let ready = server.is_ready() || path.starts_with("/livez");
+    let verbose = query.split('&').any(|part| part.starts_with("verbose"));
+    let name = path.trim_matches('/').split('/').next().unwrap_or_default();
+    let text = match (ready, verbose) {
+        (true, false) => "ok".to_owned(),
+        (true, true) => format!("[+]ping ok\n[+]store ok\n[+]start ok\n{name} check passed\n"),
+        (false, _) => format!("[+]ping ok\n[-]start failed: not finished\n{name} check failed\n"),
+    };
+    Ok(response::plain(if ready { 200 } else { 500 }, "text/plain; charset=utf-8", text.into()))
+}
+
+/// The Kubernetes version this server follows, with our build.
+pub(crate) const VERSION: &str = concat!("v1.36.0+fairlead-", env!("CARGO_PKG_VERSION"));
+
+/// What `/version` says: the Kubernetes API version this server follows, with our build behind a plus.
+fn version() -> Value {
+    json!({
+        "major": "1", "minor": "36",
+        "emulationMajor": "1", "emulationMinor": "36",
+        "minCompatibilityMajor": "1", "minCompatibilityMinor": "35",
+        "gitVersion": VERSION,
+        "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "none", "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, platform()),
+    })
+}
+
+fn platform() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// Discovery and the index of paths.
+pub(super) fn document(
+    server: &Server,
+    path: &str,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response<Body>, Status> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return Err(Status::new(
+            Reason::MethodNotAllowed,
+            "the server does not allow this method on the requested resource",
+        ));
+    }
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let path = path.trim_end_matches('/');
+    match path {
+        "" => Ok(response::object(
+            200,
+            &json!({"paths": ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]}),
+            Style::default(),
+        )),
+        "/openapi/v2" => Ok(openapi_v2(server, headers, accept)),
+        "/openapi/v3" => Ok(openapi(server.openapi.index(), headers, "application/json")),
+        "/metrics" => Ok(response::plain(200, "text/plain; version=0.0.4", metrics(server).into())),
+        "/api" | "/apis" => {
+            let root = if path == "/api" { Root::Core } else { Root::Groups };
+            if let Some((version, kind)) = aggregated(accept) {
+                let document = server.discovery.aggregated(root, version);
+                return Ok(tagged(document, headers, kind));
+            }
+            plain(server, path, headers, accept)
+        }
+        _ => match path.strip_prefix("/openapi/v3/") {
+            Some(version) => {
+                let document = server.openapi.group_version(version).ok_or_else(not_served)?;
+                Ok(openapi(&document, headers, "application/json"))
+            }
+            None => plain(server, path, headers, accept),
+        },
+    }
+}
+
+/// The media type of OpenAPI v2 in protobuf, as clients ask for it.
+const OPENAPI_V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+fn openapi_v2(server: &Server, headers: &HeaderMap, accept: Option<&str>) -> Response<Body> {
+    let protobuf = negotiation::clauses(accept.unwrap_or_default())
+        .iter()
+        .find(|clause| {
+            matches!(clause.media.as_str(), "application/json" | "*/*") || clause.media.contains("protobuf")
+        })
+        .is_some_and(|clause| clause.media.contains("protobuf"));
+    if protobuf {
+        return openapi(server.openapi.v2_protobuf(), headers, OPENAPI_V2_PROTOBUF);
+    }
+    openapi(server.openapi.v2_json(), headers, "application/json")
+}
+
+fn openapi(document: &crate::openapi::Document, headers: &HeaderMap, kind: &'static str) -> Response<Body> {
+    let document = Document { body: document.body.clone(), etag: document.etag() };
+    tagged(&document, headers, kind)
+}
+
+fn metrics(server: &Server) -> String {
+    let mut text = String::from("# TYPE apiserver_storage_objects gauge\n");
+    for resource in server.catalogue.resources() {
+        if let Some(cache) = server.objects.cache.of(resource) {
+            let name = resource.gvr.group_resource();
+            text.push_str(&format!("apiserver_storage_objects{{resource=\"{name}\"}} {}\n", cache.len()));
+        }
+    }
+    text
+}
+
+fn plain(
+    server: &Server,
+    path: &str,
+    headers: &HeaderMap,
+    accept: Option<&str>,
+) -> Result<Response<Body>, Status> {
+    let document = server.discovery.plain(path).ok_or_else(not_served)?;
+    let accepted = negotiation::negotiate(accept, false)?;
+    if accepted.format == Format::Yaml {
+        let value: Value = serde_json::from_slice(&document.body).map_err(Status::internal)?;
+        return Ok(response::object(200, &value, Style { format: Format::Yaml, ..Style::default() }));
+    }
+    Ok(tagged(document, headers, "application/json"))
+}
+
+/// The aggregated version a client would rather have than the plain document.
+fn aggregated(accept: Option<&str>) -> Option<(AggregatedVersion, &'static str)> {
+    for clause in negotiation::clauses(accept.unwrap_or_default()) {
+        if clause.media != "application/json" {
+            continue;
+        }
+        if clause.parameter("as").is_none() {
+            return None;
+        }
+        if clause.parameter("g") != Some("apidiscovery.k8s.io")
+            || clause.parameter("as") != Some("APIGroupDiscoveryList")
+        {
+            continue;
+        }
+        match clause.parameter("v") {
+            Some("v2") => {
+                let kind = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+                return Some((AggregatedVersion::V2, kind));
+            }
+            Some("v2beta1") => {
+                let kind = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+                return Some((AggregatedVersion::V2Beta1, kind));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+fn tagged(document: &Document, headers: &HeaderMap, kind: &'static str) -> Response<Body> {
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let mut response = if known == Some(document.etag.as_str()) {
+        let mut response = Response::new(full(Bytes::new()));
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        let style = Style::of(Format::Json, headers, false);
+        let mut response = response::encoded(200, document.body.clone(), style);
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        response
+    };
+    if let Ok(tag) = HeaderValue::from_str(&document.etag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    response
+}
