@@ -34,9 +34,9 @@ pub enum RecordBody {
     Assignment(Box<AssignmentReport>),
     /// Something worth an Event on the hub.
     Event(EventRecord),
-    /// Records that a full outbox had no room for.
+    /// Records that a full outbox had no room for, over the life of the outbox.
     Dropped {
-        /// Since the last such record.
+        /// How many.
         count: u64,
     },
     /// News of a test execution.

@@ -1,3 +1,27 @@
-//! The management plane: registration, placement, inbox, test runs.
+//! The management plane: registration, placement, inbox, content, presence and test runs.
+//!
+//! The hub is passive: it holds what people intend, shows what agents report and hands out numbered assignments. It
+//! never reaches into a cluster, and nothing in any cluster waits for it. It reaches objects through a client of its own
+//! API server only. An agent's identity comes from the authenticated connection and is compared exactly.
 
+mod cluster_status;
+mod content;
+mod endpoints;
+mod error;
+mod inbox;
+mod issuer;
+mod materialise;
+mod placement;
+mod presence;
+mod registration;
+mod service;
+mod source;
 pub mod test_runs;
+
+pub use content::ContentStore;
+pub use endpoints::{Body, Endpoints};
+pub use error::Error;
+pub use inbox::{Inbox, Received};
+pub use issuer::{CertificateIssuer, CertificateSubject, IssueError, IssuedCertificate};
+pub use materialise::RecordHandler;
+pub use service::{Handle, Options, Service};

@@ -1,0 +1,80 @@
+//! The one way the hub writes a Cluster's status: read, change, replace with the version read; again on conflict.
+
+use fleet_objects::{Cluster, ClusterStatus, ConditionChange, condition_is_true, set_condition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::PostParams;
+use kube::{Api, Client};
+
+use crate::error::Error;
+
+/// Tries before a conflict is given back.
+const TRIES: usize = 10;
+
+/// The time now, as Kubernetes writes it.
+pub(crate) fn now() -> Time {
+    let now = jiff::Timestamp::now();
+    // Whole seconds: what the API server keeps.
+    Time(jiff::Timestamp::from_second(now.as_second()).unwrap_or(now))
+}
+
+/// Changes a status; writes nothing when `change` changed nothing. Answers `None` when the Cluster is not there.
+pub(crate) async fn update(
+    client: &Client,
+    name: &str,
+    mut change: impl FnMut(&mut ClusterStatus),
+) -> Result<Option<Cluster>, Error> {
+    let api: Api<Cluster> = Api::all(client.clone());
+    let mut tries = 0;
+    loop {
+        let failed = |operation: &str| Error::api(format!("{operation} the status of cluster {name}"));
+        let Some(mut cluster) = api.get_opt(name).await.map_err(failed("read"))? else { return Ok(None) };
+        let before = cluster.status.clone().unwrap_or_default();
+        let mut after = before.clone();
+        change(&mut after);
+        judge(&mut after);
+        if after == before {
+            return Ok(Some(cluster));
+        }
+        cluster.status = Some(after);
+        match api.replace_status(name, &PostParams::default(), &cluster).await {
+            Ok(written) => return Ok(Some(written)),
+            Err(error) if api_client::error::is_conflict(&error) && tries < TRIES => tries += 1,
+            Err(error) => return Err(failed("write")(error)),
+        }
+    }
+}
+
+/// `Ready` follows from the rest: connected, reported, and with a ready node.
+fn judge(status: &mut ClusterStatus) {
+    let verdict = if !condition_is_true(&status.conditions, "Connected") {
+        (None, "NotConnected", "the agent is not connected; what it enforces goes on".to_owned())
+    } else if let (Some(nodes), Some(_)) = (status.nodes, &status.kubernetes_version) {
+        if nodes.ready == 0 {
+            (Some(false), "NoReadyNode", format!("none of {} nodes is ready", nodes.total))
+        } else {
+            (Some(true), "Reported", format!("{} of {} nodes are ready", nodes.ready, nodes.total))
+        }
+    } else {
+        (Some(false), "NotReported", "the agent has not reported yet".to_owned())
+    };
+    let (status_value, reason, message) = verdict;
+    let change =
+        ConditionChange { kind: "Ready", status: status_value, reason, message, observed_generation: None };
+    set_condition(&mut status.conditions, change, &now());
+}
+
+/// A change of the `Connected` condition.
+pub(crate) fn connected(now: bool) -> ConditionChange<'static> {
+    let (reason, message) = if now {
+        ("StreamOpen", "the agent's stream is open")
+    } else {
+        ("StreamClosed", "no stream from the agent")
+    };
+    ConditionChange {
+        kind: "Connected",
+        status: Some(now),
+        reason,
+        message: message.to_owned(),
+        observed_generation: None,
+    }
+}

@@ -1,0 +1,125 @@
+//! Content by digest, in files: written beside, checked, synced, then renamed, so that a name always means its bytes.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fleet_planner::{digest, is_digest};
+
+use crate::error::Error;
+
+/// A directory of files named by their SHA-256. Clones share it.
+#[derive(Clone, Debug)]
+pub struct ContentStore {
+    root: Arc<PathBuf>,
+}
+
+impl ContentStore {
+    /// Opens or makes the directory.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn open(root: PathBuf) -> Result<Self, Error> {
+        std::fs::create_dir_all(&root).map_err(Error::file("create", &root))?;
+        Ok(Self { root: Arc::new(root) })
+    }
+
+    fn path(&self, digest: &str) -> PathBuf {
+        self.root.join(&digest[..2]).join(digest)
+    }
+
+    /// Stores bytes; answers their digest once they are durable. Storing them again changes nothing.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub async fn put(&self, bytes: Bytes) -> Result<String, Error> {
+        let store = self.clone();
+        blocking(move || store.put_blocking(&bytes)).await
+    }
+
+    fn put_blocking(&self, bytes: &[u8]) -> Result<String, Error> {
+        let name = digest(bytes);
+        let path = self.path(&name);
+        if path.exists() {
+            return Ok(name);
+        }
+        let dir = self.root.join(&name[..2]);
+        std::fs::create_dir_all(&dir).map_err(Error::file("create", &dir))?;
+        let temporary = dir.join(format!(".{}", uuid::Uuid::new_v4()));
+        let written = write_synced(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, &path));
+        if let Err(source) = written {
+            // Best effort: a left-over temporary file is never read.
+            let _ = std::fs::remove_file(&temporary);
+            return Err(Error::File { operation: "write", path, source });
+        }
+        sync_directory(&dir)?;
+        sync_directory(&self.root)?;
+        Ok(name)
+    }
+
+    /// Reads content and checks it. `None`: not there. Damaged content is an error naming the file, never handed out.
+    ///
+    /// # Errors
+    /// When the disk refuses or the bytes are not what their name says.
+    pub async fn get(&self, digest: &str) -> Result<Option<Bytes>, Error> {
+        if !is_digest(digest) {
+            return Err(Error::Invalid(format!("{digest:?} is not a SHA-256 digest")));
+        }
+        let (path, wanted) = (self.path(digest), digest.to_owned());
+        blocking(move || match std::fs::read(&path) {
+            Ok(bytes) if self::digest(&bytes) == wanted => Ok(Some(Bytes::from(bytes))),
+            Ok(_) => Err(Error::File {
+                operation: "use damaged content",
+                path,
+                source: std::io::Error::from(std::io::ErrorKind::InvalidData),
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::File { operation: "read", path, source }),
+        })
+        .await
+    }
+}
+
+#[async_trait::async_trait]
+impl crate::test_runs::ContentSource for ContentStore {
+    async fn content(&self, sha256: &str) -> Result<Option<Bytes>, std::io::Error> {
+        self.get(sha256).await.map_err(std::io::Error::other)
+    }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn sync_directory(path: &Path) -> Result<(), Error> {
+    std::fs::File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::file("sync", path))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|_| Err(Error::Invalid("the hub is shutting down".to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn names_mean_their_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = ContentStore::open(dir.path().join("content")).unwrap();
+        let name = store.put(Bytes::from_static(b"hello")).await.unwrap();
+        assert_eq!(store.put(Bytes::from_static(b"hello")).await.unwrap(), name);
+        assert_eq!(store.get(&name).await.unwrap().unwrap(), "hello");
+        assert!(store.get(&digest(b"other")).await.unwrap().is_none());
+        assert!(store.get("../../etc/passwd").await.is_err());
+        std::fs::write(store.path(&name), b"hellO").unwrap();
+        assert!(store.get(&name).await.unwrap_err().to_string().contains("damaged"));
+    }
+}

@@ -1,0 +1,284 @@
+//! From the inbox to what people see: statuses and Events. Everything here may be done again without harm: statuses are
+//! whole and the last one wins, Events have names that follow from their record.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_protocol::{
+    AssignmentReport, ClusterFacts, EventRecord, EventSeverity, HeldReport, Record, RecordBody,
+};
+use async_trait::async_trait;
+use fleet_objects::{AgentIdentity, Assignment, GROUP, VERSION, partition_namespace};
+use foundation::backoff::Backoff;
+use foundation::random::SystemRandom;
+use k8s_openapi::api::core::v1::Event;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster_status;
+use crate::error::Error;
+use crate::inbox::Received;
+use crate::service::Shared;
+
+/// What the agent may list as held.
+const MAX_HELD: usize = 500;
+/// Tries of one record before it is passed over (it stays in the inbox).
+const TRIES: u32 = 8;
+
+/// Acts on records. A record may be handled more than once: handling must be idempotent.
+#[async_trait]
+pub trait RecordHandler: Send + Sync + 'static {
+    /// Acts on one record. `from` is the authenticated sender.
+    ///
+    /// # Errors
+    /// When it should be tried again ([`Error::is_transient`]); other errors pass the record over.
+    async fn handle(&self, from: &AgentIdentity, record: &Record) -> Result<(), Error>;
+}
+
+/// Reads the inbox from where it stopped, until `shutdown`.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    handlers: Vec<Arc<dyn RecordHandler>>,
+    shutdown: CancellationToken,
+) {
+    let cursor = Cursor { path: shared.data_dir.join("inbox.cursor") };
+    let mut position = cursor.load().await.max(shared.inbox.first());
+    let mut appended = shared.inbox.appended();
+    loop {
+        let next = tokio::select! {
+            () = shutdown.cancelled() => return,
+            next = pass(&shared, &handlers, position) => next,
+        };
+        match next {
+            Ok(next) if next > position => {
+                position = next;
+                cursor.save(position).await;
+                if let Err(error) = shared.inbox.trim(position).await {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the inbox could not be trimmed"
+                    );
+                }
+                continue;
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "records wait");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                continue;
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = appended.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn pass(shared: &Shared, handlers: &[Arc<dyn RecordHandler>], from: u64) -> Result<u64, Error> {
+    let (records, next) = shared.inbox.read(from).await?;
+    let superseded = superseded(&records);
+    for received in &records {
+        if superseded.contains(&received.position) {
+            continue;
+        }
+        handle(shared, handlers, received).await;
+    }
+    Ok(next)
+}
+
+/// Reports that a later record of the same page replaces whole.
+fn superseded(records: &[Received]) -> BTreeSet<u64> {
+    let mut newest: BTreeMap<(String, String), u64> = BTreeMap::new();
+    let mut old = BTreeSet::new();
+    for received in records {
+        let subject = match &received.record.body {
+            RecordBody::ClusterFacts(_) => "facts".to_owned(),
+            RecordBody::Held(_) => "held".to_owned(),
+            RecordBody::Assignment(report) => format!("assignment {}", report.name),
+            _ => continue,
+        };
+        old.extend(newest.insert((received.from.uid.clone(), subject), received.position));
+    }
+    old
+}
+
+async fn handle(shared: &Shared, handlers: &[Arc<dyn RecordHandler>], received: &Received) {
+    let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+    for attempt in 0..TRIES {
+        let error = match handle_once(shared, handlers, received).await {
+            Ok(()) => return,
+            Err(error) => error,
+        };
+        if !error.is_transient() {
+            tracing::warn!(
+                position = received.position,
+                error = &error as &dyn std::error::Error,
+                "a record is passed over"
+            );
+            return;
+        }
+        tokio::time::sleep(backoff.delay(attempt, &SystemRandom)).await;
+    }
+    tracing::warn!(position = received.position, "a record is passed over after many tries");
+}
+
+async fn handle_once(
+    shared: &Shared,
+    handlers: &[Arc<dyn RecordHandler>],
+    received: &Received,
+) -> Result<(), Error> {
+    // A record of a cluster that has left or was replaced changes nothing any more.
+    if shared.member(&received.from).await.is_err() {
+        return Ok(());
+    }
+    let (client, from) = (&shared.client, &received.from);
+    match &received.record.body {
+        RecordBody::ClusterFacts(facts) => take_facts(client, from, facts).await?,
+        RecordBody::Held(held) => take_held(client, from, held).await?,
+        RecordBody::Assignment(report) => take_assignment(client, from, report).await?,
+        RecordBody::Event(event) => take_event(client, from, &received.record, event).await?,
+        RecordBody::Dropped { count } => take_dropped(client, from, *count).await?,
+        RecordBody::Test(_) | RecordBody::Unknown { .. } => {}
+    }
+    for handler in handlers {
+        handler.handle(from, &received.record).await?;
+    }
+    Ok(())
+}
+
+async fn take_facts(client: &Client, from: &AgentIdentity, facts: &ClusterFacts) -> Result<(), Error> {
+    cluster_status::update(client, &from.name, |status| {
+        status.kubernetes_version = Some(facts.kubernetes_version.clone());
+        status.nodes = Some(facts.nodes);
+        status.agent_version = Some(facts.agent_version.clone());
+    })
+    .await
+    .map(drop)
+}
+
+async fn take_held(client: &Client, from: &AgentIdentity, report: &HeldReport) -> Result<(), Error> {
+    cluster_status::update(client, &from.name, |status| {
+        status.held.clone_from(&report.held);
+        status.held.truncate(MAX_HELD);
+    })
+    .await
+    .map(drop)
+}
+
+async fn take_dropped(client: &Client, from: &AgentIdentity, count: u64) -> Result<(), Error> {
+    cluster_status::update(client, &from.name, |status| {
+        status.dropped_records = status.dropped_records.max(count)
+    })
+    .await
+    .map(drop)
+}
+
+async fn take_assignment(
+    client: &Client,
+    from: &AgentIdentity,
+    report: &AssignmentReport,
+) -> Result<(), Error> {
+    let api: Api<Assignment> = Api::namespaced(client.clone(), &partition_namespace(&from.name));
+    // A merge patch, with what an optional field lost said as null.
+    let mut status =
+        serde_json::to_value(&report.status).map_err(|error| Error::Invalid(error.to_string()))?;
+    for field in ["conditions", "objects", "heldDeletions", "refusal"] {
+        if status.get(field).is_none() {
+            status[field] = serde_json::Value::Null;
+        }
+    }
+    let patch = json!({"status": status});
+    match api.patch_status(&report.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Ok(_) => Ok(()),
+        // The agent holds it and this hub does not: shown in the Cluster's status, from the Held report.
+        Err(error) if api_client::error::is_not_found(&error) => Ok(()),
+        Err(error) => {
+            Err(Error::api(format!("write the status of assignment {} of {}", report.name, from.name))(error))
+        }
+    }
+}
+
+async fn take_event(
+    client: &Client,
+    from: &AgentIdentity,
+    record: &Record,
+    event: &EventRecord,
+) -> Result<(), Error> {
+    let namespace = partition_namespace(&from.name);
+    let name = format!("{}.{}", record.agent_epoch.simple(), record.sequence);
+    let api_version = format!("{GROUP}/{VERSION}");
+    let about = match &event.assignment {
+        Some(assignment) => {
+            json!({"apiVersion": api_version, "kind": "Assignment", "namespace": namespace, "name": assignment})
+        }
+        None => json!({"apiVersion": api_version, "kind": "Cluster", "name": from.name}),
+    };
+    let severity = match event.severity {
+        EventSeverity::Normal => "Normal",
+        EventSeverity::Warning => "Warning",
+    };
+    let time = jiff::Timestamp::from_second(record.time.as_second()).unwrap_or(record.time).to_string();
+    let object = json!({
+        "apiVersion": "v1", "kind": "Event",
+        "metadata": {"name": name, "namespace": namespace},
+        "involvedObject": about,
+        "reason": bounded(&event.reason, 128), "message": bounded(&event.message, 1024), "type": severity,
+        "source": {"component": "fairlead-agent", "host": from.name},
+        "firstTimestamp": time, "lastTimestamp": time, "count": 1,
+        "reportingComponent": "fairlead-agent", "reportingInstance": from.name,
+    });
+    let object: Event =
+        serde_json::from_value(object).map_err(|error| Error::Invalid(format!("event: {error}")))?;
+    let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
+    match api.create(&PostParams::default(), &object).await {
+        Ok(_) => Ok(()),
+        Err(error) if api_client::error::is_already_exists(&error) => Ok(()),
+        Err(error) => Err(Error::api(format!("write an event of {}", from.name))(error)),
+    }
+}
+
+fn bounded(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// How far the inbox was handled. Only saves work: losing it means handling again.
+struct Cursor {
+    path: PathBuf,
+}
+
+impl Cursor {
+    async fn load(&self) -> u64 {
+        let text = tokio::fs::read_to_string(&self.path).await.unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    }
+
+    async fn save(&self, position: u64) {
+        let temporary = self.path.with_extension("tmp");
+        let written = async {
+            tokio::fs::write(&temporary, position.to_string()).await?;
+            tokio::fs::rename(&temporary, &self.path).await
+        };
+        if let Err(error) = written.await {
+            tracing::debug!(%error, "the inbox cursor was not saved; records will be handled again");
+        }
+    }
+}
+
+#[async_trait]
+impl RecordHandler for crate::test_runs::Handler {
+    async fn handle(&self, from: &AgentIdentity, record: &Record) -> Result<(), Error> {
+        match &record.body {
+            RecordBody::Test(news) => Ok(Self::handle(self, &from.name, (**news).clone()).await?),
+            _ => Ok(()),
+        }
+    }
+}

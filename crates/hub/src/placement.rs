@@ -1,0 +1,283 @@
+//! The placement controller: Profiles, Placements and Clusters to Assignments. Every pass looks at everything from
+//! memory and writes only differences; the decisions are `fleet_planner`'s.
+
+mod partition;
+mod profiles;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api_client::ObjectCache;
+use fleet_objects::{
+    Assignment, AssignmentState, Cluster, ClusterDecision, ConditionChange, Placement, PlacementStatus,
+    Profile, ProfileReference, assignment_name, condition_is_true, partition_namespace, set_condition,
+};
+use fleet_planner::assignment::Wanted;
+use fleet_planner::cluster_view::ClusterView;
+use kube::api::PostParams;
+use kube::{Api, ResourceExt};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster_status;
+use crate::error::Error;
+use crate::service::Shared;
+use profiles::{ProfileState, Profiles};
+
+/// Changes of this long are taken together: short enough not to be noticed, long enough to take a `kubectl apply` whole.
+const GATHER: Duration = Duration::from_millis(20);
+/// After a pass that could not do everything.
+const RETRY: Duration = Duration::from_secs(1);
+/// Decisions shown in a placement's status.
+const MAX_DECISIONS: usize = 1000;
+
+/// What the controller watches.
+pub(crate) struct Caches {
+    profiles: ObjectCache<Profile>,
+    placements: ObjectCache<Placement>,
+    clusters: ObjectCache<Cluster>,
+    assignments: ObjectCache<Assignment>,
+}
+
+/// One placement with what it decided.
+struct Decided {
+    placement: Arc<Placement>,
+    profile: ProfileReference,
+    decisions: Vec<ClusterDecision>,
+    problem: Option<String>,
+}
+
+/// Runs until `shutdown`.
+pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
+    let all = || shared.client.clone();
+    let caches = Caches {
+        profiles: ObjectCache::start(Api::all(all()), api_client::CacheOptions::new("profiles")),
+        placements: ObjectCache::start(Api::all(all()), api_client::CacheOptions::new("placements")),
+        clusters: shared.clusters.clone(),
+        assignments: ObjectCache::start(Api::all(all()), api_client::CacheOptions::new("assignments")),
+    };
+    let wake = Arc::new(tokio::sync::Notify::new());
+    let notify = |wake: &Arc<tokio::sync::Notify>| {
+        let wake = wake.clone();
+        move || wake.notify_one()
+    };
+    let (a, b, c, d) = (notify(&wake), notify(&wake), notify(&wake), notify(&wake));
+    caches.profiles.on_change(move |_| a());
+    caches.placements.on_change(move |_| b());
+    caches.clusters.on_change(move |_| c());
+    caches.assignments.on_change(move |_| d());
+    // Nothing is decided on half a view.
+    let synced = async {
+        caches.profiles.has_synced().await;
+        caches.placements.has_synced().await;
+        caches.clusters.has_synced().await;
+        caches.assignments.has_synced().await;
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => return,
+        () = synced => {}
+    }
+    let mut profiles = Profiles::default();
+    loop {
+        let complete = tokio::select! {
+            () = shutdown.cancelled() => return,
+            complete = pass(&shared, &caches, &mut profiles) => complete,
+        };
+        let again = async {
+            if complete {
+                wake.notified().await;
+            } else {
+                let _ = tokio::time::timeout(RETRY, wake.notified()).await;
+            }
+            tokio::time::sleep(GATHER).await;
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = again => {}
+        }
+    }
+}
+
+/// One look at everything; false when something must be tried again.
+async fn pass(shared: &Shared, caches: &Caches, profiles: &mut Profiles) -> bool {
+    let mut complete = true;
+    profiles.refresh(shared, &caches.profiles.list()).await;
+    let clusters = caches.clusters.list();
+    let assignments = by_partition(caches.assignments.list());
+    let decided = decide(caches, profiles, &clusters, &assignments);
+    let (wanted, keep) = wanted(&decided, profiles);
+    for cluster in &clusters {
+        let name = cluster.name_any();
+        let existing = assignments.get(&partition_namespace(&name)).map_or(&[][..], Vec::as_slice);
+        let empty = BTreeMap::new();
+        let wanted = wanted.get(&name).unwrap_or(&empty);
+        if let Err(error) =
+            partition::reconcile(shared, caches, cluster, existing, wanted, keep.get(&name)).await
+        {
+            tracing::warn!(cluster = %name, error = &error as &dyn std::error::Error, "a partition is not up to date yet");
+            complete = false;
+        }
+    }
+    for one in &decided {
+        if let Err(error) = write_placement(shared, caches, one).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "a placement's status was not written");
+            complete = false;
+        }
+    }
+    if let Err(error) = profiles.write_statuses(shared, caches, &assignments).await {
+        tracing::debug!(error = &error as &dyn std::error::Error, "a profile's status was not written");
+        complete = false;
+    }
+    complete
+}
+
+type ByPartition = BTreeMap<String, Vec<Arc<Assignment>>>;
+
+fn by_partition(assignments: Vec<Arc<Assignment>>) -> ByPartition {
+    let mut by = ByPartition::new();
+    for assignment in assignments {
+        by.entry(assignment.namespace().unwrap_or_default()).or_default().push(assignment);
+    }
+    by
+}
+
+/// Every placement's decisions, the oldest placement first: it wins where two want the same profile on a cluster.
+fn decide(
+    caches: &Caches,
+    profiles: &Profiles,
+    clusters: &[Arc<Cluster>],
+    assignments: &ByPartition,
+) -> Vec<Decided> {
+    let mut placements = caches.placements.list();
+    placements.retain(|placement| placement.metadata.deletion_timestamp.is_none());
+    let age = |placement: &Placement| placement.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    placements.sort_by_key(|placement| (age(placement), placement.namespace(), placement.name_any()));
+    let views: Vec<ClusterView> = clusters.iter().map(|cluster| ClusterView::from(&**cluster)).collect();
+    let mut taken: BTreeMap<(String, ProfileReference), String> = BTreeMap::new();
+    placements
+        .into_iter()
+        .map(|placement| {
+            let namespace = placement.namespace().unwrap_or_default();
+            let profile = ProfileReference { namespace, name: placement.spec.profile.clone() };
+            let already = already(&placement, &profile, &views, assignments);
+            let mut decisions = fleet_planner::placement::decide(&placement.spec, &views, &already);
+            let own = placement_name(&placement);
+            for decision in decisions.iter_mut().filter(|decision| decision.selected) {
+                let winner =
+                    taken.entry((decision.cluster.clone(), profile.clone())).or_insert_with(|| own.clone());
+                if *winner != own {
+                    decision.selected = false;
+                    decision.reason = format!("placement {winner} already brings this profile");
+                }
+            }
+            let problem = profiles.problem(&profile, &placement.spec.variables);
+            Decided { placement, profile, decisions, problem }
+        })
+        .collect()
+}
+
+fn placement_name(placement: &Placement) -> String {
+    format!("{}/{}", placement.namespace().unwrap_or_default(), placement.name_any())
+}
+
+/// Clusters that hold the profile by this placement.
+fn already(
+    placement: &Placement,
+    profile: &ProfileReference,
+    views: &[ClusterView],
+    assignments: &ByPartition,
+) -> BTreeSet<String> {
+    let (own, name) = (placement_name(placement), assignment_name(&profile.namespace, &profile.name));
+    let holds = |view: &&ClusterView| {
+        let partition = assignments.get(&partition_namespace(&view.name));
+        partition.into_iter().flatten().any(|assignment| {
+            assignment.name_any() == name
+                && assignment.spec.state == AssignmentState::Present
+                && assignment.spec.placement.as_deref() == Some(own.as_str())
+        })
+    };
+    views.iter().filter(holds).map(|view| view.name.clone()).collect()
+}
+
+type WantedByCluster = BTreeMap<String, BTreeMap<String, Wanted>>;
+type KeepByCluster = BTreeMap<String, BTreeSet<String>>;
+
+/// What each cluster should hold, and what must be left as it is because its profile is missing or cannot be read: a
+/// profile that cannot be read is not a profile that should go.
+fn wanted(decided: &[Decided], profiles: &Profiles) -> (WantedByCluster, KeepByCluster) {
+    let (mut wanted, mut keep) = (WantedByCluster::new(), KeepByCluster::new());
+    for one in decided {
+        let name = assignment_name(&one.profile.namespace, &one.profile.name);
+        let values = profiles.values(&one.profile, &one.placement.spec.variables);
+        for decision in one.decisions.iter().filter(|decision| decision.selected) {
+            match (profiles.get(&one.profile), &values, &one.problem) {
+                (Some(ProfileState::Good { content, .. }), Some(variables), None) => {
+                    let entry = Wanted {
+                        profile: one.profile.clone(),
+                        placement: placement_name(&one.placement),
+                        content: content.clone(),
+                        variables: variables.clone(),
+                    };
+                    wanted.entry(decision.cluster.clone()).or_default().insert(name.clone(), entry);
+                }
+                _ => {
+                    keep.entry(decision.cluster.clone()).or_default().insert(name.clone());
+                }
+            }
+        }
+    }
+    (wanted, keep)
+}
+
+async fn write_placement(shared: &Shared, caches: &Caches, decided: &Decided) -> Result<(), Error> {
+    let placement = &decided.placement;
+    let before = placement.status.clone().unwrap_or_default();
+    let selected = decided.decisions.iter().filter(|decision| decision.selected).count();
+    let generation = placement.metadata.generation.unwrap_or_default();
+    let mut after = PlacementStatus {
+        observed_generation: generation,
+        selected: u32::try_from(selected).unwrap_or(u32::MAX),
+        considered: u32::try_from(decided.decisions.len()).unwrap_or(u32::MAX),
+        decisions: decided.decisions.iter().take(MAX_DECISIONS).cloned().collect(),
+        conditions: before.conditions.clone(),
+    };
+    let (status, reason, message) = match &decided.problem {
+        Some(problem) => (false, "ProfileNotUsable", format!("{problem}; what clusters hold stays")),
+        None => (true, "Placed", format!("{selected} of {} clusters selected", decided.decisions.len())),
+    };
+    let change = ConditionChange {
+        kind: "Ready",
+        status: Some(status),
+        reason,
+        message,
+        observed_generation: Some(generation),
+    };
+    set_condition(&mut after.conditions, change, &cluster_status::now());
+    if after == before {
+        return Ok(());
+    }
+    let mut object = (**placement).clone();
+    object.status = Some(after);
+    let api: Api<Placement> =
+        Api::namespaced(shared.client.clone(), &placement.namespace().unwrap_or_default());
+    let written = api.replace_status(&placement.name_any(), &PostParams::default(), &object).await;
+    let written = written
+        .map_err(Error::api(format!("write the status of placement {}", placement_name(placement))))?;
+    caches.placements.observe(&written);
+    Ok(())
+}
+
+/// Whether the agent reported everything of this generation applied.
+fn is_applied(assignment: &Assignment) -> bool {
+    let status = assignment.status.as_ref();
+    status.is_some_and(|status| {
+        status.observed_generation == assignment.spec.generation
+            && condition_is_true(&status.conditions, "Applied")
+    })
+}
+
+/// Whether the agent reported everything of this generation healthy.
+fn is_healthy(assignment: &Assignment) -> bool {
+    is_applied(assignment)
+        && assignment.status.as_ref().is_some_and(|status| condition_is_true(&status.conditions, "Healthy"))
+}

@@ -1,0 +1,210 @@
+//! One cluster's partition: carries out the plan, and says in the Cluster's status how far it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use fleet_objects::{
+    ANNOTATION_ADOPT, Assignment, AssignmentSpec, AssignmentState, AssignmentSummary, Cluster,
+    ConditionChange, condition_is_true, partition_namespace, set_condition,
+};
+use fleet_planner::assignment::{Existing, Partition, Plan, Step, Wanted, plan};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use super::{Caches, is_applied, is_healthy};
+use crate::cluster_status;
+use crate::error::Error;
+use crate::service::Shared;
+
+/// Brings one partition up to date.
+pub(super) async fn reconcile(
+    shared: &Shared,
+    caches: &Caches,
+    cluster: &Cluster,
+    existing: &[Arc<Assignment>],
+    wanted: &BTreeMap<String, Wanted>,
+    keep: Option<&BTreeSet<String>>,
+) -> Result<(), Error> {
+    let status = cluster.status.clone().unwrap_or_default();
+    let adopt = cluster.annotations().get(ANNOTATION_ADOPT).cloned();
+    // Before it has joined there is no partition.
+    if status.kube_system_uid.is_none() || cluster.metadata.deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    let mut partition = Partition {
+        existing: existing.iter().map(|assignment| (assignment.name_any(), known(assignment))).collect(),
+        held: status.held.iter().map(|held| (held.name.clone(), held.clone())).collect(),
+        floor: status.generation_floor,
+        adopt: adopt.is_some(),
+        prune_orphans: adopt.as_deref() == Some("prune-orphans"),
+    };
+    let kept = |name: &String| keep.is_some_and(|keep| keep.contains(name));
+    partition.existing.retain(|name, _| !kept(name));
+    partition.held.retain(|name, _| !kept(name));
+    let decided = if cluster.spec.paused { Plan::default() } else { plan(wanted, &partition, &shared.epoch) };
+    if decided.steps.iter().any(|step| matches!(step, Step::Remove { .. }))
+        && decided.floor > status.generation_floor
+    {
+        let floor = decided.floor;
+        let name = cluster.name_any();
+        let raise = cluster_status::update(&shared.client, &name, |status| {
+            status.generation_floor = status.generation_floor.max(floor);
+        });
+        if let Some(written) = raise.await? {
+            caches.clusters.observe(&written);
+        }
+    }
+    carry_out(shared, caches, cluster, existing, &decided).await?;
+    report(shared, caches, cluster, existing, &decided).await?;
+    if adopt.is_some() && !cluster.spec.paused {
+        let patch = json!({"metadata": {"annotations": {ANNOTATION_ADOPT: null}}});
+        let api: Api<Cluster> = Api::all(shared.client.clone());
+        let written = api.patch(&cluster.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await;
+        caches
+            .clusters
+            .observe(&written.map_err(Error::api(format!("end the adoption of {}", cluster.name_any())))?);
+    }
+    Ok(())
+}
+
+fn known(assignment: &Assignment) -> Existing {
+    let pruned = assignment.status.as_ref().is_some_and(|status| {
+        status.observed_generation == assignment.spec.generation
+            && condition_is_true(&status.conditions, "Pruned")
+    });
+    let pruned = pruned && assignment.spec.state == AssignmentState::Tombstone;
+    Existing { spec: assignment.spec.clone(), pruned }
+}
+
+async fn carry_out(
+    shared: &Shared,
+    caches: &Caches,
+    cluster: &Cluster,
+    existing: &[Arc<Assignment>],
+    plan: &Plan,
+) -> Result<(), Error> {
+    let namespace = partition_namespace(&cluster.name_any());
+    let api: Api<Assignment> = Api::namespaced(shared.client.clone(), &namespace);
+    let find = |name: &str| existing.iter().find(|assignment| assignment.name_any() == name);
+    let failed = |verb: &str, name: &str| {
+        Error::api(format!("{verb} assignment {name} of cluster {}", cluster.name_any()))
+    };
+    for step in &plan.steps {
+        match step {
+            Step::Create { name, spec } => {
+                let object = object(name, &namespace, spec);
+                let written =
+                    api.create(&PostParams::default(), &object).await.map_err(failed("create", name))?;
+                caches.assignments.observe(&written);
+            }
+            Step::Update { name, spec } => {
+                let Some(old) = find(name) else { continue };
+                // Replaced under the version that was planned on: a plan made of stale knowledge fails and is made anew.
+                let mut object = (**old).clone();
+                object.spec = (**spec).clone();
+                let written = api
+                    .replace(name, &PostParams::default(), &object)
+                    .await
+                    .map_err(failed("update", name))?;
+                caches.assignments.observe(&written);
+            }
+            Step::Remove { name } => {
+                let Some(old) = find(name) else { continue };
+                let params = DeleteParams {
+                    preconditions: Some(Preconditions {
+                        uid: old.metadata.uid.clone(),
+                        resource_version: old.metadata.resource_version.clone(),
+                    }),
+                    ..DeleteParams::default()
+                };
+                match api.delete(name, &params).await {
+                    Ok(_) => caches.assignments.observe_deleted(old),
+                    Err(error) if api_client::error::is_not_found(&error) => {}
+                    Err(error) => return Err(failed("remove", name)(error)),
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn object(name: &str, namespace: &str, spec: &AssignmentSpec) -> Assignment {
+    let mut object = Assignment::new(name, spec.clone());
+    object.metadata.namespace = Some(namespace.to_owned());
+    object
+}
+
+/// Writes the summary into the Cluster's status.
+async fn report(
+    shared: &Shared,
+    caches: &Caches,
+    cluster: &Cluster,
+    existing: &[Arc<Assignment>],
+    plan: &Plan,
+) -> Result<(), Error> {
+    let names: BTreeSet<String> = existing.iter().map(|assignment| assignment.name_any()).collect();
+    let status = cluster.status.clone().unwrap_or_default();
+    let orphans: Vec<_> = status
+        .held
+        .iter()
+        .filter(|held| !held.pruned && !names.contains(&held.name))
+        .map(|held| held.name.clone())
+        .collect();
+    let count = |matches: fn(&Assignment) -> bool| {
+        u32::try_from(existing.iter().filter(|assignment| matches(assignment)).count()).unwrap_or(u32::MAX)
+    };
+    let held = existing
+        .iter()
+        .filter_map(|assignment| assignment.status.as_ref())
+        .map(|status| status.held_deletion_count);
+    let summary = AssignmentSummary {
+        total: count(|_| true),
+        applied: count(is_applied),
+        healthy: count(is_healthy),
+        held_deletions: held.sum(),
+        orphaned: u32::try_from(orphans.len()).unwrap_or(u32::MAX),
+    };
+    let behind = behind(plan, &orphans);
+    let mut wanted = status.clone();
+    apply(&mut wanted, summary, &behind);
+    if wanted == status {
+        return Ok(());
+    }
+    let name = cluster.name_any();
+    let written = cluster_status::update(&shared.client, &name, |status| apply(status, summary, &behind));
+    if let Some(written) = written.await? {
+        caches.clusters.observe(&written);
+    }
+    Ok(())
+}
+
+fn apply(status: &mut fleet_objects::ClusterStatus, summary: AssignmentSummary, behind: &Option<String>) {
+    status.assignments = Some(summary);
+    let (value, reason, message) = match behind {
+        Some(message) => (true, "AgentHoldsMore", message.clone()),
+        None => (false, "UpToDate", "this hub knows of everything the agent holds".to_owned()),
+    };
+    let change = ConditionChange {
+        kind: "HubBehind",
+        status: Some(value),
+        reason,
+        message,
+        observed_generation: None,
+    };
+    set_condition(&mut status.conditions, change, &cluster_status::now());
+}
+
+/// Why this hub may not be the newest, if so.
+fn behind(plan: &Plan, orphans: &[String]) -> Option<String> {
+    let mut parts: Vec<String> =
+        plan.behind.iter().map(|(name, reason)| format!("{name}: {reason}")).take(5).collect();
+    if !orphans.is_empty() {
+        let shown: Vec<_> = orphans.iter().take(10).cloned().collect();
+        parts.push(format!(
+            "held by the agent and unknown to this hub: {}; it stays in the cluster",
+            shown.join(", ")
+        ));
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
+}

@@ -1,0 +1,225 @@
+//! Profiles as the controller knows them: read once per generation, their bundles in the content store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fleet_objects::{
+    AssignmentState, ConditionChange, ContentReference, Profile, ProfileReference, ProfileStatus,
+    assignment_name, set_condition,
+};
+use fleet_planner::bundle::{self, Bundle};
+use fleet_planner::render;
+use fleet_planner::variables::{self, Values};
+use kube::api::PostParams;
+use kube::{Api, ResourceExt};
+use parking_lot::Mutex;
+
+use super::{ByPartition, Caches, is_applied, is_healthy};
+use crate::cluster_status;
+use crate::error::Error;
+use crate::service::Shared;
+use crate::source;
+
+/// Verdicts on (profile, values) remembered; beyond that all are forgotten and judged again.
+const MAX_VERDICTS: usize = 10_000;
+
+/// A profile's content.
+pub(super) enum ProfileState {
+    /// Readable and stored.
+    Good {
+        /// Where.
+        content: ContentReference,
+        /// What it says.
+        bundle: Bundle,
+    },
+    /// Not usable.
+    Bad {
+        /// Why.
+        problem: String,
+        /// Whether it may be different next time without a change of the profile.
+        transient: bool,
+    },
+}
+
+struct Known {
+    uid: Option<String>,
+    generation: Option<i64>,
+    state: ProfileState,
+}
+
+/// All profiles.
+#[derive(Default)]
+pub(super) struct Profiles {
+    known: BTreeMap<ProfileReference, Known>,
+    verdicts: Mutex<BTreeMap<(String, String), Option<String>>>,
+}
+
+impl Profiles {
+    /// Reads those that changed.
+    pub(super) async fn refresh(&mut self, shared: &Shared, all: &[Arc<Profile>]) {
+        let mut next = BTreeMap::new();
+        for profile in all.iter().filter(|profile| profile.metadata.deletion_timestamp.is_none()) {
+            let reference = reference(profile);
+            let known = self.known.remove(&reference).filter(|known| {
+                known.uid == profile.metadata.uid
+                    && known.generation == profile.metadata.generation
+                    && !matches!(known.state, ProfileState::Bad { transient: true, .. })
+            });
+            let known = match known {
+                Some(known) => known,
+                None => Known {
+                    uid: profile.metadata.uid.clone(),
+                    generation: profile.metadata.generation,
+                    state: read(shared, profile).await,
+                },
+            };
+            next.insert(reference, known);
+        }
+        self.known = next;
+    }
+
+    pub(super) fn get(&self, reference: &ProfileReference) -> Option<&ProfileState> {
+        self.known.get(reference).map(|known| &known.state)
+    }
+
+    /// Every variable's value for a placement, if they fit.
+    pub(super) fn values(&self, reference: &ProfileReference, given: &Values) -> Option<Values> {
+        match self.get(reference)? {
+            ProfileState::Good { bundle, .. } => variables::resolve(&bundle.variables, given).ok(),
+            ProfileState::Bad { .. } => None,
+        }
+    }
+
+    /// What keeps a placement from using the profile with these variables.
+    pub(super) fn problem(&self, reference: &ProfileReference, given: &Values) -> Option<String> {
+        let ProfileReference { namespace, name } = reference;
+        let (content, bundle) = match self.get(reference) {
+            None => return Some(format!("there is no profile {name} in namespace {namespace}")),
+            Some(ProfileState::Bad { problem, .. }) => return Some(problem.clone()),
+            Some(ProfileState::Good { content, bundle }) => (content, bundle),
+        };
+        let values = match variables::resolve(&bundle.variables, given) {
+            Ok(values) => values,
+            Err(error) => return Some(error.to_string()),
+        };
+        let key = (content.digest.clone(), serde_json::to_string(&values).unwrap_or_default());
+        let mut verdicts = self.verdicts.lock();
+        if verdicts.len() > MAX_VERDICTS {
+            verdicts.clear();
+        }
+        let judge = || {
+            render::render(bundle, &values, &assignment_name(namespace, name))
+                .err()
+                .map(|error| error.to_string())
+        };
+        verdicts.entry(key).or_insert_with(judge).clone()
+    }
+
+    /// Writes the statuses that differ.
+    pub(super) async fn write_statuses(
+        &self,
+        shared: &Shared,
+        caches: &Caches,
+        assignments: &ByPartition,
+    ) -> Result<(), Error> {
+        let mut counts: BTreeMap<&ProfileReference, (u32, u32, u32)> = BTreeMap::new();
+        let present =
+            |assignment: &&Arc<fleet_objects::Assignment>| assignment.spec.state == AssignmentState::Present;
+        for assignment in assignments.values().flatten().filter(present) {
+            let (clusters, applied, healthy) = counts.entry(&assignment.spec.profile).or_default();
+            *clusters += 1;
+            *applied += u32::from(is_applied(assignment));
+            *healthy += u32::from(is_healthy(assignment));
+        }
+        for profile in caches.profiles.list() {
+            let reference = reference(&profile);
+            let Some(known) = self.known.get(&reference) else { continue };
+            let counts = counts.get(&reference).copied().unwrap_or_default();
+            write_status(shared, caches, &profile, known, counts).await?;
+        }
+        Ok(())
+    }
+}
+
+fn reference(profile: &Profile) -> ProfileReference {
+    ProfileReference { namespace: profile.namespace().unwrap_or_default(), name: profile.name_any() }
+}
+
+async fn read(shared: &Shared, profile: &Profile) -> ProfileState {
+    let bad = |problem: String, transient| ProfileState::Bad { problem, transient };
+    let files = match &profile.spec.source {
+        None => Vec::new(),
+        Some(wanted) => match shared.content.get(&wanted.digest).await {
+            Ok(Some(bytes)) => match source::read(wanted.format, &bytes) {
+                Ok(files) => files,
+                Err(error) => return bad(error.to_string(), false),
+            },
+            Ok(None) => return bad(format!("source: content {} has not been uploaded", wanted.digest), true),
+            Err(error) => return bad(format!("source: {error}"), true),
+        },
+    };
+    let bundle = match bundle::build(&profile.spec, &files) {
+        Ok(bundle) => bundle,
+        Err(error) => return bad(error.to_string(), false),
+    };
+    // With defaults where there are any: a profile whose required variables lack a value is judged per placement.
+    let optional = bundle.variables.iter().all(|variable| !variable.required || variable.default.is_some());
+    if optional && let Err(error) = check(&bundle, profile) {
+        return bad(error, false);
+    }
+    let bytes = Bytes::from(bundle.encode());
+    let size = bytes.len() as u64;
+    match shared.content.put(bytes).await {
+        Ok(digest) => ProfileState::Good { content: ContentReference { digest, size }, bundle },
+        Err(error) => bad(error.to_string(), true),
+    }
+}
+
+fn check(bundle: &Bundle, profile: &Profile) -> Result<(), String> {
+    let values = variables::resolve(&bundle.variables, &Values::new()).map_err(|error| error.to_string())?;
+    let name = assignment_name(&profile.namespace().unwrap_or_default(), &profile.name_any());
+    render::render(bundle, &values, &name).map(drop).map_err(|error| error.to_string())
+}
+
+async fn write_status(
+    shared: &Shared,
+    caches: &Caches,
+    profile: &Profile,
+    known: &Known,
+    (clusters, applied, healthy): (u32, u32, u32),
+) -> Result<(), Error> {
+    let before = profile.status.clone().unwrap_or_default();
+    let generation = profile.metadata.generation.unwrap_or_default();
+    let mut after =
+        ProfileStatus { observed_generation: generation, clusters, applied, healthy, ..before.clone() };
+    let (status, reason, message) = match &known.state {
+        ProfileState::Good { content, bundle } => {
+            after.digest = Some(content.digest.clone());
+            after.size = content.size;
+            after.objects = u32::try_from(bundle.objects.len()).unwrap_or(u32::MAX);
+            (true, "Readable", format!("{} objects", bundle.objects.len()))
+        }
+        ProfileState::Bad { problem, .. } => (false, "NotReadable", problem.clone()),
+    };
+    let change = ConditionChange {
+        kind: "Ready",
+        status: Some(status),
+        reason,
+        message,
+        observed_generation: Some(generation),
+    };
+    set_condition(&mut after.conditions, change, &cluster_status::now());
+    if after == before {
+        return Ok(());
+    }
+    let mut object = profile.clone();
+    object.status = Some(after);
+    let namespace = profile.namespace().unwrap_or_default();
+    let api: Api<Profile> = Api::namespaced(shared.client.clone(), &namespace);
+    let written = api.replace_status(&profile.name_any(), &PostParams::default(), &object).await;
+    let written = written
+        .map_err(Error::api(format!("write the status of profile {namespace}/{}", profile.name_any())))?;
+    caches.profiles.observe(&written);
+    Ok(())
+}

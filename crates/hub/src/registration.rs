@@ -1,0 +1,365 @@
+//! How a cluster becomes a member, and keeps its certificate.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use agent_protocol::{
+    JoinRequest, JoinResponse, JoinToken, PROTOCOL, ReattestRequest, RenewRequest, RenewResponse,
+    TOKEN_SECRET_TYPE,
+};
+use fleet_objects::{
+    AGENT_GROUP, AgentIdentity, Cluster, ClusterSpec, Registration, SYSTEM_NAMESPACE, check_cluster_name,
+    partition_namespace,
+};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::api::{ListParams, ObjectMeta, PostParams};
+use kube::{Api, Client, ResourceExt};
+use kube_objects::{Reason, Status};
+use serde_json::json;
+
+use crate::cluster_status;
+use crate::error::Error;
+use crate::issuer::{CertificateSubject, IssuedCertificate};
+use crate::service::Shared;
+
+const MANAGER: &str = "fairlead-hub";
+
+/// Why a request is turned away, as a `Status`; the words are for the person who runs the agent.
+fn forbidden(message: impl Into<String>) -> Status {
+    Status::new(Reason::Forbidden, message)
+}
+
+fn unauthorized() -> Status {
+    // One answer for every wrong token, so that trying tokens teaches nothing.
+    Status::new(Reason::Unauthorized, "the join token is unknown, expired or already used; ask for a new one")
+}
+
+fn conflict(message: impl Into<String>) -> Status {
+    let mut status = Status::new(Reason::AlreadyExists, message);
+    status.code = 409;
+    status
+}
+
+/// A token found good, not used up yet.
+struct Grant {
+    secret: Secret,
+    cluster: Option<String>,
+    labels: BTreeMap<String, String>,
+}
+
+impl Shared {
+    /// Lets a cluster join.
+    pub(crate) async fn join(&self, token: &str, request: JoinRequest) -> Result<JoinResponse, Status> {
+        if request.protocol > PROTOCOL {
+            let message = format!(
+                "the agent speaks protocol {}, this hub {PROTOCOL}: upgrade the hub first",
+                request.protocol
+            );
+            return Err(Status::new(Reason::BadRequest, message));
+        }
+        if !AgentIdentity::is_valid_uid(&request.cluster_uid) {
+            return Err(Status::new(Reason::BadRequest, "clusterUid is not a uid"));
+        }
+        let token = JoinToken::parse(token).map_err(|_| unauthorized())?;
+        let key =
+            self.issuer.requested_key(&request.csr_pem).map_err(|error| Status::from(Error::from(error)))?;
+        let claim = format!("{} {key}", request.cluster_uid);
+        let grant = self.find_token(&token, &claim).await?;
+        let (name, existing) = self.choose_name(&request, &grant, &key).await?;
+        let identity = AgentIdentity { name: name.clone(), uid: request.cluster_uid.clone() };
+        // Signed before the token is used up: a request that cannot be signed must not cost a token.
+        let issued = self.sign(&request.csr_pem, &identity)?;
+        self.consume_token(grant.secret, &claim).await?;
+        self.write_cluster(&identity, existing, &request, grant.labels).await?;
+        self.register(&identity, &key, &issued).await?;
+        write_partition(&self.client, &identity).await?;
+        tracing::info!(cluster = %name, uid = %identity.uid, "a cluster joined");
+        Ok(JoinResponse {
+            name,
+            certificate_pem: issued.certificate_pem,
+            not_after: issued.not_after,
+            ca_pem: self.issuer.ca_bundle(),
+            hub_epoch: self.epoch.clone(),
+        })
+    }
+
+    async fn find_token(&self, token: &JoinToken, claim: &str) -> Result<Grant, Status> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
+        let found =
+            secrets.get_opt(&token.secret_name()).await.map_err(Error::api("look up a join token"))?;
+        let secret = found
+            .filter(|secret| secret.type_.as_deref() == Some(TOKEN_SECRET_TYPE))
+            .ok_or_else(unauthorized)?;
+        let text = |key: &str| {
+            let bytes = secret.data.as_ref().and_then(|data| data.get(key));
+            bytes.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok())
+        };
+        let ends = text("expiration").and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        let hash = text("tokenHash").unwrap_or_default();
+        if !token.matches(&hash) || ends.is_none_or(|ends| ends <= jiff::Timestamp::now()) {
+            return Err(unauthorized());
+        }
+        // The same agent with the same key may ask again: the first answer may have been lost on the way.
+        if text("usedBy").is_some_and(|used| used != claim) {
+            return Err(unauthorized());
+        }
+        let labels = text("labels").and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        Ok(Grant { cluster: text("cluster"), labels, secret })
+    }
+
+    /// Uses the token up by compare-and-set: of two agents with one token, one gets in.
+    async fn consume_token(&self, mut secret: Secret, claim: &str) -> Result<(), Status> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
+        let used = k8s_openapi::ByteString(claim.as_bytes().to_vec());
+        if secret.data.as_ref().and_then(|data| data.get("usedBy")) == Some(&used) {
+            return Ok(());
+        }
+        secret.data.get_or_insert_default().insert("usedBy".to_owned(), used);
+        match secrets.replace(&secret.name_any(), &PostParams::default(), &secret).await {
+            Ok(_) => Ok(()),
+            Err(error)
+                if api_client::error::is_conflict(&error) || api_client::error::is_not_found(&error) =>
+            {
+                Err(unauthorized())
+            }
+            Err(error) => Err(Error::api("use up a join token")(error).into()),
+        }
+    }
+
+    async fn choose_name(
+        &self,
+        request: &JoinRequest,
+        grant: &Grant,
+        key: &str,
+    ) -> Result<(String, Option<Cluster>), Status> {
+        let api: Api<Cluster> = Api::all(self.client.clone());
+        let all = api.list(&ListParams::default()).await.map_err(Error::api("list clusters"))?;
+        let uid_of =
+            |cluster: &Cluster| cluster.status.as_ref().and_then(|status| status.kube_system_uid.clone());
+        let same =
+            all.items.iter().find(|cluster| uid_of(cluster).as_deref() == Some(request.cluster_uid.as_str()));
+        let name = same.map_or_else(|| request.name.clone(), ResourceExt::name_any);
+        check_cluster_name(&name).map_err(|error| Status::new(Reason::BadRequest, error.to_string()))?;
+        if let Some(only) = grant.cluster.as_ref().filter(|only| **only != name) {
+            return Err(forbidden(format!(
+                "the join token is good for cluster {only:?} only, not for {name:?}"
+            )));
+        }
+        let existing = all.items.into_iter().find(|cluster| cluster.name_any() == name);
+        if let Some(cluster) = &existing {
+            if cluster.spec.revoked {
+                return Err(forbidden(format!("cluster {name:?} is revoked")));
+            }
+            if uid_of(cluster).is_some_and(|uid| uid != request.cluster_uid) {
+                return Err(conflict(format!(
+                    "another cluster is called {name:?} already; join under another name"
+                )));
+            }
+            let registered = cluster.status.as_ref().and_then(|status| status.registration.as_ref());
+            if registered.is_some_and(|registered| registered.public_key_sha256 != key)
+                && self.presence.is_connected(&name)
+            {
+                return Err(conflict(format!(
+                    "cluster {name:?} is connected with another key; stop its agent before joining it anew"
+                )));
+            }
+        }
+        Ok((name, existing))
+    }
+
+    async fn write_cluster(
+        &self,
+        identity: &AgentIdentity,
+        existing: Option<Cluster>,
+        request: &JoinRequest,
+        granted: BTreeMap<String, String>,
+    ) -> Result<(), Status> {
+        if existing.is_some() {
+            return Ok(());
+        }
+        let mut labels = request.labels.clone();
+        labels.extend(granted);
+        let mut cluster = Cluster::new(&identity.name, ClusterSpec::default());
+        cluster.metadata.labels = Some(labels);
+        let api: Api<Cluster> = Api::all(self.client.clone());
+        match api
+            .create(
+                &PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() },
+                &cluster,
+            )
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 422 || status.code == 400 => {
+                Err(Status::new(Reason::BadRequest, status.message.clone()))
+            }
+            Err(error) => Err(Error::api(format!("create cluster {}", identity.name))(error).into()),
+        }
+    }
+
+    async fn register(
+        &self,
+        identity: &AgentIdentity,
+        key: &str,
+        issued: &IssuedCertificate,
+    ) -> Result<(), Status> {
+        let registration =
+            Registration { public_key_sha256: key.to_owned(), not_after: issued.not_after.clone() };
+        let mut taken = false;
+        let written = cluster_status::update(&self.client, &identity.name, |status| {
+            // Two joins under one name at once: the first to write its uid has it.
+            taken = status.kube_system_uid.as_ref().is_some_and(|uid| *uid != identity.uid);
+            if !taken {
+                status.kube_system_uid = Some(identity.uid.clone());
+                status.registration = Some(registration.clone());
+            }
+        })
+        .await?;
+        match written {
+            Some(_) if taken => {
+                Err(conflict(format!("another cluster is called {:?} already", identity.name)))
+            }
+            Some(_) => Ok(()),
+            None => Err(conflict(format!("cluster {:?} was deleted meanwhile", identity.name))),
+        }
+    }
+
+    /// A new certificate over a working connection.
+    pub(crate) async fn renew(
+        &self,
+        identity: &AgentIdentity,
+        request: RenewRequest,
+    ) -> Result<RenewResponse, Status> {
+        let key =
+            self.issuer.requested_key(&request.csr_pem).map_err(|error| Status::from(Error::from(error)))?;
+        self.reissue(identity, &key, &request.csr_pem).await
+    }
+
+    /// A new certificate for an agent that was away longer than its certificate lasted.
+    pub(crate) async fn reattest(&self, request: ReattestRequest) -> Result<RenewResponse, Status> {
+        let key =
+            self.issuer.requested_key(&request.csr_pem).map_err(|error| Status::from(Error::from(error)))?;
+        let identity = AgentIdentity { name: request.name, uid: request.cluster_uid };
+        let cluster = self.member(&identity).await?;
+        let registered = cluster.status.and_then(|status| status.registration);
+        if registered.is_none_or(|registered| registered.public_key_sha256 != key) {
+            return Err(forbidden(
+                "the key is not the one this cluster registered; join again with a new token",
+            ));
+        }
+        self.reissue(&identity, &key, &request.csr_pem).await
+    }
+
+    async fn reissue(
+        &self,
+        identity: &AgentIdentity,
+        key: &str,
+        csr_pem: &str,
+    ) -> Result<RenewResponse, Status> {
+        let issued = self.sign(csr_pem, identity)?;
+        self.register(identity, key, &issued).await?;
+        Ok(RenewResponse {
+            certificate_pem: issued.certificate_pem,
+            not_after: issued.not_after,
+            ca_pem: self.issuer.ca_bundle(),
+        })
+    }
+
+    fn sign(&self, csr_pem: &str, identity: &AgentIdentity) -> Result<IssuedCertificate, Status> {
+        let subject =
+            CertificateSubject { common_name: identity.username(), organization: AGENT_GROUP.to_owned() };
+        self.issuer.issue(csr_pem, &subject, self.certificate_ttl).map_err(|error| Error::from(error).into())
+    }
+
+    /// The Cluster of an identity, when it is a member in good standing. The uid is compared exactly.
+    pub(crate) async fn member(&self, identity: &AgentIdentity) -> Result<Cluster, Status> {
+        let cached = self.clusters.find("", &identity.name);
+        if let Some(cluster) = cached.filter(|cluster| is_member(cluster, identity)) {
+            return Ok((*cluster).clone());
+        }
+        // The cache may lag behind a join of this very moment.
+        let api: Api<Cluster> = Api::all(self.client.clone());
+        let found = api.get_opt(&identity.name).await.map_err(Error::api("look up a cluster"))?;
+        found.filter(|cluster| is_member(cluster, identity)).ok_or_else(|| {
+            forbidden(format!(
+                "this hub knows no cluster {:?} with this uid, or it is revoked",
+                identity.name
+            ))
+        })
+    }
+
+    /// Removes join tokens that ended.
+    pub(crate) async fn sweep_tokens(&self) -> Result<(), Error> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
+        let all = secrets.list(&ListParams::default()).await.map_err(Error::api("list join tokens"))?;
+        let now = jiff::Timestamp::now();
+        for secret in all.items.iter().filter(|secret| secret.type_.as_deref() == Some(TOKEN_SECRET_TYPE)) {
+            let ends = secret.data.as_ref().and_then(|data| data.get("expiration"));
+            let ends =
+                ends.and_then(|bytes| std::str::from_utf8(&bytes.0).ok()?.parse::<jiff::Timestamp>().ok());
+            if ends.is_none_or(|ends| ends <= now) {
+                let deleted = secrets.delete(&secret.name_any(), &kube::api::DeleteParams::default()).await;
+                if let Err(error) = deleted.map(drop) {
+                    tracing::debug!(%error, "an ended join token stays for now");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_member(cluster: &Cluster, identity: &AgentIdentity) -> bool {
+    let uid = cluster.status.as_ref().and_then(|status| status.kube_system_uid.as_deref());
+    uid == Some(identity.uid.as_str())
+        && !cluster.spec.revoked
+        && cluster.metadata.deletion_timestamp.is_none()
+}
+
+/// How long certificates last by default: a day, as service meshes have it; agents renew after two thirds.
+pub(crate) const DEFAULT_CERTIFICATE_TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// A namespace, unless it is there.
+pub(crate) async fn ensure_namespace(client: &Client, name: &str) -> Result<(), Error> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    let namespace = Namespace {
+        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+        ..Namespace::default()
+    };
+    match api.create(&PostParams::default(), &namespace).await {
+        Ok(_) => Ok(()),
+        Err(error) if api_client::error::is_already_exists(&error) => Ok(()),
+        Err(error) => Err(Error::api(format!("create namespace {name}"))(error)),
+    }
+}
+
+/// The partition of a cluster: its namespace, and the right of its agent to read what is in it, and nothing else.
+async fn write_partition(client: &Client, identity: &AgentIdentity) -> Result<(), Error> {
+    let namespace = partition_namespace(&identity.name);
+    ensure_namespace(client, &namespace).await?;
+    let role: Role = fixed(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+        "metadata": {"name": "fairlead-agent", "namespace": namespace},
+        "rules": [{
+            "apiGroups": [fleet_objects::GROUP],
+            "resources": ["assignments", "testexecutions"],
+            "verbs": ["get", "list", "watch"],
+        }],
+    }));
+    let binding: RoleBinding = fixed(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": "fairlead-agent", "namespace": namespace},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "fairlead-agent"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": identity.username()}],
+    }));
+    let failed = || Error::api(format!("write the rights of cluster {}", identity.name));
+    let roles: Api<Role> = Api::namespaced(client.clone(), &namespace);
+    api_client::apply::apply(&roles, "fairlead-agent", MANAGER, true, &role).await.map_err(failed())?;
+    let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), &namespace);
+    api_client::apply::apply(&bindings, "fairlead-agent", MANAGER, true, &binding).await.map_err(failed())?;
+    Ok(())
+}
+
+fn fixed<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> T {
+    serde_json::from_value(value).expect("a document written in this file, of the kind it names")
+}

@@ -1,0 +1,273 @@
+//! [`Options`] in, [`Service`] to run, [`Handle`] and [`Endpoints`] to reach it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_protocol::{JoinToken, TokenGrant};
+use api_client::{CacheOptions, ObjectCache};
+use fleet_objects::{Cluster, SYSTEM_NAMESPACE, set_condition};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::PostParams;
+use kube::{Api, Client, ResourceExt};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster_status;
+use crate::content::ContentStore;
+use crate::endpoints::Endpoints;
+use crate::error::Error;
+use crate::inbox::Inbox;
+use crate::issuer::CertificateIssuer;
+use crate::materialise::{self, RecordHandler};
+use crate::placement;
+use crate::presence::Presence;
+use crate::registration;
+use crate::test_runs::{self, TestRuns};
+
+/// What a hub is made of.
+pub struct Options {
+    /// The hub's own API, with all rights.
+    pub client: Client,
+    /// Where inbox and content are kept.
+    pub data_dir: PathBuf,
+    /// Which life of the hub's store this is: the store's incarnation.
+    pub epoch: String,
+    /// Signs agents' certificates.
+    pub issuer: Arc<dyn CertificateIssuer>,
+    /// This release.
+    pub version: String,
+    /// How long agents' certificates last.
+    pub certificate_ttl: Duration,
+    /// How long an agent may be silent before it counts as gone. Agents ping three times as often.
+    pub presence_timeout: Duration,
+    /// How the inbox is kept.
+    pub inbox: durable_log::Options,
+    /// Act on records besides the hub itself.
+    pub handlers: Vec<Arc<dyn RecordHandler>>,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("data_dir", &self.data_dir)
+            .field("epoch", &self.epoch)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Options {
+    /// With the usual values: certificates for a day, presence within 15 s, an inbox of 256 MiB.
+    #[must_use]
+    pub fn new(client: Client, data_dir: PathBuf, epoch: String, issuer: Arc<dyn CertificateIssuer>) -> Self {
+        Self {
+            client,
+            data_dir,
+            epoch,
+            issuer,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            certificate_ttl: registration::DEFAULT_CERTIFICATE_TTL,
+            presence_timeout: Duration::from_secs(15),
+            inbox: durable_log::Options { max_bytes: 256 << 20, ..durable_log::Options::default() },
+            handlers: Vec::new(),
+        }
+    }
+}
+
+/// What every part of the hub needs.
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) epoch: String,
+    pub(crate) version: String,
+    pub(crate) issuer: Arc<dyn CertificateIssuer>,
+    pub(crate) certificate_ttl: Duration,
+    pub(crate) presence_timeout: Duration,
+    pub(crate) presence: Presence,
+    pub(crate) content: ContentStore,
+    pub(crate) inbox: Inbox,
+    pub(crate) clusters: ObjectCache<Cluster>,
+    pub(crate) test_endpoints: test_runs::Endpoints,
+}
+
+/// The hub.
+pub struct Service {
+    shared: Arc<Shared>,
+    handlers: Vec<Arc<dyn RecordHandler>>,
+    test_runs: TestRuns,
+}
+
+/// Reaches a running hub in process. Clones share it.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("epoch", &self.shared.epoch).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("epoch", &self.shared.epoch).finish_non_exhaustive()
+    }
+}
+
+impl Service {
+    /// Opens inbox and content. Must be called on a runtime; the API need not answer yet.
+    ///
+    /// # Errors
+    /// When the data directory cannot be used.
+    pub async fn new(options: Options) -> Result<Self, Error> {
+        let content = ContentStore::open(options.data_dir.join("content"))?;
+        let inbox = Inbox::open(options.data_dir.join("inbox"), options.inbox).await?;
+        let clusters = ObjectCache::start(Api::all(options.client.clone()), CacheOptions::new("clusters"));
+        let logs = test_runs::Options { log_dir: options.data_dir.join("test-logs") };
+        let test_runs = TestRuns::new(logs, options.client.clone(), Arc::new(content.clone()))?;
+        let mut handlers = options.handlers;
+        handlers.push(Arc::new(test_runs.handler()));
+        let shared = Shared {
+            test_endpoints: test_runs.endpoints(),
+            client: options.client,
+            data_dir: options.data_dir,
+            epoch: options.epoch,
+            version: options.version,
+            issuer: options.issuer,
+            certificate_ttl: options.certificate_ttl,
+            presence_timeout: options.presence_timeout,
+            presence: Presence::new(options.presence_timeout),
+            content,
+            inbox,
+            clusters,
+        };
+        Ok(Self { shared: Arc::new(shared), handlers, test_runs })
+    }
+
+    /// Reaches the hub.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { shared: self.shared.clone() }
+    }
+
+    /// Adds a handler of records. It may need the handle, so it may come after [`Service::new`].
+    pub fn add_handler(&mut self, handler: Arc<dyn RecordHandler>) {
+        self.handlers.push(handler);
+    }
+
+    /// Runs until `shutdown`.
+    ///
+    /// # Errors
+    /// When the hub's own namespace cannot be made within a minute; afterwards what fails is tried again.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        prepare(&self.shared, &shutdown).await?;
+        let (shared, handlers) = (self.shared, self.handlers);
+        let (.., tests) = tokio::join!(
+            materialise::run(shared.clone(), handlers, shutdown.clone()),
+            placement::run(shared.clone(), shutdown.clone()),
+            write_presence(shared.clone(), shutdown.clone()),
+            sweep(shared, shutdown.clone()),
+            self.test_runs.run(shutdown),
+        );
+        Ok(tests?)
+    }
+}
+
+impl Handle {
+    /// The endpoints under `/fleet/v1/`.
+    #[must_use]
+    pub fn endpoints(&self) -> Endpoints {
+        Endpoints::new(self.shared.clone())
+    }
+
+    /// The content store.
+    #[must_use]
+    pub fn content(&self) -> &ContentStore {
+        &self.shared.content
+    }
+
+    /// The inbox.
+    #[must_use]
+    pub fn inbox(&self) -> &Inbox {
+        &self.shared.inbox
+    }
+
+    /// Invites one cluster.
+    ///
+    /// # Errors
+    /// When the token cannot be stored.
+    pub async fn create_join_token(&self, grant: &TokenGrant) -> Result<JoinToken, Error> {
+        registration::ensure_namespace(&self.shared.client, SYSTEM_NAMESPACE).await?;
+        let token = JoinToken::generate();
+        let object = token.secret_object(grant, jiff::Timestamp::now());
+        let secret: Secret =
+            serde_json::from_value(object).map_err(|error| Error::Invalid(error.to_string()))?;
+        let api: Api<Secret> = Api::namespaced(self.shared.client.clone(), SYSTEM_NAMESPACE);
+        api.create(&PostParams::default(), &secret).await.map_err(Error::api("store a join token"))?;
+        Ok(token)
+    }
+
+    /// Whether a cluster's agent is connected now.
+    #[must_use]
+    pub fn is_connected(&self, cluster: &str) -> bool {
+        self.shared.presence.is_connected(cluster)
+    }
+}
+
+async fn prepare(shared: &Shared, shutdown: &CancellationToken) -> Result<(), Error> {
+    const TRIES: u32 = 120;
+    let mut tries = 0;
+    loop {
+        match registration::ensure_namespace(&shared.client, SYSTEM_NAMESPACE).await {
+            Ok(()) => return Ok(()),
+            Err(error) if tries == TRIES => return Err(error),
+            Err(_) => tries += 1,
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(Duration::from_millis(500)) => {}
+        }
+    }
+}
+
+/// Writes transitions of presence, and nothing else.
+async fn write_presence(shared: Arc<Shared>, shutdown: CancellationToken) {
+    tokio::select! {
+        () = shutdown.cancelled() => return,
+        () = shared.clusters.has_synced() => {}
+    }
+    loop {
+        for cluster in shared.clusters.list() {
+            shared.presence.expect(&cluster.name_any());
+        }
+        for (name, connected) in shared.presence.transitions() {
+            let written = cluster_status::update(&shared.client, &name, |status| {
+                set_condition(
+                    &mut status.conditions,
+                    cluster_status::connected(connected),
+                    &cluster_status::now(),
+                );
+            });
+            if let Err(error) = written.await {
+                tracing::warn!(cluster = %name, error = &error as &dyn std::error::Error, "presence was not written");
+                shared.presence.untell(&name);
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = shared.presence.changed() => {}
+        }
+    }
+}
+
+async fn sweep(shared: Arc<Shared>, shutdown: CancellationToken) {
+    loop {
+        if let Err(error) = shared.sweep_tokens().await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "ended join tokens stay for now");
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(300)) => {}
+        }
+    }
+}
