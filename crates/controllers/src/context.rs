@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
-        apps::v1::{Deployment, ReplicaSet},
+        apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
         batch::v1::Job,
         coordination::v1::Lease,
         core::v1::{ConfigMap, Namespace, Node, Pod, Service, ServiceAccount},
@@ -45,6 +45,8 @@ pub(crate) struct Context {
     pub(crate) root_certificates: ObjectCache<ConfigMap>,
     pub(crate) deployments: ObjectCache<Deployment>,
     pub(crate) replica_sets: ObjectCache<ReplicaSet>,
+    pub(crate) stateful_sets: ObjectCache<StatefulSet>,
+    pub(crate) daemon_sets: ObjectCache<DaemonSet>,
     pub(crate) jobs: ObjectCache<Job>,
     pub(crate) services: ObjectCache<Service>,
     pub(crate) slices: ObjectCache<EndpointSlice>,
@@ -96,6 +98,8 @@ impl Context {
             root_certificates: ObjectCache::start(Api::all(client.clone()), root_certificates),
             deployments: ObjectCache::start(Api::all(client.clone()), CacheOptions::new("deployments")),
             replica_sets: ObjectCache::start(Api::all(client.clone()), replica_sets),
+            stateful_sets: ObjectCache::start(Api::all(client.clone()), CacheOptions::new("statefulsets")),
+            daemon_sets: ObjectCache::start(Api::all(client.clone()), CacheOptions::new("daemonsets")),
             jobs: ObjectCache::start(Api::all(client.clone()), CacheOptions::new("jobs")),
             services: ObjectCache::start(Api::all(client.clone()), CacheOptions::new("services")),
             slices: ObjectCache::start(Api::all(client.clone()), slices),
@@ -113,6 +117,8 @@ impl Context {
         self.root_certificates.has_synced().await;
         self.deployments.has_synced().await;
         self.replica_sets.has_synced().await;
+        self.stateful_sets.has_synced().await;
+        self.daemon_sets.has_synced().await;
         self.jobs.has_synced().await;
         self.services.has_synced().await;
         self.slices.has_synced().await;

@@ -8,6 +8,7 @@
 //! They reach objects through a `kube::Client` alone and must not assume what server is behind it.
 
 mod context;
+mod daemon_set;
 mod deployment;
 mod endpoints;
 mod error;
@@ -18,6 +19,7 @@ mod nodes;
 mod objects;
 mod replica_set;
 mod service_accounts;
+mod stateful_set;
 
 pub mod service;
 

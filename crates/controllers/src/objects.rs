@@ -11,6 +11,9 @@ use k8s_openapi::{
     },
 };
 
+/// Tells which template a daemon's or a stateful pod was made from.
+pub(crate) const REVISION_HASH: &str = "controller-revision-hash";
+
 pub(crate) type Labels = BTreeMap<String, String>;
 
 /// Whether `labels` satisfy `selector`. An empty selector matches nothing: no controller wants everything. So does one
@@ -115,6 +118,23 @@ pub(crate) fn share(value: Option<&IntOrString>, total: i32, round_up: bool) -> 
             i32::try_from(number).unwrap_or(i32::MAX)
         }
     }
+}
+
+/// FNV-1a over the template's JSON (whose keys are in a fixed order), in the letters Kubernetes uses for such names.
+pub(crate) fn template_hash(template: &PodTemplateSpec, collisions: i32) -> String {
+    const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+    let json = serde_json::json!([template, collisions]).to_string();
+    let hash = json.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let mut rest = hash;
+    (0..10)
+        .map(|_| {
+            let letter = usize::try_from(rest % 27).unwrap_or(0);
+            rest /= 27;
+            char::from(LETTERS[letter])
+        })
+        .collect()
 }
 
 #[cfg(test)]

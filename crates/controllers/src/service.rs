@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    context::Context, deployment, endpoints, error::Error, garbage::Collector, job, namespace, nodes,
-    replica_set, service_accounts,
+    context::Context, daemon_set, deployment, endpoints, error::Error, garbage::Collector, job, namespace,
+    nodes, replica_set, service_accounts, stateful_set,
 };
 
 /// What the controllers need.
@@ -114,6 +114,18 @@ impl Service {
             self.task("node", nodes, nodes_queue, shutdown),
             Box::pin(collecting.run(shutdown.clone())),
             Box::pin(collector.follow_kinds(shutdown.clone())),
+            self.task(
+                "daemonset",
+                daemon_set::DaemonSets { context: it() },
+                daemon_set::queue(context),
+                shutdown,
+            ),
+            self.task(
+                "statefulset",
+                stateful_set::StatefulSets { context: it() },
+                stateful_set::queue(context),
+                shutdown,
+            ),
             self.task("job", job::Jobs { context: it() }, job::queue(context), shutdown),
             self.task(
                 "namespace contents",

@@ -7,13 +7,13 @@ use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     core::v1::PodTemplateSpec,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     condition,
     rollout::{Limits, Size, proportional, rolling},
 };
-use crate::objects::{Labels, controller_reference, share};
+use crate::objects::{Labels, controller_reference, share, template_hash};
 
 pub(super) const HASH_LABEL: &str = "pod-template-hash";
 pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -294,23 +294,6 @@ fn new_set(deployment: &Deployment, replicas: i32, limits: Limits, revision: i64
     set_spec.selector = selector;
     set_spec.template = Some(template);
     set
-}
-
-/// FNV-1a over the template's JSON (whose keys are in a fixed order), in the letters Kubernetes uses for such names.
-fn template_hash(template: &PodTemplateSpec, collisions: i32) -> String {
-    const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-    let json = json!([template, collisions]).to_string();
-    let hash = json.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let mut rest = hash;
-    (0..10)
-        .map(|_| {
-            let letter = usize::try_from(rest % 27).unwrap_or(0);
-            rest /= 27;
-            char::from(LETTERS[letter])
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Whole rollouts, played without a server.
 
 use super::*;
+use serde_json::json;
 
 fn deployment(replicas: i32, image: &str) -> Deployment {
     serde_json::from_value(json!({
