@@ -30,8 +30,20 @@ pub(crate) fn segments(dir: &Path) -> Result<Vec<(u64, PathBuf)>, LogError> {
     Ok(found)
 }
 
-/// Takes the log for this handle; the lock goes when the file is closed, also when the process is killed.
-pub(crate) fn lock(dir: &Path) -> Result<File, LogError> {
+/// A log's lock. It goes with the process, too.
+#[derive(Debug)]
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    /// Unlocks by word, not by closing: a process that this one is just starting still has the file open for a moment.
+    fn drop(&mut self) {
+        // Closing comes next and does the same, if later.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Takes the log for this handle.
+pub(crate) fn lock(dir: &Path) -> Result<Lock, LogError> {
     let path = dir.join(LOCK);
     let file = OpenOptions::new()
         .create(true)
@@ -40,7 +52,7 @@ pub(crate) fn lock(dir: &Path) -> Result<File, LogError> {
         .open(&path)
         .map_err(|e| LogError::io("open", &path, e))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(LogError::InUse { path: dir.to_owned() }),
         Err(TryLockError::Error(e)) => Err(LogError::io("lock", &path, e)),
     }

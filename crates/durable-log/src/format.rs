@@ -107,23 +107,32 @@ pub(crate) fn read_u64(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(eight)
 }
 
-/// The file of acknowledgements: magic, sequence, crc.
-pub(crate) fn acknowledgement(through: u64) -> [u8; SEGMENT_HEADER] {
-    let mut file = segment_header(through);
-    file[..8].copy_from_slice(ACKNOWLEDGED_MAGIC);
-    let crc = crc32c::crc32c(&file[..16]);
-    file[16..].copy_from_slice(&crc.to_le_bytes());
-    file
+const ACKNOWLEDGED_MAGIC: &[u8; 8] = b"FAIRACK\x01";
+/// One slot a sector, so that a torn write cannot touch the other.
+pub(crate) const SLOT: usize = 512;
+/// The length of the file of acknowledgements.
+pub(crate) const ACKNOWLEDGED_BYTES: usize = 2 * SLOT;
+
+/// One slot of the file of acknowledgements: magic, sequence u64, crc32c of both, zeros. There are two, written in turn, in
+/// place: an acknowledgement must not need space, for on a full disk it is what makes some.
+pub(crate) fn acknowledgement(through: u64) -> [u8; SLOT] {
+    let mut slot = [0; SLOT];
+    slot[..8].copy_from_slice(ACKNOWLEDGED_MAGIC);
+    slot[8..16].copy_from_slice(&through.to_le_bytes());
+    let crc = crc32c::crc32c(&slot[..16]);
+    slot[16..20].copy_from_slice(&crc.to_le_bytes());
+    slot
 }
 
-const ACKNOWLEDGED_MAGIC: &[u8; 8] = b"FAIRACK\x01";
-
-pub(crate) fn parse_acknowledgement(bytes: &[u8]) -> Result<u64, &'static str> {
-    if bytes.len() != SEGMENT_HEADER || &bytes[..8] != ACKNOWLEDGED_MAGIC {
+/// The newest acknowledgement, and which slot it is in.
+pub(crate) fn parse_acknowledgements(bytes: &[u8]) -> Result<(u64, usize), &'static str> {
+    if bytes.len() != ACKNOWLEDGED_BYTES {
         return Err("it is not a file of acknowledgements of this format");
     }
-    if read_u32(bytes, 16) != crc32c::crc32c(&bytes[..16]) {
-        return Err("the checksum is wrong");
-    }
-    Ok(read_u64(bytes, 8))
+    let slots = bytes.chunks_exact(SLOT).enumerate();
+    let whole = slots.filter(|(_, slot)| {
+        &slot[..8] == ACKNOWLEDGED_MAGIC && read_u32(slot, 16) == crc32c::crc32c(&slot[..16])
+    });
+    // Equal slots: the second; either will do.
+    whole.map(|(at, slot)| (read_u64(slot, 8), at)).max().ok_or("neither of its two slots is whole")
 }

@@ -75,7 +75,7 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     state: Mutex<State>,
     next: watch::Sender<Sequence>,
-    _lock: File,
+    _lock: directory::Lock,
 }
 
 /// A log. Clones share it; it is closed, and its lock freed, when the last clone is dropped.
@@ -120,7 +120,8 @@ impl Log {
         let mut found = recovery::recover(dir)?;
         if found.segments.is_empty() {
             let path = dir.join(ACKNOWLEDGED);
-            directory::replace(&path, &format::acknowledgement(found.acknowledged), options.fsync)?;
+            let slot = format::acknowledgement(found.acknowledged);
+            directory::replace(&path, &[slot, slot].concat(), options.fsync)?;
             let segment = Segment::new(dir, found.acknowledged + 1);
             directory::replace(&segment.path, &format::segment_header(segment.first), options.fsync)?;
             found.segments.push(segment);
@@ -134,7 +135,7 @@ impl Log {
             _lock: lock,
         });
         shared.drop_acknowledged()?;
-        let writer = Writer::new(shared.clone(), active)?;
+        let writer = Writer::new(shared.clone(), active, found.slot)?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("durable-log".to_owned())

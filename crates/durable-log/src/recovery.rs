@@ -53,11 +53,13 @@ impl Segment {
 pub(crate) struct Recovered {
     pub(crate) segments: Vec<Segment>,
     pub(crate) acknowledged: u64,
+    /// The slot of the file of acknowledgements that holds it.
+    pub(crate) slot: usize,
 }
 
 pub(crate) fn recover(dir: &Path) -> Result<Recovered, LogError> {
     let files = directory::segments(dir)?;
-    let acknowledged = read_acknowledged(dir, files.is_empty())?;
+    let (acknowledged, slot) = read_acknowledged(dir, files.is_empty())?;
     let mut segments: Vec<Segment> = Vec::with_capacity(files.len());
     let last = files.len().saturating_sub(1);
     for (at, (first, path)) in files.into_iter().enumerate() {
@@ -71,7 +73,7 @@ pub(crate) fn recover(dir: &Path) -> Result<Recovered, LogError> {
         segments.push(scan(dir, path, first, at == last)?);
     }
     check_edges(dir, &segments, acknowledged)?;
-    Ok(Recovered { segments, acknowledged })
+    Ok(Recovered { segments, acknowledged, slot })
 }
 
 fn check_edges(dir: &Path, segments: &[Segment], acknowledged: u64) -> Result<(), LogError> {
@@ -88,7 +90,7 @@ fn check_edges(dir: &Path, segments: &[Segment], acknowledged: u64) -> Result<()
     Ok(())
 }
 
-fn read_acknowledged(dir: &Path, fresh: bool) -> Result<u64, LogError> {
+fn read_acknowledged(dir: &Path, fresh: bool) -> Result<(u64, usize), LogError> {
     let path = dir.join(ACKNOWLEDGED);
     let damaged =
         |reason: &str| LogError::Damaged { path: path.clone(), offset: 0, reason: reason.to_owned() };
@@ -96,16 +98,20 @@ fn read_acknowledged(dir: &Path, fresh: bool) -> Result<u64, LogError> {
         // Written before the first segment, and never removed: without it only an empty directory is a new log.
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             if fresh {
-                Ok(0)
+                Ok((0, 0))
             } else {
                 Err(damaged("it is missing, though there are segments"))
             }
         }
         Err(e) => Err(LogError::io("read", &path, e)),
         Ok(bytes) => {
-            let through = format::parse_acknowledgement(&bytes).map_err(damaged)?;
+            let (through, slot) = format::parse_acknowledgements(&bytes).map_err(damaged)?;
             // A log always keeps its newest segment. Only the very first start can die between the two files.
-            if fresh && through > 0 { Err(damaged("the log's segments are missing")) } else { Ok(through) }
+            if fresh && through > 0 {
+                Err(damaged("the log's segments are missing"))
+            } else {
+                Ok((through, slot))
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -38,19 +39,26 @@ pub(crate) struct Writer {
     /// The active segment as it will be when the group is synced.
     active: Segment,
     buffer: Vec<u8>,
+    acknowledged: File,
+    /// The slot of the newest acknowledgement.
+    slot: usize,
     waiting: Vec<(oneshot::Sender<Result<u64, LogError>>, u64)>,
     failed: Option<LogError>,
 }
 
 impl Writer {
     /// Takes over the newest segment.
-    pub(crate) fn new(shared: Arc<Shared>, active: Segment) -> Result<Self, LogError> {
+    pub(crate) fn new(shared: Arc<Shared>, active: Segment, slot: usize) -> Result<Self, LogError> {
         let mut file = OpenOptions::new()
             .write(true)
             .open(&active.path)
             .map_err(|e| LogError::io("open", &active.path, e))?;
         file.seek(SeekFrom::Start(active.bytes)).map_err(|e| LogError::io("seek in", &active.path, e))?;
-        Ok(Self { shared, file, active, buffer: Vec::new(), waiting: Vec::new(), failed: None })
+        let path = shared.dir.join(ACKNOWLEDGED);
+        let acknowledged =
+            OpenOptions::new().write(true).open(&path).map_err(|e| LogError::io("open", &path, e))?;
+        let (buffer, waiting) = (Vec::new(), Vec::new());
+        Ok(Self { shared, file, active, buffer, acknowledged, slot, waiting, failed: None })
     }
 
     /// Runs until every handle of the log is gone.
@@ -176,14 +184,35 @@ impl Writer {
         if !self.shared.check_acknowledgement(through)? {
             return Ok(());
         }
-        let path = self.shared.dir.join(ACKNOWLEDGED);
-        directory::replace(&path, &format::acknowledgement(through), self.shared.options.fsync)?;
+        self.store_acknowledgement(through)?;
         self.shared.set_acknowledged(through);
-        // A mostly used-up segment without anything to deliver is given back at once.
+        self.shared.drop_acknowledged()?;
+        // A mostly used-up segment without anything to deliver is given back at once. If there is no room for its
+        // successor, the next append or acknowledgement tries again: this acknowledgement is done.
         if self.shared.all_acknowledged() && self.active.bytes > self.shared.options.segment_bytes / 2 {
-            self.rotate()?;
+            match self.rotate() {
+                Ok(()) => self.shared.drop_acknowledged()?,
+                Err(error) => tracing::debug!(%error, "a used-up segment is kept for now"),
+            }
         }
-        self.shared.drop_acknowledged()
+        Ok(())
+    }
+
+    fn store_acknowledgement(&mut self, through: u64) -> Result<(), LogError> {
+        let path = self.shared.dir.join(ACKNOWLEDGED);
+        let slot = 1 - self.slot;
+        self.acknowledged
+            .write_all_at(&format::acknowledgement(through), (slot * format::SLOT) as u64)
+            .map_err(|e| LogError::io("write", &path, e))?;
+        if self.shared.options.fsync
+            && let Err(error) = self.acknowledged.sync_data()
+        {
+            let error = LogError::io("sync", &path, error);
+            self.failed = Some(error.clone());
+            return Err(error);
+        }
+        self.slot = slot;
+        Ok(())
     }
 
     fn check_failed(&self) -> Result<(), LogError> {

@@ -16,6 +16,9 @@ use redb::{BackendError, StorageBackend};
 pub(crate) struct Faults {
     no_space: Arc<AtomicBool>,
     other: Arc<AtomicBool>,
+    /// Makes every sync fail.
+    #[cfg(test)]
+    pub(crate) break_sync: Arc<AtomicBool>,
 }
 
 impl Faults {
@@ -84,6 +87,10 @@ impl StorageBackend for Backend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        #[cfg(test)]
+        if self.faults.break_sync.load(Ordering::Acquire) {
+            return self.faults.note(Err(io::Error::other("the disk is gone")));
+        }
         self.faults.note(self.file.sync_data())
     }
 

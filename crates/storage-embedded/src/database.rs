@@ -84,7 +84,7 @@ pub(crate) struct Batch<'a> {
 pub(crate) struct Data {
     path: PathBuf,
     database: Database,
-    faults: Faults,
+    pub(crate) faults: Faults,
 }
 
 impl Data {

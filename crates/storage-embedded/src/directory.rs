@@ -21,7 +21,15 @@ pub(crate) const ADVICE: &str =
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Directory {
+    /// Unlocks by word, not by closing: a process that this one is just starting still has the file open for a moment.
+    fn drop(&mut self) {
+        // Closing comes next and does the same, if later.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Directory {
@@ -48,7 +56,7 @@ impl Directory {
             .open(&name)
             .map_err(|e| io_error("open", &name, &e))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { path: path.to_owned(), lock }),
             Err(TryLockError::WouldBlock) => Err(StoreError::Unavailable(format!(
                 "the store `{}` is in use by another process; stop that one first",
                 path.display()

@@ -254,3 +254,6 @@ impl Store for EmbeddedStore {
         Ok(self.inner.shared.core.read().snapshot())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -180,7 +180,12 @@ async fn a_full_disk_refuses_writes_keeps_reads_and_recovers() {
     let dir = tempfile::tempdir().expect("dir");
     let small = Options { max_bytes: Some(3 << 20), ..options() };
     let store = EmbeddedStore::open(dir.path(), small.clone()).expect("open");
-    put(&store, "first", "1").await;
+    let lease = store.lease_grant(Duration::from_secs(600)).await.expect("grant");
+    let leased = |key: &str, size| {
+        let put = PutRequest { key: key.to_owned().into(), value: vec![1; size].into(), lease: Some(lease) };
+        Transaction { success: vec![Operation::Put(put)], ..Transaction::default() }
+    };
+    store.transact(leased("first", 1)).await.expect("put");
     let mut written = 0;
     let error = loop {
         match try_put(&store, &format!("big/{written}"), vec![7; 100_000]).await {
@@ -193,9 +198,14 @@ async fn a_full_disk_refuses_writes_keeps_reads_and_recovers() {
     let revision = store.status().await.expect("status").revision;
     assert_eq!(keys(&store).await.len(), written + 1);
     assert_eq!(put(&store, "small", "fits").await, Revision(revision.0 + 1));
+    // What was taken back is not tied to the lease either.
+    let too_large = store.transact(leased("second", 1 << 20)).await;
+    assert!(matches!(too_large, Err(StoreError::NoSpace { .. })), "{too_large:?}");
     drop(store);
     let store = EmbeddedStore::open(dir.path(), small).expect("open again");
     assert_eq!(keys(&store).await.len(), written + 2);
+    store.lease_revoke(lease).await.expect("revoke");
+    assert_eq!(keys(&store).await.len(), written + 1);
 }
 
 #[tokio::test]
