@@ -13,7 +13,7 @@ use rustls_pki_types::CertificateDer;
 
 use crate::files::{Visibility, read_optional, write_atomically};
 
-pub use issue::{ClientSubject, Issued, ServerNames, signing_request};
+pub use issue::{ClientSubject, Issued, ServerNames, requested_pin, signing_request};
 pub use pin::{Pin, pin_of_certificate};
 
 /// How long a root is valid. Long, because replacing a root means touching every client; ten years is upstream

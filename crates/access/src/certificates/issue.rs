@@ -165,6 +165,14 @@ pub fn signing_request(common_name: &str) -> Result<(String, Secret), Certificat
     Ok((request, Secret::new(key.serialize_pem())))
 }
 
+/// The pin of the key that a PEM signing request asks to certify, after checking the request's own signature.
+///
+/// # Errors
+/// [`CertificateError::Unusable`] for a request that does not parse or whose signature is wrong.
+pub fn requested_pin(request_pem: &str) -> Result<super::Pin, CertificateError> {
+    Ok(super::Pin::of_public_key(&requested_public_key(request_pem)?.subject_public_key_info()))
+}
+
 /// The public key of a signing request whose signature proves that the sender holds the private key.
 fn requested_public_key(request_pem: &str) -> Result<SubjectPublicKeyInfo, CertificateError> {
     let unusable =

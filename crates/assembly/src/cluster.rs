@@ -1,0 +1,178 @@
+//! An embedded cluster: API server, controllers, scheduler and node agents in one process.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use access::certificates::ServerNames;
+use apiserver::Catalogue;
+use node_agent::runtime::PodRuntime;
+use node_agent::runtime::simulated::{Simulated, SimulatedOptions};
+use tokio_util::sync::CancellationToken;
+
+use crate::control_plane::{ControlPlane, Plan};
+use crate::error::AssemblyError;
+use crate::nodes::LocalNodes;
+use crate::state::State;
+
+/// The service network of every embedded cluster: upstream's usual one.
+const SERVICE_CIDR: &str = "10.96.0.0/12";
+
+/// What nodes a cluster has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Nodes {
+    /// This many simulated ones; pods run nowhere.
+    Simulated(usize),
+    /// One that runs real containers.
+    Containers(Containers),
+}
+
+/// How real containers run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Containers {
+    /// The container runtime's CRI socket.
+    pub socket: PathBuf,
+    /// Where pods' volumes and logs lie.
+    pub pods_dir: PathBuf,
+}
+
+/// What a cluster is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its name: in kubeconfigs and node names.
+    pub name: String,
+    /// Where it keeps its state.
+    pub state: State,
+    /// Where it listens; `None`: in process only.
+    pub bind: Option<SocketAddr>,
+    /// Its nodes.
+    pub nodes: Nodes,
+}
+
+impl Options {
+    /// An ephemeral cluster with one simulated node, reached in process only.
+    #[must_use]
+    pub fn ephemeral(name: impl Into<String>) -> Self {
+        Self { name: name.into(), state: State::Ephemeral, bind: None, nodes: Nodes::Simulated(1) }
+    }
+}
+
+/// A running cluster. Dropping it stops it.
+pub struct Cluster {
+    plane: ControlPlane,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("address", &self.address()).finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// Starts everything; returns when the API server is ready. Nodes register within moments after.
+    ///
+    /// # Errors
+    /// When the state cannot be opened, the address not listened on, or the container runtime does not answer.
+    pub async fn start(options: Options) -> Result<Self, AssemblyError> {
+        let nodes = Arc::new(LocalNodes::default());
+        let mut plane = ControlPlane::start(Plan {
+            name: options.name.clone(),
+            state: options.state.clone(),
+            bind: options.bind,
+            names: ServerNames::default(),
+            catalogue: Catalogue::cluster(),
+            extensions: Vec::new(),
+            nodes: Some(Arc::clone(&nodes) as Arc<dyn apiserver::NodeConnection>),
+            service_cidr: Some(SERVICE_CIDR.to_owned()),
+        })
+        .await?;
+        plane.ready().await?;
+        start_controllers(&mut plane);
+        for agent in node_options(&options, plane.server.address()) {
+            start_node(&mut plane, &nodes, agent, &options.nodes).await?;
+        }
+        Ok(Self { plane })
+    }
+
+    /// Where its API server listens; `None`: in process only.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.plane.server.address()
+    }
+
+    /// A client in process with all rights.
+    #[must_use]
+    pub fn client(&self) -> kube::Client {
+        self.plane.client("kubernetes-admin")
+    }
+
+    /// The administrator's kubeconfig; `None` when it does not listen.
+    ///
+    /// # Errors
+    /// When the certificate cannot be issued.
+    pub fn kubeconfig(&self, name: &str) -> Result<Option<String>, AssemblyError> {
+        self.address().map(|address| self.plane.identity.kubeconfig(name, address)).transpose()
+    }
+
+    /// Runs until `shutdown`, then ends every part. Containers of real nodes go on running.
+    ///
+    /// # Errors
+    /// What made a part end before.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), AssemblyError> {
+        self.plane.tasks.finish(shutdown).await
+    }
+}
+
+fn start_controllers(plane: &mut ControlPlane) {
+    let mut options = controllers::Options::new(plane.client("system:kube-controller-manager"));
+    options.root_certificate = Some(plane.identity.authority.bundle_pem().to_owned());
+    let (service, stop) = (controllers::Service::new(options), plane.tasks.stop.clone());
+    plane.tasks.spawn("controllers", async move { service.run(stop).await });
+    let scheduler = scheduler::Service::new(scheduler::Options::new(plane.client("system:kube-scheduler")));
+    let stop = plane.tasks.stop.clone();
+    plane.tasks.spawn("scheduler", async move { scheduler.run(stop).await });
+}
+
+fn node_options(options: &Options, address: Option<SocketAddr>) -> Vec<node_agent::Options> {
+    let api_server = address.map(|address| format!("https://{address}"));
+    let one = |name: String| node_agent::Options { api_server: api_server.clone(), ..node_agent::Options::new(name) };
+    match &options.nodes {
+        Nodes::Simulated(count) => (0..*count)
+            .map(|index| {
+                let mut node = one(format!("{}-{index}", options.name));
+                // What a simulated node offers is nobody's hardware; enough for any manifest one would try.
+                for (resource, amount) in [("cpu", "64"), ("memory", "256Gi"), ("pods", "1000")] {
+                    node.capacity.insert(resource.to_owned(), amount.to_owned());
+                }
+                node
+            })
+            .collect(),
+        Nodes::Containers(containers) => {
+            let mut node = one(options.name.clone());
+            node.pods_dir.clone_from(&containers.pods_dir);
+            vec![node]
+        }
+    }
+}
+
+async fn start_node(
+    plane: &mut ControlPlane,
+    nodes: &LocalNodes,
+    options: node_agent::Options,
+    kind: &Nodes,
+) -> Result<(), AssemblyError> {
+    let name = options.node_name.clone();
+    let failed =
+        |cause: crate::error::Cause| AssemblyError::new(format!("failed to start the agent of node {name}"), cause);
+    let runtime: Arc<dyn PodRuntime> = match kind {
+        Nodes::Simulated(_) => Arc::new(Simulated::new(SimulatedOptions::default())),
+        Nodes::Containers(containers) => crate::containers::runtime(containers, &options).await?,
+    };
+    let client = plane.client(&format!("system:node:{name}"));
+    let service =
+        node_agent::Service::new(options.clone(), client, runtime).map_err(|error| failed(error.into()))?;
+    nodes.add(service.handle());
+    let stop = plane.tasks.stop.clone();
+    plane.tasks.spawn(&format!("agent of node {name}"), async move { service.run(stop).await });
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! What hub and cluster have in common: a store, an identity, and an API server over both.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use access::certificates::ServerNames;
+use access::{Authenticator, Authorizer, TokenIssuer};
+use apiserver::registry::bootstrap::Facts;
+use apiserver::{Catalogue, Extension, NodeConnection};
+use kube_objects::UserInfo;
+use storage::Store;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::AssemblyError;
+use crate::identity::Identity;
+use crate::state::State;
+
+/// Who signs service-account tokens, as upstream clusters call themselves.
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+
+/// The group that RBAC does not restrict.
+const ADMINISTRATORS: &str = "system:masters";
+
+/// What a control plane is made of.
+pub(crate) struct Plan {
+    pub(crate) name: String,
+    pub(crate) state: State,
+    pub(crate) bind: Option<SocketAddr>,
+    pub(crate) names: ServerNames,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) extensions: Vec<Extension>,
+    pub(crate) nodes: Option<Arc<dyn NodeConnection>>,
+    pub(crate) service_cidr: Option<String>,
+}
+
+/// A running control plane and whatever else runs beside it.
+pub(crate) struct ControlPlane {
+    pub(crate) server: apiserver::Handle,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) tasks: Tasks,
+    name: String,
+    state: State,
+}
+
+impl ControlPlane {
+    /// Opens the state and starts serving; [`Self::ready`] waits for the start-up objects.
+    pub(crate) async fn start(plan: Plan) -> Result<Self, AssemblyError> {
+        let Plan { name, state, bind, names, catalogue, extensions, nodes, service_cidr } = plan;
+        let failed = |cause: crate::error::Cause| AssemblyError::new(format!("failed to start {name}"), cause);
+        let store = state.open_store()?;
+        let identity = Arc::new(Identity::open(state.directory(), &name, names)?);
+        let authenticator =
+            Authenticator::new(true).with_certificates(&identity.authority).map_err(|error| failed(error.into()))?;
+        let audiences = vec![ISSUER.to_owned()];
+        let facts = Facts {
+            service_cidr,
+            advertise_address: None,
+            certificate_authority: identity.authority.bundle_pem().to_owned(),
+            cluster: catalogue.is_cluster(),
+        };
+        let options = apiserver::Options {
+            authenticator: Some(authenticator),
+            authorizer: Some(Arc::new(Authorizer::new())),
+            token_issuer: Some(TokenIssuer::new(identity.token_key.clone(), ISSUER, audiences)),
+            tls: Some(identity.tls()?),
+            bind,
+            extensions,
+            nodes,
+            facts,
+            ..apiserver::Options::new(Arc::clone(&store), catalogue)
+        };
+        let service = apiserver::Service::new(options).await.map_err(|error| failed(error.into()))?;
+        let server = service.handle();
+        let mut tasks = Tasks::default();
+        let stop = tasks.stop.clone();
+        tasks.spawn("API server", async move { service.run(stop).await });
+        let (fresh, stop) = (Arc::clone(&identity), tasks.stop.clone());
+        tasks.spawn("certificate renewal", async move {
+            fresh.keep_fresh(stop).await;
+            Ok::<(), AssemblyError>(())
+        });
+        Ok(Self { server, store, identity, tasks, name, state })
+    }
+
+    /// Waits until the server answers everything, then leaves the administrator's kubeconfig in the state directory.
+    pub(crate) async fn ready(&mut self) -> Result<(), AssemblyError> {
+        if !self.server.ready().await {
+            return Err(self.tasks.failure().await.unwrap_or_else(|| {
+                AssemblyError::new(format!("failed to start {}", self.name), "it was stopped".into())
+            }));
+        }
+        let Some(directory) = self.state.directory() else { return Ok(()) };
+        let Some(address) = self.server.address() else { return Ok(()) };
+        let path = kubeconfig_path(directory);
+        let (identity, name) = (Arc::clone(&self.identity), self.name.clone());
+        let write = move || identity.write_kubeconfig(&path, &name, address);
+        tokio::task::spawn_blocking(write).await.unwrap_or_else(|panic| {
+            Err(AssemblyError::new("failed to write the administrator's kubeconfig", panic.into()))
+        })
+    }
+
+    /// A client in process that RBAC does not restrict: parts of the control plane itself act as `user`.
+    pub(crate) fn client(&self, user: &str) -> kube::Client {
+        self.server.client(UserInfo::new(user, &[ADMINISTRATORS]))
+    }
+}
+
+/// Where a control plane leaves its administrator's kubeconfig.
+#[must_use]
+pub fn kubeconfig_path(directory: &Path) -> PathBuf {
+    directory.join("admin.kubeconfig")
+}
+
+/// The parts of a program; when one fails all are stopped.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    pub(crate) stop: CancellationToken,
+    running: JoinSet<Result<(), AssemblyError>>,
+}
+
+impl Tasks {
+    /// Runs a part beside the others.
+    pub(crate) fn spawn<E: Into<crate::error::Cause> + 'static>(
+        &mut self,
+        name: &str,
+        part: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        let name = name.to_owned();
+        self.running.spawn(async move {
+            part.await.map_err(|error| AssemblyError::new(format!("the {name} failed"), error.into()))
+        });
+    }
+
+    /// Waits for the first failure, or for the end of all.
+    pub(crate) async fn failure(&mut self) -> Option<AssemblyError> {
+        while let Some(ended) = self.running.join_next().await {
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Some(error),
+                Err(panic) => return Some(AssemblyError::new("a part of the program panicked", panic.into())),
+            }
+        }
+        None
+    }
+
+    /// Runs until `shutdown` or a failure, then ends every part.
+    pub(crate) async fn finish(mut self, shutdown: CancellationToken) -> Result<(), AssemblyError> {
+        let failure = tokio::select! {
+            () = shutdown.cancelled() => None,
+            failure = self.failure() => failure,
+        };
+        self.stop.cancel();
+        let later = self.failure().await;
+        failure.or(later).map_or(Ok(()), Err)
+    }
+}

@@ -1,0 +1,193 @@
+//! A hub: an API server with the fleet's kinds, and the management plane behind it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use access::CertificateAuthority;
+use access::certificates::{ClientSubject, ServerNames, requested_pin};
+use apiserver::{Body, Catalogue, Extension};
+use http_body_util::BodyExt as _;
+use hub::{CertificateIssuer, CertificateSubject, IssueError, IssuedCertificate};
+use tokio_util::sync::CancellationToken;
+
+use crate::control_plane::{ControlPlane, Plan};
+use crate::error::AssemblyError;
+use crate::state::State;
+
+/// What a hub is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where it keeps everything.
+    pub directory: PathBuf,
+    /// Where it listens.
+    pub bind: SocketAddr,
+    /// DNS names and addresses by which agents reach it, besides this machine's loopback.
+    pub names: Vec<String>,
+}
+
+/// A running hub.
+pub struct Hub {
+    plane: ControlPlane,
+    handle: hub::Handle,
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").field("address", &self.address()).finish_non_exhaustive()
+    }
+}
+
+impl Hub {
+    /// Starts everything; returns when the API server is ready.
+    ///
+    /// # Errors
+    /// When the state cannot be opened or the address not listened on.
+    pub async fn start(options: Options) -> Result<Self, AssemblyError> {
+        let endpoints = Arc::new(OnceLock::new());
+        let state = State::Directory(options.directory.clone());
+        let mut plane = ControlPlane::start(Plan {
+            name: "hub".to_owned(),
+            state,
+            bind: Some(options.bind),
+            names: server_names(&options.names),
+            catalogue: catalogue()?,
+            extensions: vec![extension(Arc::clone(&endpoints))],
+            nodes: None,
+            service_cidr: None,
+        })
+        .await?;
+        let failed = |cause: crate::error::Cause| AssemblyError::new("failed to start the hub", cause);
+        plane.ready().await?;
+        let client = plane.client("system:fairlead:hub");
+        let issuer = Arc::new(Issuer(Arc::clone(&plane.identity.authority)));
+        let epoch = plane.store.incarnation().to_string();
+        let data_dir = options.directory.join("data");
+        let hub_options = hub::Options::new(client.clone(), data_dir.clone(), epoch, issuer);
+        let mut service = hub::Service::new(hub_options).await.map_err(|error| failed(error.into()))?;
+        let handle = service.handle();
+        let run_options = hub::test_runs::Options { log_dir: data_dir.join("runs") };
+        let runs = hub::test_runs::TestRuns::new(run_options, client, Arc::new(handle.content().clone()))
+            .map_err(|error| failed(error.into()))?;
+        service.add_handler(Arc::new(runs.handler()));
+        let served = handle.endpoints().with_test_runs(runs.endpoints());
+        // Set once, here; the server answers 503 for these paths until now.
+        let _ = endpoints.set(served);
+        let stop = plane.tasks.stop.clone();
+        plane.tasks.spawn("hub", async move { service.run(stop).await });
+        let stop = plane.tasks.stop.clone();
+        plane.tasks.spawn("test runs", async move { runs.run(stop).await });
+        Ok(Self { plane, handle })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.plane.server.address()
+    }
+
+    /// A client in process with all rights.
+    #[must_use]
+    pub fn client(&self) -> kube::Client {
+        self.plane.client("kubernetes-admin")
+    }
+
+    /// Reaches the hub in process.
+    #[must_use]
+    pub fn handle(&self) -> &hub::Handle {
+        &self.handle
+    }
+
+    /// By what agents recognise it: `sha256:…` of its authority's public key.
+    #[must_use]
+    pub fn pin(&self) -> String {
+        self.plane.identity.authority.pin().to_string()
+    }
+
+    /// Runs until `shutdown`, then ends every part.
+    ///
+    /// # Errors
+    /// What made a part end before.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), AssemblyError> {
+        self.plane.tasks.finish(shutdown).await
+    }
+}
+
+/// The generic control-plane kinds and the fleet's.
+fn catalogue() -> Result<Catalogue, AssemblyError> {
+    fleet_objects::custom_resource_definitions().iter().try_fold(Catalogue::control_plane(), |catalogue, definition| {
+        catalogue
+            .with_custom_resource(definition)
+            .map_err(|error| AssemblyError::new("failed to serve the fleet's kinds", error.into()))
+    })
+}
+
+fn server_names(names: &[String]) -> ServerNames {
+    let mut sorted = ServerNames::default();
+    for name in names {
+        match name.parse() {
+            Ok(address) => sorted.addresses.push(address),
+            Err(_) => sorted.dns.push(name.clone()),
+        }
+    }
+    sorted
+}
+
+/// The hub's endpoints under the API server's address. The hub is made after the server whose client it is.
+fn extension(endpoints: Arc<OnceLock<hub::Endpoints>>) -> Extension {
+    let service = tower::service_fn(move |request: http::Request<Body>| {
+        let endpoints = endpoints.get().cloned();
+        async move {
+            Ok(match endpoints {
+                Some(endpoints) => endpoints.answer(request).await,
+                None => starting(),
+            })
+        }
+    });
+    Extension {
+        prefix: "/fleet/v1/".to_owned(),
+        anonymous: true,
+        service: tower::util::BoxCloneSyncService::new(service),
+    }
+}
+
+fn starting() -> http::Response<Body> {
+    let status = kube_objects::Status::new(kube_objects::Reason::ServiceUnavailable, "the hub is starting");
+    let body = http_body_util::Full::from(status.to_json().to_string());
+    let mut response = http::Response::new(body.map_err(|never| match never {}).boxed_unsync());
+    *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+    response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
+    response
+}
+
+/// Signs agents' certificates with the hub's authority.
+#[derive(Debug)]
+struct Issuer(Arc<CertificateAuthority>);
+
+impl CertificateIssuer for Issuer {
+    fn requested_key(&self, csr_pem: &str) -> Result<String, IssueError> {
+        let pin = requested_pin(csr_pem).map_err(|error| IssueError::BadRequest(error.to_string()))?.to_string();
+        Ok(pin.strip_prefix("sha256:").unwrap_or(&pin).to_owned())
+    }
+
+    fn issue(
+        &self,
+        csr_pem: &str,
+        subject: &CertificateSubject,
+        validity: Duration,
+    ) -> Result<IssuedCertificate, IssueError> {
+        let subject =
+            ClientSubject { user: subject.common_name.clone(), groups: vec![subject.organization.clone()] };
+        let certificate_pem = self.0.sign_client_request(csr_pem, &subject, validity).map_err(|error| match error {
+            access::CertificateError::Unusable { .. } => IssueError::BadRequest(error.to_string()),
+            error => IssueError::Authority(error.to_string()),
+        })?;
+        let ends = jiff::Timestamp::now() + jiff::SignedDuration::try_from(validity).unwrap_or_default();
+        Ok(IssuedCertificate { certificate_pem, not_after: ends.to_string() })
+    }
+
+    fn ca_bundle(&self) -> String {
+        self.0.bundle_pem().to_owned()
+    }
+}
