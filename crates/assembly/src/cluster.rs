@@ -135,7 +135,10 @@ fn start_controllers(plane: &mut ControlPlane) {
 
 fn node_options(options: &Options, address: Option<SocketAddr>) -> Vec<node_agent::Options> {
     let api_server = address.map(|address| format!("https://{address}"));
-    let one = |name: String| node_agent::Options { api_server: api_server.clone(), ..node_agent::Options::new(name) };
+    let one = |name: String| node_agent::Options {
+        api_server: api_server.clone(),
+        ..node_agent::Options::new(name)
+    };
     match &options.nodes {
         Nodes::Simulated(count) => (0..*count)
             .map(|index| {
@@ -162,11 +165,14 @@ async fn start_node(
     kind: &Nodes,
 ) -> Result<(), AssemblyError> {
     let name = options.node_name.clone();
-    let failed =
-        |cause: crate::error::Cause| AssemblyError::new(format!("failed to start the agent of node {name}"), cause);
+    let failed = |cause: crate::error::Cause| {
+        AssemblyError::new(format!("failed to start the agent of node {name}"), cause)
+    };
     let runtime: Arc<dyn PodRuntime> = match kind {
         Nodes::Simulated(_) => Arc::new(Simulated::new(SimulatedOptions::default())),
-        Nodes::Containers(containers) => crate::containers::runtime(containers, &options).await?,
+        Nodes::Containers(containers) => {
+            return Err(failed(format!("real containers need {}", containers.socket.display()).into()));
+        }
     };
     let client = plane.client(&format!("system:node:{name}"));
     let service =

@@ -49,11 +49,13 @@ impl ControlPlane {
     /// Opens the state and starts serving; [`Self::ready`] waits for the start-up objects.
     pub(crate) async fn start(plan: Plan) -> Result<Self, AssemblyError> {
         let Plan { name, state, bind, names, catalogue, extensions, nodes, service_cidr } = plan;
-        let failed = |cause: crate::error::Cause| AssemblyError::new(format!("failed to start {name}"), cause);
+        let failed =
+            |cause: crate::error::Cause| AssemblyError::new(format!("failed to start {name}"), cause);
         let store = state.open_store()?;
         let identity = Arc::new(Identity::open(state.directory(), &name, names)?);
-        let authenticator =
-            Authenticator::new(true).with_certificates(&identity.authority).map_err(|error| failed(error.into()))?;
+        let authenticator = Authenticator::new(true)
+            .with_certificates(&identity.authority)
+            .map_err(|error| failed(error.into()))?;
         let audiences = vec![ISSUER.to_owned()];
         let facts = Facts {
             service_cidr,
@@ -140,7 +142,9 @@ impl Tasks {
             match ended {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return Some(error),
-                Err(panic) => return Some(AssemblyError::new("a part of the program panicked", panic.into())),
+                Err(panic) => {
+                    return Some(AssemblyError::new("a part of the program panicked", panic.into()));
+                }
             }
         }
         None

@@ -101,8 +101,9 @@ pub(super) fn document(
     }
 }
 
-/// The media type of OpenAPI v2 in protobuf, as clients ask for it.
-const OPENAPI_V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The media type of OpenAPI v2 in protobuf. Clients ask for `…v2@v1.0+protobuf`, which is no valid media type: Go's parser
+/// refuses it in an answer, so the answer says it with a dot, as upstream does (kube-openapi `pkg/handler`).
+const OPENAPI_V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 fn openapi_v2(server: &Server, headers: &HeaderMap, accept: Option<&str>) -> Response<Body> {
     let protobuf = negotiation::clauses(accept.unwrap_or_default())
