@@ -64,20 +64,13 @@ impl Hub {
         let issuer = Arc::new(Issuer(Arc::clone(&plane.identity.authority)));
         let epoch = plane.store.incarnation().to_string();
         let data_dir = options.directory.join("data");
-        let hub_options = hub::Options::new(client.clone(), data_dir.clone(), epoch, issuer);
-        let mut service = hub::Service::new(hub_options).await.map_err(|error| failed(error.into()))?;
+        let hub_options = hub::Options::new(client, data_dir, epoch, issuer);
+        let service = hub::Service::new(hub_options).await.map_err(|error| failed(error.into()))?;
         let handle = service.handle();
-        let run_options = hub::test_runs::Options { log_dir: data_dir.join("runs") };
-        let runs = hub::test_runs::TestRuns::new(run_options, client, Arc::new(handle.content().clone()))
-            .map_err(|error| failed(error.into()))?;
-        service.add_handler(Arc::new(runs.handler()));
-        let served = handle.endpoints().with_test_runs(runs.endpoints());
         // Set once, here; the server answers 503 for these paths until now.
-        let _ = endpoints.set(served);
+        let _ = endpoints.set(handle.endpoints());
         let stop = plane.tasks.stop.clone();
         plane.tasks.spawn("hub", async move { service.run(stop).await });
-        let stop = plane.tasks.stop.clone();
-        plane.tasks.spawn("test runs", async move { runs.run(stop).await });
         Ok(Self { plane, handle })
     }
 
@@ -116,11 +109,14 @@ impl Hub {
 
 /// The generic control-plane kinds and the fleet's.
 fn catalogue() -> Result<Catalogue, AssemblyError> {
-    fleet_objects::custom_resource_definitions().iter().try_fold(Catalogue::control_plane(), |catalogue, definition| {
-        catalogue
-            .with_custom_resource(definition)
-            .map_err(|error| AssemblyError::new("failed to serve the fleet's kinds", error.into()))
-    })
+    fleet_objects::custom_resource_definitions().iter().try_fold(
+        Catalogue::control_plane(),
+        |catalogue, definition| {
+            catalogue
+                .with_custom_resource(definition)
+                .map_err(|error| AssemblyError::new("failed to serve the fleet's kinds", error.into()))
+        },
+    )
 }
 
 fn server_names(names: &[String]) -> ServerNames {
@@ -167,7 +163,8 @@ struct Issuer(Arc<CertificateAuthority>);
 
 impl CertificateIssuer for Issuer {
     fn requested_key(&self, csr_pem: &str) -> Result<String, IssueError> {
-        let pin = requested_pin(csr_pem).map_err(|error| IssueError::BadRequest(error.to_string()))?.to_string();
+        let pin =
+            requested_pin(csr_pem).map_err(|error| IssueError::BadRequest(error.to_string()))?.to_string();
         Ok(pin.strip_prefix("sha256:").unwrap_or(&pin).to_owned())
     }
 
@@ -179,10 +176,11 @@ impl CertificateIssuer for Issuer {
     ) -> Result<IssuedCertificate, IssueError> {
         let subject =
             ClientSubject { user: subject.common_name.clone(), groups: vec![subject.organization.clone()] };
-        let certificate_pem = self.0.sign_client_request(csr_pem, &subject, validity).map_err(|error| match error {
-            access::CertificateError::Unusable { .. } => IssueError::BadRequest(error.to_string()),
-            error => IssueError::Authority(error.to_string()),
-        })?;
+        let certificate_pem =
+            self.0.sign_client_request(csr_pem, &subject, validity).map_err(|error| match error {
+                access::CertificateError::Unusable { .. } => IssueError::BadRequest(error.to_string()),
+                error => IssueError::Authority(error.to_string()),
+            })?;
         let ends = jiff::Timestamp::now() + jiff::SignedDuration::try_from(validity).unwrap_or_default();
         Ok(IssuedCertificate { certificate_pem, not_after: ends.to_string() })
     }
