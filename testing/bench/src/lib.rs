@@ -3,7 +3,7 @@
 //! * [`figures`]: what was measured, as a table and as JSON, with the machine's facts.
 //! * [`objects`]: creating, listing and watching pods.
 //! * [`fleet`]: drift repair and the way of a profile's change, seen from the clusters.
-//! * [`engine`]: the stores alone.
+//! * [`engine`], [`in_process`]: the stores alone, and the API server without a network.
 //! * [`process`]: cold start and idle memory of a spawned program.
 //!
 //! Nothing here passes or fails on time. The benchmarks clean up after themselves: they work in a namespace of their own,
@@ -12,6 +12,7 @@
 pub mod engine;
 pub mod figures;
 pub mod fleet;
+pub mod in_process;
 pub mod objects;
 pub mod process;
 

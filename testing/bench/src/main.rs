@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bench::figures::{Figure, Machine, Report};
 use bench::fleet::{self, Target};
-use bench::{connect, engine, objects, process};
+use bench::{connect, engine, in_process, objects, process};
 use clap::{Parser, Subcommand};
 use serde_json::Value;
 
@@ -25,16 +25,14 @@ struct Arguments {
 #[expect(clippy::large_enum_variant, reason = "there is one, parsed once")]
 enum Measure {
     /// Creates, lists and watches pods in a namespace of their own.
-    Objects {
-        /// How many pods are created and listed.
-        #[arg(long, default_value_t = 10_000)]
-        pods: usize,
-        /// How often they are listed.
-        #[arg(long, default_value_t = 5)]
-        lists: usize,
-        /// How many watchers wait for an event; one measurement each.
-        #[arg(long, value_delimiter = ',', default_value = "1,100")]
-        watchers: Vec<usize>,
+    Objects(Amounts),
+    /// The same against an API server in this process, on an embedded store in a new directory or in memory.
+    InProcess {
+        /// In memory.
+        #[arg(long)]
+        ephemeral: bool,
+        #[command(flatten)]
+        amounts: Amounts,
     },
     /// Spoils an object that something keeps right, and waits until it is right again.
     Drift {
@@ -95,6 +93,19 @@ enum Measure {
     },
 }
 
+#[derive(clap::Args, Debug)]
+struct Amounts {
+    /// How many pods are created and listed.
+    #[arg(long, default_value_t = 10_000)]
+    pods: usize,
+    /// How often they are listed.
+    #[arg(long, default_value_t = 5)]
+    lists: usize,
+    /// How many watchers wait for an event; one measurement each.
+    #[arg(long, value_delimiter = ',', default_value = "1,100")]
+    watchers: Vec<usize>,
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
@@ -112,13 +123,12 @@ async fn main() -> anyhow::Result<()> {
 async fn measure(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
     let kubeconfig = arguments.kubeconfig.as_deref();
     match &arguments.command {
-        Measure::Objects { pods, lists, watchers } => {
-            let client = connect(kubeconfig).await?;
-            let namespace = objects::namespace(&client).await?;
-            let measured = measure_objects(&client, &namespace, *pods, *lists, watchers).await;
-            let cleaned = objects::clean(&client, &namespace).await;
-            let figures = measured?;
-            cleaned?;
+        Measure::Objects(amounts) => measure_objects(&connect(kubeconfig).await?, amounts).await,
+        Measure::InProcess { ephemeral, amounts } => {
+            let dir = tempfile::tempdir()?;
+            let running = in_process::start((!ephemeral).then_some(dir.path())).await?;
+            let mut figures = running.figures.clone();
+            figures.extend(measure_objects(&running.client, amounts).await?);
             Ok(figures)
         }
         Measure::Drift { target, pointer, wrong, rounds } => {
@@ -142,18 +152,25 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
     }
 }
 
-async fn measure_objects(
+async fn measure_objects(client: &kube::Client, amounts: &Amounts) -> anyhow::Result<Vec<Figure>> {
+    let namespace = objects::namespace(client).await?;
+    let measured = measure_in(client, &namespace, amounts).await;
+    let cleaned = objects::clean(client, &namespace).await;
+    let figures = measured?;
+    cleaned?;
+    Ok(figures)
+}
+
+async fn measure_in(
     client: &kube::Client,
     namespace: &str,
-    pods: usize,
-    lists: usize,
-    watchers: &[usize],
+    amounts: &Amounts,
 ) -> anyhow::Result<Vec<Figure>> {
-    eprintln!("creating {pods} pods");
-    let mut figures = objects::creates(client, namespace, pods).await?;
-    eprintln!("listing them {lists} times");
-    figures.extend(objects::lists(client, namespace, pods, lists).await?);
-    for count in watchers {
+    eprintln!("creating {} pods", amounts.pods);
+    let mut figures = objects::creates(client, namespace, amounts.pods).await?;
+    eprintln!("listing them {} times", amounts.lists);
+    figures.extend(objects::lists(client, namespace, amounts.pods, amounts.lists).await?);
+    for count in &amounts.watchers {
         eprintln!("watching with {count}");
         figures.extend(objects::delivery(client, namespace, *count).await?);
     }

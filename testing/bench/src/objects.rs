@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use kube::Client;
 use kube::api::{Api, DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
 use serde_json::json;
@@ -20,7 +20,7 @@ const DELIVERIES: usize = 50;
 /// No event may take longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A namespace that nobody else uses.
+/// A namespace that nobody else uses, with the service account that pods need: a server alone has no controller to make it.
 ///
 /// # Errors
 /// When it cannot be created.
@@ -32,6 +32,13 @@ pub async fn namespace(client: &Client) -> anyhow::Result<String> {
         .create(&PostParams::default(), &object)
         .await
         .context("cannot create a namespace")?;
+    let account: ServiceAccount = serde_json::from_value(
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}),
+    )?;
+    match Api::namespaced(client.clone(), &name).create(&PostParams::default(), &account).await {
+        Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {}
+        created => drop(created.context("cannot create a service account")?),
+    }
     Ok(name)
 }
 
