@@ -45,9 +45,6 @@ fn damage_is_named() {
     assert!(why(&flipped).contains("is damaged"), "{}", why(&flipped));
     assert!(why(b"hello, this is no tar archive at all").contains("not a usable image archive"));
     let half = image();
-    assert!(
-        why(&half[..half.len() / 2]).contains("cut short")
-            || why(&half[..half.len() / 2]).contains("missing")
-    );
+    assert!(why(&half[..half.len() / 2]).contains("is not a usable image archive"));
     assert!(matches!(load::verify(&dir.path().join("none")), Err(LoadError::Read { .. })));
 }
