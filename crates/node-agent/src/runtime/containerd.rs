@@ -85,7 +85,9 @@ pub fn unavailable() -> Option<ContainerdError> {
     if !nix::unistd::geteuid().is_root() {
         return Some(ContainerdError::NotRoot);
     }
-    let missing = ["containerd", "runc", "ctr", "containerd-shim-runc-v2"].into_iter().find(|program| !on_path(program));
+    let missing = ["containerd", "runc", "ctr", "containerd-shim-runc-v2"]
+        .into_iter()
+        .find(|program| !on_path(program));
     missing.map(ContainerdError::Missing)
 }
 
@@ -115,10 +117,15 @@ impl Containerd {
             move |source| ContainerdError::File { operation, path, source }
         };
         tokio::fs::create_dir_all(dir).await.map_err(file("create", dir))?;
-        let plugins = CNI_DIRS.iter().map(Path::new).find(|dir| dir.join("bridge").is_file() && dir.join("host-local").is_file());
+        let plugins = CNI_DIRS
+            .iter()
+            .map(Path::new)
+            .find(|dir| dir.join("bridge").is_file() && dir.join("host-local").is_file());
         let network_problem = match plugins {
             Some(_) => None,
-            None => Some("no network plugins are installed (on Debian: containernetworking-plugins)".to_owned()),
+            None => {
+                Some("no network plugins are installed (on Debian: containernetworking-plugins)".to_owned())
+            }
         };
         let pid_file = dir.join("containerd.pid");
         if let Some(pid) = running(&pid_file, dir)
@@ -206,7 +213,9 @@ async fn answers(socket: &Path) -> bool {
         return false;
     }
     let options = super::cri::CriOptions::new(socket, "none", "/nonexistent");
-    tokio::time::timeout(Duration::from_secs(2), super::cri::Cri::connect(options)).await.is_ok_and(|it| it.is_ok())
+    tokio::time::timeout(Duration::from_secs(2), super::cri::Cri::connect(options))
+        .await
+        .is_ok_and(|it| it.is_ok())
 }
 
 /// The process of a pid file, if it lives and is the containerd of this directory: pids are used again.

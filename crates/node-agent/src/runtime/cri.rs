@@ -24,12 +24,12 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::pod::facts;
 use crate::runtime::{
-    ContainerObservation, Image, ImageError, Launch, Listener, LogQuery, LogStream, PodObservation, PodRuntime,
-    ProbeOutcome, ProbeTarget, PullPolicy, RuntimeError, Version,
+    ContainerObservation, Image, ImageError, Launch, Listener, LogQuery, LogStream, PodObservation,
+    PodRuntime, ProbeOutcome, ProbeTarget, PullPolicy, RuntimeError, Version,
 };
 
 /// What protox and prost make of `proto/cri.proto`.
-#[expect(missing_docs, unreachable_pub, clippy::large_enum_variant, reason = "generated")]
+#[expect(unreachable_pub, clippy::large_enum_variant, reason = "generated")]
 pub(crate) mod v1 {
     tonic::include_proto!("runtime.v1");
 }
@@ -114,13 +114,8 @@ impl Cri {
         let channel = channel(&options.socket);
         let runtime = RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE);
         let images = ImageServiceClient::new(channel).max_decoding_message_size(MESSAGE);
-        let inner = Arc::new(Inner {
-            options,
-            runtime,
-            images,
-            listener: RwLock::new(None),
-            seen: Mutex::default(),
-        });
+        let inner =
+            Arc::new(Inner { options, runtime, images, listener: RwLock::new(None), seen: Mutex::default() });
         inner.version().await?;
         let relisting = tokio::spawn(relist(Arc::downgrade(&inner)));
         Ok(Self { inner, relisting })
@@ -175,7 +170,8 @@ async fn relist(inner: std::sync::Weak<Inner>) {
         }
         let changed: Vec<String> = {
             let mut seen = inner.seen.lock();
-            let of_new = now.iter().filter(|(uid, states)| seen.get(*uid) != Some(states)).map(|(uid, _)| uid);
+            let of_new =
+                now.iter().filter(|(uid, states)| seen.get(*uid) != Some(states)).map(|(uid, _)| uid);
             let gone = seen.keys().filter(|uid| !now.contains_key(*uid));
             let changed = of_new.chain(gone).cloned().collect();
             *seen = now;
@@ -204,9 +200,7 @@ impl Inner {
                 address: self.options.socket.display().to_string(),
                 message: status.message().to_owned(),
             }),
-            Ok(Err(status)) => {
-                Err(RuntimeError::Refused { operation, message: status.message().to_owned() })
-            }
+            Ok(Err(status)) => Err(RuntimeError::Refused { operation, message: status.message().to_owned() }),
             Err(_) => {
                 let message = format!("no answer within {} s", limit.as_secs());
                 Err(RuntimeError::Refused { operation, message })
@@ -225,14 +219,18 @@ impl Inner {
     }
 
     /// Sandboxes and containers of this node, or of one of its pods.
-    async fn lists(&self, uid: Option<&str>) -> Result<(Vec<v1::PodSandbox>, Vec<v1::Container>), RuntimeError> {
+    async fn lists(
+        &self,
+        uid: Option<&str>,
+    ) -> Result<(Vec<v1::PodSandbox>, Vec<v1::Container>), RuntimeError> {
         let mut labels = HashMap::from([(OWNER.to_owned(), self.options.owner.clone())]);
         if let Some(uid) = uid {
             labels.insert(POD_UID.to_owned(), uid.to_owned());
         }
         let filter = v1::PodSandboxFilter { label_selector: labels.clone(), ..Default::default() };
         let request = v1::ListPodSandboxRequest { filter: Some(filter) };
-        let sandboxes = self.call("list sandboxes", CALL, self.runtime().list_pod_sandbox(request)).await?.items;
+        let sandboxes =
+            self.call("list sandboxes", CALL, self.runtime().list_pod_sandbox(request)).await?.items;
         let filter = v1::ContainerFilter { label_selector: labels, ..Default::default() };
         let request = v1::ListContainersRequest { filter: Some(filter) };
         let containers = self.call("list containers", CALL, self.runtime().list_containers(request)).await?;
@@ -302,8 +300,10 @@ impl PodRuntime for Cri {
             return Some(problem.clone());
         }
         let request = v1::StatusRequest { verbose: false };
-        let answer = self.inner.call("ask for the status", CALL, self.inner.runtime().status(request)).await.ok()?;
-        let network = answer.status?.conditions.into_iter().find(|condition| condition.r#type == "NetworkReady")?;
+        let answer =
+            self.inner.call("ask for the status", CALL, self.inner.runtime().status(request)).await.ok()?;
+        let network =
+            answer.status?.conditions.into_iter().find(|condition| condition.r#type == "NetworkReady")?;
         (!network.status).then(|| format!("{}: {}", network.reason, network.message))
     }
 
@@ -360,7 +360,9 @@ impl PodRuntime for Cri {
         let pulled = self.inner.call("pull", PULL, self.inner.images.clone().pull_image(request)).await;
         match pulled {
             Ok(answer) => Ok(Image { reference: answer.image_ref, pulled: true }),
-            Err(RuntimeError::Refused { message, .. } | RuntimeError::NotFound(message)) => Err(pull(message)),
+            Err(RuntimeError::Refused { message, .. } | RuntimeError::NotFound(message)) => {
+                Err(pull(message))
+            }
             Err(error) => Err(pull(error.to_string())),
         }
     }
@@ -386,8 +388,12 @@ impl PodRuntime for Cri {
 
     async fn remove_container(&self, _uid: &str, id: &str) -> Result<(), RuntimeError> {
         let request = v1::ContainerId { container_id: id.to_owned() };
-        let status = self.inner.call("ask for a container", CALL, self.inner.runtime().container_status(request.clone())).await;
-        match self.inner.call("remove container", CALL, self.inner.runtime().remove_container(request)).await {
+        let status = self
+            .inner
+            .call("ask for a container", CALL, self.inner.runtime().container_status(request.clone()))
+            .await;
+        match self.inner.call("remove container", CALL, self.inner.runtime().remove_container(request)).await
+        {
             Ok(_) | Err(RuntimeError::NotFound(_)) => {}
             Err(error) => return Err(error),
         }
@@ -407,7 +413,11 @@ impl PodRuntime for Cri {
     async fn remove_pod(&self, uid: &str) -> Result<(), RuntimeError> {
         for sandbox in self.inner.stop_sandboxes(uid).await? {
             let request = v1::PodSandboxId { pod_sandbox_id: sandbox.id };
-            match self.inner.call("remove a sandbox", CALL, self.inner.runtime().remove_pod_sandbox(request)).await {
+            match self
+                .inner
+                .call("remove a sandbox", CALL, self.inner.runtime().remove_pod_sandbox(request))
+                .await
+            {
                 Ok(_) | Err(RuntimeError::NotFound(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -427,7 +437,10 @@ impl PodRuntime for Cri {
 
     async fn logs(&self, uid: &str, id: &str, query: LogQuery) -> Result<LogStream, RuntimeError> {
         let request = v1::ContainerId { container_id: id.to_owned() };
-        let status = self.inner.call("ask for a container", CALL, self.inner.runtime().container_status(request)).await?;
+        let status = self
+            .inner
+            .call("ask for a container", CALL, self.inner.runtime().container_status(request))
+            .await?;
         let status = status.status.unwrap_or_default();
         let path = PathBuf::from(&status.log_path);
         if status.labels.get(POD_UID).map(String::as_str) != Some(uid) || status.log_path.is_empty() {

@@ -79,7 +79,9 @@ disabled_plugins = [
 
 /// A bridge of this directory's own; masquerading and host ports only where `iptables` is there for them.
 fn network_config(dir: &Path, network: &str, plugins: &Path) -> String {
-    let iptables = ["/usr/sbin/iptables", "/sbin/iptables", "/usr/bin/iptables"].iter().any(|path| Path::new(path).exists());
+    let iptables = ["/usr/sbin/iptables", "/sbin/iptables", "/usr/bin/iptables"]
+        .iter()
+        .any(|path| Path::new(path).exists());
     let mut list = vec![json!({
         "type": "bridge",
         // An interface's name has at most 15 characters.
@@ -109,10 +111,13 @@ fn fingerprint(dir: &Path) -> u32 {
 /// The first block of 10.200.0.0 … 10.254.0.0 that no route of the machine meets.
 fn free_network() -> String {
     let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let taken: Vec<(u32, u32)> = routes.lines().skip(1).filter_map(route).filter(|(_, mask)| *mask != 0).collect();
+    let taken: Vec<(u32, u32)> =
+        routes.lines().skip(1).filter_map(route).filter(|(_, mask)| *mask != 0).collect();
     let block = (200u8..=254).find(|second| {
         let network = u32::from(Ipv4Addr::new(10, *second, 0, 0));
-        taken.iter().all(|(to, mask)| network & mask != to & mask && network & 0xFFFF_0000 != to & 0xFFFF_0000)
+        taken
+            .iter()
+            .all(|(to, mask)| network & mask != to & mask && network & 0xFFFF_0000 != to & 0xFFFF_0000)
     });
     format!("10.{}.0.0/16", block.unwrap_or(200))
 }
@@ -130,7 +135,8 @@ fn overlay_works(dir: &Path) -> bool {
     let probe = dir.join("overlay-probe");
     let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| probe.join(name));
     let made = [&lower, &upper, &work, &merged].iter().all(|path| fs::create_dir_all(path).is_ok());
-    let data = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+    let data =
+        format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
     let flags = nix::mount::MsFlags::empty();
     let works = made
         && nix::mount::mount(Some("overlay"), &merged, Some("overlay"), flags, Some(data.as_str())).is_ok();

@@ -73,7 +73,8 @@ pub(super) fn stream(inner: Arc<Inner>, id: String, path: PathBuf, query: LogQue
 impl Follow {
     async fn next(&mut self) -> std::io::Result<Option<Bytes>> {
         while !self.done && self.left > 0 {
-            let lines = if std::mem::take(&mut self.beginning) { self.begin().await? } else { self.more().await? };
+            let lines =
+                if std::mem::take(&mut self.beginning) { self.begin().await? } else { self.more().await? };
             match lines {
                 Some(lines) => {
                     let text = self.render(lines);

@@ -81,7 +81,8 @@ mod tests {
         for chunk in file.chunks(7) {
             lines.extend(parser.push(chunk));
         }
-        let texts: Vec<_> = lines.iter().map(|line| String::from_utf8_lossy(&line.text).into_owned()).collect();
+        let texts: Vec<_> =
+            lines.iter().map(|line| String::from_utf8_lossy(&line.text).into_owned()).collect();
         assert_eq!(texts, ["other", "one line", ""]);
         assert_eq!(lines[1].time, "2026-01-02T03:04:05.000000006Z".parse().expect("a time"));
     }

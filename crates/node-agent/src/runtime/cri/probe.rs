@@ -89,5 +89,9 @@ async fn http(target: &ProbeTarget, get: &HTTPGetAction) -> Result<(), String> {
         .strip_prefix("HTTP/1.")
         .and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok())
         .ok_or("the answer is no HTTP")?;
-    if (200..400).contains(&code) { Ok(()) } else { Err(format!("HTTP probe failed with statuscode: {code}")) }
+    if (200..400).contains(&code) {
+        Ok(())
+    } else {
+        Err(format!("HTTP probe failed with statuscode: {code}"))
+    }
 }

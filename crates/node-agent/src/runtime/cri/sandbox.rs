@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SecurityContext};
 
-use super::{CALL, CONTAINER_NAME, CriOptions, IMAGE, Inner, OWNER, POD_NAME, POD_NAMESPACE, POD_UID, log_dir, v1};
+use super::{
+    CALL, CONTAINER_NAME, CriOptions, IMAGE, Inner, OWNER, POD_NAME, POD_NAMESPACE, POD_UID, log_dir, v1,
+};
 use crate::inputs::fields::parse_quantity;
 use crate::pod::{facts, status};
 use crate::runtime::{Launch, Mount, RuntimeError};
@@ -17,8 +19,17 @@ const PERIOD: f64 = 100_000.0;
 const MIN_QUOTA: f64 = 1_000.0;
 /// What the kernel hides from containers that aren't privileged, as runtimes usually have it.
 const MASKED: &[&str] = &[
-    "/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
-    "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
 ];
 const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
@@ -77,7 +88,11 @@ pub(super) fn config(pod: &Pod, options: &CriOptions, attempt: u32) -> v1::PodSa
         labels: labels(pod, options),
         annotations: HashMap::new(),
         linux: Some(v1::LinuxPodSandboxConfig {
-            cgroup_parent: format!("{}/{}/{uid}", options.cgroup_parent, status::qos_class(pod).to_lowercase()),
+            cgroup_parent: format!(
+                "{}/{}/{uid}",
+                options.cgroup_parent,
+                status::qos_class(pod).to_lowercase()
+            ),
             security_context: Some(v1::LinuxSandboxSecurityContext {
                 namespace_options: Some(namespaces(pod, options)),
                 privileged,
@@ -114,8 +129,8 @@ fn ports(pod: &Pod) -> Vec<v1::PortMapping> {
 fn dns(pod: &Pod, options: &CriOptions) -> Option<v1::DnsConfig> {
     let spec = facts::spec(pod);
     let policy = spec.dns_policy.as_deref().unwrap_or("ClusterFirst");
-    let cluster = policy == "ClusterFirstWithHostNet"
-        || (policy == "ClusterFirst" && spec.host_network != Some(true));
+    let cluster =
+        policy == "ClusterFirstWithHostNet" || (policy == "ClusterFirst" && spec.host_network != Some(true));
     let mut dns = v1::DnsConfig::default();
     let mut any = policy == "None";
     if cluster && !options.cluster_dns.is_empty() {
@@ -159,7 +174,8 @@ pub(super) async fn start(inner: &Inner, pod: &Pod, attempt: u32) -> Result<(), 
 pub(super) async fn start_container(inner: &Inner, launch: &Launch) -> Result<(), RuntimeError> {
     let pod = &*launch.pod;
     let sandboxes = inner.sandbox_ids(facts::uid(pod)).await?;
-    let sandbox = sandboxes.iter().filter(|sandbox| sandbox.state == 0).max_by_key(|sandbox| sandbox.created_at);
+    let sandbox =
+        sandboxes.iter().filter(|sandbox| sandbox.state == 0).max_by_key(|sandbox| sandbox.created_at);
     let sandbox = sandbox.ok_or_else(|| RuntimeError::NotFound("the pod's sandbox".to_owned()))?;
     let log_path = format!("{}_{}.log", launch.container.name, launch.attempt);
     let attempt = sandbox.metadata.as_ref().map_or(0, |metadata| metadata.attempt);
