@@ -15,7 +15,7 @@ use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
-        batch::v1::Job,
+        batch::v1::{CronJob, Job},
         coordination::v1::Lease,
         core::v1::{ConfigMap, Namespace, Node, Pod, Service, ServiceAccount},
         discovery::v1::EndpointSlice,
@@ -48,6 +48,7 @@ pub(crate) struct Context {
     pub(crate) stateful_sets: ObjectCache<StatefulSet>,
     pub(crate) daemon_sets: ObjectCache<DaemonSet>,
     pub(crate) jobs: ObjectCache<Job>,
+    pub(crate) cron_jobs: ObjectCache<CronJob>,
     pub(crate) services: ObjectCache<Service>,
     pub(crate) slices: ObjectCache<EndpointSlice>,
 }
@@ -100,7 +101,11 @@ impl Context {
             replica_sets: ObjectCache::start(Api::all(client.clone()), replica_sets),
             stateful_sets: ObjectCache::start(Api::all(client.clone()), CacheOptions::new("statefulsets")),
             daemon_sets: ObjectCache::start(Api::all(client.clone()), CacheOptions::new("daemonsets")),
-            jobs: ObjectCache::start(Api::all(client.clone()), CacheOptions::new("jobs")),
+            jobs: ObjectCache::start(
+                Api::all(client.clone()),
+                CacheOptions::<Job>::new("jobs").index(BY_CONTROLLER, controller_uid),
+            ),
+            cron_jobs: ObjectCache::start(Api::all(client.clone()), CacheOptions::new("cronjobs")),
             services: ObjectCache::start(Api::all(client.clone()), CacheOptions::new("services")),
             slices: ObjectCache::start(Api::all(client.clone()), slices),
             client,
@@ -120,6 +125,7 @@ impl Context {
         self.stateful_sets.has_synced().await;
         self.daemon_sets.has_synced().await;
         self.jobs.has_synced().await;
+        self.cron_jobs.has_synced().await;
         self.services.has_synced().await;
         self.slices.has_synced().await;
     }

@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    context::Context, daemon_set, deployment, endpoints, error::Error, garbage::Collector, job, namespace,
-    nodes, replica_set, service_accounts, stateful_set,
+    context::Context, cron_job, daemon_set, deployment, endpoints, error::Error, garbage::Collector, job,
+    namespace, nodes, replica_set, service_accounts, stateful_set,
 };
 
 /// What the controllers need.
@@ -126,6 +126,7 @@ impl Service {
                 stateful_set::queue(context),
                 shutdown,
             ),
+            self.task("cronjob", cron_job::CronJobs { context: it() }, cron_job::queue(context), shutdown),
             self.task("job", job::Jobs { context: it() }, job::queue(context), shutdown),
             self.task(
                 "namespace contents",
