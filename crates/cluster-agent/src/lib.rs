@@ -1,3 +1,29 @@
-//! The agent: keeps desired state, enforces, repairs, reports.
+//! The agent: one per cluster, in any Kubernetes. It keeps desired state on its own disk, applies it, repairs drift the
+//! moment it is seen, runs tests, and tells the hub what happened when there is a hub to tell.
+//!
+//! Never: deletes because something is absent (only a tombstone or a newer generation of the same profile removes), goes
+//! back to an older generation, needs the hub in order to enforce, or assumes anything of the cluster's API server that
+//! Kubernetes does not promise.
 
+mod connector;
+mod credentials;
+mod enforcer;
+mod error;
 pub mod executor;
+mod facts;
+mod fingerprint;
+mod flap;
+mod health;
+mod hub_client;
+mod link;
+mod outbox;
+mod service;
+mod session;
+mod vault;
+
+pub use connector::{HubConnector, TlsConnector, Trust};
+pub use credentials::{Credentials, Identity};
+pub use error::Error;
+pub use fleet_planner::breaker::Limits;
+pub use outbox::{Outbox, is_full};
+pub use service::{AgentStatus, Handle, Join, Options, Service};

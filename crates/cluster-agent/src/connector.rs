@@ -1,0 +1,151 @@
+//! How the agent reaches its hub: always outbound, always to authorities it pinned when it joined.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use kube::config::AuthInfo;
+use kube::{Client, Config};
+use sha2::{Digest, Sha256};
+use x509_parser::pem::Pem;
+
+use crate::credentials::Credentials;
+use crate::error::Error;
+
+/// What the agent trusts before it has joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// `sha256:<hex>` of the public key (SubjectPublicKeyInfo) of the hub's authority.
+    Pin(String),
+    /// The authorities themselves, PEM.
+    Ca(String),
+}
+
+/// Makes clients of the hub.
+#[async_trait]
+pub trait HubConnector: fmt::Debug + Send + Sync + 'static {
+    /// A client without credentials that trusts `ca_pem` and nothing else; with `None` one that trusts whoever answers,
+    /// which is used for nothing but fetching the authorities, to be compared with the pin.
+    ///
+    /// # Errors
+    /// When no client can be made of these.
+    async fn anonymous(&self, ca_pem: Option<&str>) -> Result<Client, Error>;
+
+    /// A client with the agent's certificate.
+    ///
+    /// # Errors
+    /// When no client can be made of these.
+    async fn authenticated(&self, credentials: &Credentials) -> Result<Client, Error>;
+}
+
+/// Over TLS to a URL.
+#[derive(Clone, Debug)]
+pub struct TlsConnector {
+    url: http::Uri,
+}
+
+impl TlsConnector {
+    /// To a hub at `https://host:port`.
+    ///
+    /// # Errors
+    /// When `url` is not an https URL.
+    pub fn new(url: &str) -> Result<Self, Error> {
+        let parsed: http::Uri =
+            url.parse().map_err(|error| Error::Invalid(format!("hub URL {url:?}: {error}")))?;
+        if parsed.scheme_str() != Some("https") {
+            return Err(Error::Invalid(format!("hub URL {url:?}: must begin with https://")));
+        }
+        Ok(Self { url: parsed })
+    }
+
+    fn config(&self, ca_pem: Option<&str>) -> Result<Config, Error> {
+        let mut config = Config::new(self.url.clone());
+        config.default_namespace = "default".to_owned();
+        config.connect_timeout = Some(std::time::Duration::from_secs(10));
+        match ca_pem {
+            Some(pem) => config.root_cert = Some(certificates(pem)?),
+            None => config.accept_invalid_certs = true,
+        }
+        Ok(config)
+    }
+}
+
+#[async_trait]
+impl HubConnector for TlsConnector {
+    async fn anonymous(&self, ca_pem: Option<&str>) -> Result<Client, Error> {
+        Client::try_from(self.config(ca_pem)?).map_err(Error::hub("make a client"))
+    }
+
+    async fn authenticated(&self, credentials: &Credentials) -> Result<Client, Error> {
+        let ca =
+            credentials.ca()?.ok_or_else(|| Error::Invalid("the hub's authority is not known".to_owned()))?;
+        let mut config = self.config(Some(&ca))?;
+        let path = |path: std::path::PathBuf| Some(path.to_string_lossy().into_owned());
+        config.auth_info = AuthInfo {
+            client_certificate: path(credentials.certificate_path()),
+            client_key: path(credentials.key_path()),
+            ..AuthInfo::default()
+        };
+        Client::try_from(config).map_err(Error::hub("make a client"))
+    }
+}
+
+/// The DER certificates of a PEM text.
+fn certificates(pem: &str) -> Result<Vec<Vec<u8>>, Error> {
+    let all: Result<Vec<_>, _> =
+        Pem::iter_from_buffer(pem.as_bytes()).map(|block| block.map(|block| block.contents)).collect();
+    match all {
+        Ok(all) if !all.is_empty() => Ok(all),
+        Ok(_) => Err(Error::Invalid("the hub's authority: no certificate in the PEM text".to_owned())),
+        Err(error) => Err(Error::Invalid(format!("the hub's authority: {error}"))),
+    }
+}
+
+/// The certificate of `bundle` whose public key has the pin, as PEM.
+pub(crate) fn pinned(bundle: &str, pin: &str) -> Result<String, Error> {
+    let wanted = pin.strip_prefix("sha256:").unwrap_or(pin).to_ascii_lowercase();
+    for block in Pem::iter_from_buffer(bundle.as_bytes()) {
+        let block = block.map_err(|error| Error::Invalid(format!("the hub's authority: {error}")))?;
+        let certificate =
+            block.parse_x509().map_err(|error| Error::Invalid(format!("the hub's authority: {error}")))?;
+        if hex::encode(Sha256::digest(certificate.public_key().raw)) == wanted {
+            return Ok(block_text(&block));
+        }
+    }
+    Err(Error::Invalid(format!(
+        "the hub's authority does not have the pinned key {pin}: this is another hub, or somebody in between"
+    )))
+}
+
+fn block_text(block: &Pem) -> String {
+    use std::fmt::Write as _;
+    let encoded = k8s_openapi::ByteString(block.contents.clone());
+    let json = serde_json::to_value(encoded).unwrap_or_default();
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    for line in json.as_str().unwrap_or_default().as_bytes().chunks(64) {
+        let _ = writeln!(text, "{}", String::from_utf8_lossy(line));
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_chooses_its_certificate_and_refuses_others() {
+        let authority = || {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+            (
+                certificate.pem(),
+                hex::encode(Sha256::digest(rcgen::PublicKeyData::subject_public_key_info(&key))),
+            )
+        };
+        let ((first, _), (second, pin)) = (authority(), authority());
+        let chosen = pinned(&format!("{first}{second}"), &format!("sha256:{pin}")).unwrap();
+        assert_eq!(certificates(&chosen).unwrap(), certificates(&second).unwrap());
+        assert!(pinned(&first, &pin).unwrap_err().to_string().contains("another hub"));
+        assert!(TlsConnector::new("http://x").is_err());
+    }
+}

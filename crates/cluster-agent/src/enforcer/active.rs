@@ -1,0 +1,118 @@
+//! What the enforcer knows of one assignment.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fleet_objects::{AssignmentStatus, ConflictPolicy, Health, ObjectReference};
+use serde_json::Value;
+
+use super::cluster::Target;
+use crate::flap::Repairs;
+use crate::vault::{Accepted, Progress};
+
+/// An assignment under enforcement.
+pub(super) struct Active {
+    /// The field manager its objects are applied under.
+    pub(super) manager: String,
+    /// The label its objects carry.
+    pub(super) label: String,
+    pub(super) accepted: Accepted,
+    pub(super) progress: Progress,
+    /// Whether targets of `progress.enforced` are loaded.
+    pub(super) loaded: bool,
+    pub(super) conflicts: ConflictPolicy,
+    /// What should be there.
+    pub(super) targets: BTreeMap<ObjectReference, Arc<Target>>,
+    /// How each target is.
+    pub(super) states: BTreeMap<ObjectReference, State>,
+    /// Why the accepted generation is not enforced, if so.
+    pub(super) problem: Option<String>,
+    /// Deletions that wait for a person, with the reason.
+    pub(super) held: Option<(Vec<ObjectReference>, String)>,
+    /// Deletions begun and not finished.
+    pub(super) deleting: usize,
+    /// Repairs since the agent started.
+    pub(super) repairs: u64,
+    /// When to sync again.
+    pub(super) due: Option<Instant>,
+    pub(super) failures: u32,
+    /// Whether the report may have changed.
+    pub(super) dirty: bool,
+    pub(super) reported: Option<AssignmentStatus>,
+}
+
+/// How one object is.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    pub(super) health: Health,
+    pub(super) message: String,
+    /// Why it could not be applied.
+    pub(super) error: Option<String>,
+    /// Of the object as our last apply left it.
+    pub(super) fingerprint: Option<String>,
+    pub(super) uid: Option<String>,
+    pub(super) repairs: Repairs,
+    /// The other writer, in a fight.
+    pub(super) contested: Option<String>,
+    /// A repair waits for this moment (since the enforcer's start).
+    pub(super) repair_at: Option<Duration>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            health: Health::Unknown,
+            message: String::new(),
+            error: None,
+            fingerprint: None,
+            uid: None,
+            repairs: Repairs::default(),
+            contested: None,
+            repair_at: None,
+        }
+    }
+}
+
+impl State {
+    /// Takes over what the API server shows.
+    pub(super) fn observe(&mut self, object: &Value) -> bool {
+        let (health, message) = crate::health::judge(object);
+        let changed = (self.health, &self.message) != (health, &message);
+        (self.health, self.message) = (health, message);
+        changed
+    }
+}
+
+impl Active {
+    pub(super) fn new(name: &str, accepted: Accepted, progress: Progress) -> Self {
+        Self {
+            manager: fleet_objects::field_manager(name),
+            label: fleet_objects::assignment_label_value(name),
+            accepted,
+            progress,
+            loaded: false,
+            conflicts: ConflictPolicy::Report,
+            targets: BTreeMap::new(),
+            states: BTreeMap::new(),
+            problem: None,
+            held: None,
+            deleting: 0,
+            repairs: 0,
+            due: Some(Instant::now()),
+            failures: 0,
+            dirty: true,
+            reported: None,
+        }
+    }
+
+    /// Whether an apply of this object ever succeeded.
+    pub(super) fn was_applied(&self, object: &ObjectReference) -> bool {
+        self.progress.inventory.iter().any(|item| item.object == *object && item.applied)
+    }
+
+    /// Whether a person confirmed the deletions of the accepted generation.
+    pub(super) fn confirmed(&self) -> bool {
+        self.accepted.confirmed == Some(self.accepted.spec.generation)
+    }
+}

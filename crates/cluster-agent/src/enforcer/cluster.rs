@@ -1,0 +1,234 @@
+//! The cluster as the enforcer uses it: which kinds it serves, and applying one object.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use api_client::dynamic::{Discovery, DynamicError};
+use api_client::error::{is_conflict, is_not_found};
+use fleet_objects::ObjectReference;
+use fleet_planner::render::Rendered;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::{Api, Client};
+use serde_json::Value;
+
+use crate::error::Error;
+
+/// An object to apply, with what the cluster says about its kind.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) reference: ObjectReference,
+    pub(super) phase: u8,
+    pub(super) object: Value,
+    pub(super) resource: ApiResource,
+    pub(super) namespaced: bool,
+}
+
+/// What came of an apply.
+pub(super) enum Outcome {
+    /// Applied; the object as the server now has it.
+    Applied(Box<Value>),
+    /// The server will not take it as it is.
+    Rejected(String),
+    /// It may work later.
+    Later(String),
+}
+
+/// Access to the cluster. Clones share what discovery knows.
+#[derive(Clone)]
+pub(super) struct Cluster {
+    discovery: Discovery,
+}
+
+/// How an apply treats fields of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Force {
+    Yes,
+    No,
+}
+
+impl Cluster {
+    pub(super) fn new(client: Client) -> Self {
+        Self { discovery: Discovery::new(client) }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        self.discovery.client()
+    }
+
+    pub(super) fn api(&self, target: &Target) -> Api<DynamicObject> {
+        api(self.client(), &target.resource, target.namespaced, target.reference.namespace.as_deref())
+    }
+
+    /// Finds the kind of every object; kinds that a definition among them brings need not be served yet.
+    ///
+    /// # Errors
+    /// `Ok(Err(_))` names what is wrong with the objects; `Err` when the cluster does not answer.
+    pub(super) async fn resolve(
+        &self,
+        rendered: Vec<Rendered>,
+        target_namespace: Option<&str>,
+    ) -> Result<Result<Vec<Target>, String>, Error> {
+        let brought = brought_kinds(&rendered);
+        let mut targets = Vec::with_capacity(rendered.len());
+        for Rendered { mut reference, phase, mut object } in rendered {
+            let gvk = gvk(&reference);
+            let (resource, namespaced) = match self.discovery.resolve(&gvk).await {
+                Ok(kind) => (kind.resource, kind.namespaced),
+                Err(error @ DynamicError::UnknownKind { .. }) => {
+                    match brought.get(&(gvk.group.clone(), gvk.kind.clone())) {
+                        Some((plural, namespaced)) => {
+                            (ApiResource::from_gvk_with_plural(&gvk, plural), *namespaced)
+                        }
+                        None => return Ok(Err(error.to_string())),
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if namespaced {
+                let namespace = reference.namespace.take();
+                let namespace = namespace.or_else(|| target_namespace.map(str::to_owned));
+                let namespace = namespace.unwrap_or_else(|| "default".to_owned());
+                object["metadata"]["namespace"] = Value::from(namespace.clone());
+                reference.namespace = Some(namespace);
+            } else {
+                reference.namespace = None;
+                if let Some(metadata) = object["metadata"].as_object_mut() {
+                    metadata.remove("namespace");
+                }
+            }
+            targets.push(Target { reference, phase, object, resource, namespaced });
+        }
+        Ok(Ok(targets))
+    }
+
+    /// The resource of a kind, or `None` when the cluster certainly serves no such kind (any more).
+    pub(super) async fn served(
+        &self,
+        reference: &ObjectReference,
+    ) -> Result<Option<(ApiResource, bool)>, Error> {
+        match self.discovery.resolve(&gvk(reference)).await {
+            Ok(kind) => Ok(Some((kind.resource, kind.namespaced))),
+            Err(DynamicError::UnknownKind { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Looks anew at what the cluster serves.
+    pub(super) async fn refresh(&self) {
+        if let Err(error) = self.discovery.refreshed_kinds().await {
+            tracing::debug!(%error, "discovery");
+        }
+    }
+
+    /// Server-side apply of one object.
+    pub(super) async fn apply(&self, target: &Target, manager: &str, force: Force) -> Outcome {
+        let api = self.api(target);
+        let applied = api_client::apply::apply(
+            &api,
+            &target.reference.name,
+            manager,
+            force == Force::Yes,
+            &target.object,
+        );
+        outcome(applied.await)
+    }
+
+    /// The same for what is being replaced by `newer`: first our own fields are taken back from whoever changed them
+    /// since, then the new version is applied without force, so that only fields it sets for the first time can conflict.
+    pub(super) async fn apply_over(&self, older: &Target, newer: &Target, manager: &str) -> Outcome {
+        match self.apply(older, manager, Force::Yes).await {
+            Outcome::Applied(_) => self.apply(newer, manager, Force::No).await,
+            // The old version may have become invalid; the new one decides.
+            Outcome::Rejected(_) => self.apply(newer, manager, Force::No).await,
+            later @ Outcome::Later(_) => later,
+        }
+    }
+
+    /// Whether the server would take the object, without doing it. Kinds and namespaces that are not there yet cannot
+    /// be asked about and count as taken.
+    pub(super) async fn preflight(
+        &self,
+        target: &Target,
+        manager: &str,
+        force: Force,
+        ours: bool,
+    ) -> Outcome {
+        let api = self.api(target);
+        let force = force == Force::Yes || ours;
+        let answer =
+            api_client::apply::apply_dry_run(&api, &target.reference.name, manager, force, &target.object)
+                .await;
+        match answer {
+            Err(error) if is_not_found(&error) || cannot_dry_run(&error) => {
+                Outcome::Applied(Box::new(Value::Null))
+            }
+            answer => outcome(answer),
+        }
+    }
+}
+
+/// An admission webhook with side effects refuses dry runs; that says nothing about the object.
+fn cannot_dry_run(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 400 && status.message.contains("dry run"))
+}
+
+fn outcome(answer: kube::Result<DynamicObject>) -> Outcome {
+    match answer {
+        Ok(object) => match serde_json::to_value(&object) {
+            Ok(value) => Outcome::Applied(Box::new(value)),
+            Err(error) => Outcome::Later(error.to_string()),
+        },
+        Err(error) if is_conflict(&error) => Outcome::Rejected(message(&error)),
+        Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 405 | 413 | 415 | 422) => {
+            Outcome::Rejected(status.message.clone())
+        }
+        Err(error) => Outcome::Later(message(&error)),
+    }
+}
+
+fn message(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+pub(super) fn api(
+    client: &Client,
+    resource: &ApiResource,
+    namespaced: bool,
+    namespace: Option<&str>,
+) -> Api<DynamicObject> {
+    match namespace.filter(|_| namespaced) {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
+        None => Api::all_with(client.clone(), resource),
+    }
+}
+
+pub(super) fn gvk(reference: &ObjectReference) -> GroupVersionKind {
+    let (group, version) = reference.api_version.split_once('/').unwrap_or(("", &reference.api_version));
+    GroupVersionKind::gvk(group, version, &reference.kind)
+}
+
+/// Kinds that definitions among the objects bring: (group, kind) to (plural, namespaced).
+fn brought_kinds(rendered: &[Rendered]) -> HashMap<(String, String), (String, bool)> {
+    let definitions = rendered.iter().filter(|one| one.reference.kind == "CustomResourceDefinition");
+    let kind = |one: &Rendered| {
+        let spec = &one.object["spec"];
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let key = (text(&spec["group"])?, text(&spec["names"]["kind"])?);
+        Some((key, (text(&spec["names"]["plural"])?, spec["scope"] != "Cluster")))
+    };
+    definitions.filter_map(kind).collect()
+}
+
+/// How an object is called in messages.
+pub(super) fn describe(reference: &ObjectReference) -> String {
+    match &reference.namespace {
+        Some(namespace) => format!("{} {namespace}/{}", reference.kind, reference.name),
+        None => format!("{} {}", reference.kind, reference.name),
+    }
+}
+
+/// Shared targets by reference.
+pub(super) type Targets = std::collections::BTreeMap<ObjectReference, Arc<Target>>;

@@ -1,0 +1,174 @@
+//! What is told about assignments: the whole status, when it changed.
+
+use agent_protocol::{AssignmentReport, RecordBody};
+use fleet_objects::{
+    AssignmentState, AssignmentStatus, ConditionChange, Health, ObjectReference, ObjectStatus, set_condition,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::active::{Active, State};
+use super::{Enforcer, same_state};
+
+/// Objects listed in a status.
+const MAX_OBJECTS: usize = 200;
+/// Held deletions listed in a status.
+const MAX_HELD: usize = 50;
+/// Bytes of one object's message.
+const MAX_MESSAGE: usize = 512;
+
+impl Enforcer {
+    /// Sends changed reports. With a full outbox they stay due.
+    pub(super) async fn report(&mut self) {
+        for (name, active) in &mut self.active {
+            if !active.dirty {
+                continue;
+            }
+            let status = status(active);
+            if active.reported.as_ref() == Some(&status) {
+                active.dirty = false;
+                continue;
+            }
+            let report = AssignmentReport { name: name.clone(), status: status.clone() };
+            match self.outbox.append(RecordBody::Assignment(Box::new(report))).await {
+                Ok(_) => {
+                    active.reported = Some(status);
+                    active.dirty = false;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a report waits");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn status(active: &Active) -> AssignmentStatus {
+    let mut objects: Vec<ObjectStatus> =
+        active.states.iter().map(|(reference, state)| object_status(reference, state)).collect();
+    objects.sort_by_key(|object| object.health);
+    let healthy = objects.iter().filter(|object| object.health == Health::Healthy).count();
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let (object_count, healthy_count) = (count(objects.len()), count(healthy));
+    objects.truncate(MAX_OBJECTS);
+    let held = active.held.as_ref().map(|(held, _)| held.as_slice()).unwrap_or_default();
+    let mut status = AssignmentStatus {
+        observed_generation: active.accepted.spec.generation,
+        conditions: active.reported.as_ref().map(|reported| reported.conditions.clone()).unwrap_or_default(),
+        object_count,
+        healthy_count,
+        objects,
+        repairs: active.repairs,
+        held_deletions: held.iter().take(MAX_HELD).cloned().collect(),
+        held_deletion_count: count(held.len()),
+        refusal: active.accepted.refusal.clone(),
+    };
+    conditions(active, &mut status);
+    status
+}
+
+fn object_status(reference: &ObjectReference, state: &State) -> ObjectStatus {
+    let (health, message) = match (&state.error, &state.contested) {
+        (Some(error), _) => (Health::Failed, error.clone()),
+        (None, Some(writer)) => (
+            state.health.min(Health::Progressing),
+            format!("two writers fight over it: {writer} and this profile"),
+        ),
+        (None, None) => (state.health, state.message.clone()),
+    };
+    let mut message = message;
+    if message.len() > MAX_MESSAGE {
+        let mut end = MAX_MESSAGE;
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        message.truncate(end);
+    }
+    ObjectStatus { object: reference.clone(), health, message }
+}
+
+fn conditions(active: &Active, status: &mut AssignmentStatus) {
+    let now = jiff::Timestamp::now();
+    let now = Time(jiff::Timestamp::from_second(now.as_second()).unwrap_or(now));
+    let generation = active.accepted.spec.generation;
+    let mut set = |kind, value: Option<bool>, reason, message: String| {
+        let change =
+            ConditionChange { kind, status: value, reason, message, observed_generation: Some(generation) };
+        set_condition(&mut status.conditions, change, &now);
+    };
+    if active.accepted.spec.state == AssignmentState::Tombstone {
+        let pruned = active.progress.pruned == Some(generation);
+        let message = match (&active.held, &active.problem) {
+            _ if pruned => "everything is removed".to_owned(),
+            (Some((_, reason)), _) => reason.clone(),
+            (None, Some(problem)) => problem.clone(),
+            (None, None) => format!("{} objects are being removed", active.deleting),
+        };
+        let reason = if pruned {
+            "Pruned"
+        } else if active.held.is_some() {
+            "DeletionsHeld"
+        } else {
+            "Pruning"
+        };
+        set("Pruned", Some(pruned), reason, message.clone());
+        set("Applied", Some(false), reason, message.clone());
+        set("Healthy", Some(false), reason, message.clone());
+        set("Ready", Some(false), reason, message);
+        return;
+    }
+    let (applied, reason, message) = applied(active);
+    set("Applied", Some(applied), reason, message.clone());
+    let worst = status.objects.first().filter(|object| object.health != Health::Healthy);
+    let (healthy, health_reason, health_message) = match worst {
+        None => (true, "AllHealthy", format!("{} objects are healthy", status.object_count)),
+        Some(worst) => {
+            let reason = if worst.health == Health::Failed { "Failed" } else { "Progressing" };
+            let unhealthy = status.object_count - status.healthy_count;
+            let (kind, name) = (&worst.object.kind, &worst.object.name);
+            (
+                false,
+                reason,
+                format!("{unhealthy} of {} objects: {kind} {name}: {}", status.object_count, worst.message),
+            )
+        }
+    };
+    let mut set = |kind, value: Option<bool>, reason, message: String| {
+        let change =
+            ConditionChange { kind, status: value, reason, message, observed_generation: Some(generation) };
+        set_condition(&mut status.conditions, change, &now);
+    };
+    set("Healthy", Some(healthy), health_reason, health_message.clone());
+    let ready = applied && healthy;
+    let (reason, message) = if applied { (health_reason, health_message) } else { (reason, message) };
+    set("Ready", Some(ready), reason, message);
+}
+
+fn applied(active: &Active) -> (bool, &'static str, String) {
+    let current =
+        active.progress.enforced.as_ref().is_some_and(|enforced| same_state(enforced, &active.accepted));
+    if let Some(problem) = &active.problem {
+        return (false, "NotApplied", problem.clone());
+    }
+    if !current {
+        return (false, "Applying", "the generation is being checked".to_owned());
+    }
+    let failed = active.states.iter().filter(|(_, state)| state.error.is_some());
+    if let Some((reference, state)) = failed.clone().next() {
+        let message = format!(
+            "{} objects could not be applied: {} {}: {}",
+            failed.count(),
+            reference.kind,
+            reference.name,
+            state.error.as_deref().unwrap_or_default()
+        );
+        return (false, "ApplyFailed", message);
+    }
+    if active.states.values().any(|state| state.fingerprint.is_none()) {
+        return (false, "Applying", "objects are being applied".to_owned());
+    }
+    if let Some((_, reason)) = &active.held {
+        return (true, "DeletionsHeld", reason.clone());
+    }
+    (true, "Applied", format!("{} objects are applied", active.targets.len()))
+}

@@ -1,0 +1,397 @@
+//! Brings one assignment about: checks a new generation whole before touching anything, notes what will be applied, then
+//! applies it in order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use agent_protocol::EventSeverity;
+use fleet_objects::{AssignmentSpec, AssignmentState, ConflictPolicy, Health, ObjectReference};
+use fleet_planner::bundle::Bundle;
+use fleet_planner::render::render;
+use foundation::backoff::Backoff;
+use foundation::random::SystemRandom;
+use futures::{StreamExt, stream};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::PostParams;
+
+use super::active::{Active, State};
+use super::cluster::{Force, Outcome, Target, Targets, describe};
+use super::{Enforcer, same_state};
+use crate::error::Error;
+use crate::fingerprint;
+use crate::vault::InventoryItem;
+
+/// Requests under way at once for one assignment: fast, and far below what an API server allows one client.
+const TOGETHER: usize = 8;
+/// Between tries of what did not work.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(30));
+/// How long a new kind may take to be served before the rest is tried without it.
+const ESTABLISH: Duration = Duration::from_secs(10);
+/// Problems shown at once.
+const SHOWN: usize = 3;
+
+/// A generation made ready.
+struct Prepared {
+    targets: Targets,
+    conflicts: ConflictPolicy,
+    target_namespace: Option<String>,
+}
+
+impl Enforcer {
+    /// Brings an assignment about as far as possible now. Errors are those of the agent's own store: without it nothing
+    /// may be done.
+    pub(super) async fn sync(&mut self, name: &str) -> Result<(), Error> {
+        let Some(mut active) = self.active.remove(name) else { return Ok(()) };
+        active.due = None;
+        active.dirty = true;
+        let state = active.accepted.spec.state;
+        let done = match state {
+            AssignmentState::Present => self.sync_present(name, &mut active).await,
+            AssignmentState::Tombstone => self.sync_tombstone(name, &mut active).await,
+        };
+        let complete = match done {
+            Ok(complete) => complete,
+            Err(error @ (Error::Store { .. } | Error::Outbox(_))) if !is_no_space(&error) => {
+                self.active.insert(name.to_owned(), active);
+                return Err(error);
+            }
+            Err(error) => {
+                active.problem = Some(error.chain());
+                false
+            }
+        };
+        if complete {
+            active.failures = 0;
+        } else {
+            active.due = Some(Instant::now() + RETRY.delay(active.failures, &SystemRandom));
+            active.failures = active.failures.saturating_add(1);
+        }
+        self.active.insert(name.to_owned(), active);
+        self.narrow_watches();
+        Ok(())
+    }
+
+    async fn sync_present(&mut self, name: &str, active: &mut Active) -> Result<bool, Error> {
+        let is_new =
+            active.progress.enforced.as_ref().is_none_or(|enforced| !same_state(enforced, &active.accepted));
+        // What was enforced before must be known first: it stays until the new generation has passed its checks.
+        if !active.loaded
+            && let Some(enforced) = active.progress.enforced.clone()
+        {
+            self.load_targets(name, active, &enforced).await?;
+        }
+        let mut older = Targets::new();
+        if is_new {
+            let accepted = active.accepted.spec.clone();
+            match self.prepare(name, active, &accepted).await? {
+                Ok(prepared) => {
+                    older = self.begin(name, active, accepted, prepared).await?;
+                }
+                Err(problem) => {
+                    if active.problem.as_ref() != Some(&problem) {
+                        let message =
+                            format!("generation {}: {problem}; nothing was changed", accepted.generation);
+                        self.event(EventSeverity::Warning, "NotApplied", message, name, None).await;
+                    }
+                    active.problem = Some(problem);
+                    // The older generation is enforced on.
+                    let _ = self.apply_all(name, active, &Targets::new()).await?;
+                    return Ok(false);
+                }
+            }
+        }
+        active.problem = None;
+        let applied = self.apply_all(name, active, &older).await?;
+        let removed = self.prune_removed(name, active).await?;
+        if is_new && applied {
+            self.vault.forget_unused_content().await?;
+        }
+        Ok(applied && removed)
+    }
+
+    /// Loads what is enforced, from disk alone.
+    async fn load_targets(
+        &mut self,
+        name: &str,
+        active: &mut Active,
+        enforced: &AssignmentSpec,
+    ) -> Result<(), Error> {
+        if enforced.state == AssignmentState::Tombstone {
+            active.loaded = true;
+            return Ok(());
+        }
+        match self.build(name, enforced).await? {
+            Ok(prepared) => {
+                self.adopt_targets(name, active, prepared);
+                active.loaded = true;
+                Ok(())
+            }
+            Err(problem) => Err(Error::Invalid(problem)),
+        }
+    }
+
+    /// Content and variables to targets. The inner error is the content's fault.
+    async fn build(&self, name: &str, spec: &AssignmentSpec) -> Result<Result<Prepared, String>, Error> {
+        let Some(content) = &spec.content else { return Ok(Err("it names no content".to_owned())) };
+        let Some(bytes) = self.vault.content(&content.digest).await? else {
+            return Ok(Err(format!("content {} is not in the agent's store", content.digest)));
+        };
+        let rendered = Bundle::decode(&bytes).map_err(|error| error.to_string()).and_then(|bundle| {
+            let objects = render(&bundle, &spec.variables, name).map_err(|error| error.to_string())?;
+            Ok((bundle, objects))
+        });
+        let (bundle, objects) = match rendered {
+            Ok(rendered) => rendered,
+            Err(problem) => return Ok(Err(problem)),
+        };
+        let target_namespace = bundle.target_namespace.clone();
+        let resolved = match self.cluster.resolve(objects, target_namespace.as_deref()).await? {
+            Ok(resolved) => resolved,
+            Err(problem) => return Ok(Err(problem)),
+        };
+        let mut targets = Targets::new();
+        for target in resolved {
+            let reference = target.reference.clone();
+            if targets.insert(reference.clone(), Arc::new(target)).is_some() {
+                return Ok(Err(format!("{} is there twice", describe(&reference))));
+            }
+        }
+        Ok(Ok(Prepared { targets, conflicts: bundle.conflicts, target_namespace }))
+    }
+
+    /// Makes a new generation ready and checks all of it against the cluster without changing anything.
+    async fn prepare(
+        &self,
+        name: &str,
+        active: &Active,
+        spec: &AssignmentSpec,
+    ) -> Result<Result<Prepared, String>, Error> {
+        let prepared = match self.build(name, spec).await? {
+            Ok(prepared) => prepared,
+            Err(problem) => return Ok(Err(problem)),
+        };
+        for reference in prepared.targets.keys() {
+            if let Some(owner) = self.owners.get(reference).filter(|owner| *owner != name) {
+                return Ok(Err(format!("{} belongs to assignment {owner} already", describe(reference))));
+            }
+        }
+        let force = force(prepared.conflicts);
+        let checks = prepared.targets.values().map(|target| {
+            let (cluster, target, manager) = (self.cluster.clone(), target.clone(), active.manager.clone());
+            let ours = active.was_applied(&target.reference);
+            async move { (target.reference.clone(), cluster.preflight(&target, &manager, force, ours).await) }
+        });
+        let checks: Vec<_> = checks.collect();
+        let answers: Vec<_> = stream::iter(checks).buffered(TOGETHER).collect().await;
+        let mut problems = Vec::new();
+        for (reference, outcome) in answers {
+            match outcome {
+                Outcome::Applied(_) => {}
+                Outcome::Rejected(problem) => problems.push(format!("{}: {problem}", describe(&reference))),
+                Outcome::Later(problem) => {
+                    return Err(Error::Invalid(format!("{}: {problem}", describe(&reference))));
+                }
+            }
+        }
+        if problems.is_empty() {
+            return Ok(Ok(prepared));
+        }
+        let more = problems.len().saturating_sub(SHOWN);
+        problems.truncate(SHOWN);
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+        Ok(Err(format!("{}{more}", problems.join("; "))))
+    }
+
+    /// Notes on disk what is about to be applied, then takes the new targets over. Answers the older ones.
+    async fn begin(
+        &mut self,
+        name: &str,
+        active: &mut Active,
+        spec: AssignmentSpec,
+        prepared: Prepared,
+    ) -> Result<Targets, Error> {
+        let mut progress = active.progress.clone();
+        progress.enforced = Some(spec);
+        progress.pruned = None;
+        for reference in prepared.targets.keys() {
+            if !progress.inventory.iter().any(|item| item.object == *reference) {
+                progress.inventory.push(InventoryItem { object: reference.clone(), applied: false });
+            }
+        }
+        self.vault.save_progress(name, &progress).await?;
+        active.progress = progress;
+        if let Some(namespace) =
+            prepared.target_namespace.as_deref().filter(|namespace| *namespace != "default")
+        {
+            self.ensure_namespace(namespace, &prepared.targets).await?;
+        }
+        let older = active.targets.clone();
+        self.adopt_targets(name, active, prepared);
+        active.loaded = true;
+        active.held = None;
+        Ok(older)
+    }
+
+    fn adopt_targets(&mut self, name: &str, active: &mut Active, prepared: Prepared) {
+        self.release(name);
+        active.states.retain(|reference, _| prepared.targets.contains_key(reference));
+        for reference in prepared.targets.keys() {
+            self.owners.insert(reference.clone(), name.to_owned());
+            active.states.entry(reference.clone()).or_insert_with(State::default);
+        }
+        active.targets = prepared.targets;
+        active.conflicts = prepared.conflicts;
+    }
+
+    /// Objects of an assignment are nobody's any more.
+    pub(super) fn release(&mut self, name: &str) {
+        self.owners.retain(|_, owner| owner != name);
+    }
+
+    /// The target namespace: made when missing, never taken over, never deleted.
+    async fn ensure_namespace(&self, name: &str, targets: &Targets) -> Result<(), Error> {
+        if targets.keys().any(|target| target.kind == "Namespace" && target.name == name) {
+            return Ok(());
+        }
+        let api: Api<Namespace> = Api::all(self.cluster.client().clone());
+        let mut namespace = Namespace::default();
+        namespace.metadata.name = Some(name.to_owned());
+        match api.create(&PostParams::default(), &namespace).await {
+            Ok(_) => Ok(()),
+            Err(error) if api_client::error::is_already_exists(&error) => Ok(()),
+            // Without the right to create namespaces it may still be there.
+            Err(error) => match api.get_opt(name).await {
+                Ok(Some(_)) => Ok(()),
+                _ => Err(Error::cluster(format!("create namespace {name}"))(error)),
+            },
+        }
+    }
+
+    /// Applies every target, phase by phase. True when all went well.
+    async fn apply_all(&mut self, name: &str, active: &mut Active, older: &Targets) -> Result<bool, Error> {
+        let mut phases: BTreeMap<u8, Vec<Arc<Target>>> = BTreeMap::new();
+        for target in active.targets.values() {
+            phases.entry(target.phase).or_default().push(target.clone());
+        }
+        let force = force(active.conflicts);
+        let mut complete = true;
+        let mut newly_applied = false;
+        for (phase, targets) in phases {
+            let applies: Vec<_> = targets
+                .iter()
+                .map(|target| {
+                    let (cluster, target, manager) =
+                        (self.cluster.clone(), target.clone(), active.manager.clone());
+                    let ours = active.was_applied(&target.reference);
+                    let older =
+                        older.get(&target.reference).filter(|older| older.object != target.object).cloned();
+                    async move {
+                        let outcome = match (ours, older) {
+                            (true, Some(older)) if force == Force::No => {
+                                match cluster.apply(&target, &manager, Force::No).await {
+                                    Outcome::Rejected(_) => {
+                                        cluster.apply_over(&older, &target, &manager).await
+                                    }
+                                    outcome => outcome,
+                                }
+                            }
+                            // The same object as before: whoever changed it since has drifted it.
+                            (true, _) => cluster.apply(&target, &manager, Force::Yes).await,
+                            (false, _) => cluster.apply(&target, &manager, force).await,
+                        };
+                        (target, outcome)
+                    }
+                })
+                .collect();
+            let mut applies = stream::iter(applies).buffer_unordered(TOGETHER);
+            let mut brought = Vec::new();
+            while let Some((target, outcome)) = applies.next().await {
+                let reference = &target.reference;
+                let ok = settle(active, reference, outcome);
+                complete &= ok;
+                if !ok {
+                    continue;
+                }
+                let item = active.progress.inventory.iter_mut().find(|item| item.object == *reference);
+                if let Some(item) = item.filter(|item| !item.applied) {
+                    item.applied = true;
+                    newly_applied = true;
+                }
+                if reference.kind == "CustomResourceDefinition" {
+                    brought.push(target.clone());
+                }
+            }
+            drop(applies);
+            if phase == 1 && !brought.is_empty() {
+                self.await_kinds(&brought).await;
+            }
+        }
+        if newly_applied {
+            self.vault.save_progress(name, &active.progress).await?;
+        }
+        for target in active.targets.values() {
+            let unserved =
+                active.states.get(&target.reference).is_some_and(|state| state.fingerprint.is_none());
+            if !unserved {
+                self.watches.ensure(&target.resource);
+            }
+        }
+        Ok(complete)
+    }
+
+    /// Waits until new kinds are served, within reason.
+    async fn await_kinds(&self, definitions: &[Arc<Target>]) {
+        let ends = Instant::now() + ESTABLISH;
+        for definition in definitions {
+            let api = self.cluster.api(definition);
+            while Instant::now() < ends {
+                let live = api.get(&definition.reference.name).await.ok();
+                let live = live.and_then(|live| serde_json::to_value(live).ok());
+                if live.is_some_and(|live| crate::health::judge(&live).0 == Health::Healthy) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        self.cluster.refresh().await;
+    }
+
+    fn narrow_watches(&mut self) {
+        let targets = self.active.values().flat_map(|active| active.targets.values());
+        let needed = targets
+            .map(|target| (target.resource.api_version.clone(), target.resource.kind.clone()))
+            .collect();
+        self.watches.retain(&needed);
+    }
+}
+
+/// Notes what came of applying a target. True when it was applied.
+fn settle(active: &mut Active, reference: &ObjectReference, outcome: Outcome) -> bool {
+    let state = active.states.entry(reference.clone()).or_default();
+    match outcome {
+        Outcome::Applied(object) => {
+            state.error = None;
+            state.fingerprint = Some(fingerprint::of(&object));
+            state.uid = object["metadata"]["uid"].as_str().map(str::to_owned);
+            state.observe(&object);
+            true
+        }
+        Outcome::Rejected(problem) | Outcome::Later(problem) => {
+            state.error = Some(problem);
+            false
+        }
+    }
+}
+
+fn force(policy: ConflictPolicy) -> Force {
+    match policy {
+        ConflictPolicy::Report => Force::No,
+        ConflictPolicy::Force => Force::Yes,
+    }
+}
+
+fn is_no_space(error: &Error) -> bool {
+    matches!(error, Error::Store { source: storage::StoreError::NoSpace { .. }, .. })
+}

@@ -1,0 +1,239 @@
+//! What the agent has to tell, on disk until the hub has made it durable.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use agent_protocol::{OutboxBatch, Record, RecordBody};
+use durable_log::{Log, LogError};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::credentials::write;
+use crate::error::Error;
+
+/// Records sent at once.
+const BATCH_RECORDS: usize = 500;
+/// Bytes sent at once.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// The outbox. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    log: Log,
+    epoch: Uuid,
+    dropped: AtomicU64,
+    dropped_told: AtomicU64,
+    dropped_path: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    time: Timestamp,
+    #[serde(flatten)]
+    body: RecordBody,
+}
+
+impl Outbox {
+    /// Opens or makes the outbox in `dir`. A new log gets a new epoch: its sequence numbers mean something else.
+    ///
+    /// # Errors
+    /// As the log's.
+    pub async fn open(dir: &Path, options: durable_log::Options) -> Result<Self, Error> {
+        std::fs::create_dir_all(dir).map_err(Error::file("create", dir))?;
+        let log = Log::open(dir.join("log"), options).await?;
+        let epoch_path = dir.join("epoch");
+        let known =
+            std::fs::read_to_string(&epoch_path).ok().and_then(|text| text.trim().parse::<Uuid>().ok());
+        let epoch = match known {
+            Some(epoch) if log.next_sequence() > 1 => epoch,
+            _ if log.next_sequence() == 1 => {
+                let epoch = Uuid::new_v4();
+                write(&epoch_path, epoch.to_string().as_bytes(), 0o600)?;
+                epoch
+            }
+            _ => {
+                return Err(Error::Invalid(format!(
+                    "`{}` is missing or unreadable but the outbox holds records; move `{}` away to start an empty one",
+                    epoch_path.display(),
+                    dir.display()
+                )));
+            }
+        };
+        let dropped_path = dir.join("dropped");
+        let dropped = std::fs::read_to_string(&dropped_path)
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0);
+        let shared = Shared {
+            log,
+            epoch,
+            dropped: AtomicU64::new(dropped),
+            dropped_told: AtomicU64::new(dropped),
+            dropped_path,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Appends a record; durable when this answers.
+    ///
+    /// # Errors
+    /// When there is no room ([`is_full`]) or the disk fails. The record was not kept; who cannot say it again later
+    /// calls [`Outbox::note_dropped`].
+    pub async fn append(&self, body: RecordBody) -> Result<u64, LogError> {
+        let total = self.shared.dropped.load(Ordering::Relaxed);
+        if total > self.shared.dropped_told.load(Ordering::Relaxed) {
+            // There is room again, or this fails like the record itself would.
+            self.append_now(RecordBody::Dropped { count: total }).await?;
+            self.shared.dropped_told.fetch_max(total, Ordering::Relaxed);
+        }
+        self.append_now(body).await
+    }
+
+    async fn append_now(&self, body: RecordBody) -> Result<u64, LogError> {
+        let entry = Entry { time: Timestamp::now(), body };
+        let bytes = serde_json::to_vec(&entry).expect("records are JSON: they come from types made for it");
+        self.shared.log.append(&bytes).await
+    }
+
+    /// Appends a record that cannot be said again; when there is no room it is counted instead.
+    pub async fn append_or_count(&self, body: RecordBody) {
+        if let Err(error) = self.append(body).await {
+            self.note_dropped();
+            tracing::warn!(%error, "a record was dropped; the count of dropped records is reported");
+        }
+    }
+
+    /// Counts a record that had to be dropped.
+    pub fn note_dropped(&self) {
+        let total = self.shared.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+        // Best effort: the disk may be the reason.
+        let _ = std::fs::write(&self.shared.dropped_path, total.to_string());
+    }
+
+    /// Records dropped over the life of this outbox.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Records waiting.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.shared.log.usage().records
+    }
+
+    /// Wakes when something was appended.
+    #[must_use]
+    pub fn appended(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.shared.log.appended()
+    }
+
+    /// The oldest records not acknowledged; `None` when there are none.
+    ///
+    /// # Errors
+    /// As the log's.
+    pub async fn batch(&self) -> Result<Option<OutboxBatch>, Error> {
+        let stored = self.shared.log.read_from(self.shared.log.first(), BATCH_RECORDS, BATCH_BYTES).await?;
+        let mut records = Vec::with_capacity(stored.len());
+        for one in stored {
+            let entry: Entry = serde_json::from_slice(&one.payload).map_err(|error| {
+                Error::Invalid(format!("outbox record {} cannot be read: {error}", one.sequence))
+            })?;
+            records.push(Record {
+                sequence: one.sequence,
+                agent_epoch: self.shared.epoch,
+                time: entry.time,
+                body: entry.body,
+            });
+        }
+        Ok((!records.is_empty()).then_some(OutboxBatch { agent_epoch: self.shared.epoch, records }))
+    }
+
+    /// The hub has made everything through this sequence durable.
+    ///
+    /// # Errors
+    /// As the log's; may be tried again.
+    pub async fn acknowledge(&self, through: u64) -> Result<(), Error> {
+        // A hub that remembers more than this log has (it never should) must not stop the agent.
+        let newest = self.shared.log.next_sequence() - 1;
+        if through >= self.shared.log.first() && newest > 0 {
+            self.shared.log.acknowledge(through.min(newest)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether an error means that there is no room.
+#[must_use]
+pub fn is_full(error: &LogError) -> bool {
+    matches!(error, LogError::Full { .. } | LogError::NoSpace { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(max_bytes: u64) -> durable_log::Options {
+        durable_log::Options { max_bytes, segment_bytes: 1 << 10, fsync: false }
+    }
+
+    #[tokio::test]
+    async fn records_wait_for_their_acknowledgement_over_restarts() {
+        let dir = tempfile::tempdir().unwrap();
+        let outbox = Outbox::open(dir.path(), options(1 << 20)).await.unwrap();
+        for count in 1..=3 {
+            outbox.append(RecordBody::Dropped { count }).await.unwrap();
+        }
+        let first = outbox.batch().await.unwrap().unwrap();
+        outbox.acknowledge(2).await.unwrap();
+        drop(outbox);
+        let outbox = Outbox::open(dir.path(), options(1 << 20)).await.unwrap();
+        let batch = outbox.batch().await.unwrap().unwrap();
+        assert_eq!(batch.agent_epoch, first.agent_epoch);
+        assert_eq!(batch.records.iter().map(|record| record.sequence).collect::<Vec<_>>(), [3]);
+        outbox.acknowledge(3).await.unwrap();
+        assert!(outbox.batch().await.unwrap().is_none());
+        drop(outbox);
+        std::fs::remove_dir_all(dir.path().join("log")).unwrap();
+        let outbox = Outbox::open(dir.path(), options(1 << 20)).await.unwrap();
+        outbox.append(RecordBody::Dropped { count: 1 }).await.unwrap();
+        assert_ne!(
+            outbox.batch().await.unwrap().unwrap().agent_epoch,
+            first.agent_epoch,
+            "a lost log is another outbox"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_full_outbox_counts_what_it_drops_and_says_so_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let outbox = Outbox::open(dir.path(), options(4 << 10)).await.unwrap();
+        let mut kept = 0;
+        while outbox.dropped() < 5 {
+            outbox
+                .append_or_count(RecordBody::Unknown { kind: "x".into(), data: "y".repeat(100).into() })
+                .await;
+            kept += 1;
+            assert!(kept < 1000, "the outbox is bounded");
+        }
+        let error = outbox.append(RecordBody::Dropped { count: 0 }).await.unwrap_err();
+        assert!(is_full(&error), "{error}");
+        while let Some(batch) = outbox.batch().await.unwrap() {
+            outbox.acknowledge(batch.records.last().unwrap().sequence).await.unwrap();
+        }
+        outbox
+            .append(RecordBody::Unknown { kind: "after".into(), data: serde_json::Value::Null })
+            .await
+            .unwrap();
+        let batch = outbox.batch().await.unwrap().unwrap();
+        assert_eq!(batch.records[0].body, RecordBody::Dropped { count: 5 });
+        assert_eq!(batch.records[1].body.kind(), "after");
+    }
+}

@@ -1,0 +1,183 @@
+//! The agent's memory on disk: what it accepted from the hub, the content, and how far it is with carrying it out.
+//!
+//! Two writers, each with its own keys: the session writes what was accepted (with its content, in one transaction,
+//! before anything is done about it), the enforcer writes progress.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fleet_objects::{
+    AssignmentSpec, AssignmentState, GenerationMark, HeldAssignment, ObjectReference, Refusal,
+};
+use fleet_planner::admission::Held;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use storage::{KeyRange, Operation, RangeRequest, Store, Transaction};
+
+use crate::error::Error;
+
+const ACCEPTED: &str = "fairlead/agent/accepted/";
+const PROGRESS: &str = "fairlead/agent/progress/";
+const CONTENT: &str = "fairlead/agent/content/";
+
+/// What was accepted of an assignment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Accepted {
+    /// What it says.
+    pub(crate) spec: AssignmentSpec,
+    /// The generation whose held deletions a person confirmed.
+    #[serde(default)]
+    pub(crate) confirmed: Option<i64>,
+    /// Why the hub's present view is not followed, if it is not.
+    #[serde(default)]
+    pub(crate) refusal: Option<Refusal>,
+}
+
+/// How far an assignment is carried out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Progress {
+    /// What is enforced: the newest that passed its checks, maybe older than what was accepted.
+    #[serde(default)]
+    pub(crate) enforced: Option<AssignmentSpec>,
+    /// Everything that was or is about to be applied and is not known to be gone.
+    #[serde(default)]
+    pub(crate) inventory: Vec<InventoryItem>,
+    /// The generation of the tombstone that was carried out.
+    #[serde(default)]
+    pub(crate) pruned: Option<i64>,
+}
+
+/// An object the agent applied.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct InventoryItem {
+    /// Which, with the namespace it really is in.
+    #[serde(flatten)]
+    pub(crate) object: ObjectReference,
+    /// Whether an apply ever succeeded. Only then is it the agent's to delete.
+    #[serde(default)]
+    pub(crate) applied: bool,
+}
+
+/// Typed access to the store. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Vault {
+    store: Arc<dyn Store>,
+}
+
+impl Accepted {
+    /// As admission compares it.
+    pub(crate) fn held(&self) -> Held {
+        Held {
+            mark: GenerationMark { hub_epoch: self.spec.hub_epoch.clone(), generation: self.spec.generation },
+            state: self.spec.state,
+            digest: self.spec.content.as_ref().map(|content| content.digest.clone()),
+            variables: self.spec.variables.clone(),
+        }
+    }
+}
+
+impl Vault {
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
+    }
+
+    pub(crate) async fn accepted(&self) -> Result<BTreeMap<String, Accepted>, Error> {
+        self.all(ACCEPTED).await
+    }
+
+    pub(crate) async fn progress(&self) -> Result<BTreeMap<String, Progress>, Error> {
+        self.all(PROGRESS).await
+    }
+
+    /// Accepts: content first known, then named, in one transaction.
+    pub(crate) async fn accept(
+        &self,
+        name: &str,
+        accepted: &Accepted,
+        content: Option<(&str, Vec<u8>)>,
+    ) -> Result<(), Error> {
+        let mut success = vec![put(&format!("{ACCEPTED}{name}"), accepted)?];
+        if let Some((digest, bytes)) = content {
+            success.push(Operation::put(format!("{CONTENT}{digest}"), bytes));
+        }
+        self.write("accept an assignment", success).await
+    }
+
+    pub(crate) async fn save_progress(&self, name: &str, progress: &Progress) -> Result<(), Error> {
+        self.write("save progress", vec![put(&format!("{PROGRESS}{name}"), progress)?]).await
+    }
+
+    pub(crate) async fn content(&self, digest: &str) -> Result<Option<Bytes>, Error> {
+        let request = RangeRequest::all(KeyRange::single(format!("{CONTENT}{digest}")));
+        let found = self.store.range(request).await.map_err(Error::store("read content"))?;
+        let Some(kv) = found.kvs.into_iter().next() else { return Ok(None) };
+        if fleet_planner::digest(&kv.value) != digest {
+            return Err(Error::Invalid(format!("content {digest} is damaged in the agent's store")));
+        }
+        Ok(Some(kv.value))
+    }
+
+    /// Forgets content that neither `accepted` nor `progress` names any more.
+    pub(crate) async fn forget_unused_content(&self) -> Result<(), Error> {
+        let digest = |spec: &AssignmentSpec| spec.content.as_ref().map(|content| content.digest.clone());
+        let mut used: Vec<String> = Vec::new();
+        used.extend(self.accepted().await?.values().filter_map(|accepted| digest(&accepted.spec)));
+        used.extend(
+            self.progress().await?.values().filter_map(|progress| digest(progress.enforced.as_ref()?)),
+        );
+        let request = RangeRequest::all(KeyRange::prefix(CONTENT));
+        let all = self.store.range(request).await.map_err(Error::store("list content"))?;
+        for kv in all.kvs {
+            let name = String::from_utf8_lossy(&kv.key[CONTENT.len()..]).into_owned();
+            if !used.contains(&name) {
+                self.write("forget content", vec![Operation::delete(kv.key)]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the agent holds, as it tells the hub.
+    pub(crate) async fn held(&self) -> Result<Vec<HeldAssignment>, Error> {
+        let progress = self.progress().await?;
+        let held = self.accepted().await?.into_iter().map(|(name, accepted)| {
+            let pruned =
+                progress.get(&name).and_then(|progress| progress.pruned) == Some(accepted.spec.generation);
+            HeldAssignment {
+                generation: accepted.spec.generation,
+                hub_epoch: accepted.spec.hub_epoch,
+                digest: accepted.spec.content.map(|content| content.digest),
+                pruned: pruned && accepted.spec.state == AssignmentState::Tombstone,
+                name,
+            }
+        });
+        Ok(held.collect())
+    }
+
+    async fn all<T: DeserializeOwned>(&self, prefix: &'static str) -> Result<BTreeMap<String, T>, Error> {
+        let found = self.store.range(RangeRequest::all(KeyRange::prefix(prefix))).await;
+        let found = found.map_err(Error::store("read what the agent holds"))?;
+        let mut all = BTreeMap::new();
+        for kv in found.kvs {
+            let name = String::from_utf8_lossy(&kv.key[prefix.len()..]).into_owned();
+            let value = serde_json::from_slice(&kv.value).map_err(|error| {
+                Error::Invalid(format!("the agent's note {prefix}{name} cannot be read: {error}"))
+            })?;
+            all.insert(name, value);
+        }
+        Ok(all)
+    }
+
+    async fn write(&self, operation: &'static str, success: Vec<Operation>) -> Result<(), Error> {
+        let transaction = Transaction { success, ..Transaction::default() };
+        self.store.transact(transaction).await.map(drop).map_err(Error::store(operation))
+    }
+}
+
+fn put(key: &str, value: &impl Serialize) -> Result<Operation, Error> {
+    let bytes = serde_json::to_vec(value).map_err(|error| Error::Invalid(error.to_string()))?;
+    Ok(Operation::put(key.to_owned(), bytes))
+}
