@@ -1,5 +1,6 @@
-//! Publishes the addresses of each Service's pods as EndpointSlices.
+//! Publishes the addresses of each Service's pods as EndpointSlices, and as Endpoints for older clients.
 
+mod legacy;
 mod plan;
 mod reconciler;
 
