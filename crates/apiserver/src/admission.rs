@@ -9,8 +9,8 @@ use crate::registry::strategy::RequestContext;
 
 mod lifecycle;
 
-/// A new object, before its strategy sees it.
-pub(crate) async fn create(cx: &RequestContext<'_>, object: &mut Value) -> Result<(), Status> {
-    let _ = &object;
+/// A new object, before its strategy sees it. What is particular to pods (service account, tolerations, priority) is
+/// in the pod's strategy, which runs right behind.
+pub(crate) async fn create(cx: &RequestContext<'_>, _object: &mut Value) -> Result<(), Status> {
     lifecycle::check(cx).await
 }

@@ -26,7 +26,6 @@ pub(crate) mod list;
 pub(crate) mod log;
 pub(crate) mod metadata;
 pub(crate) mod patch;
-pub(crate) mod review;
 pub(crate) mod subresource;
 pub(crate) mod update;
 pub(crate) mod view;

@@ -184,6 +184,7 @@ pub(crate) async fn review(call: &Call, bytes: &[u8]) -> Result<Response<Body>, 
         }
         return bind(call, &name, bytes).await;
     }
-    let answer = super::review::answer(call, document).await?;
+    let cx = call.context("");
+    let answer = crate::registry::reviews::answer(&cx, call.server.authenticator.as_ref(), document).await?;
     Ok(response::object(201, &answer, call.style))
 }
