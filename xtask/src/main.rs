@@ -4,6 +4,7 @@
 //! Must never be a dependency of the product.
 
 mod codegen;
+mod protobuf;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,12 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Writes the table of protobuf field numbers.
+    Protobuf {
+        /// A Kubernetes checkout's `staging/src/k8s.io`.
+        #[arg(long)]
+        from: PathBuf,
+    },
     /// Checks layers, effects in pure files, file lengths, lints and names.
     Tidy,
 }
@@ -36,6 +43,7 @@ fn main() -> anyhow::Result<()> {
     let root = repository_root();
     match Arguments::parse().chore {
         Chore::Codegen { from, check } => codegen::run(&root, from.as_deref(), check),
+        Chore::Protobuf { from } => protobuf::run(&root, &from),
         Chore::Tidy => tidy::run(&root),
     }
 }

@@ -109,7 +109,7 @@ impl Call {
     /// The request's document.
     pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Value, Status> {
         let encoding = body::encoding(self.content_type())?;
-        if encoding == body::Encoding::Yaml {
+        if encoding != body::Encoding::Json {
             return body::decode(encoding, bytes);
         }
         let decoded = api_machinery::json::decode(bytes).map_err(|error| body::undecodable(&error))?;

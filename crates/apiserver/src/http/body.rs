@@ -1,7 +1,8 @@
-//! Request bodies: bounded, JSON or YAML.
+//! Request bodies: bounded; JSON, YAML or Kubernetes' protobuf.
 
 use std::pin::Pin;
 
+use api_machinery::protobuf;
 use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
@@ -39,6 +40,7 @@ pub(crate) async fn read(mut body: Body) -> Result<Bytes, Status> {
 pub(crate) enum Encoding {
     Json,
     Yaml,
+    Protobuf,
 }
 
 /// By the Content-Type header; no header is JSON.
@@ -47,6 +49,7 @@ pub(crate) fn encoding(content_type: Option<&str>) -> Result<Encoding, Status> {
     match kind.to_ascii_lowercase().as_str() {
         "" | "application/json" | "text/json" => Ok(Encoding::Json),
         "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Encoding::Yaml),
+        "application/vnd.kubernetes.protobuf" => Ok(Encoding::Protobuf),
         other => Err(unsupported(other)),
     }
 }
@@ -57,7 +60,7 @@ pub(crate) fn unsupported(kind: &str) -> Status {
         Reason::UnsupportedMediaType,
         format!(
             "the body of the request was in an unknown format - {kind}; accepted media types include: \
-             application/json, application/yaml"
+             application/json, application/yaml, application/vnd.kubernetes.protobuf"
         ),
     )
 }
@@ -66,6 +69,7 @@ pub(crate) fn unsupported(kind: &str) -> Status {
 pub(crate) fn decode(encoding: Encoding, bytes: &[u8]) -> Result<Value, Status> {
     match encoding {
         Encoding::Json => serde_json::from_slice(bytes).map_err(|error| undecodable(&error)),
+        Encoding::Protobuf => protobuf::decode(bytes).map_err(|error| undecodable(&error)),
         Encoding::Yaml => {
             let text = std::str::from_utf8(bytes).map_err(|error| undecodable(&error))?;
             serde_saphyr::from_str(text).map_err(|error| undecodable(&error))
