@@ -1,6 +1,5 @@
 //! A server on a loopback port, with certificates, tokens and roles, and a kubeconfig for it.
 
-#![expect(missing_docs, reason = "a test's own support")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::PathBuf;
@@ -18,9 +17,9 @@ use storage::model::MemoryStore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A running server; it ends with this.
-pub struct Running {
-    pub handle: Handle,
-    pub kubeconfig: PathBuf,
+pub(crate) struct Running {
+    pub(crate) handle: Handle,
+    pub(crate) kubeconfig: PathBuf,
     _directory: tempfile::TempDir,
     _stop: DropGuard,
 }
@@ -28,7 +27,7 @@ pub struct Running {
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Starts one with an administrator's kubeconfig.
-pub async fn start(catalogue: Catalogue) -> Running {
+pub(crate) async fn start(catalogue: Catalogue) -> Running {
     let authority = CertificateAuthority::ephemeral("test authority").unwrap();
     let names =
         ServerNames { dns: vec!["localhost".to_owned()], addresses: vec!["127.0.0.1".parse().unwrap()] };
