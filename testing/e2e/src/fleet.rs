@@ -254,6 +254,54 @@ impl Fleet {
     }
 }
 
+/// One embedded cluster with a simulated node, without a hub.
+#[derive(Debug)]
+pub struct StandaloneCluster {
+    dir: TempDir,
+    name: String,
+    process: Option<Process>,
+}
+
+impl StandaloneCluster {
+    /// Starts it on a new directory; returns when it is ready.
+    ///
+    /// # Errors
+    /// When it is not ready in time.
+    pub fn start(name: &str) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("fairlead-e2e-").tempdir()?;
+        let mut cluster = Self { dir, name: name.to_owned(), process: None };
+        cluster.spawn()?;
+        Ok(cluster)
+    }
+
+    /// `kubectl` against it.
+    #[must_use]
+    pub fn kubectl(&self) -> Kubectl {
+        Kubectl::new(&self.dir.path().join("admin.kubeconfig"))
+    }
+
+    /// `kill -9`, then a start on the same directory.
+    ///
+    /// # Errors
+    /// When it is not ready in time.
+    pub fn kill_and_restart(&mut self) -> Result<()> {
+        self.process.take().context("the cluster is not running")?.kill()?;
+        self.spawn()
+    }
+
+    fn spawn(&mut self) -> Result<()> {
+        let dir = path_text(self.dir.path())?;
+        let kubeconfig = self.dir.path().join("admin.kubeconfig");
+        // Left by an earlier start: it names an address that may no longer be ours.
+        let _ = std::fs::remove_file(&kubeconfig);
+        let arguments = ["cluster", "serve", "--name", &self.name, "--dir", &dir, "--listen", "127.0.0.1:0"];
+        let mut process = Process::fairlead(&arguments, &self.dir.path().join("cluster.log"))?;
+        wait_ready(&format!("cluster {}", self.name), &mut process, &self.kubectl())?;
+        self.process = Some(process);
+        Ok(())
+    }
+}
+
 /// The status of a condition of an object.
 #[must_use]
 pub fn condition<'a>(object: &'a serde_json::Value, kind: &str) -> Option<&'a str> {
