@@ -1,7 +1,6 @@
 //! An embedded cluster: API server, controllers, scheduler and node agents in one process.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use access::certificates::ServerNames;
@@ -10,6 +9,7 @@ use node_agent::runtime::PodRuntime;
 use node_agent::runtime::simulated::{Simulated, SimulatedOptions};
 use tokio_util::sync::CancellationToken;
 
+use crate::containers::Containers;
 use crate::control_plane::{ControlPlane, Plan};
 use crate::error::AssemblyError;
 use crate::nodes::LocalNodes;
@@ -25,15 +25,6 @@ pub enum Nodes {
     Simulated(usize),
     /// One that runs real containers.
     Containers(Containers),
-}
-
-/// How real containers run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Containers {
-    /// The container runtime's CRI socket.
-    pub socket: PathBuf,
-    /// Where pods' volumes and logs lie.
-    pub pods_dir: PathBuf,
 }
 
 /// What a cluster is made of.
@@ -89,7 +80,7 @@ impl Cluster {
         plane.ready().await?;
         start_controllers(&mut plane);
         for agent in node_options(&options, plane.server.address()) {
-            start_node(&mut plane, &nodes, agent, &options.nodes).await?;
+            start_node(&mut plane, &nodes, agent, &options).await?;
         }
         Ok(Self { plane })
     }
@@ -162,16 +153,16 @@ async fn start_node(
     plane: &mut ControlPlane,
     nodes: &LocalNodes,
     options: node_agent::Options,
-    kind: &Nodes,
+    cluster: &Options,
 ) -> Result<(), AssemblyError> {
     let name = options.node_name.clone();
     let failed = |cause: crate::error::Cause| {
         AssemblyError::new(format!("failed to start the agent of node {name}"), cause)
     };
-    let runtime: Arc<dyn PodRuntime> = match kind {
+    let runtime: Arc<dyn PodRuntime> = match &cluster.nodes {
         Nodes::Simulated(_) => Arc::new(Simulated::new(SimulatedOptions::default())),
         Nodes::Containers(containers) => {
-            return Err(failed(format!("real containers need {}", containers.socket.display()).into()));
+            crate::containers::runtime(containers, &cluster.name, &options).await?
         }
     };
     let client = plane.client(&format!("system:node:{name}"));
