@@ -300,7 +300,7 @@ fn conditions(
     };
     let incomplete = names(init.iter(), |status| {
         !status.ready
-            && !status.state.as_ref().is_some_and(|s| s.terminated.as_ref().is_some_and(|t| t.exit_code == 0))
+            && status.state.as_ref().is_none_or(|s| s.terminated.as_ref().is_none_or(|t| t.exit_code != 0))
     });
     let not_initialized = (!initialized && !completed).then(|| {
         ("ContainersNotInitialized", format!("containers with incomplete status: [{}]", incomplete.join(" ")))

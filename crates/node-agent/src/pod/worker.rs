@@ -107,7 +107,8 @@ impl Worker {
                 .actions
                 .iter()
                 .any(|action| matches!(action, Action::StartSandbox { .. } | Action::StartContainer { .. }));
-            if !(starting && self.shared.runtime.models_probes()) && !self.report(&observed).await {
+            let silent = starting && self.shared.runtime.models_probes();
+            if !silent && !self.report(&observed).await {
                 self.wait(None, Duration::from_secs(1)).await;
                 continue;
             }

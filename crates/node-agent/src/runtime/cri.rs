@@ -29,7 +29,7 @@ use crate::runtime::{
 };
 
 /// What protox and prost make of `proto/cri.proto`.
-#[expect(unreachable_pub, clippy::large_enum_variant, reason = "generated")]
+#[expect(unreachable_pub, reason = "generated")]
 pub(crate) mod v1 {
     tonic::include_proto!("runtime.v1");
 }
@@ -372,7 +372,7 @@ impl PodRuntime for Cri {
     }
 
     async fn start_container(&self, launch: &Launch) -> Result<(), RuntimeError> {
-        sandbox::start_container(&self.inner, launch).await
+        Box::pin(sandbox::start_container(&self.inner, launch)).await
     }
 
     async fn stop_container(&self, _uid: &str, id: &str, grace: Duration) -> Result<(), RuntimeError> {

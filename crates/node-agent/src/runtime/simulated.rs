@@ -46,6 +46,16 @@ pub struct SimulatedOptions {
     pub first_address: Ipv4Addr,
 }
 
+impl SimulatedOptions {
+    /// The block of 65536 addresses of the node with this number, so that no two pods of a cluster share one; numbers
+    /// from 200 on begin anew.
+    #[must_use]
+    pub fn of_node(number: usize) -> Self {
+        let block = u8::try_from(number % 200).unwrap_or_default();
+        Self { first_address: Ipv4Addr::new(10, 32 + block, 0, 0) }
+    }
+}
+
 impl Default for SimulatedOptions {
     fn default() -> Self {
         Self { first_address: Ipv4Addr::new(10, 244, 0, 0) }
