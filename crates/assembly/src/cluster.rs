@@ -79,7 +79,7 @@ impl Cluster {
         .await?;
         plane.ready().await?;
         start_controllers(&mut plane);
-        for agent in node_options(&options, plane.server.address()) {
+        for agent in node_options(&options, plane.server.address()).into_iter().enumerate() {
             start_node(&mut plane, &nodes, agent, &options).await?;
         }
         Ok(Self { plane })
@@ -152,7 +152,7 @@ fn node_options(options: &Options, address: Option<SocketAddr>) -> Vec<node_agen
 async fn start_node(
     plane: &mut ControlPlane,
     nodes: &LocalNodes,
-    options: node_agent::Options,
+    (number, options): (usize, node_agent::Options),
     cluster: &Options,
 ) -> Result<(), AssemblyError> {
     let name = options.node_name.clone();
@@ -160,7 +160,7 @@ async fn start_node(
         AssemblyError::new(format!("failed to start the agent of node {name}"), cause)
     };
     let runtime: Arc<dyn PodRuntime> = match &cluster.nodes {
-        Nodes::Simulated(_) => Arc::new(Simulated::new(SimulatedOptions::default())),
+        Nodes::Simulated(_) => Arc::new(Simulated::new(SimulatedOptions::of_node(number))),
         Nodes::Containers(containers) => {
             crate::containers::runtime(containers, &cluster.name, &options).await?
         }

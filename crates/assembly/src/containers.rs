@@ -78,7 +78,7 @@ pub async fn stop(directory: &Path, owners: &[String]) -> Result<(), AssemblyErr
             AssemblyError::new(format!("failed to end the pods of cluster {owner}"), error.into())
         })?;
     }
-    containerd.stop().await;
+    containerd.remove().await;
     Ok(())
 }
 

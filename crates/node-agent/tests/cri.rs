@@ -51,7 +51,7 @@ impl Machine {
     async fn stop(mut self) {
         self.cri.remove_all().await.expect("pods removed");
         if let Some(containerd) = self.containerd.take() {
-            containerd.stop().await;
+            containerd.remove().await;
         }
     }
 

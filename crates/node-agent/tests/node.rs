@@ -350,5 +350,5 @@ async fn real_pods_get_their_configuration_outlive_the_agent_and_stop() {
     assert!(cri.list().await.expect("listed").is_empty(), "nothing is left behind");
     let left = std::fs::read_dir(dir.path().join("pods")).map_or(0, Iterator::count);
     assert_eq!(left, 0, "no pod directory is left behind");
-    containerd.stop().await;
+    containerd.remove().await;
 }

@@ -187,6 +187,16 @@ impl Containerd {
         self.network_problem.clone()
     }
 
+    /// Stops the process and takes its bridge away. Only once no pod is left: those that were would lose their network.
+    pub async fn remove(self) {
+        let bridge = config::bridge(&self.dir);
+        self.stop().await;
+        // Without `ip`, or without a bridge because no pod ever had a network, there is nothing to do.
+        let mut delete = Command::new("ip");
+        delete.args(["link", "delete", &bridge]).stdout(Stdio::null()).stderr(Stdio::null());
+        let _ = delete.env("PATH", path_with_system_dirs()).status().await;
+    }
+
     /// Stops the process. Containers go on without it until they are removed: remove pods first when they are to end.
     pub async fn stop(self) {
         let Ok(raw) = i32::try_from(self.pid) else { return };

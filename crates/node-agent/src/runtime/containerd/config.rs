@@ -84,8 +84,7 @@ fn network_config(dir: &Path, network: &str, plugins: &Path) -> String {
         .any(|path| Path::new(path).exists());
     let mut list = vec![json!({
         "type": "bridge",
-        // An interface's name has at most 15 characters.
-        "bridge": format!("fl{:08x}", fingerprint(dir)),
+        "bridge": bridge(dir),
         "isGateway": true,
         "ipMasq": iptables,
         "hairpinMode": true,
@@ -100,6 +99,11 @@ fn network_config(dir: &Path, network: &str, plugins: &Path) -> String {
         list.push(json!({ "type": "portmap", "capabilities": { "portMappings": true } }));
     }
     json!({ "cniVersion": "0.4.0", "name": "fairlead", "plugins": list }).to_string()
+}
+
+/// The name of a directory's bridge; an interface's has at most 15 characters.
+pub(super) fn bridge(dir: &Path) -> String {
+    format!("fl{:08x}", fingerprint(dir))
 }
 
 /// FNV-1a: tells directories apart, nothing more.
