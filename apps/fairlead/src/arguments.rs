@@ -19,14 +19,15 @@ pub(crate) struct Arguments {
 /// How to find the hub and how to print.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Global {
-    /// Kubeconfig of the hub [default: hub.kubeconfig in the state directory, then $KUBECONFIG]
-    #[arg(long, global = true, value_name = "FILE", env = "FAIRLEAD_KUBECONFIG")]
+    /// Kubeconfig of the hub [default: $FAIRLEAD_KUBECONFIG, hub.kubeconfig in the state directory, then $KUBECONFIG]
+    // $FAIRLEAD_KUBECONFIG is read where the hub is looked for: clap would give it to `agent serve --kubeconfig` too.
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig [default: its current one]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) context: Option<String>,
-    /// State directory of `fairlead up` [default: fairlead in the user's data directory]
-    #[arg(long = "dir", global = true, value_name = "DIR", env = "FAIRLEAD_DIR")]
+    /// State directory of `fairlead up` [default: $FAIRLEAD_DIR, fairlead in the user's data directory]
+    #[arg(long = "dir", global = true, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
     /// Namespace on the hub
     #[arg(long, short, global = true, default_value = "default", value_name = "NAME")]

@@ -1,12 +1,18 @@
 //! The commands, one file each.
 
+mod agent;
 mod cluster;
 mod completion;
+mod down;
+mod hub;
+mod image;
 mod join;
 mod kubeconfig;
 mod placement;
 mod profile;
+mod status;
 mod test;
+mod up;
 mod version;
 
 use clap::Subcommand;
@@ -16,6 +22,12 @@ use crate::failure::{Code, Failure};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
+    /// Bring up a fleet on this machine
+    Up(up::UpArguments),
+    /// End it
+    Down(down::DownArguments),
+    /// Show what runs of it
+    Status(status::StatusArguments),
     /// Clusters of the fleet
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
@@ -31,6 +43,15 @@ pub(crate) enum Command {
     /// Run tests in clusters
     #[command(subcommand)]
     Test(test::TestCommand),
+    /// The hub
+    #[command(subcommand)]
+    Hub(hub::HubCommand),
+    /// The agent of a cluster
+    #[command(subcommand)]
+    Agent(agent::AgentCommand),
+    /// Container images without a registry
+    #[command(subcommand)]
+    Image(image::ImageCommand),
     /// Print the kubeconfig of the hub
     Kubeconfig(kubeconfig::KubeconfigArguments),
     /// Print the version
@@ -39,10 +60,26 @@ pub(crate) enum Command {
     Completion(completion::CompletionArguments),
 }
 
+impl Command {
+    /// Whether the command ends itself in order on a signal. The others are simply left.
+    pub(crate) fn takes_signals(&self) -> bool {
+        matches!(
+            self,
+            Self::Up(_) | Self::Hub(_) | Self::Agent(_) | Self::Cluster(cluster::ClusterCommand::Serve(_))
+        )
+    }
+}
+
 /// Runs a command.
 pub(crate) async fn run(arguments: Arguments) -> Result<Code, Failure> {
     let global = arguments.global;
     match arguments.command {
+        Command::Up(arguments) => up::run(&global, arguments).await,
+        Command::Down(arguments) => down::run(&global, arguments).await,
+        Command::Status(arguments) => status::run(&global, arguments).await,
+        Command::Hub(command) => hub::run(command).await,
+        Command::Agent(command) => agent::run(command).await,
+        Command::Image(command) => image::run(&global, command).await,
         Command::Cluster(command) => cluster::run(&global, command).await,
         Command::Join(command) => join::run(&global, command).await,
         Command::Profile(command) => profile::run(&global, command).await,

@@ -17,16 +17,27 @@ pub(crate) fn state_dir(global: &Global) -> Result<PathBuf, Failure> {
     if let Some(dir) = &global.dir {
         return Ok(dir.clone());
     }
+    if let Some(dir) = variable("FAIRLEAD_DIR") {
+        return Ok(dir);
+    }
     let base = directories::BaseDirs::new();
     let base =
         base.ok_or_else(|| Failure::usage("the user has no home directory").hint("fairlead --dir DIR …"))?;
     Ok(base.data_dir().join("fairlead"))
 }
 
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
 /// Which kubeconfig leads to the hub: given, of the state directory, or the user's own.
 pub(crate) fn kubeconfig_path(global: &Global) -> Result<Option<PathBuf>, Failure> {
     if let Some(path) = &global.kubeconfig {
         return Ok(Some(path.clone()));
+    }
+    // A directory on the command line says more than a variable.
+    if let (None, Some(path)) = (&global.dir, variable("FAIRLEAD_KUBECONFIG")) {
+        return Ok(Some(path));
     }
     let own = state_dir(global)?.join(HUB_KUBECONFIG);
     if own.exists() {
@@ -42,6 +53,12 @@ pub(crate) fn kubeconfig_path(global: &Global) -> Result<Option<PathBuf>, Failur
 /// Connects to the hub.
 pub(crate) async fn hub(global: &Global) -> Result<Client, Failure> {
     let unreachable = |error: anyhow::Error| Failure::new(Code::Unreachable, error);
+    Client::try_from(config(global).await?).context("cannot set up the connection").map_err(unreachable)
+}
+
+/// How the hub is reached.
+pub(crate) async fn config(global: &Global) -> Result<Config, Failure> {
+    let unreachable = |error: anyhow::Error| Failure::new(Code::Unreachable, error);
     let kubeconfig = match kubeconfig_path(global)? {
         Some(path) => Kubeconfig::read_from(&path)
             .with_context(|| format!("cannot read the kubeconfig {}", path.display()))
@@ -51,9 +68,8 @@ pub(crate) async fn hub(global: &Global) -> Result<Client, Failure> {
             .map_err(|error| unreachable(error).hint("fairlead up"))?,
     };
     let options = KubeConfigOptions { context: global.context.clone(), ..KubeConfigOptions::default() };
-    let config = Config::from_custom_kubeconfig(kubeconfig, &options)
+    Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
         .context("the kubeconfig does not lead to a hub")
-        .map_err(unreachable)?;
-    Client::try_from(config).context("cannot set up the connection").map_err(unreachable)
+        .map_err(unreachable)
 }

@@ -81,6 +81,18 @@ pub(crate) fn api(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Failur
     }
 }
 
+/// What a served program failed with.
+pub(crate) fn program(error: assembly::AssemblyError) -> Failure {
+    let error = anyhow::Error::new(error);
+    let in_use = error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+    });
+    let failure = Failure::new(Code::Negative, error);
+    if in_use { failure.hint("--listen 127.0.0.1:0 takes a free port") } else { failure }
+}
+
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::new(Code::Negative, error)

@@ -9,6 +9,8 @@ mod connection;
 mod documents;
 mod failure;
 mod output;
+mod signals;
+mod telemetry;
 
 use std::process::ExitCode;
 
@@ -17,16 +19,25 @@ use clap::Parser;
 use crate::arguments::Arguments;
 use crate::failure::Failure;
 
+/// Threads that run tasks. What Fairlead does waits for disk and network most of the time, and many of its processes may
+/// share a machine.
+const WORKERS: usize = 2;
+
 fn main() -> ExitCode {
+    if let Some(code) = tool() {
+        return code;
+    }
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return failure::report(&Failure::new(failure::Code::Negative, error.into())),
     };
+    let takes_signals = arguments.command.takes_signals();
     let result = runtime.block_on(async {
         tokio::select! {
-            result = commands::run(arguments) => result,
-            _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
+            result = Box::pin(commands::run(arguments)) => result,
+            _ = tokio::signal::ctrl_c(), if !takes_signals => Err(Failure::interrupted()),
         }
     });
     // A task that reads stdin or waits for a server must not hold the end up.
@@ -35,4 +46,21 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code as u8),
         Err(failure) => failure::report(&failure),
     }
+}
+
+/// Carries out `fairlead tool …`, which containers run. It comes before everything else: a container may have little
+/// memory and few threads, and the tool blocks signals before there are any.
+fn tool() -> Option<ExitCode> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let (first, rest) = words.split_first()?;
+    if first != "tool" {
+        return None;
+    }
+    Some(match tool_image::ToolCommand::from_words(rest) {
+        Ok(command) => container_images::tool::run(&command),
+        Err(message) => {
+            eprintln!("{}", message.trim_end());
+            ExitCode::from(failure::Code::Usage as u8)
+        }
+    })
 }

@@ -149,6 +149,16 @@ impl Identity {
     }
 }
 
+/// `sha256:…` of the public key of an authority's certificate (DER): by what agents recognise a hub.
+///
+/// # Errors
+/// When it is no certificate.
+pub fn pin(authority: &[u8]) -> Result<String, AssemblyError> {
+    let pin = access::certificates::pin_of_certificate(authority);
+    pin.map(|pin| pin.to_string())
+        .map_err(|error| AssemblyError::new("failed to read an authority's certificate", error.into()))
+}
+
 fn with_local_names(mut names: ServerNames) -> ServerNames {
     names.dns.extend(["localhost".to_owned(), "kubernetes".to_owned(), "kubernetes.default".to_owned()]);
     names

@@ -1,13 +1,16 @@
-//! Wires components into programs: an embedded cluster, a hub, an agent.
+//! Wires components into programs: an embedded cluster, a hub, an agent, and all of them on one machine.
 //!
 //! * [`cluster`]: API server, controllers, scheduler and nodes in one process.
 //! * [`containers`]: the private containerd behind real nodes.
 //! * [`hub`]: an API server with the fleet's kinds, and the management plane behind it.
+//! * [`agent`]: the cluster agent towards a hub.
+//! * [`up`]: a hub, clusters and agents as processes of one machine.
 //! * [`control_plane`]: what both have in common; [`identity`] and [`state`] are its parts.
 //! * [`error`]: why a program could not be put together or had to stop.
 //!
 //! It must never hold behaviour of its own: what is decided is decided in a component.
 
+pub mod agent;
 pub mod cluster;
 pub mod containers;
 pub mod control_plane;
@@ -16,5 +19,6 @@ pub mod hub;
 pub mod identity;
 mod nodes;
 pub mod state;
+pub mod up;
 
 pub use error::AssemblyError;

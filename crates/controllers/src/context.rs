@@ -17,7 +17,7 @@ use k8s_openapi::{
         apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
         batch::v1::{CronJob, Job},
         coordination::v1::Lease,
-        core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount},
+        core::v1::{ConfigMap, Namespace, Node, Pod, Service, ServiceAccount},
         discovery::v1::EndpointSlice,
     },
 };
@@ -51,7 +51,6 @@ pub(crate) struct Context {
     pub(crate) cron_jobs: ObjectCache<CronJob>,
     pub(crate) services: ObjectCache<Service>,
     pub(crate) slices: ObjectCache<EndpointSlice>,
-    pub(crate) endpoints: ObjectCache<Endpoints>,
 }
 
 /// Finds an owner's objects.
@@ -108,7 +107,6 @@ impl Context {
             ),
             cron_jobs: ObjectCache::start(Api::all(client.clone()), CacheOptions::new("cronjobs")),
             services: ObjectCache::start(Api::all(client.clone()), CacheOptions::new("services")),
-            endpoints: ObjectCache::start(Api::all(client.clone()), CacheOptions::new("endpoints")),
             slices: ObjectCache::start(Api::all(client.clone()), slices),
             client,
             clock,
@@ -130,7 +128,6 @@ impl Context {
         self.cron_jobs.has_synced().await;
         self.services.has_synced().await;
         self.slices.has_synced().await;
-        self.endpoints.has_synced().await;
     }
 
     pub(crate) fn now(&self) -> Timestamp {

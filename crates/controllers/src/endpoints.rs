@@ -1,6 +1,5 @@
-//! Publishes the addresses of each Service's pods as EndpointSlices, and as Endpoints for older clients.
+//! Publishes the addresses of each Service's pods as EndpointSlices.
 
-mod legacy;
 mod plan;
 mod reconciler;
 

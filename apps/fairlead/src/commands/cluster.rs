@@ -1,5 +1,7 @@
 //! `fairlead cluster …`
 
+pub(crate) mod serve;
+
 use clap::{Args, Subcommand};
 use fleet_objects::Cluster;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -18,6 +20,8 @@ pub(crate) enum ClusterCommand {
     Get(GetArguments),
     /// Set and remove labels
     Label(LabelArguments),
+    /// Run a Kubernetes cluster
+    Serve(serve::ServeArguments),
 }
 
 #[derive(Args, Debug)]
@@ -51,8 +55,12 @@ pub(crate) struct LabelArguments {
 const HEADER: [&str; 8] = ["NAME", "READY", "CONNECTED", "VERSION", "NODES", "APPLIED", "LABELS", "AGE"];
 
 pub(crate) async fn run(global: &Global, command: ClusterCommand) -> Result<Code, Failure> {
+    if let ClusterCommand::Serve(arguments) = command {
+        return serve::run(arguments).await;
+    }
     let client = connection::hub(global).await?;
     match command {
+        ClusterCommand::Serve(_) => {}
         ClusterCommand::List(arguments) => {
             let clusters = list(client, arguments.selector.as_deref()).await?;
             output::objects(arguments.output, "cluster", &HEADER, &clusters, row)?;
@@ -74,6 +82,12 @@ pub(crate) async fn run(global: &Global, command: ClusterCommand) -> Result<Code
         }
     }
     Ok(Code::Ok)
+}
+
+/// Prints the fleet's table.
+pub(crate) async fn show(client: Client) -> Result<(), Failure> {
+    let clusters = list(client, None).await?;
+    output::objects(Format::Table, "cluster", &HEADER, &clusters, row)
 }
 
 /// Clusters of the fleet, by name.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use agent_protocol::{JoinToken, TokenGrant};
 use anyhow::Context as _;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
 use kube::api::PostParams;
+use kube::{Api, Client};
 
 use crate::arguments::{self, Global};
 use crate::failure::{Code, Failure, api};
@@ -38,6 +38,19 @@ pub(crate) struct CreateArguments {
     /// How long it can be used, at most 24h
     #[arg(long, default_value = "1h", value_parser = arguments::duration, value_name = "DURATION")]
     ttl: Duration,
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t)]
+    output: TokenFormat,
+}
+
+/// How a token is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum TokenFormat {
+    /// The token; on stderr the command to run with it
+    #[default]
+    Text,
+    /// token, caPin, hub, expires
+    Json,
 }
 
 pub(crate) async fn run(global: &Global, command: JoinCommand) -> Result<Code, Failure> {
@@ -50,21 +63,48 @@ pub(crate) async fn run(global: &Global, command: JoinCommand) -> Result<Code, F
     }
     let labels = labels(&arguments.labels)?;
     let grant = TokenGrant { cluster: arguments.cluster, labels, ttl: Some(arguments.ttl) };
-    let token = JoinToken::generate();
-    let secret: Secret = serde_json::from_value(token.secret_object(&grant, jiff::Timestamp::now()))
-        .context("cannot make the token's secret")?;
-    let client = connection::hub(global).await?;
+    let (token, now) = (JoinToken::generate(), jiff::Timestamp::now());
+    let secret: Secret =
+        serde_json::from_value(token.secret_object(&grant, now)).context("cannot make the token's secret")?;
+    let config = connection::config(global).await?;
+    let hub = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+    let authority = config.root_cert.as_deref().and_then(|roots| roots.first()).cloned();
+    let pin = authority.context("the kubeconfig names no authority of the hub")?;
+    let pin = assembly::identity::pin(&pin).map_err(crate::failure::program)?;
+    let client = Client::try_from(config).context("cannot set up the connection")?;
     let secrets: Api<Secret> = Api::namespaced(client, fleet_objects::SYSTEM_NAMESPACE);
     secrets.create(&PostParams::default(), &secret).await.map_err(api("cannot make a join token"))?;
-    output::data(&format!("{}\n", token.reveal()))?;
-    output::progress(&format!(
-        "good for one cluster and {}; it is not shown again",
-        workflow::duration::display(arguments.ttl)
-    ));
+    print(&arguments.output, &Told { token: token.reveal(), pin, hub, ttl: arguments.ttl, now })?;
     Ok(Code::Ok)
 }
 
-fn labels(texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+/// What a new token is told with.
+struct Told {
+    token: String,
+    pin: String,
+    hub: String,
+    ttl: Duration,
+    now: jiff::Timestamp,
+}
+
+fn print(format: &TokenFormat, told: &Told) -> Result<(), Failure> {
+    let Told { token, pin, hub, ttl, now } = told;
+    if *format == TokenFormat::Json {
+        let ends = jiff::SignedDuration::try_from(*ttl).ok().and_then(|ttl| now.checked_add(ttl).ok());
+        let expires = ends.unwrap_or(*now).to_string();
+        let object = serde_json::json!({"token": token, "caPin": pin, "hub": hub, "expires": expires});
+        return output::data(&format!("{object}\n"));
+    }
+    output::data(&format!("{token}\n"))?;
+    output::progress(&format!(
+        "good for one cluster and {}; it is not shown again. In the cluster's reach run:\n  \
+         fairlead agent serve --hub {hub} --ca-pin {pin} --token {token} --name NAME --dir DIR --kubeconfig FILE",
+        workflow::duration::display(*ttl)
+    ));
+    Ok(())
+}
+
+pub(super) fn labels(texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     let pair = |text: &String| {
         let (key, value) =
             text.split_once('=').ok_or_else(|| Failure::usage(format!("{text:?} is not KEY=VALUE")))?;

@@ -2,15 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api_client::{ObjectKey, apply, error::is_already_exists};
+use api_client::{ObjectKey, apply};
 use k8s_openapi::api::{
-    core::v1::{Endpoints, Pod, Service},
+    core::v1::{Pod, Service},
     discovery::v1::EndpointSlice,
 };
 use kube::api::{PostParams, PropagationPolicy};
 use reconcile::{Action, Queue, Reconciler};
 
-use super::legacy;
 use super::plan::{MANAGED_BY, MANAGER, plan};
 use crate::{
     context::{BY_SERVICE, Context},
@@ -47,8 +46,6 @@ pub(crate) fn queue(context: &Context) -> Queue<ObjectKey> {
             }
         }
     });
-    let of_endpoints = queue.clone();
-    context.endpoints.on_change(move |change| of_endpoints.add(change.key.clone()));
     let of_slices = queue.clone();
     context.slices.on_change(move |change| {
         let labels = change.latest().and_then(|slice| slice.metadata.labels.as_ref());
@@ -83,10 +80,7 @@ impl Reconciler for EndpointSlices {
     async fn reconcile(&self, key: ObjectKey) -> Result<Action, Error> {
         let context = &self.context;
         // The slices of a Service that is gone are the garbage collector's.
-        let Some(service) = context.services.get(&key) else {
-            self.remove_legacy(&key).await?;
-            return Ok(Action::Done);
-        };
+        let Some(service) = context.services.get(&key) else { return Ok(Action::Done) };
         let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
         let external = service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("ExternalName");
         // Without a selector somebody else writes the endpoints.
@@ -136,59 +130,10 @@ impl Reconciler for EndpointSlices {
                 .doing("deleting an EndpointSlice of", &key)?;
             context.slices.observe_deleted(slice);
         }
-        self.write_legacy(&key, &service).await?;
         Ok(Action::Done)
     }
 
     fn retry_after(&self, error: &Error) -> Option<Duration> {
         error.retry_after()
-    }
-}
-
-impl EndpointSlices {
-    /// Follows from the slices as they stand now, own writes included.
-    async fn write_legacy(&self, key: &ObjectKey, service: &Service) -> Result<(), Error> {
-        let context = &self.context;
-        let slices = context.slices.by_index(BY_SERVICE, &key.name);
-        let own =
-            slices.iter().filter(|slice| slice.metadata.namespace.as_deref() == Some(key.namespace.as_str()));
-        let wanted = legacy::endpoints(service, own.map(|slice| &**slice));
-        let api = context.api::<Endpoints>(&key.namespace);
-        let written = match context.endpoints.get(key) {
-            Some(present) if legacy::is_same(&wanted, &present) => return Ok(()),
-            Some(present) => {
-                let mut next = wanted;
-                next.metadata.uid.clone_from(&present.metadata.uid);
-                next.metadata.resource_version.clone_from(&present.metadata.resource_version);
-                api.replace(&key.name, &PostParams::default(), &next).await.unless_gone()
-            }
-            None => api.create(&PostParams::default(), &wanted).await.map(Some),
-        };
-        match written {
-            Ok(written) => {
-                if let Some(written) = written {
-                    context.endpoints.observe(&written);
-                }
-                Ok(())
-            }
-            Err(error) if api_client::error::is_namespace_terminating(&error) => Ok(()),
-            // It came or changed meanwhile; the cache shows it soon and its change brings the key back.
-            Err(error) if is_already_exists(&error) => Ok(()),
-            Err(error) => Err(error).doing("writing the Endpoints of", key),
-        }
-    }
-
-    /// Takes out the Endpoints of a Service that is gone: nothing owns them, as upstream.
-    async fn remove_legacy(&self, key: &ObjectKey) -> Result<(), Error> {
-        let Some(present) = self.context.endpoints.get(key) else { return Ok(()) };
-        if !legacy::is_ours(&present) {
-            return Ok(());
-        }
-        let uid = present.metadata.uid.as_deref().unwrap_or_default();
-        let api = self.context.api::<Endpoints>(&key.namespace);
-        let answer = apply::delete_exactly(&api, &key.name, uid, PropagationPolicy::Background).await;
-        answer.unless_gone().doing("deleting the Endpoints of", key)?;
-        self.context.endpoints.observe_deleted(&present);
-        Ok(())
     }
 }

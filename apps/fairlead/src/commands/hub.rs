@@ -1,0 +1,54 @@
+//! `fairlead hub serve`
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use assembly::hub::{Hub, Options};
+use clap::{Args, Subcommand};
+
+use crate::failure::{Code, Failure, program};
+use crate::telemetry::{self, LogArguments};
+use crate::{output, signals};
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum HubCommand {
+    /// Run a hub
+    Serve(ServeArguments),
+}
+
+/// Run a hub until SIGTERM. Its administrator's kubeconfig is DIR/admin.kubeconfig.
+#[derive(Args, Debug)]
+pub(crate) struct ServeArguments {
+    /// Where it keeps everything
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Where it listens; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:7443", value_name = "ADDRESS")]
+    listen: SocketAddr,
+    /// DNS name or address by which agents reach it, besides this machine's loopback
+    #[arg(long = "name", value_name = "DNS|IP")]
+    names: Vec<String>,
+    #[command(flatten)]
+    log: LogArguments,
+}
+
+pub(crate) async fn run(command: HubCommand) -> Result<Code, Failure> {
+    let HubCommand::Serve(arguments) = command;
+    telemetry::start(arguments.log.log_format)?;
+    let stop = signals::shutdown()?;
+    let directory = arguments.dir.ok_or_else(|| Failure::usage("--dir is missing"))?;
+    let kubeconfig = assembly::control_plane::kubeconfig_path(&directory);
+    let options = Options { directory, bind: arguments.listen, names: arguments.names };
+    let Some(started) = stop.run_until_cancelled(Box::pin(Hub::start(options))).await else {
+        return Ok(Code::Ok);
+    };
+    let hub = started.map_err(program)?;
+    output::progress(&format!(
+        "hub ready at https://{}, authority {}, kubeconfig {}",
+        hub.address().map(|address| address.to_string()).unwrap_or_default(),
+        hub.pin(),
+        kubeconfig.display()
+    ));
+    hub.run(stop).await.map_err(program)?;
+    Ok(Code::Ok)
+}

@@ -1,0 +1,104 @@
+//! An agent: the cluster agent on its own disk, towards a hub over TLS.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cluster_agent::{Credentials, Join, TlsConnector, Trust};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{AssemblyError, Cause};
+use crate::state::State;
+
+/// With what an agent joins a hub that does not know it yet.
+#[derive(Clone)]
+pub struct Invitation {
+    /// One-use token.
+    pub token: String,
+    /// `sha256:…` of the public key of the hub's authority.
+    pub ca_pin: String,
+    /// The name wished for.
+    pub name: String,
+    /// Labels the cluster gets.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Invitation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invitation")
+            .field("name", &self.name)
+            .field("ca_pin", &self.ca_pin)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an agent is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where it keeps everything.
+    pub directory: PathBuf,
+    /// `https://host:port` of the hub.
+    pub hub: String,
+    /// How to join; without it the agent must have joined before.
+    pub invitation: Option<Invitation>,
+    /// The cluster's kubeconfig; `None`: the cluster this process is a pod of.
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// An agent that is ready to run.
+#[derive(Debug)]
+pub struct Agent {
+    service: cluster_agent::Service,
+}
+
+impl Agent {
+    /// Opens what is on disk; talks to nobody yet.
+    ///
+    /// # Errors
+    /// When the directory or the kubeconfig cannot be used, or it has neither joined nor an invitation.
+    pub async fn open(options: Options) -> Result<Self, AssemblyError> {
+        let failed = |cause: Cause| AssemblyError::new("failed to start the agent", cause);
+        if options.invitation.is_none() && !has_joined(&options.directory) {
+            return Err(failed("it has not joined a hub yet and was given no token".into()));
+        }
+        let cluster = match &options.kubeconfig {
+            Some(path) => api_client::connect::from_kubeconfig(path, None).await,
+            None => api_client::connect::in_cluster(),
+        };
+        let cluster = cluster.map_err(|error| failed(error.into()))?;
+        let connector = TlsConnector::new(&options.hub).map_err(|error| failed(error.into()))?;
+        let store = State::Directory(options.directory.clone()).open_store()?;
+        let mut agent = cluster_agent::Options::new(Arc::new(connector), options.directory, store, cluster);
+        if let Some(Invitation { token, ca_pin, name, labels }) = options.invitation {
+            agent.trust = Some(Trust::Pin(ca_pin));
+            agent.join = Some(Join { token, name, labels });
+        }
+        let service = cluster_agent::Service::new(agent).await.map_err(|error| failed(error.into()))?;
+        Ok(Self { service })
+    }
+
+    /// Reaches the agent.
+    #[must_use]
+    pub fn handle(&self) -> cluster_agent::Handle {
+        self.service.handle()
+    }
+
+    /// Runs until `shutdown`. Enforcement begins at once, whether or not the hub is there.
+    ///
+    /// # Errors
+    /// When its store or its outbox fails.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), AssemblyError> {
+        let ended = Box::pin(self.service.run(shutdown)).await;
+        ended.map_err(|error| AssemblyError::new("the agent failed", error.into()))
+    }
+}
+
+/// Whether the agent of a directory has joined a hub.
+#[must_use]
+pub fn has_joined(directory: &Path) -> bool {
+    let credentials = directory.join("credentials");
+    credentials.exists()
+        && Credentials::open(credentials)
+            .is_ok_and(|found| found.identity().is_ok_and(|identity| identity.is_some()))
+}
