@@ -89,16 +89,16 @@ pub(crate) fn decoded(call: &Call, mut object: Value) -> Result<Value, Status> {
     Ok(object)
 }
 
-/// Judges an apply configuration's fields before it is merged: after merging nobody could tell whose they were.
+/// An apply configuration as it counts: nulls of native types say nothing. Its fields are judged before it is merged:
+/// after that nobody could tell whose they were.
 ///
 /// # Errors
 /// As [`decoded`].
-pub(crate) fn check_strict(call: &Call, config: &Value) -> Result<(), Status> {
+pub(crate) fn configuration(call: &Call, mut config: Value) -> Result<Value, Status> {
     let resource = &call.resource;
-    let mut pruned = config.clone();
-    let unknown = strictness::prune(&mut pruned, &resource.schema);
+    let unknown = strictness::prune(&mut config, &resource.schema);
     if unknown.is_empty() {
-        return Ok(());
+        return Ok(config);
     }
     // Typed apply knows no fields outside the schema, whatever the request says.
     Err(strictness::undecodable(

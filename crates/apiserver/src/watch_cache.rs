@@ -26,8 +26,8 @@ pub(crate) mod event;
 pub(crate) mod resource;
 pub(crate) mod subscription;
 
-pub(crate) use encoded::{CachedObject, EncodedObject};
-pub(crate) use event::{CachedEvent, Change, Form};
+pub(crate) use encoded::CachedObject;
+pub(crate) use event::{CachedEvent, Change};
 pub(crate) use resource::{HistoryBounds, ResourceCache};
 pub(crate) use subscription::{Delivery, Filter, Subscription};
 

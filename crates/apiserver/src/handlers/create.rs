@@ -62,10 +62,11 @@ fn prepare(call: &Call, mut object: Value) -> Result<Value, Status> {
         fields.insert("generation".to_owned(), json!(1));
     }
     // Nodes register with their status; everything else begins without.
-    if call.resource.has_status() && call.resource.gvr.resource != "nodes" {
-        if let Some(object) = object.as_object_mut() {
-            object.remove("status");
-        }
+    if call.resource.has_status()
+        && call.resource.gvr.resource != "nodes"
+        && let Some(fields) = object.as_object_mut()
+    {
+        fields.remove("status");
     }
     Ok(object)
 }

@@ -70,7 +70,7 @@ async fn apply(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status> {
     }
     metadata::check_identity(call, &mut wanted)?;
     update::check_name(call, &mut wanted)?;
-    engine::check_strict(call, &wanted)?;
+    let mut wanted = engine::configuration(call, wanted)?;
     let current = call.server.objects.current(&call.resource, call.namespace(), &call.path.name).await?;
     let Some(current) = current else {
         if !call.path.subresource.is_empty() {

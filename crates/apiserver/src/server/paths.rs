@@ -155,25 +155,22 @@ fn aggregated(accept: Option<&str>) -> Option<(AggregatedVersion, &'static str)>
         if clause.media != "application/json" {
             continue;
         }
-        if clause.parameter("as").is_none() {
-            return None;
-        }
-        if clause.parameter("g") != Some("apidiscovery.k8s.io")
-            || clause.parameter("as") != Some("APIGroupDiscoveryList")
-        {
+        let view = clause.parameter("as")?;
+        if clause.parameter("g") != Some("apidiscovery.k8s.io") || view != "APIGroupDiscoveryList" {
             continue;
         }
-        match clause.parameter("v") {
-            Some("v2") => {
-                let kind = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-                return Some((AggregatedVersion::V2, kind));
-            }
-            Some("v2beta1") => {
-                let kind = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
-                return Some((AggregatedVersion::V2Beta1, kind));
-            }
-            _ => {}
-        }
+        let Some(version) = clause.parameter("v").and_then(AggregatedVersion::parse) else { continue };
+        return Some((
+            version,
+            match version {
+                AggregatedVersion::V2 => {
+                    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+                }
+                AggregatedVersion::V2Beta1 => {
+                    "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
+                }
+            },
+        ));
     }
     None
 }

@@ -38,11 +38,6 @@ impl EncodedObject {
         self.revision
     }
 
-    /// As stored, without resourceVersion.
-    pub(crate) fn stored(&self) -> &Bytes {
-        &self.bytes
-    }
-
     /// Upper bound of what [`Self::write_to`] appends.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len() + 48
