@@ -101,7 +101,10 @@ fn take<'v>(step: &Step, value: &'v Value) -> Vec<&'v Value> {
                 let found = path.iter().try_fold(*item, |value, key| value.get(key));
                 found.is_some_and(|found| match found {
                     Value::String(text) => text == wanted,
-                    other => *wanted == other.to_string(),
+                    other => {
+                        let shown = other.to_string();
+                        shown == *wanted
+                    }
                 })
             })
             .collect(),

@@ -118,7 +118,10 @@ fn message_name(api_version: &str, kind: &str) -> String {
         return format!("meta/v1.{kind}");
     }
     let (group, version) = api_version.split_once('/').unwrap_or(("core", api_version));
-    format!("{}/{version}.{kind}", group.split('.').next().unwrap_or(group))
+    // Only Kubernetes' own groups: `apps.example.com` is somebody else's.
+    let package = group.strip_suffix(".k8s.io").unwrap_or(group).split('.').next().unwrap_or(group);
+    let own = !group.contains('.') || group.ends_with(".k8s.io");
+    format!("{}/{version}.{kind}", if own { package } else { group })
 }
 
 fn read(

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use storage::{Operation, Transaction};
 
+use super::encoded::EncodedObject;
 use super::*;
 
 async fn started(bounds: HistoryBounds) -> (Arc<dyn Store>, Arc<WatchCache>) {
