@@ -26,7 +26,9 @@ struct Cluster {
 }
 
 async fn cluster() -> Cluster {
-    let options = apiserver::Options::new(Arc::new(MemoryStore::default()), Catalogue::cluster());
+    let mut options = apiserver::Options::new(Arc::new(MemoryStore::default()), Catalogue::cluster());
+    let key = access::tokens::SigningKey::ephemeral().expect("a key");
+    options.token_issuer = Some(access::TokenIssuer::new(key, "https://issuer.test", vec!["api".to_owned()]));
     let service = apiserver::Service::new(options).await.expect("a server");
     let server = service.handle();
     let stop = CancellationToken::new();
@@ -309,6 +311,17 @@ async fn real_pods_get_their_configuration_outlive_the_agent_and_stop() {
         "first\nsecret value\nnode\nnode\n"
     );
 
+    let mut container = tool(&["do", "cat /token/token", "cat /token/name", "sleep inf"]);
+    container["volumeMounts"] = json!([{ "name": "token", "mountPath": "/token" }]);
+    let name = json!({ "path": "name", "fieldRef": { "fieldPath": "metadata.name" } });
+    let sources =
+        json!([{ "serviceAccountToken": { "path": "token" } }, { "downwardAPI": { "items": [name] } }]);
+    let volumes = json!([{ "name": "token", "projected": { "sources": sources } }]);
+    cluster.pod("identified", json!({}), json!({ "volumes": volumes, "containers": [container] })).await;
+    cluster.until("identified", "ready", |status| condition(status, "Ready")).await;
+    let follow = LogOptions { follow: true, limit_bytes: Some(3), ..LogOptions::default() };
+    assert_eq!(cluster.log(&agent, "identified", follow).await, "eyJ", "a JSON web token");
+
     let mut missing = tool(&["serve"]);
     missing["image"] = json!("localhost:1/none:1");
     cluster.pod("pulling", json!({}), json!({ "containers": [missing] })).await;
@@ -341,10 +354,10 @@ async fn real_pods_get_their_configuration_outlive_the_agent_and_stop() {
     assert_eq!(status["containerStatuses"][0]["restartCount"], 0);
     assert_eq!(cluster.log(&agent, "serving", LogOptions::default()).await, "listening on port 18081\n");
 
-    for name in ["serving", "crashing", "pulling", "reading", "after"] {
+    for name in ["serving", "crashing", "pulling", "reading", "after", "identified"] {
         cluster.api::<Pod>().delete(name, &DeleteParams::default()).await.expect("deleted");
     }
-    for name in ["serving", "crashing", "pulling", "reading", "after"] {
+    for name in ["serving", "crashing", "pulling", "reading", "after", "identified"] {
         cluster.gone(name).await;
     }
     assert!(cri.list().await.expect("listed").is_empty(), "nothing is left behind");
