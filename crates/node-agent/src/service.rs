@@ -158,7 +158,8 @@ impl Workers {
         let uid = facts::uid(&pod).to_owned();
         let pod = Arc::new(pod);
         let round = self.round;
-        if let Some(running) = self.pods.get_mut(&uid) {
+        // A closed channel is a worker that ended, perhaps abnormally: the pod gets a new one.
+        if let Some(running) = self.pods.get_mut(&uid).filter(|running| !running.documents.is_closed()) {
             running.seen = round;
             running.documents.send_replace(Document::Present(pod));
             return;
@@ -176,12 +177,14 @@ impl Workers {
 
     fn ended(&mut self, ended: Result<String, tokio::task::JoinError>) {
         match ended {
-            Ok(uid) => {
+            // Unless a new worker has taken its place meanwhile.
+            Ok(uid) if self.pods.get(&uid).is_none_or(|running| running.documents.is_closed()) => {
                 self.wakers.lock().remove(&uid);
                 self.pods.remove(&uid);
             }
+            Ok(_) => {}
             Err(error) => {
-                tracing::error!(%error, "a pod worker ended abnormally; its pod waits for the next list")
+                tracing::error!(%error, "a pod worker ended abnormally; its pod's next change gets a new one");
             }
         }
     }
