@@ -6,7 +6,7 @@ mod stream;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use agent_protocol::{CaBundle, endpoint};
@@ -34,9 +34,15 @@ const MAX_OUTBOX: usize = 20 << 20;
 /// A piece of content: what the largest profile or collected file may take.
 const MAX_CONTENT: usize = 64 << 20;
 
-/// Serves the endpoints; cheap to clone.
+/// Serves the endpoints; cheap to clone. It does not keep the hub alive: the server that holds it is what the hub's own
+/// client holds.
 #[derive(Clone)]
 pub struct Endpoints {
+    shared: Weak<Shared>,
+}
+
+/// Serves one request.
+struct Router {
     shared: Arc<Shared>,
 }
 
@@ -62,15 +68,20 @@ impl Service<Request<Body>> for Endpoints {
 }
 
 impl Endpoints {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::downgrade(shared) }
     }
 
     /// Answers one request.
     pub async fn answer(&self, request: Request<Body>) -> Response<Body> {
-        self.route(request).await.unwrap_or_else(|status| failure(&status))
+        let Some(shared) = self.shared.upgrade().filter(|shared| !shared.stopping.is_cancelled()) else {
+            return failure(&Status::new(Reason::ServiceUnavailable, "the hub is shutting down"));
+        };
+        Router { shared }.route(request).await.unwrap_or_else(|status| failure(&status))
     }
+}
 
+impl Router {
     async fn route(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
         let user = request.extensions().get::<UserInfo>().cloned();
         let caller = Caller::of(user);

@@ -87,6 +87,8 @@ pub(crate) struct Shared {
     pub(crate) inbox: Inbox,
     pub(crate) clusters: ObjectCache<Cluster>,
     pub(crate) test_endpoints: test_runs::Endpoints,
+    /// Cancelled when the hub ends: open streams end with it, so that agents look for its successor at once.
+    pub(crate) stopping: CancellationToken,
 }
 
 /// The hub.
@@ -129,6 +131,7 @@ impl Service {
         handlers.push(Arc::new(test_runs.handler()));
         let shared = Shared {
             test_endpoints: test_runs.endpoints(),
+            stopping: CancellationToken::new(),
             client: options.client,
             data_dir: options.data_dir,
             epoch: options.epoch,
@@ -160,9 +163,18 @@ impl Service {
     /// # Errors
     /// When the hub's own namespace cannot be made within a minute; afterwards what fails is tried again.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let _stopping = self.shared.stopping.clone().drop_guard();
         prepare(&self.shared, &shutdown).await?;
         let (shared, handlers) = (self.shared, self.handlers);
+        let ends_streams = {
+            let (shutdown, stopping) = (shutdown.clone(), shared.stopping.clone());
+            async move {
+                shutdown.cancelled().await;
+                stopping.cancel();
+            }
+        };
         let (.., tests) = tokio::join!(
+            ends_streams,
             materialise::run(shared.clone(), handlers, shutdown.clone()),
             placement::run(shared.clone(), shutdown.clone()),
             write_presence(shared.clone(), shutdown.clone()),
@@ -177,7 +189,7 @@ impl Handle {
     /// The endpoints under `/fleet/v1/`.
     #[must_use]
     pub fn endpoints(&self) -> Endpoints {
-        Endpoints::new(self.shared.clone())
+        Endpoints::new(&self.shared)
     }
 
     /// The content store.

@@ -6,7 +6,7 @@ use kube::Api;
 use kube::api::{ListParams, PostParams};
 use kube_objects::{Reason, Status, UserInfo};
 
-use super::Endpoints;
+use super::Router;
 use crate::error::Error;
 
 /// Who asks.
@@ -38,7 +38,7 @@ fn denied(what: &str) -> Status {
     Status::new(Reason::Forbidden, format!("you may not {what}"))
 }
 
-impl Endpoints {
+impl Router {
     /// An agent may read content that an assignment in its partition names; whoever may get profiles, all of it.
     pub(super) async fn may_read_content(&self, caller: &Caller, digest: &str) -> Result<(), Status> {
         let identity = match caller {

@@ -39,7 +39,10 @@ pub(super) fn open(shared: &Arc<Shared>, agent: &AgentIdentity) -> Response<Body
             let message = match state.hello.take() {
                 Some(hello) => hello,
                 None => {
-                    tokio::time::sleep(state.every).await;
+                    tokio::select! {
+                        () = shared.stopping.cancelled() => return None,
+                        () = tokio::time::sleep(state.every) => {}
+                    }
                     // A cluster that was revoked or removed loses its stream with the next line.
                     shared.member(&agent).await.ok()?;
                     StreamMessage::Ping
