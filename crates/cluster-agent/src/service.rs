@@ -237,7 +237,7 @@ impl Service {
                 status,
                 last_held: Mutex::new(None),
             };
-            session.run(shutdown.clone()).await;
+            Box::pin(session.run(shutdown.clone())).await;
         };
         let tests = async {
             match executor {

@@ -54,7 +54,7 @@ struct ClusterState {
 #[serde(tag = "type", rename_all = "camelCase")]
 enum Entry {
     #[serde(rename_all = "camelCase")]
-    Record { uid: String, cluster: String, record: Record },
+    Record { uid: String, cluster: String, record: Box<Record> },
     /// All watermarks, written before old segments go.
     Watermarks { marks: BTreeMap<String, Vec<(Uuid, u64)>> },
 }
@@ -126,7 +126,11 @@ impl Inbox {
                 continue;
             }
             through = record.sequence;
-            fresh.push(encode(&Entry::Record { uid: from.uid.clone(), cluster: from.name.clone(), record })?);
+            fresh.push(encode(&Entry::Record {
+                uid: from.uid.clone(),
+                cluster: from.name.clone(),
+                record: Box::new(record),
+            })?);
         }
         if !fresh.is_empty() {
             let positions = self.shared.log.append_batch(fresh).await?;
@@ -169,7 +173,7 @@ impl Inbox {
             let Some(stored) = found.first().filter(|stored| stored.sequence == position) else { continue };
             bytes += stored.payload.len();
             if let Entry::Record { record, .. } = decode(stored)? {
-                records.push(StoredRecord { position, record });
+                records.push(StoredRecord { position, record: *record });
             }
         }
         Ok(RecordPage { total: total as u64, records, next })
@@ -186,7 +190,7 @@ impl Inbox {
         for stored in &page {
             if let Entry::Record { uid, cluster, record } = decode(stored)? {
                 let from = AgentIdentity { name: cluster, uid };
-                records.push(Received { position: stored.sequence, from, record });
+                records.push(Received { position: stored.sequence, from, record: *record });
             }
         }
         Ok((records, next))

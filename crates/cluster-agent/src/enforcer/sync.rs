@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::PostParams;
 
-use super::active::{Active, State};
+use super::active::Active;
 use super::cluster::{Force, Outcome, Target, Targets, describe};
 use super::{Enforcer, same_state};
 use crate::error::Error;
@@ -239,7 +239,7 @@ impl Enforcer {
         active.states.retain(|reference, _| prepared.targets.contains_key(reference));
         for reference in prepared.targets.keys() {
             self.owners.insert(reference.clone(), name.to_owned());
-            active.states.entry(reference.clone()).or_insert_with(State::default);
+            active.states.entry(reference.clone()).or_default();
         }
         active.targets = prepared.targets;
         active.conflicts = prepared.conflicts;
