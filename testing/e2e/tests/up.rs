@@ -90,7 +90,7 @@ fn a_fleet_comes_up_goes_down_and_comes_back() -> Result<()> {
     let down = fairlead("down", dir, &[])?;
     ensure!(down.code == 0, "down ended with {}: {}", down.code, down.stderr);
     for (name, pid) in processes {
-        ensure!(!Path::new(&format!("/proc/{pid}")).exists(), "{name} still runs as {pid}");
+        ensure!(!runs(pid), "{name} still runs as {pid}");
     }
     ensure!(fairlead("status", dir, &[])?.code == 3, "status after down");
 
@@ -129,6 +129,12 @@ fn what_crashes_is_started_again_and_orphans_are_cleared_away() -> Result<()> {
     ensure!(second.stderr.contains("ended what an earlier run had left"), "{}", second.stderr);
     ensure!(pid_of("cluster-one")? != Some(orphan), "the orphan still runs");
     Ok(())
+}
+
+/// Whether a process runs; one that only waits to be looked at by its parent does not.
+fn runs(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 fn kill(pid: u32) -> Result<()> {

@@ -129,7 +129,7 @@ fn supervisor_arguments(arguments: &UpArguments, directory: &Path) -> Vec<OsStri
     if arguments.no_samples {
         words.push("--no-samples".into());
     }
-    words.extend(["--timeout".into(), workflow::duration::display(arguments.timeout).into()]);
+    words.extend(["--timeout".into(), format!("{}s", arguments.timeout.as_secs().max(1)).into()]);
     words.extend(["--log-format".into(), arguments.log.log_format.as_str().into()]);
     words
 }
