@@ -1,8 +1,9 @@
 //! What is started and how: names, places, command lines. Nothing here touches the machine.
+//! `core::net` is only the shape of addresses.
 
+use core::net::{Ipv4Addr, SocketAddr};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
