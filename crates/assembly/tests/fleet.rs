@@ -1,10 +1,11 @@
 //! A hub, clusters and agents in one process, over real TLS and real directories: the fleet's promises, one test each.
 
-mod fleet_bench;
+#[path = "fleet/bench.rs"]
+mod bench;
 
 use std::time::{Duration, Instant};
 
-use fleet_bench::{Bench, eventually};
+use bench::{Bench, eventually};
 use fleet_objects::{
     ANNOTATION_ADOPT, ANNOTATION_CONFIRM_DELETIONS, Assignment, Cluster, Profile, condition_is_true,
 };
