@@ -191,13 +191,30 @@ impl Fleet {
     pub fn join(&mut self, name: &str) -> Result<()> {
         let text = self.succeed(&["join", "token", "create", "--cluster", name, "-o", "json"])?;
         let token: serde_json::Value = serde_json::from_str(&text)?;
-        let field =
-            |key: &str| token[key].as_str().map(str::to_owned).with_context(|| format!("no {key} in {text}"));
+        let field = |key: &str| token[key].as_str().with_context(|| format!("no {key} in {text}"));
+        self.join_with(name, field("token")?, field("caPin")?)
+    }
+
+    /// Starts an agent that joins with this token and pin; one that runs for the cluster already is killed.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn join_with(&mut self, name: &str, token: &str, pin: &str) -> Result<()> {
+        drop(self.agents.remove(name));
         let label = format!("stage={name}");
-        self.spawn_agent(
-            name,
-            &["--token", &field("token")?, "--ca-pin", &field("caPin")?, "--name", name, "--labels", &label],
-        )
+        self.spawn_agent(name, &["--token", token, "--ca-pin", pin, "--name", name, "--labels", &label])
+    }
+
+    /// Waits until an agent's output contains `text`.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub fn wait_agent_says(&self, name: &str, text: &str) -> Result<()> {
+        let agent = self.agents.get(name).with_context(|| format!("agent {name} is not running"))?;
+        wait::until(&format!("agent {name} to say {text:?}"), START_LIMIT, || {
+            let said = agent.output();
+            if said.contains(text) { Ok(Some(())) } else { bail!("it said: {said}") }
+        })
     }
 
     /// Starts the agent of a cluster that has joined before.

@@ -1,0 +1,267 @@
+//! The fleet's promises, with a hub, three clusters and three agents as processes of their own.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use e2e::fleet::{Fleet, Nodes, condition};
+use e2e::wait;
+
+const NAMES: [&str; 3] = ["dev", "staging", "prod"];
+
+/// Generous: debug builds on a busy machine. Figures are measured in testing/bench, not here.
+const SOON: Duration = Duration::from_secs(60);
+
+const APPLICATION: &str = r#"
+apiVersion: fleet.fairlead.dev/v1alpha1
+kind: Profile
+metadata: { name: app, namespace: default }
+spec:
+  targetNamespace: default
+  manifests:
+    - { apiVersion: v1, kind: ConfigMap, metadata: { name: app }, data: { color: blue } }
+    - apiVersion: apps/v1
+      kind: Deployment
+      metadata: { name: app }
+      spec:
+        replicas: 2
+        selector: { matchLabels: { app: app } }
+        template:
+          metadata: { labels: { app: app } }
+          spec: { containers: [{ name: web, image: "fairlead.dev/tool:latest", command: [/fairlead, tool, serve] }] }
+---
+apiVersion: fleet.fairlead.dev/v1alpha1
+kind: Placement
+metadata: { name: app, namespace: default }
+spec: { profile: app, clusterSelector: {} }
+"#;
+
+fn with_application() -> Result<Fleet> {
+    let fleet = Fleet::start(&NAMES, Nodes::Simulated)?;
+    fleet.hub().apply(APPLICATION)?;
+    for name in NAMES {
+        wait_ready(&fleet, name, "default.app")?;
+    }
+    Ok(fleet)
+}
+
+fn wait_ready(fleet: &Fleet, cluster: &str, assignment: &str) -> Result<()> {
+    let hub = fleet.hub();
+    let namespace = format!("cluster-{cluster}");
+    wait::until(&format!("{assignment} to be ready in {cluster}"), SOON, || {
+        let found = hub.find(&["assignments.fleet.fairlead.dev", assignment, "-n", &namespace])?;
+        let found = found.context("no such assignment")?;
+        ensure!(condition(&found, "Ready") == Some("True"), "{}", found["status"]);
+        Ok(Some(()))
+    })
+}
+
+/// Deletes and changes what the profile owns in a cluster; both must be undone.
+fn breaks_and_heals(fleet: &Fleet, cluster: &str) -> Result<()> {
+    let kubectl = fleet.cluster(cluster);
+    kubectl.run(&["delete", "configmap", "app", "--wait=false"])?;
+    let start = Instant::now();
+    wait::until("the deleted object to be back", SOON, || kubectl.find(&["configmap", "app"]))?;
+    kubectl.run(&["patch", "configmap", "app", "--type", "merge", "-p", r#"{"data":{"color":"red"}}"#])?;
+    wait::until("the changed field to be back", SOON, || {
+        let color = kubectl.run(&["get", "configmap", "app", "-o", "jsonpath={.data.color}"])?;
+        Ok((color == "blue").then_some(()))
+    })?;
+    eprintln!("{cluster}: two repairs in {:?}, kubectl included", start.elapsed());
+    Ok(())
+}
+
+#[test]
+fn a_profile_reaches_all_is_repaired_and_leaves_by_tombstone_only() -> Result<()> {
+    let fleet = with_application()?;
+    for name in NAMES {
+        breaks_and_heals(&fleet, name)?;
+    }
+    let away = r#"{"spec":{"clusterSelector":{"matchExpressions":[{"key":"stage","operator":"NotIn","values":["dev"]}]}}}"#;
+    fleet.hub().run(&["patch", "placements.fleet.fairlead.dev", "app", "--type", "merge", "-p", away])?;
+    let dev = fleet.cluster("dev");
+    wait::until("the application to leave dev", SOON, || {
+        Ok(dev.find(&["configmap", "app"])?.is_none().then_some(()))
+    })?;
+    wait::until("the deployment to leave dev", SOON, || {
+        Ok(dev.find(&["deployment", "app"])?.is_none().then_some(()))
+    })?;
+    for name in ["staging", "prod"] {
+        breaks_and_heals(&fleet, name)?;
+    }
+    Ok(())
+}
+
+/// Every record the hub keeps of a cluster: (agent epoch, sequence).
+fn records(fleet: &Fleet, cluster: &str) -> Result<Vec<(String, u64)>> {
+    let mut all = Vec::new();
+    let mut from = 0;
+    loop {
+        let path = format!("/fleet/v1/clusters/{cluster}/records?from={from}");
+        let page: serde_json::Value = serde_json::from_str(&fleet.hub().run(&["get", "--raw", &path])?)?;
+        for stored in page["records"].as_array().context("no records")? {
+            let record = stored.get("record").unwrap_or(stored);
+            let epoch = record["agentEpoch"].as_str().context("no agentEpoch")?.to_owned();
+            all.push((epoch, record["sequence"].as_u64().context("no sequence")?));
+        }
+        match page["next"].as_u64() {
+            Some(next) => from = next,
+            None => return Ok(all),
+        }
+    }
+}
+
+#[test]
+fn clusters_go_on_without_the_hub_and_every_event_of_the_outage_arrives_once() -> Result<()> {
+    let mut fleet = with_application()?;
+    fleet.kill_hub()?;
+    for name in NAMES {
+        breaks_and_heals(&fleet, name)?;
+    }
+    for name in NAMES {
+        fleet.kill_agent(name)?;
+        fleet.start_agent(name)?;
+    }
+    for name in NAMES {
+        breaks_and_heals(&fleet, name)?;
+    }
+    fleet.start_hub()?;
+    for name in NAMES {
+        fleet.wait_connected(name, "True")?;
+        let repairs = wait::until(&format!("the repairs of {name} to be reported"), SOON, || {
+            let seen = records(&fleet, name)?;
+            let status = fleet.hub().json(&[
+                "get",
+                "assignments.fleet.fairlead.dev",
+                "default.app",
+                "-n",
+                &format!("cluster-{name}"),
+            ])?;
+            let repairs = status["status"]["repairs"].as_u64().unwrap_or(0);
+            Ok((repairs >= 2).then_some(seen))
+        })?;
+        let mut sorted = repairs.clone();
+        sorted.sort();
+        sorted.dedup();
+        ensure!(sorted.len() == repairs.len(), "{name}: a record was kept twice");
+        for epoch in sorted.iter().map(|(epoch, _)| epoch).collect::<std::collections::BTreeSet<_>>() {
+            let numbers: Vec<u64> =
+                sorted.iter().filter(|(own, _)| own == epoch).map(|(_, number)| *number).collect();
+            let expected: Vec<u64> = (numbers[0]..numbers[0] + numbers.len() as u64).collect();
+            ensure!(numbers == expected && numbers[0] == 1, "{name}: records are missing in {numbers:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_empty_hub_or_an_older_one_takes_nothing_away() -> Result<()> {
+    let mut fleet = with_application()?;
+    let older = fleet.path().join("older");
+    fleet.kill_hub()?;
+    copy_directory(&fleet.hub_dir(), &older)?;
+    fleet.start_hub()?;
+    for name in NAMES {
+        fleet.wait_connected(name, "True")?;
+    }
+    let change = r#"{"spec":{"manifests":[{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"app"},"data":{"color":"blue","new":"yes"}}]}}"#;
+    fleet.hub().run(&["patch", "profiles.fleet.fairlead.dev", "app", "--type", "merge", "-p", change])?;
+    for name in NAMES {
+        let kubectl = fleet.cluster(name);
+        wait::until("the change to arrive", SOON, || {
+            let new = kubectl.run(&["get", "configmap", "app", "-o", "jsonpath={.data.new}"])?;
+            Ok((new == "yes").then_some(()))
+        })?;
+    }
+    // The older copy: the same authority, an earlier history.
+    fleet.kill_hub()?;
+    std::fs::rename(fleet.hub_dir(), fleet.path().join("newest"))?;
+    std::fs::rename(&older, fleet.hub_dir())?;
+    fleet.start_hub()?;
+    keeps_everything(&fleet)?;
+    // An empty directory: another authority altogether.
+    fleet.kill_hub()?;
+    std::fs::rename(fleet.hub_dir(), fleet.path().join("old"))?;
+    fleet.start_hub()?;
+    keeps_everything(&fleet)
+}
+
+/// The newest content is still there, and still enforced.
+fn keeps_everything(fleet: &Fleet) -> Result<()> {
+    for name in NAMES {
+        let kubectl = fleet.cluster(name);
+        breaks_and_heals(fleet, name)?;
+        let new = kubectl.run(&["get", "configmap", "app", "-o", "jsonpath={.data.new}"])?;
+        ensure!(new == "yes", "{name} went back in time");
+    }
+    Ok(())
+}
+
+fn copy_directory(from: &std::path::Path, to: &std::path::Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_directory(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn real_applications_become_healthy_in_every_cluster() -> Result<()> {
+    let data = std::env::var_os("FAIRLEAD_SHARED_DATA").map_or_else(
+        || std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
+        std::path::PathBuf::from,
+    );
+    let boutique = data.join("manifests/microservices-demo/kubernetes-manifests.yaml");
+    if !boutique.is_file() {
+        eprintln!("skipped: {} is not there", boutique.display());
+        return Ok(());
+    }
+    let fleet = Fleet::start(&NAMES, Nodes::Simulated)?;
+    let podinfo = fleet.path().join("podinfo");
+    std::fs::create_dir(&podinfo)?;
+    for file in ["deployment.yaml", "hpa.yaml", "service.yaml"] {
+        std::fs::copy(data.join("manifests/podinfo/kustomize").join(file), podinfo.join(file))?;
+    }
+    for (name, source) in [("boutique", &boutique), ("podinfo", &podinfo)] {
+        let source = source.to_str().context("a UTF-8 path")?;
+        fleet.succeed(&["profile", "create", name, "--from", source, "--target-namespace", "default"])?;
+        fleet.hub().apply(&format!(
+            r#"{{ "apiVersion": "fleet.fairlead.dev/v1alpha1", "kind": "Placement",
+                 "metadata": {{ "name": "{name}", "namespace": "default" }},
+                 "spec": {{ "profile": "{name}", "clusterSelector": {{}} }} }}"#
+        ))?;
+    }
+    for cluster in NAMES {
+        for name in ["default.boutique", "default.podinfo"] {
+            wait_ready(&fleet, cluster, name)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn tokens_are_used_once_and_an_unknown_cluster_is_named() -> Result<()> {
+    let mut fleet = Fleet::start(&["dev"], Nodes::Simulated)?;
+    fleet.start_cluster("late")?;
+    let (code, _, said) =
+        fleet.command(&["test", "run", "nothing", "--clusters", "nowhere", "--watch", "--timeout", "20s"])?;
+    ensure!(code != 0 && said.contains("nothing"), "{code}: {said}");
+    let text = fleet.succeed(&["join", "token", "create", "--cluster", "late", "-o", "json"])?;
+    let token: serde_json::Value = serde_json::from_str(&text)?;
+    let secret = token["token"].as_str().context("no token")?;
+    let wrong_pin = format!("sha256:{}", "0".repeat(64));
+    let right_pin = token["caPin"].as_str().context("no pin")?;
+    fleet.join_with("late", secret, &wrong_pin)?;
+    fleet.wait_agent_says("late", "pin")?;
+    fleet.join_with("late", secret, right_pin)?;
+    fleet.wait_connected("late", "True")?;
+    fleet.start_cluster("thief")?;
+    fleet.join_with("thief", secret, right_pin)?;
+    fleet.wait_agent_says("thief", "token")?;
+    Ok(())
+}
