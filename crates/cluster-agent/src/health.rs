@@ -206,12 +206,12 @@ fn phase(object: &Value, wanted: &str) -> Verdict {
     }
 }
 
+/// As kstatus has it: a load balancer's service is there once it has its cluster address. Whether anybody provides load
+/// balancers is the cluster's own matter, and a cluster without a provider would never become healthy.
 fn service(object: &Value) -> Verdict {
-    if object["spec"]["type"] == "LoadBalancer" {
-        let ingress = object["status"]["loadBalancer"]["ingress"].as_array();
-        if ingress.is_none_or(Vec::is_empty) {
-            return progressing("no load balancer address yet");
-        }
+    let address = object["spec"]["clusterIP"].as_str().unwrap_or_default();
+    if object["spec"]["type"] == "LoadBalancer" && address.is_empty() {
+        return progressing("no cluster address yet");
     }
     healthy()
 }
