@@ -62,6 +62,10 @@ pub enum ToolCommand {
         /// A case that fails.
         #[arg(long = "fail")]
         failing: Vec<String>,
+        /// A case that fails where a variable of the environment has a value, and passes elsewhere: to try what
+        /// differs between clusters.
+        #[arg(long = "fail-when", value_name = "VARIABLE=VALUE:CASE")]
+        fail_when: Vec<String>,
         /// End with 0 also when a case fails.
         #[arg(long)]
         always_succeed: bool,

@@ -115,9 +115,17 @@ fn run(command: &ToolCommand, host: &mut dyn Host, depth: usize) -> Ending {
                 Ending::Code(1)
             }
         },
-        ToolCommand::Junit { path, suite, passing, failing, always_succeed } => {
-            report(host, suite, passing, failing);
-            match write(path, junit::render(suite, passing, failing).as_bytes(), host) {
+        ToolCommand::Junit { path, suite, passing, failing, fail_when, always_succeed } => {
+            let (mut passing, mut failing) = (passing.clone(), failing.clone());
+            for case in fail_when {
+                match conditional(case, host) {
+                    Some((name, true)) => failing.push(name),
+                    Some((name, false)) => passing.push(name),
+                    None => return fail(host, &format!("{case:?} is not VARIABLE=VALUE:CASE")),
+                }
+            }
+            report(host, suite, &passing, &failing);
+            match write(path, junit::render(suite, &passing, &failing).as_bytes(), host) {
                 Ending::Code(0) if !failing.is_empty() && !always_succeed => Ending::Code(1),
                 ending => ending,
             }
@@ -138,6 +146,13 @@ fn run(command: &ToolCommand, host: &mut dyn Host, depth: usize) -> Ending {
             Ending::Code(0)
         }
     }
+}
+
+/// The case's name, and whether it fails here.
+fn conditional(case: &str, host: &dyn Host) -> Option<(String, bool)> {
+    let (variable, rest) = case.split_once('=')?;
+    let (value, name) = rest.split_once(':')?;
+    Some((name.to_owned(), host.variable(variable).is_some_and(|actual| actual == value)))
 }
 
 fn serve(port: u16, text: &str, host: &mut dyn Host) -> Ending {

@@ -1,0 +1,96 @@
+//! Real containers: `fairlead up` on a private containerd, and a test that fails in one of three clusters.
+
+use anyhow::{Context, Result, ensure};
+use e2e::process::run_fairlead;
+
+const WORKFLOW: &str = r#"
+apiVersion: fleet.fairlead.dev/v1alpha1
+kind: TestWorkflow
+metadata: { name: uneven, namespace: default }
+spec:
+  steps:
+    - name: cases
+      image: fairlead.dev/tool:latest
+      command: [/fairlead, tool, junit, /workspace/report.xml, --suite, uneven, --pass, always,
+                --fail-when, "FAIRLEAD_CLUSTER=staging:sometimes"]
+      timeout: 1m
+      junit: ["*.xml"]
+"#;
+
+const MISSING: &str = r#"
+apiVersion: fleet.fairlead.dev/v1alpha1
+kind: TestWorkflow
+metadata: { name: missing, namespace: default }
+spec:
+  steps:
+    - { name: nowhere, image: "fairlead.dev/no-such-image:v1", command: [/x], timeout: 20s }
+"#;
+
+/// A fleet of `up`, ended when the test is over.
+struct Up {
+    dir: tempfile::TempDir,
+}
+
+impl Up {
+    /// `None`, with a message, where real containers cannot run.
+    fn start() -> Result<Option<Self>> {
+        let root = nix::unistd::geteuid().is_root();
+        let found = |program: &str| {
+            ["/usr/bin", "/usr/sbin", "/usr/local/bin"]
+                .iter()
+                .any(|dir| std::path::Path::new(dir).join(program).is_file())
+        };
+        if !root || !found("containerd") || !found("runc") {
+            eprintln!("skipped: real containers need root, containerd and runc");
+            return Ok(None);
+        }
+        // Sockets lie below: the path has to stay short.
+        let up = Self { dir: tempfile::Builder::new().prefix("fl").tempdir_in("/tmp")? };
+        let (code, _, said) = up.run(&["up", "--runtime", "containerd", "--detach", "--timeout", "180s"])?;
+        ensure!(code == 0, "up ended with {code}: {said}");
+        Ok(Some(up))
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<(i32, String, String)> {
+        let dir = self.dir.path().to_str().context("a UTF-8 path")?;
+        let mut all = arguments.to_vec();
+        all.extend(["--dir", dir]);
+        let output = run_fairlead(&all)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr)))
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        match self.run(&["down"]) {
+            Ok((0, _, _)) => {}
+            Ok((code, _, said)) => eprintln!("down ended with {code}: {said}"),
+            Err(error) => eprintln!("down could not be run: {error:#}"),
+        }
+    }
+}
+
+#[test]
+fn a_case_that_fails_in_one_cluster_is_named_with_it() -> Result<()> {
+    let Some(up) = Up::start()? else { return Ok(()) };
+    let file = up.dir.path().join("uneven.yaml");
+    std::fs::write(&file, WORKFLOW)?;
+    let file = file.to_str().context("a UTF-8 path")?;
+    let (code, out, said) =
+        up.run(&["test", "run", "-f", file, "--all-clusters", "--watch", "--timeout", "120s"])?;
+    ensure!(code == 1, "ended with {code}: {out}{said}");
+    let failed: Vec<&str> =
+        out.lines().chain(said.lines()).filter(|line| line.contains("sometimes")).collect();
+    ensure!(failed.iter().any(|line| line.contains("staging")), "{out}{said}");
+    let other = |line: &&str| line.contains('✗') && !line.contains("staging");
+    ensure!(!failed.iter().any(|line| other(line)), "{out}{said}");
+
+    let file = up.dir.path().join("missing.yaml");
+    std::fs::write(&file, MISSING)?;
+    let file = file.to_str().context("a UTF-8 path")?;
+    let (code, out, said) =
+        up.run(&["test", "run", "-f", file, "--clusters", "dev", "--watch", "--timeout", "120s"])?;
+    ensure!(code == 4, "an image that is nowhere: ended with {code}: {out}{said}");
+    Ok(())
+}
