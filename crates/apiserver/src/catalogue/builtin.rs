@@ -35,6 +35,8 @@ struct Row {
     categories: &'static [&'static str],
     subresources: &'static [&'static str],
     virtual_only: bool,
+    /// Upstream refuses to delete all of them at once.
+    one_by_one: bool,
 }
 
 const fn row(
@@ -54,6 +56,7 @@ const fn row(
         categories: &[],
         subresources: &[],
         virtual_only: false,
+        one_by_one: false,
     }
 }
 
@@ -70,6 +73,9 @@ impl Row {
     const fn review(self) -> Self {
         Self { virtual_only: true, ..self }
     }
+    const fn one_by_one(self) -> Self {
+        Self { one_by_one: true, ..self }
+    }
 }
 
 const SCALE: &str = "scale:autoscaling/v1/Scale:gpu";
@@ -82,6 +88,7 @@ const ROWS: &[Row] = &[
     row(Cluster, "v1", "limitranges", "LimitRange", Namespaced).short(&["limits"]),
     row(Everywhere, "v1", "namespaces", "Namespace", Global)
         .short(&["ns"])
+        .one_by_one()
         .sub(&["finalize:Namespace:u", "status:Namespace:gpu"]),
     row(Cluster, "v1", "nodes", "Node", Global).short(&["no"]).sub(&["status:Node:gpu"]),
     row(Cluster, "v1", "persistentvolumeclaims", "PersistentVolumeClaim", Namespaced)
@@ -201,7 +208,11 @@ fn resource(row: &Row) -> Resource {
         namespaced: row.scope == Namespaced,
         short_names: owned(row.short),
         categories: owned(row.categories),
-        verbs: owned(if row.virtual_only { &["create"] } else { ALL_VERBS }),
+        verbs: owned(match row {
+            Row { virtual_only: true, .. } => &["create"],
+            Row { one_by_one: true, .. } => &["create", "delete", "get", "list", "patch", "update", "watch"],
+            _ => ALL_VERBS,
+        }),
         subresources: row.subresources.iter().map(|text| subresource(&gv, text)).collect(),
         strategy: kinds::strategy(&storage, row.resource),
         storage: (storage, row.resource.to_owned()),

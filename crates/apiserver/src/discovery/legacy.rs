@@ -108,6 +108,9 @@ fn sub_entry(resource: &Resource, subresource: &Subresource) -> Value {
 /// As upstream computes it (apiserver `discovery.StorageVersionHash`), so that a client that saw another server's
 /// value for the same kind is not misled into a storage migration.
 fn storage_version_hash(resource: &Resource) -> String {
-    let stored = format!("{}/{}/{}", resource.gvr.group, resource.gvr.version, resource.kind);
+    // What is served by one group and stored by another (events) is stored as v1 of the latter.
+    let (group, _) = &resource.storage;
+    let version = if *group == resource.gvr.group { &resource.gvr.version } else { "v1" };
+    let stored = format!("{group}/{version}/{}", resource.kind);
     STANDARD.encode(&Sha256::digest(stored)[..8])
 }

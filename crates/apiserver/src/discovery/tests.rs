@@ -76,7 +76,9 @@ fn the_aggregated_documents_say_the_same_as_upstream() {
                 let same = |other: &&Value| other["resource"] == resource["resource"];
                 let mut other = other["resources"].as_array().expect("resources").iter().find(same).cloned();
                 // What is not served is not promised: only the subresources that we do serve are compared.
-                if let Some(subs) = other.as_mut().and_then(|other| other["subresources"].as_array_mut()) {
+                if let Some(subs) =
+                    other.as_mut().and_then(|other| other.get_mut("subresources")?.as_array_mut())
+                {
                     let own = resource["subresources"].as_array().cloned().unwrap_or_default();
                     subs.retain(|sub| own.iter().any(|mine| mine["subresource"] == sub["subresource"]));
                 }
