@@ -3,6 +3,7 @@
 //!
 //! The output depends on the input alone (sorted, no time, no paths), so that `--check` can compare bytes.
 
+mod protobuf;
 mod rbac;
 mod resources;
 mod types;
@@ -52,9 +53,21 @@ pub(crate) fn run(root: &Path, from: Option<&Path>, check: bool) -> anyhow::Resu
     if !from.is_dir() {
         bail!("no Kubernetes documents in {}: name their directory with --from", from.display());
     }
-    let tables = generate(&from)?;
+    write(root, &generate(&from)?, check)
+}
+
+/// Writes the table of protobuf messages, or with `check` compares it. The table of kinds must be there: it says which
+/// messages are needed.
+pub(crate) fn protobuf_table(root: &Path, directory: &Path, check: bool) -> anyhow::Result<()> {
+    let kinds = root.join("crates/api-machinery/tables/kinds.txt");
+    let kinds = std::fs::read_to_string(&kinds).with_context(|| format!("reading {}", kinds.display()))?;
+    let content = protobuf::table(directory, &kinds)?;
+    write(root, &[Table { path: "crates/api-machinery/tables/protobuf.txt", content }], check)
+}
+
+fn write(root: &Path, tables: &[Table], check: bool) -> anyhow::Result<()> {
     if check {
-        let stale = stale(root, &tables);
+        let stale = stale(root, tables);
         if !stale.is_empty() {
             bail!(
                 "these tables are not what codegen writes now: {}; run `cargo xtask codegen`",

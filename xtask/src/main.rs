@@ -4,7 +4,6 @@
 //! Must never be a dependency of the product.
 
 mod codegen;
-mod protobuf;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -25,15 +24,13 @@ enum Chore {
         /// The directory that holds openapi-v3/, discovery/ and rbac-bootstrap/.
         #[arg(long)]
         from: Option<PathBuf>,
+        /// Writes the table of protobuf messages instead, from the generated.proto files under this directory and the
+        /// Go types beside them.
+        #[arg(long)]
+        protos: Option<PathBuf>,
         /// Compares with what is committed and writes nothing.
         #[arg(long)]
         check: bool,
-    },
-    /// Writes the table of protobuf field numbers.
-    Protobuf {
-        /// A Kubernetes checkout's `staging/src/k8s.io`.
-        #[arg(long)]
-        from: PathBuf,
     },
     /// Checks layers, effects in pure files, file lengths, lints and names.
     Tidy,
@@ -42,8 +39,10 @@ enum Chore {
 fn main() -> anyhow::Result<()> {
     let root = repository_root();
     match Arguments::parse().chore {
-        Chore::Codegen { from, check } => codegen::run(&root, from.as_deref(), check),
-        Chore::Protobuf { from } => protobuf::run(&root, &from),
+        Chore::Codegen { protos: Some(directory), check, .. } => {
+            codegen::protobuf_table(&root, &directory, check)
+        }
+        Chore::Codegen { from, check, .. } => codegen::run(&root, from.as_deref(), check),
         Chore::Tidy => tidy::run(&root),
     }
 }

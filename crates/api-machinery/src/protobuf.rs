@@ -1,211 +1,196 @@
-//! Kubernetes' protobuf encoding of objects, read into JSON: the magic `k8s\0`, an envelope that names the kind, and the
-//! message, whose field numbers come from a committed table (`cargo xtask protobuf`).
+//! The protobuf form of built-in kinds, which typed clients send by default: read into the same JSON that the rest of
+//! the server works on, and written from it.
 //!
-//! Protobuf writes every field that is no pointer in Go, also when it holds nothing; JSON leaves those out. So an empty
-//! value of such a field is dropped here, and what is left is what the JSON encoding of the same object says, but for
-//! required fields that are zero.
+//! A committed table (`tables/protobuf.txt`, see `cargo xtask codegen --protos`) says which number, type and JSON name
+//! each field has; nothing here knows a kind. A document is an envelope (`runtime.Unknown` behind four magic bytes)
+//! that names its kind and holds its bytes.
+//!
+//! Must never panic on any bytes, nor build much more than it was given: depth and number of values are bounded.
+//! Custom kinds have no such form.
 
-use std::collections::HashMap;
-use std::sync::OnceLock;
+mod decode;
+mod encode;
+mod special;
+mod table;
+mod wire;
 
 use serde_json::{Map, Value};
 
-mod wire;
+use table::Table;
+use wire::Reader;
 
-use wire::{Reader, Wire};
+/// The media type.
+pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
 
-static TABLE: &str = include_str!("../tables/protobuf.txt");
+/// What every document begins with.
+pub const MAGIC: &[u8; 4] = b"k8s\0";
 
-/// What a body in this encoding begins with.
-pub const MAGIC: &[u8] = b"k8s\0";
+/// How deep messages may stand in each other; as deep as `serde_json` goes in JSON.
+const MAX_DEPTH: usize = 120;
 
-/// Messages nested deeper than this are refused: decoding recurses.
-const MAX_DEPTH: usize = 100;
+/// How many values one document may hold: an empty value takes two bytes on the wire and some dozens in memory, so
+/// this and not the size of a body (3 MiB) bounds memory.
+const MAX_VALUES: usize = 500_000;
 
-/// Why bytes are no object.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a document can not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ProtobufError {
-    /// It does not begin with the magic.
-    #[error("the body does not begin with the protobuf magic")]
+    /// It does not begin with the magic bytes.
+    #[error("the document does not begin with the prefix of Kubernetes protobuf documents")]
     Magic,
-    /// It ends in the middle or holds what no encoder writes.
-    #[error("the protobuf body is damaged: {0}")]
-    Damaged(&'static str),
-    /// No field numbers are known for the kind.
-    #[error("no protobuf encoding is known for kind {kind:?} of {api_version:?}")]
-    Unknown {
-        /// `apps/v1`.
+    /// A length or number reaches beyond the end.
+    #[error("the protobuf document ends within a value")]
+    Truncated,
+    /// A number longer than 64 bits, or a tag that no field has.
+    #[error("the protobuf document holds an invalid number or tag")]
+    Number,
+    /// The wire type is not that of the field.
+    #[error("field {field} has the wrong wire type")]
+    WireType {
+        /// The field's number.
+        field: u32,
+    },
+    /// Text that is not UTF-8.
+    #[error("field {field:?} holds text that is not UTF-8")]
+    Text {
+        /// The field's JSON name.
+        field: &'static str,
+    },
+    /// Messages stand too deep in each other.
+    #[error("the protobuf document is nested deeper than {MAX_DEPTH} messages")]
+    Depth,
+    /// Too many values.
+    #[error("the protobuf document holds more than {MAX_VALUES} values")]
+    Values,
+    /// A kind without a protobuf form: custom kinds and unknown ones.
+    #[error("no protobuf form is known of kind {kind:?} in version {api_version:?}")]
+    Kind {
+        /// As written.
         api_version: String,
-        /// `Deployment`.
+        /// As written.
         kind: String,
+    },
+    /// The envelope says that its content is encoded otherwise.
+    #[error("the content encoding or type {0:?} of a protobuf document is not supported")]
+    Content(String),
+    /// An embedded JSON document does not parse.
+    #[error("a JSON document within a protobuf document")]
+    Json(#[from] serde_json::Error),
+    /// A time outside the years 0 to 9999.
+    #[error("a time out of range: {0} seconds")]
+    Time(i64),
+    /// A JSON value that the field can not hold.
+    #[error("field {field:?} can not hold this value: {expected} expected")]
+    Mismatch {
+        /// The field's JSON name.
+        field: &'static str,
+        /// What it takes.
+        expected: &'static str,
     },
 }
 
-struct Field {
-    number: u32,
-    json: &'static str,
-    pointer: bool,
-    list: bool,
-    map: bool,
-    kind: &'static str,
+/// A document that was read.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Decoded {
+    /// As the envelope says.
+    pub api_version: String,
+    /// As the envelope says.
+    pub kind: String,
+    /// The object, with `apiVersion` and `kind`.
+    pub value: Value,
 }
 
-type Table = HashMap<&'static str, Vec<Field>>;
-
-fn table() -> &'static Table {
-    static PARSED: OnceLock<Table> = OnceLock::new();
-    PARSED.get_or_init(|| TABLE.lines().filter_map(message).collect())
+/// Whether a kind has a protobuf form.
+#[must_use]
+pub fn has_form(api_version: &str, kind: &str) -> bool {
+    Table::builtin().for_kind(api_version, kind).is_some()
 }
 
-fn message(line: &'static str) -> Option<(&'static str, Vec<Field>)> {
-    let (name, rest) = line.split_once(' ')?;
-    Some((name, rest.split(' ').filter_map(field).collect()))
-}
-
-fn field(text: &'static str) -> Option<Field> {
-    let (json, rest) = text.split_once('=')?;
-    let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-    let (number, rest) = rest.split_at(digits);
-    let kind = rest.trim_start_matches(['*', '[', '{']);
-    let flags = &rest[..rest.len() - kind.len()];
-    Some(Field {
-        number: number.parse().ok()?,
-        json,
-        pointer: flags.starts_with('*'),
-        list: flags.contains('['),
-        map: flags.contains('{'),
-        kind,
-    })
-}
-
-/// The object in a body, with `apiVersion` and `kind`.
+/// Reads a document.
 ///
 /// # Errors
-/// [`ProtobufError`].
-pub fn decode(bytes: &[u8]) -> Result<Value, ProtobufError> {
-    let mut reader = Reader::new(bytes.strip_prefix(MAGIC).ok_or(ProtobufError::Magic)?);
-    let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
-    while let Some((number, wire)) = reader.next()? {
-        match (number, wire) {
-            (1, Wire::Bytes(meta)) => {
-                let mut meta = Reader::new(meta);
-                while let Some((number, wire)) = meta.next()? {
-                    match number {
-                        1 => api_version = wire.text()?,
-                        2 => kind = wire.text()?,
-                        _ => {}
+/// Damaged bytes, kinds without a protobuf form, documents too deep or with too many values.
+pub fn decode(bytes: &[u8]) -> Result<Decoded, ProtobufError> {
+    decode::Decoder::new(Table::builtin()).document(bytes, 0)
+}
+
+/// Writes an object, a list or a status, whose `apiVersion` and `kind` say what it is.
+///
+/// # Errors
+/// Kinds without a protobuf form; values of the wrong type; objects nested too deep.
+pub fn encode(value: &Value) -> Result<Vec<u8>, ProtobufError> {
+    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    let message = Table::builtin()
+        .for_kind(api_version, kind)
+        .ok_or_else(|| ProtobufError::Kind { api_version: api_version.to_owned(), kind: kind.to_owned() })?;
+    let empty = Map::new();
+    let raw = encode::message(message, value.as_object().unwrap_or(&empty), 0)?;
+    let mut kind_bytes = Vec::new();
+    wire::bytes(&mut kind_bytes, 1, api_version.as_bytes());
+    wire::bytes(&mut kind_bytes, 2, kind.as_bytes());
+    let mut out = Vec::with_capacity(raw.len() + kind_bytes.len() + 24);
+    out.extend_from_slice(MAGIC);
+    wire::bytes(&mut out, 1, &kind_bytes);
+    wire::bytes(&mut out, 2, &raw);
+    wire::bytes(&mut out, 3, b"");
+    wire::bytes(&mut out, 4, b"");
+    Ok(out)
+}
+
+/// Writes one event of a watch, with the length before it (four bytes, big-endian) as streams have it.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_watch_event(kind: &str, object: &Value) -> Result<Vec<u8>, ProtobufError> {
+    let mut raw = Vec::new();
+    wire::bytes(&mut raw, 1, &encode(object)?);
+    let mut event = Vec::with_capacity(raw.len() + 32);
+    wire::bytes(&mut event, 1, kind.as_bytes());
+    wire::bytes(&mut event, 2, &raw);
+    let length = u32::try_from(event.len()).map_err(|_| ProtobufError::Values)?;
+    let mut frame = length.to_be_bytes().to_vec();
+    frame.append(&mut event);
+    Ok(frame)
+}
+
+/// The envelope's parts.
+#[derive(Default)]
+struct Envelope<'a> {
+    api_version: String,
+    kind: String,
+    raw: &'a [u8],
+    encoding: String,
+    content: String,
+}
+
+impl<'a> Envelope<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, ProtobufError> {
+        let body = bytes.strip_prefix(MAGIC.as_slice()).ok_or(ProtobufError::Magic)?;
+        let mut envelope = Self::default();
+        let mut reader = Reader::new(body);
+        while let Some(field) = reader.field()? {
+            match field.number {
+                1 => {
+                    let mut inner = Reader::new(field.bytes()?);
+                    while let Some(field) = inner.field()? {
+                        match field.number {
+                            1 => envelope.api_version = field.text("apiVersion")?.to_owned(),
+                            2 => envelope.kind = field.text("kind")?.to_owned(),
+                            _ => {}
+                        }
                     }
                 }
-            }
-            (2, Wire::Bytes(bytes)) => raw = bytes,
-            _ => {}
-        }
-    }
-    let name = message_name(&api_version, &kind);
-    let known = table().get_key_value(name.as_str());
-    let Some((name, _)) = known else { return Err(ProtobufError::Unknown { api_version, kind }) };
-    let mut object = Map::new();
-    object.insert("apiVersion".to_owned(), Value::String(api_version));
-    object.insert("kind".to_owned(), Value::String(kind));
-    read(name, raw, &mut object, 0)?;
-    Ok(Value::Object(object))
-}
-
-/// `apps/v1`, `Deployment` → `apps/v1.Deployment`; a group's package is its first label.
-fn message_name(api_version: &str, kind: &str) -> String {
-    // Options travel under the group of what they are about.
-    if kind.ends_with("Options") && table().contains_key(format!("meta/v1.{kind}").as_str()) {
-        return format!("meta/v1.{kind}");
-    }
-    let (group, version) = api_version.split_once('/').unwrap_or(("core", api_version));
-    // Only Kubernetes' own groups: `apps.example.com` is somebody else's.
-    let package = group.strip_suffix(".k8s.io").unwrap_or(group).split('.').next().unwrap_or(group);
-    let own = !group.contains('.') || group.ends_with(".k8s.io");
-    format!("{}/{version}.{kind}", if own { package } else { group })
-}
-
-fn read(
-    name: &str,
-    bytes: &[u8],
-    object: &mut Map<String, Value>,
-    depth: usize,
-) -> Result<(), ProtobufError> {
-    if depth > MAX_DEPTH {
-        return Err(ProtobufError::Damaged("it is nested too deeply"));
-    }
-    let Some(fields) = table().get(name) else { return Ok(()) };
-    let mut reader = Reader::new(bytes);
-    while let Some((number, wire)) = reader.next()? {
-        // Numbers that are not known are newer than this server: dropped, as unknown fields are.
-        let Some(field) = fields.iter().find(|field| field.number == number) else { continue };
-        if field.json.is_empty() {
-            let inner = field.kind.strip_prefix("m:").ok_or(ProtobufError::Damaged("an inlined scalar"))?;
-            read(inner, wire.bytes()?, object, depth + 1)?;
-        } else if field.map {
-            let (key, value) = entry(field, wire.bytes()?, depth)?;
-            let map = object.entry(field.json).or_insert_with(|| Value::Object(Map::new()));
-            if let Some(map) = map.as_object_mut() {
-                map.insert(key, value);
-            }
-        } else if field.list {
-            let list = object.entry(field.json).or_insert_with(|| Value::Array(Vec::new()));
-            if let Some(list) = list.as_array_mut() {
-                list.push(value(field, &wire, depth)?);
-            }
-        } else {
-            let value = value(field, &wire, depth)?;
-            if field.pointer && !value.is_null() || !is_empty(&value) {
-                object.insert(field.json.to_owned(), value);
+                2 => envelope.raw = field.bytes()?,
+                3 => envelope.encoding = field.text("contentEncoding")?.to_owned(),
+                4 => envelope.content = field.text("contentType")?.to_owned(),
+                _ => {}
             }
         }
+        Ok(envelope)
     }
-    Ok(())
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::String(text) => text.is_empty(),
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::Object(map) => map.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Bool(true) => false,
-    }
-}
-
-fn entry(field: &Field, bytes: &[u8], depth: usize) -> Result<(String, Value), ProtobufError> {
-    let (mut key, mut found) = (String::new(), None);
-    let mut reader = Reader::new(bytes);
-    while let Some((number, wire)) = reader.next()? {
-        match number {
-            1 => key = wire.text()?,
-            2 => found = Some(value(field, &wire, depth)?),
-            _ => {}
-        }
-    }
-    Ok((key, found.unwrap_or_else(|| Value::String(String::new()))))
-}
-
-fn value(field: &Field, wire: &Wire<'_>, depth: usize) -> Result<Value, ProtobufError> {
-    Ok(match field.kind {
-        "s" => Value::String(wire.text()?),
-        "y" => Value::String(wire::base64(wire.bytes()?)),
-        "i" => Value::from(wire.integer()?),
-        "b" => Value::Bool(wire.integer()? != 0),
-        "d" => Value::from(wire.double()?),
-        "q" => Value::String(wire::text_at(wire.bytes()?, 1)?),
-        "l" => wire::texts(wire.bytes()?)?,
-        "o" => wire::int_or_string(wire.bytes()?)?,
-        "t" => wire::time(wire.bytes()?, false)?,
-        "u" => wire::time(wire.bytes()?, true)?,
-        "r" | "f" => wire::raw_json(wire.bytes()?)?,
-        kind => {
-            let inner = kind.strip_prefix("m:").ok_or(ProtobufError::Damaged("a table entry"))?;
-            let mut object = Map::new();
-            read(inner, wire.bytes()?, &mut object, depth + 1)?;
-            Value::Object(object)
-        }
-    })
 }
 
 #[cfg(test)]
