@@ -49,7 +49,7 @@ pub(crate) fn encoding(content_type: Option<&str>) -> Result<Encoding, Status> {
     match kind.to_ascii_lowercase().as_str() {
         "" | "application/json" | "text/json" => Ok(Encoding::Json),
         "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Encoding::Yaml),
-        "application/vnd.kubernetes.protobuf" => Ok(Encoding::Protobuf),
+        protobuf::MEDIA_TYPE => Ok(Encoding::Protobuf),
         other => Err(unsupported(other)),
     }
 }
@@ -69,7 +69,13 @@ pub(crate) fn unsupported(kind: &str) -> Status {
 pub(crate) fn decode(encoding: Encoding, bytes: &[u8]) -> Result<Value, Status> {
     match encoding {
         Encoding::Json => serde_json::from_slice(bytes).map_err(|error| undecodable(&error)),
-        Encoding::Protobuf => protobuf::decode(bytes).map_err(|error| undecodable(&error)),
+        Encoding::Protobuf => match protobuf::decode(bytes) {
+            Ok(decoded) => Ok(decoded.value),
+            Err(error @ protobuf::ProtobufError::Kind { .. }) => {
+                Err(Status::new(Reason::UnsupportedMediaType, error.to_string()))
+            }
+            Err(error) => Err(undecodable(&error)),
+        },
         Encoding::Yaml => {
             let text = std::str::from_utf8(bytes).map_err(|error| undecodable(&error))?;
             serde_saphyr::from_str(text).map_err(|error| undecodable(&error))
