@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use api_machinery::resources;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -105,12 +106,18 @@ fn sub_entry(resource: &Resource, subresource: &Subresource) -> Value {
     entry
 }
 
-/// As upstream computes it (apiserver `discovery.StorageVersionHash`), so that a client that saw another server's
-/// value for the same kind is not misled into a storage migration.
+/// Upstream's published value for a built-in kind (a kind that is new in v1 is still stored as its beta version
+/// there); for others as upstream computes it (apiserver `discovery.StorageVersionHash`), so that a client that saw
+/// another server's value for the same kind is not misled into a storage migration.
 fn storage_version_hash(resource: &Resource) -> String {
-    // What is served by one group and stored by another (events) is stored as v1 of the latter.
-    let (group, _) = &resource.storage;
-    let version = if *group == resource.gvr.group { &resource.gvr.version } else { "v1" };
-    let stored = format!("{group}/{version}/{}", resource.kind);
+    let published = resources::builtin().iter().find(|row| {
+        row.name == resource.gvr.resource
+            && row.group == resource.gvr.group
+            && row.version == resource.gvr.version
+    });
+    if let Some(row) = published.filter(|row| !row.storage_version_hash.is_empty()) {
+        return row.storage_version_hash.to_owned();
+    }
+    let stored = format!("{}/{}/{}", resource.storage.0, resource.gvr.version, resource.kind);
     STANDARD.encode(&Sha256::digest(stored)[..8])
 }
