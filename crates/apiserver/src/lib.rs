@@ -30,5 +30,5 @@ mod watch_cache;
 pub use catalogue::{Catalogue, Resource, Subresource};
 pub use extension::{Body, BoxError, Extension, ExtensionService};
 pub use node_connection::{LogOptions, LogStream, NodeConnection};
-pub use registry::strategy::{Column, NameRule, Objects, RequestContext, Strategy};
+pub use registry::strategy::{Objects, RequestContext, Strategy};
 pub use service::{Handle, Options, Service, ServiceError};

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::Call;
 use crate::catalogue::Resource;
-use crate::registry::strategy::NameRule;
+use kind_rules::names::NameRule;
 
 /// Bound of all annotations of an object together (upstream `TotalAnnotationSizeLimitB`).
 const ANNOTATIONS_LIMIT_BYTES: usize = 256 << 10;

@@ -5,12 +5,13 @@ use jiff::Timestamp;
 use kube_objects::{Status, StatusCause};
 use serde_json::{Value, json};
 
-use super::json::{child, default, default_text, existing, integer, list, present, set, text, truth};
-use super::names;
-use super::plain::{Plain, container_cells, or};
-use super::pod_spec::{default_template, validate_template};
-use super::problems::Problems;
-use super::strategy::{Column, RequestContext, Strategy, age, human_duration};
+use super::strategy::{RequestContext, Strategy};
+use kind_rules::columns::{Column, age, human_duration};
+use kind_rules::json::{child, default, default_text, existing, integer, list, present, set, text, truth};
+use kind_rules::names;
+use kind_rules::pod_spec::{default_template, validate_template};
+use kind_rules::problems::Problems;
+use kind_rules::rules::{KindRules, container_cells, or};
 
 const POLICIES: [&str; 2] = ["OnFailure", "Never"];
 
@@ -36,8 +37,8 @@ fn default_job_spec(spec: &mut Value) {
     let replacement = if present(spec, "podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
     default_text(spec, "podReplacementPolicy", replacement);
     if let Some(policy) = existing(spec, "podFailurePolicy") {
-        for rule in super::json::list_mut(policy, "rules") {
-            for pattern in super::json::list_mut(rule, "onPodConditions") {
+        for rule in kind_rules::json::list_mut(policy, "rules") {
+            for pattern in kind_rules::json::list_mut(rule, "onPodConditions") {
                 default_text(pattern, "status", "True");
             }
         }
@@ -208,7 +209,7 @@ fn job_status(object: &Value) -> &'static str {
 }
 
 /// `batch/v1.CronJob`.
-pub(crate) const CRON_JOB: Plain = Plain {
+pub(crate) const CRON_JOB: KindRules = KindRules {
     defaults: |object| {
         let Some(spec) = existing(object, "spec") else { return };
         default_text(spec, "concurrencyPolicy", "Allow");
@@ -277,7 +278,7 @@ pub(crate) const CRON_JOB: Plain = Plain {
             names::shown_selector(&job["selector"]).into(),
         ]
     },
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 #[cfg(test)]

@@ -5,7 +5,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::strategy::{Column, NameRule, Strategy, age, human_duration};
+use super::strategy::Strategy;
+use kind_rules::columns::{Column, age, human_duration};
+use kind_rules::names::NameRule;
 
 /// One `additionalPrinterColumns` entry.
 #[derive(Clone, Debug)]

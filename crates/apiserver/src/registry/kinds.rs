@@ -11,7 +11,9 @@ use super::core::{config, namespace::Namespace, node, others, pod::Pod, service:
 use super::plain::Plain;
 use super::rbac::{Binding, Role};
 use super::smaller_groups as smaller;
-use super::strategy::{Column, Generic, Strategy};
+use super::strategy::{Generic, Strategy};
+use kind_rules::columns::Column;
+use kind_rules::rules::KindRules;
 
 /// The strategy of a built-in resource; [`Generic`] for one without anything special.
 #[must_use]
@@ -28,13 +30,13 @@ pub fn strategy(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("rbac.authorization.k8s.io", "clusterrolebindings") => Arc::new(Binding { cluster_wide: true }),
         ("certificates.k8s.io", "certificatesigningrequests") => Arc::new(smaller::SigningRequest),
         _ => match plain(group, resource) {
-            Some(plain) => Arc::new(plain),
+            Some(plain) => Arc::new(Plain(plain)),
             None => Arc::new(Generic),
         },
     }
 }
 
-fn plain(group: &str, resource: &str) -> Option<Plain> {
+fn plain(group: &str, resource: &str) -> Option<KindRules> {
     Some(match (group, resource) {
         ("", "configmaps") => config::CONFIG_MAP,
         ("", "secrets") => config::SECRET,
@@ -73,7 +75,7 @@ impl Strategy for Event {
         cx: &super::strategy::RequestContext<'_>,
         object: &Value,
     ) -> Vec<kube_objects::StatusCause> {
-        others::EVENT.validate(cx, object)
+        Plain(others::EVENT).validate(cx, object)
     }
 
     fn selectable_fields(&self) -> &[&'static str] {

@@ -1,93 +1,103 @@
-//! Kinds with nothing but defaults, checks and columns: a table of functions instead of a type each.
+//! Kinds whose rules are pure: a [`KindRules`] as a [`Strategy`].
 
+use async_trait::async_trait;
 use jiff::Timestamp;
-use kube_objects::StatusCause;
+use kind_rules::columns::Column;
+use kind_rules::names::NameRule;
+use kind_rules::problems::Problems;
+use kind_rules::rules::KindRules;
+use kube_objects::{Status, StatusCause};
 use serde_json::Value;
 
-use super::problems::Problems;
-use super::strategy::{Column, NameRule, RequestContext, Strategy, age};
+use super::strategy::{RequestContext, Strategy};
 
-/// A kind described by its parts.
-pub(crate) struct Plain {
-    pub defaults: fn(&mut Value),
-    pub validate: fn(&mut Problems, &Value),
-    /// Beside `validate`, for updates: object, old.
-    pub validate_update: fn(&mut Problems, &Value, &Value),
-    pub columns: fn() -> Vec<Column>,
-    /// The cells after the name.
-    pub cells: fn(&Value, Timestamp) -> Vec<Value>,
-    pub selectable: &'static [&'static str],
-    pub names: NameRule,
-}
+/// A kind that has nothing beyond its rules.
+pub(crate) struct Plain(pub(crate) KindRules);
 
-impl Plain {
-    /// Name and age, anything goes.
-    pub(crate) const NEW: Self = Self {
-        defaults: |_| {},
-        validate: |_, _| {},
-        validate_update: |_, _, _| {},
-        columns: || vec![Column::object_name(), Column::age()],
-        cells: |object, now| vec![age(object, now)],
-        selectable: &[],
-        names: NameRule::DnsSubdomain,
-    };
-}
-
+#[async_trait]
 impl Strategy for Plain {
     fn name_rule(&self) -> NameRule {
-        self.names
+        self.0.names
     }
 
     fn default_fields(&self, object: &mut Value) {
-        (self.defaults)(object);
+        (self.0.defaults)(object);
+    }
+
+    async fn prepare_for_create(&self, _: &RequestContext<'_>, object: &mut Value) -> Result<(), Status> {
+        (self.0.prepare_create)(object);
+        Ok(())
+    }
+
+    async fn prepare_for_update(
+        &self,
+        _: &RequestContext<'_>,
+        object: &mut Value,
+        old: &Value,
+    ) -> Result<(), Status> {
+        (self.0.prepare_update)(object, old);
+        Ok(())
+    }
+
+    async fn prepare_for_status_update(
+        &self,
+        cx: &RequestContext<'_>,
+        object: &mut Value,
+        old: &Value,
+    ) -> Result<(), Status> {
+        if cx.subresource == Some("status") {
+            (self.0.prepare_status)(object, old);
+        }
+        Ok(())
     }
 
     fn validate(&self, _: &RequestContext<'_>, object: &Value) -> Vec<StatusCause> {
         let mut problems = Problems::default();
-        (self.validate)(&mut problems, object);
+        (self.0.validate)(&mut problems, object);
         problems.into_causes()
     }
 
     fn validate_update(&self, cx: &RequestContext<'_>, object: &Value, old: &Value) -> Vec<StatusCause> {
         let mut problems = Problems::default();
-        // A status update cannot mend the spec, so it is not held against it.
-        if cx.subresource != Some("status") {
-            (self.validate)(&mut problems, object);
-            (self.validate_update)(&mut problems, object, old);
+        if cx.subresource == Some("status") {
+            // A status update cannot mend the spec, so it is not held against it.
+            (self.0.validate_status)(&mut problems, object, old);
+        } else {
+            if self.0.validates_updates {
+                (self.0.validate)(&mut problems, object);
+            }
+            (self.0.validate_update)(&mut problems, object, old);
         }
         problems.into_causes()
     }
 
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        (self.0.warnings)(object, None)
+    }
+
     fn selectable_fields(&self) -> &[&'static str] {
-        self.selectable
+        self.0.selectable
     }
 
     fn columns(&self) -> Vec<Column> {
-        (self.columns)()
+        (self.0.columns)()
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let mut cells = vec![object["metadata"]["name"].clone()];
-        cells.extend((self.cells)(object, now));
+        cells.extend((self.0.cells)(object, now));
         cells
     }
-}
 
-/// A text cell; `otherwise` when there is none.
-pub(crate) fn or(text: &str, otherwise: &str) -> Value {
-    Value::from(if text.is_empty() { otherwise } else { text })
-}
+    fn counts_generation(&self) -> bool {
+        self.0.counts_generation
+    }
 
-/// A number cell; 0 when there is none.
-pub(crate) fn number(object: &Value, key: &str) -> Value {
-    Value::from(super::json::integer(object, key))
-}
+    fn allows_unconditional_update(&self) -> bool {
+        self.0.unconditional_update
+    }
 
-/// Names and images of a pod template's containers, for wide output.
-pub(crate) fn container_cells(template: &Value) -> [Value; 2] {
-    let containers = super::json::list(&template["spec"], "containers");
-    let join = |key: &str| {
-        containers.iter().map(|container| super::json::text(container, key)).collect::<Vec<_>>().join(",")
-    };
-    [join("name").into(), join("image").into()]
+    fn allows_create_on_update(&self) -> bool {
+        self.0.create_on_update
+    }
 }

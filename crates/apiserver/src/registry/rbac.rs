@@ -6,9 +6,11 @@ use jiff::Timestamp;
 use kube_objects::{Status, StatusCause};
 use serde_json::Value;
 
-use super::json::{default_text, existing, list, list_mut, present, text};
-use super::problems::Problems;
-use super::strategy::{Column, NameRule, RequestContext, Strategy, age};
+use super::strategy::{RequestContext, Strategy};
+use kind_rules::columns::{Column, age};
+use kind_rules::json::{default_text, existing, list, list_mut, present, text};
+use kind_rules::names::NameRule;
+use kind_rules::problems::Problems;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 

@@ -5,8 +5,8 @@ use access::{Authenticator, Authorizer};
 use kube_objects::{Reason, Status, UserInfo};
 use serde_json::{Value, json};
 
-use super::json::{present, set, text};
 use super::strategy::RequestContext;
+use kind_rules::json::{present, set, text};
 
 /// Answers a review of the kind `cx.resource.kind`: the document with its status. `authenticator` is for TokenReviews.
 ///

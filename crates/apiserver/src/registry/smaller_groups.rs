@@ -6,11 +6,12 @@ use kube_objects::{Status, StatusCause};
 use serde_json::{Value, json};
 
 use super::core::service::load_balancer_addresses;
-use super::json::{default, default_text, existing, integer, list, present, set, text};
-use super::names;
-use super::plain::{Plain, number, or};
-use super::problems::Problems;
-use super::strategy::{Column, RequestContext, Strategy, age, human_duration};
+use super::strategy::{RequestContext, Strategy};
+use kind_rules::columns::{Column, age, human_duration};
+use kind_rules::json::{default, default_text, existing, integer, list, present, set, text};
+use kind_rules::names;
+use kind_rules::problems::Problems;
+use kind_rules::rules::{KindRules, number, or};
 
 fn named(columns: &[&str]) -> Vec<Column> {
     let mut all = vec![Column::object_name()];
@@ -19,7 +20,7 @@ fn named(columns: &[&str]) -> Vec<Column> {
 }
 
 /// `networking.k8s.io/v1.Ingress`.
-pub(crate) const INGRESS: Plain = Plain {
+pub(crate) const INGRESS: KindRules = KindRules {
     validate: |problems, object| {
         let spec = &object["spec"];
         if list(spec, "rules").is_empty() && !present(spec, "defaultBackend") {
@@ -59,11 +60,11 @@ pub(crate) const INGRESS: Plain = Plain {
             age(object, now),
         ]
     },
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 /// `networking.k8s.io/v1.IngressClass`.
-pub(crate) const INGRESS_CLASS: Plain = Plain {
+pub(crate) const INGRESS_CLASS: KindRules = KindRules {
     columns: || named(&["Controller", "Parameters", "Age"]),
     cells: |object, now| {
         let parameters = &object["spec"]["parameters"];
@@ -73,16 +74,16 @@ pub(crate) const INGRESS_CLASS: Plain = Plain {
         };
         vec![object["spec"]["controller"].clone(), shown.into(), age(object, now)]
     },
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 /// `networking.k8s.io/v1.NetworkPolicy`.
-pub(crate) const NETWORK_POLICY: Plain = Plain {
+pub(crate) const NETWORK_POLICY: KindRules = KindRules {
     defaults: |object| {
         let Some(spec) = existing(object, "spec") else { return };
         for key in ["ingress", "egress"] {
-            for rule in super::json::list_mut(spec, key) {
-                for port in super::json::list_mut(rule, "ports") {
+            for rule in kind_rules::json::list_mut(spec, key) {
+                for port in kind_rules::json::list_mut(rule, "ports") {
                     default_text(port, "protocol", "TCP");
                 }
             }
@@ -94,11 +95,11 @@ pub(crate) const NETWORK_POLICY: Plain = Plain {
     },
     columns: || named(&["Pod-Selector", "Age"]),
     cells: |object, now| vec![names::shown_selector(&object["spec"]["podSelector"]).into(), age(object, now)],
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 /// `policy/v1.PodDisruptionBudget`.
-pub(crate) const DISRUPTION_BUDGET: Plain = Plain {
+pub(crate) const DISRUPTION_BUDGET: KindRules = KindRules {
     validate: |problems, object| {
         let spec = &object["spec"];
         if present(spec, "minAvailable") && present(spec, "maxUnavailable") {
@@ -121,11 +122,11 @@ pub(crate) const DISRUPTION_BUDGET: Plain = Plain {
         let allowed = number(&object["status"], "disruptionsAllowed");
         vec![amount("minAvailable"), amount("maxUnavailable"), allowed, age(object, now)]
     },
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 /// `autoscaling/v2.HorizontalPodAutoscaler`.
-pub(crate) const AUTOSCALER: Plain = Plain {
+pub(crate) const AUTOSCALER: KindRules = KindRules {
     defaults: |object| {
         let Some(spec) = existing(object, "spec") else { return };
         default(spec, "minReplicas", 1);
@@ -171,7 +172,7 @@ pub(crate) const AUTOSCALER: Plain = Plain {
             age(object, now),
         ]
     },
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 fn autoscaler_metric(metric: &Value, current: Option<&Value>) -> String {
@@ -197,7 +198,7 @@ fn autoscaler_metric(metric: &Value, current: Option<&Value>) -> String {
 }
 
 /// `coordination.k8s.io/v1.Lease`.
-pub(crate) const LEASE: Plain = Plain {
+pub(crate) const LEASE: KindRules = KindRules {
     validate: |problems, object| {
         let spec = &object["spec"];
         if spec["leaseDurationSeconds"].as_i64().is_some_and(|seconds| seconds <= 0) {
@@ -211,11 +212,11 @@ pub(crate) const LEASE: Plain = Plain {
     },
     columns: || named(&["Holder", "Age"]),
     cells: |object, now| vec![text(&object["spec"], "holderIdentity").into(), age(object, now)],
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 /// `scheduling.k8s.io/v1.PriorityClass`.
-pub(crate) const PRIORITY_CLASS: Plain = Plain {
+pub(crate) const PRIORITY_CLASS: KindRules = KindRules {
     defaults: |object| default_text(object, "preemptionPolicy", "PreemptLowerPriority"),
     validate: |problems, object| {
         let name = text(&object["metadata"], "name");
@@ -246,7 +247,7 @@ pub(crate) const PRIORITY_CLASS: Plain = Plain {
             text(object, "preemptionPolicy").into(),
         ]
     },
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 /// `certificates.k8s.io/v1.CertificateSigningRequest`: says who asked, which only the server can know.
@@ -279,7 +280,7 @@ impl Strategy for SigningRequest {
             Some("approval") => {
                 let conditions = object["status"]["conditions"].clone();
                 set(object, "status", old["status"].clone());
-                if let Some(status) = super::json::child(object, "status") {
+                if let Some(status) = kind_rules::json::child(object, "status") {
                     set(status, "conditions", stamped(conditions, cx.now));
                 }
             }

@@ -7,8 +7,8 @@ mod token;
 use kube_objects::{Reason, Status};
 use serde_json::{Value, json};
 
-use super::json::{child, default, entries, existing, list, set, text};
 use super::strategy::RequestContext;
+use kind_rules::json::{child, default, entries, existing, list, set, text};
 
 pub use eviction::check_eviction;
 pub use scale::{apply_scale, scale_of};

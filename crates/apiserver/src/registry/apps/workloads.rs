@@ -3,12 +3,12 @@
 
 use serde_json::{Value, json};
 
-use crate::registry::json::{child, default, default_text, existing, list, list_mut, text};
-use crate::registry::names;
-use crate::registry::plain::{Plain, container_cells, number, or};
-use crate::registry::pod_spec::{default_template, validate_template};
-use crate::registry::problems::Problems;
-use crate::registry::strategy::{Column, age};
+use kind_rules::columns::{Column, age};
+use kind_rules::json::{child, default, default_text, existing, list, list_mut, text};
+use kind_rules::names;
+use kind_rules::pod_spec::{default_template, validate_template};
+use kind_rules::problems::Problems;
+use kind_rules::rules::{KindRules, container_cells, number, or};
 
 const ALWAYS: [&str; 1] = ["Always"];
 
@@ -58,7 +58,7 @@ fn same_selector(problems: &mut Problems, object: &Value, old: &Value) {
 }
 
 /// `apps/v1.Deployment`.
-pub(crate) const DEPLOYMENT: Plain = Plain {
+pub(crate) const DEPLOYMENT: KindRules = KindRules {
     defaults: |object| {
         in_spec(object, |spec| {
             default(spec, "replicas", 1);
@@ -118,7 +118,7 @@ pub(crate) const DEPLOYMENT: Plain = Plain {
             names::shown_selector(&spec["selector"]).into(),
         ]
     },
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 /// Numbers or percentages, not both zero.
@@ -176,18 +176,18 @@ fn replica_cells(object: &Value, now: jiff::Timestamp, selector: String) -> Vec<
 }
 
 /// `apps/v1.ReplicaSet`.
-pub(crate) const REPLICA_SET: Plain = Plain {
+pub(crate) const REPLICA_SET: KindRules = KindRules {
     defaults: |object| in_spec(object, |spec| default(spec, "replicas", 1)),
     validate: validate_common,
     validate_update: same_selector,
     columns: replica_columns,
     cells: |object, now| replica_cells(object, now, names::shown_selector(&object["spec"]["selector"])),
     selectable: &["status.replicas"],
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 /// `v1.ReplicationController`: its selector is a bare map and defaults to the template's labels.
-pub(crate) const REPLICATION_CONTROLLER: Plain = Plain {
+pub(crate) const REPLICATION_CONTROLLER: KindRules = KindRules {
     defaults: |object| {
         let labels = object["spec"]["template"]["metadata"]["labels"].clone();
         in_spec(object, |spec| {
@@ -213,11 +213,11 @@ pub(crate) const REPLICATION_CONTROLLER: Plain = Plain {
     columns: replica_columns,
     cells: |object, now| replica_cells(object, now, names::shown_labels(&object["spec"], "selector")),
     selectable: &["status.replicas"],
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 /// `apps/v1.StatefulSet`.
-pub(crate) const STATEFUL_SET: Plain = Plain {
+pub(crate) const STATEFUL_SET: KindRules = KindRules {
     defaults: |object| {
         in_spec(object, |spec| {
             default(spec, "replicas", 1);
@@ -290,7 +290,7 @@ pub(crate) const STATEFUL_SET: Plain = Plain {
         let ready = format!("{}/{wanted}", number(status, "readyReplicas"));
         vec![ready.into(), age(object, now), names, images]
     },
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 /// A StatefulSet's pods also have the volumes of its claim templates.
@@ -315,7 +315,7 @@ fn validate_common_with_claims(problems: &mut Problems, object: &Value) {
 }
 
 /// `apps/v1.DaemonSet`.
-pub(crate) const DAEMON_SET: Plain = Plain {
+pub(crate) const DAEMON_SET: KindRules = KindRules {
     defaults: |object| {
         in_spec(object, |spec| {
             default(spec, "revisionHistoryLimit", 10);
@@ -369,11 +369,11 @@ pub(crate) const DAEMON_SET: Plain = Plain {
             names::shown_selector(&spec["selector"]).into(),
         ]
     },
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 /// `apps/v1.ControllerRevision`: its data never changes.
-pub(crate) const CONTROLLER_REVISION: Plain = Plain {
+pub(crate) const CONTROLLER_REVISION: KindRules = KindRules {
     validate_update: |problems, object, old| problems.immutable("data", object.get("data"), old.get("data")),
     columns: || {
         columns(vec![Column::new("Controller"), Column::new("Revision").of("integer"), Column::age()], [])
@@ -392,7 +392,7 @@ pub(crate) const CONTROLLER_REVISION: Plain = Plain {
             age(object, now),
         ]
     },
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 #[cfg(test)]
@@ -404,7 +404,7 @@ mod tests {
             "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}}}})
     }
 
-    fn fields(kind: &Plain, object: &Value) -> Vec<String> {
+    fn fields(kind: &KindRules, object: &Value) -> Vec<String> {
         let mut problems = Problems::default();
         (kind.validate)(&mut problems, object);
         problems.into_causes().into_iter().map(|cause| cause.field).collect()

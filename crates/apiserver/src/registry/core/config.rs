@@ -4,11 +4,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use crate::registry::json::{child, default_text, entries, present, remove, set, text, truth};
-use crate::registry::names;
-use crate::registry::plain::Plain;
-use crate::registry::problems::Problems;
-use crate::registry::strategy::{Column, age};
+use kind_rules::columns::{Column, age};
+use kind_rules::json::{child, default_text, entries, present, remove, set, text, truth};
+use kind_rules::names;
+use kind_rules::problems::Problems;
+use kind_rules::rules::KindRules;
 
 /// All values of an object together, in bytes (upstream's `MaxSecretSize`).
 const MAXIMUM_BYTES: usize = 1024 * 1024;
@@ -29,7 +29,7 @@ fn immutable_contents(problems: &mut Problems, object: &Value, old: &Value, keys
 }
 
 /// `v1.ConfigMap`.
-pub(crate) const CONFIG_MAP: Plain = Plain {
+pub(crate) const CONFIG_MAP: KindRules = KindRules {
     validate: |problems, object| {
         let mut size = 0;
         for key in ["data", "binaryData"] {
@@ -54,11 +54,11 @@ pub(crate) const CONFIG_MAP: Plain = Plain {
         let count = entries(object, "data").count() + entries(object, "binaryData").count();
         vec![count.into(), age(object, now)]
     },
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 /// `v1.Secret`. `stringData` is folded into `data` and never stored.
-pub(crate) const SECRET: Plain = Plain {
+pub(crate) const SECRET: KindRules = KindRules {
     defaults: |object| {
         default_text(object, "type", "Opaque");
         let Some(Value::Object(plain)) = remove(object, "stringData") else { return };
@@ -92,7 +92,7 @@ pub(crate) const SECRET: Plain = Plain {
         vec![object["type"].clone(), entries(object, "data").count().into(), age(object, now)]
     },
     selectable: &["type"],
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 /// What each well-known type has to hold.
@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    fn fields(kind: &Plain, object: &Value) -> Vec<String> {
+    fn fields(kind: &KindRules, object: &Value) -> Vec<String> {
         let mut problems = Problems::default();
         (kind.validate)(&mut problems, object);
         problems.into_causes().into_iter().map(|cause| cause.field).collect()

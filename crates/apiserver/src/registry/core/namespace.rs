@@ -5,8 +5,10 @@ use jiff::Timestamp;
 use kube_objects::Status;
 use serde_json::{Value, json};
 
-use crate::registry::json::{child, list, set, text};
-use crate::registry::strategy::{Column, NameRule, RequestContext, Strategy, age};
+use crate::registry::strategy::{RequestContext, Strategy};
+use kind_rules::columns::{Column, age};
+use kind_rules::json::{child, list, set, text};
+use kind_rules::names::NameRule;
 
 /// Namespaces that cannot be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];

@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use crate::registry::json::{entries, list, text, truth};
-use crate::registry::plain::{Plain, or};
-use crate::registry::strategy::{Column, age};
+use kind_rules::columns::{Column, age};
+use kind_rules::json::{entries, list, text, truth};
+use kind_rules::rules::{KindRules, or};
 
 /// The strategy.
-pub(crate) const NODE: Plain = Plain {
+pub(crate) const NODE: KindRules = KindRules {
     validate: |problems, object| {
         for (index, taint) in list(&object["spec"], "taints").iter().enumerate() {
             let at = format!("spec.taints[{index}]");
@@ -56,7 +56,7 @@ pub(crate) const NODE: Plain = Plain {
             or(text(info, "containerRuntimeVersion"), "<unknown>"),
         ]
     },
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 fn status(node: &Value) -> String {

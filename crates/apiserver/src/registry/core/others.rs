@@ -3,14 +3,14 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::registry::json::{entries, integer, list, text};
-use crate::registry::names;
-use crate::registry::plain::{Plain, container_cells, or};
-use crate::registry::pod_spec::default_template;
-use crate::registry::strategy::{Column, age, human_duration};
+use kind_rules::columns::{Column, age, human_duration};
+use kind_rules::json::{entries, integer, list, text};
+use kind_rules::names;
+use kind_rules::pod_spec::default_template;
+use kind_rules::rules::{KindRules, container_cells, or};
 
 /// `v1.Event`, in whichever group it is written.
-pub(crate) const EVENT: Plain = Plain {
+pub(crate) const EVENT: KindRules = KindRules {
     selectable: &[
         "involvedObject.kind",
         "involvedObject.namespace",
@@ -41,7 +41,7 @@ pub(crate) const EVENT: Plain = Plain {
         columns.push(Column { format: "name".to_owned(), ..Column::wide("Name") });
         columns
     },
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 /// An Event's row has no name in front.
@@ -85,7 +85,7 @@ pub(crate) fn event_cells(event: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 /// `v1.Endpoints`.
-pub(crate) const ENDPOINTS: Plain = Plain {
+pub(crate) const ENDPOINTS: KindRules = KindRules {
     columns: || vec![Column::object_name(), Column::new("Endpoints"), Column::age()],
     cells: |object, now| {
         let mut all = Vec::new();
@@ -101,7 +101,7 @@ pub(crate) const ENDPOINTS: Plain = Plain {
         }
         vec![or(&at_most_three(&all), "<none>"), age(object, now)]
     },
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 fn at_most_three(all: &[String]) -> String {
@@ -112,7 +112,7 @@ fn at_most_three(all: &[String]) -> String {
 }
 
 /// `discovery.k8s.io/v1.EndpointSlice`.
-pub(crate) const ENDPOINT_SLICE: Plain = Plain {
+pub(crate) const ENDPOINT_SLICE: KindRules = KindRules {
     validate: |problems, object| {
         let kinds = ["IPv4", "IPv6", "FQDN"];
         problems.choice("addressType", object.get("addressType"), &kinds, false);
@@ -150,11 +150,11 @@ pub(crate) const ENDPOINT_SLICE: Plain = Plain {
         let addresses = if addresses.is_empty() { "<unset>".to_owned() } else { at_most_three(&addresses) };
         vec![object["addressType"].clone(), ports.into(), addresses.into(), age(object, now)]
     },
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 /// `v1.ResourceQuota`.
-pub(crate) const RESOURCE_QUOTA: Plain = Plain {
+pub(crate) const RESOURCE_QUOTA: KindRules = KindRules {
     columns: || vec![Column::object_name(), Column::new("Request"), Column::new("Limit"), Column::age()],
     cells: |object, now| {
         let (mut requests, mut limits) = (Vec::new(), Vec::new());
@@ -165,11 +165,11 @@ pub(crate) const RESOURCE_QUOTA: Plain = Plain {
         }
         vec![requests.join(", ").into(), limits.join(", ").into(), age(object, now)]
     },
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 /// `v1.PodTemplate`.
-pub(crate) const POD_TEMPLATE: Plain = Plain {
+pub(crate) const POD_TEMPLATE: KindRules = KindRules {
     defaults: default_template,
     columns: || {
         let mut columns = vec![Column::object_name()];
@@ -180,7 +180,7 @@ pub(crate) const POD_TEMPLATE: Plain = Plain {
         let [containers, images] = container_cells(&object["template"]);
         vec![containers, images, names::shown_labels(&object["template"]["metadata"], "labels").into()]
     },
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 #[cfg(test)]

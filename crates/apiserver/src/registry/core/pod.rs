@@ -4,15 +4,17 @@ mod admission;
 mod table;
 mod update;
 
+use api_machinery::quantity::Quantity;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kube_objects::{Status, StatusCause};
 use serde_json::{Value, json};
 
-use crate::registry::json::{child, default, default_text, existing, list, remove, set, text, truth};
-use crate::registry::pod_spec;
-use crate::registry::problems::Problems;
-use crate::registry::strategy::{Column, RequestContext, Strategy};
+use crate::registry::strategy::{RequestContext, Strategy};
+use kind_rules::columns::Column;
+use kind_rules::json::{child, default, default_text, existing, list, remove, set, text, truth};
+use kind_rules::pod_spec;
+use kind_rules::problems::Problems;
 
 /// Pods: status by its subresource alone, graceful deletion, a spec that hardly changes.
 #[derive(Debug)]
@@ -133,9 +135,9 @@ impl Strategy for Pod {
 /// `Guaranteed`: every container limits cpu and memory and requests as much; `BestEffort`: none says anything;
 /// `Burstable`: the rest.
 pub(crate) fn quality_of_service(spec: &Value) -> &'static str {
-    use crate::registry::quantity::nanos;
     let amount = |resources: &Value, kind: &str, name: &str| {
-        resources[kind].get(name).and_then(Value::as_str).and_then(nanos).filter(|nanos| *nanos > 0)
+        let given = resources[kind].get(name).and_then(Value::as_str);
+        given.and_then(|text| text.parse::<Quantity>().ok()).filter(|amount| *amount > Quantity::ZERO)
     };
     let mut anything = false;
     let mut all_guaranteed = true;

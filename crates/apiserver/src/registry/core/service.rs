@@ -8,13 +8,15 @@ use kube_objects::{Status, StatusCause};
 use serde_json::{Value, json};
 
 use self::addresses::{Addresses, Cidr};
-use crate::registry::json::{
+use crate::registry::strategy::{RequestContext, Strategy};
+use kind_rules::columns::{Column, age};
+use kind_rules::json::{
     default, default_text, existing, integer, list, list_mut, present, remove, set, text,
 };
-use crate::registry::names;
-use crate::registry::plain::or;
-use crate::registry::problems::Problems;
-use crate::registry::strategy::{Column, NameRule, RequestContext, Strategy, age};
+use kind_rules::names;
+use kind_rules::names::NameRule;
+use kind_rules::problems::Problems;
+use kind_rules::rules::or;
 
 const TYPES: [&str; 4] = ["ExternalName", "ClusterIP", "NodePort", "LoadBalancer"];
 

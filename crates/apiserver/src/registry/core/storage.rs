@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::registry::json::{child, default, default_text, existing, list, present, text};
-use crate::registry::plain::{Plain, or};
-use crate::registry::strategy::{Column, age};
+use kind_rules::columns::{Column, age};
+use kind_rules::json::{child, default, default_text, existing, list, present, text};
+use kind_rules::rules::{KindRules, or};
 
 /// Access modes in kubectl's letters.
 fn modes(object: &Value, key: &str) -> String {
@@ -28,7 +28,7 @@ fn phase(object: &Value) -> Value {
 }
 
 /// `v1.PersistentVolumeClaim`.
-pub(crate) const CLAIM: Plain = Plain {
+pub(crate) const CLAIM: KindRules = KindRules {
     defaults: |object| {
         if let Some(status) = child(object, "status") {
             default_text(status, "phase", "Pending");
@@ -81,11 +81,11 @@ pub(crate) const CLAIM: Plain = Plain {
             or(text(spec, "volumeMode"), "<unset>"),
         ]
     },
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 /// `v1.PersistentVolume`.
-pub(crate) const VOLUME: Plain = Plain {
+pub(crate) const VOLUME: KindRules = KindRules {
     defaults: |object| {
         if let Some(status) = child(object, "status") {
             default_text(status, "phase", "Pending");
@@ -143,11 +143,11 @@ pub(crate) const VOLUME: Plain = Plain {
             or(text(spec, "volumeMode"), "<unset>"),
         ]
     },
-    ..Plain::NEW
+    ..KindRules::NEW
 };
 
 /// `storage.k8s.io/v1.StorageClass`.
-pub(crate) const STORAGE_CLASS: Plain = Plain {
+pub(crate) const STORAGE_CLASS: KindRules = KindRules {
     defaults: |object| {
         default_text(object, "reclaimPolicy", "Delete");
         default_text(object, "volumeBindingMode", "Immediate");
@@ -180,5 +180,5 @@ pub(crate) const STORAGE_CLASS: Plain = Plain {
             age(object, now),
         ]
     },
-    ..Plain::NEW
+    ..KindRules::NEW
 };

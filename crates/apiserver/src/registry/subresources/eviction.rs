@@ -4,9 +4,9 @@ use kube_objects::{Reason, Status, StatusCause};
 use serde_json::Value;
 
 use crate::registry::core::pod::{is_ready, is_terminal};
-use crate::registry::json::{child, integer, list, present, set, text};
-use crate::registry::names;
 use crate::registry::strategy::RequestContext;
+use kind_rules::json::{child, integer, list, present, set, text};
+use kind_rules::names;
 
 /// Whether the pod may be evicted now; if a budget matches it, the disruption is counted in the budget's status so that
 /// two evictions at once do not both take the last one. The caller then deletes the pod with the eviction's

@@ -3,8 +3,8 @@
 use kube_objects::{Status, StatusCause};
 use serde_json::{Value, json};
 
-use crate::registry::json::{child, entries, integer, set};
-use crate::registry::names;
+use kind_rules::json::{child, entries, integer, set};
+use kind_rules::names;
 
 /// The Scale of a Deployment, ReplicaSet, StatefulSet or ReplicationController.
 #[must_use]

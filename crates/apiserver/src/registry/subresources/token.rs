@@ -7,8 +7,8 @@ use access::tokens::{
 use kube_objects::{Status, StatusCause};
 use serde_json::{Value, json};
 
-use crate::registry::json::{list, text};
 use crate::registry::strategy::RequestContext;
+use kind_rules::json::{list, text};
 
 /// Answers `request` for the ServiceAccount `cx.name`: the request with its status filled in.
 ///

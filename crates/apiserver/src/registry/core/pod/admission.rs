@@ -5,8 +5,8 @@ use kube_objects::Status;
 use rand::Rng as _;
 use serde_json::{Value, json};
 
-use crate::registry::json::{default, default_text, existing, list, list_mut, set, text};
 use crate::registry::strategy::RequestContext;
+use kind_rules::json::{default, default_text, existing, list, list_mut, set, text};
 
 const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -138,7 +138,7 @@ async fn set_priority(cx: &RequestContext<'_>, pod: &mut Value) -> Result<(), St
     set(spec, "priority", value);
     default_text(spec, "priorityClassName", text(&class["metadata"], "name"));
     if text(spec, "priorityClassName").is_empty() {
-        crate::registry::json::remove(spec, "priorityClassName");
+        kind_rules::json::remove(spec, "priorityClassName");
     }
     let policy = match text(class, "preemptionPolicy") {
         "" => "PreemptLowerPriority",

@@ -4,8 +4,8 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::registry::json::{integer, list, text, truth};
-use crate::registry::strategy::{Column, age, human_duration};
+use kind_rules::columns::{Column, age, human_duration};
+use kind_rules::json::{integer, list, text, truth};
 
 pub(super) fn columns() -> Vec<Column> {
     vec![

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::registry::json::{list, list_mut, remove, set, text};
-use crate::registry::problems::Problems;
+use kind_rules::json::{list, list_mut, remove, set, text};
+use kind_rules::problems::Problems;
 
 const MAY_CHANGE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
@@ -112,7 +112,7 @@ pub(super) fn validate_ephemeral(problems: &mut Problems, object: &Value, old: &
         }
     }
     for (index, container) in new.iter().enumerate() {
-        crate::registry::names::label(problems, &format!("{AT}[{index}].name"), &container["name"]);
+        kind_rules::names::label(problems, &format!("{AT}[{index}].name"), &container["name"]);
         if text(container, "image").is_empty() {
             problems.required(&format!("{AT}[{index}].image"), "");
         }

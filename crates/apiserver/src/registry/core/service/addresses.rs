@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use rand::Rng as _;
 use serde_json::{Value, json};
 
-use crate::registry::json::{integer, list, list_mut, set, text};
 use crate::registry::strategy::Objects;
+use kind_rules::json::{integer, list, list_mut, set, text};
 
 /// Node ports are drawn from here (upstream's default range).
 const NODE_PORTS: std::ops::RangeInclusive<i64> = 30_000..=32_767;

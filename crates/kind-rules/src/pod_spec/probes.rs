@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use crate::registry::json::{integer, list, text};
-use crate::registry::names;
-use crate::registry::problems::Problems;
+use crate::json::{integer, list, text};
+use crate::names;
+use crate::problems::Problems;
 
 const HANDLERS: [&str; 5] = ["exec", "httpGet", "tcpSocket", "grpc", "sleep"];
 

@@ -1,20 +1,40 @@
 //! What names, labels, ports and paths may look like, with upstream's explanations (apimachinery
 //! `pkg/util/validation`).
 
+use std::fmt::Display;
+
 use serde_json::Value;
 
-use super::json::{entries, list, text};
-use super::problems::Problems;
+use crate::json::{entries, list, text};
+use crate::problems::Problems;
 
-pub(crate) const LABEL_RULE: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
-pub(crate) const SUBDOMAIN_RULE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+/// What names of a kind look like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NameRule {
+    /// RFC 1123 subdomain, up to 253 characters.
+    #[default]
+    DnsSubdomain,
+    /// RFC 1123 label, up to 63 characters.
+    DnsLabel,
+    /// RFC 1035 label: begins with a letter (services before 1.36).
+    Dns1035Label,
+    /// Anything that can stand in a path (RBAC).
+    PathSegment,
+}
+
+/// Why a label is none.
+pub const LABEL_RULE: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+/// Why a subdomain is none.
+pub const SUBDOMAIN_RULE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const LABEL_VALUE_RULE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 const QUALIFIED_RULE: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 const CONFIG_KEY_RULE: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
 const ENV_RULE: &str =
     "a valid environment variable name must consist only of printable ASCII characters other than '='";
 
-pub(crate) fn is_label(name: &str) -> bool {
+/// Whether it is an RFC 1123 label.
+#[must_use]
+pub fn is_label(name: &str) -> bool {
     let bytes = name.as_bytes();
     let inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
     (1..=63).contains(&bytes.len())
@@ -23,7 +43,9 @@ pub(crate) fn is_label(name: &str) -> bool {
         && bytes.last() != Some(&b'-')
 }
 
-pub(crate) fn is_subdomain(name: &str) -> bool {
+/// Whether it is an RFC 1123 subdomain.
+#[must_use]
+pub fn is_subdomain(name: &str) -> bool {
     name.len() <= 253
         && name.split('.').all(|part| {
             let bytes = part.as_bytes();
@@ -43,7 +65,9 @@ fn is_name_part(text: &str, limit: usize) -> bool {
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
-pub(crate) fn is_qualified(name: &str) -> bool {
+/// Whether it is a label key: a name, optionally after a DNS prefix and a slash.
+#[must_use]
+pub fn is_qualified(name: &str) -> bool {
     match name.split_once('/') {
         Some((prefix, rest)) => is_subdomain(prefix) && is_name_part(rest, 63),
         None => is_name_part(name, 63),
@@ -51,7 +75,7 @@ pub(crate) fn is_qualified(name: &str) -> bool {
 }
 
 /// A DNS label in a field; required.
-pub(crate) fn label(problems: &mut Problems, field: &str, value: &Value) {
+pub fn label(problems: &mut Problems, field: &(impl Display + ?Sized), value: &Value) {
     match value.as_str() {
         None | Some("") => problems.required(field, ""),
         Some(name) if !is_label(name) => problems.invalid(field, value, LABEL_RULE),
@@ -60,7 +84,7 @@ pub(crate) fn label(problems: &mut Problems, field: &str, value: &Value) {
 }
 
 /// A DNS subdomain in a field; required.
-pub(crate) fn subdomain(problems: &mut Problems, field: &str, value: &Value) {
+pub fn subdomain(problems: &mut Problems, field: &(impl Display + ?Sized), value: &Value) {
     match value.as_str() {
         None | Some("") => problems.required(field, ""),
         Some(name) if !is_subdomain(name) => problems.invalid(field, value, SUBDOMAIN_RULE),
@@ -69,14 +93,14 @@ pub(crate) fn subdomain(problems: &mut Problems, field: &str, value: &Value) {
 }
 
 /// A port number.
-pub(crate) fn port(problems: &mut Problems, field: &str, value: &Value) {
+pub fn port(problems: &mut Problems, field: &(impl Display + ?Sized), value: &Value) {
     if !value.as_i64().is_some_and(|port| (1..=65_535).contains(&port)) {
         problems.invalid(field, value, "must be between 1 and 65535, inclusive");
     }
 }
 
 /// The name of a port: an IANA service name.
-pub(crate) fn is_port_name(name: &str) -> bool {
+pub fn is_port_name(name: &str) -> bool {
     let bytes = name.as_bytes();
     (1..=15).contains(&bytes.len())
         && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
@@ -87,7 +111,7 @@ pub(crate) fn is_port_name(name: &str) -> bool {
 }
 
 /// A port number or name, as probes and services refer to it.
-pub(crate) fn port_reference(problems: &mut Problems, field: &str, value: &Value) {
+pub fn port_reference(problems: &mut Problems, field: &(impl Display + ?Sized), value: &Value) {
     match value {
         Value::Number(_) => port(problems, field, value),
         Value::String(name) if is_port_name(name) => {}
@@ -101,7 +125,7 @@ pub(crate) fn port_reference(problems: &mut Problems, field: &str, value: &Value
 }
 
 /// A key of a ConfigMap or Secret.
-pub(crate) fn config_key(problems: &mut Problems, field: &str, key: &str) {
+pub fn config_key(problems: &mut Problems, field: &(impl Display + ?Sized), key: &str) {
     let shown = Value::from(key);
     if key.len() > 253 {
         problems.invalid(field, &shown, "must be no more than 253 characters");
@@ -117,7 +141,7 @@ pub(crate) fn config_key(problems: &mut Problems, field: &str, key: &str) {
 }
 
 /// The name of an environment variable.
-pub(crate) fn environment(problems: &mut Problems, field: &str, value: &Value) {
+pub fn environment(problems: &mut Problems, field: &(impl Display + ?Sized), value: &Value) {
     match value.as_str() {
         None | Some("") => problems.required(field, ""),
         Some(name) if !name.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'=') => {
@@ -128,7 +152,7 @@ pub(crate) fn environment(problems: &mut Problems, field: &str, value: &Value) {
 }
 
 /// Labels: keys qualified, values short.
-pub(crate) fn labels(problems: &mut Problems, field: &str, object: &Value, key: &str) {
+pub fn labels(problems: &mut Problems, field: &(impl Display + ?Sized), object: &Value, key: &str) {
     for (name, value) in entries(object, key) {
         if !is_qualified(name) {
             problems.invalid(field, &Value::from(name.as_str()), QUALIFIED_RULE);
@@ -141,7 +165,7 @@ pub(crate) fn labels(problems: &mut Problems, field: &str, object: &Value, key: 
 }
 
 /// A label selector.
-pub(crate) fn selector(problems: &mut Problems, field: &str, selector: &Value) {
+pub fn selector(problems: &mut Problems, field: &(impl Display + ?Sized), selector: &Value) {
     labels(problems, &format!("{field}.matchLabels"), selector, "matchLabels");
     for (index, expression) in list(selector, "matchExpressions").iter().enumerate() {
         let at = format!("{field}.matchExpressions[{index}]");
@@ -164,12 +188,12 @@ pub(crate) fn selector(problems: &mut Problems, field: &str, selector: &Value) {
 }
 
 /// Whether a label selector says nothing: it would match everything.
-pub(crate) fn is_empty_selector(selector: &Value) -> bool {
+pub fn is_empty_selector(selector: &Value) -> bool {
     entries(selector, "matchLabels").next().is_none() && list(selector, "matchExpressions").is_empty()
 }
 
 /// Whether a label selector matches an object's labels.
-pub(crate) fn matches(selector: &Value, labels: &Value) -> bool {
+pub fn matches(selector: &Value, labels: &Value) -> bool {
     entries(selector, "matchLabels").all(|(key, value)| labels.get(key) == Some(value))
         && list(selector, "matchExpressions").iter().all(|expression| {
             let value = labels.get(text(expression, "key"));
@@ -185,7 +209,7 @@ pub(crate) fn matches(selector: &Value, labels: &Value) -> bool {
 }
 
 /// A label selector as kubectl prints it.
-pub(crate) fn shown_selector(selector: &Value) -> String {
+pub fn shown_selector(selector: &Value) -> String {
     if selector.is_null() {
         return "<none>".to_owned();
     }
@@ -206,7 +230,7 @@ pub(crate) fn shown_selector(selector: &Value) -> String {
 }
 
 /// A map of labels as kubectl prints it.
-pub(crate) fn shown_labels(object: &Value, key: &str) -> String {
+pub fn shown_labels(object: &Value, key: &str) -> String {
     let parts: Vec<String> = entries(object, key)
         .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
         .collect();

@@ -2,19 +2,17 @@
 
 use serde_json::{Value, json};
 
-use crate::registry::json::{
-    child, default, default_text, entries, existing, list_mut, present, set, text, truth,
-};
+use crate::json::{child, default, default_text, entries, existing, list_mut, present, set, text, truth};
 
 /// A pod template: its spec.
-pub(crate) fn default_template(object: &mut Value) {
+pub fn default_template(object: &mut Value) {
     if let Some(spec) = existing(object, "template").and_then(|template| existing(template, "spec")) {
         default_pod_spec(spec);
     }
 }
 
 /// A pod spec.
-pub(crate) fn default_pod_spec(spec: &mut Value) {
+pub fn default_pod_spec(spec: &mut Value) {
     default_text(spec, "dnsPolicy", "ClusterFirst");
     default_text(spec, "restartPolicy", "Always");
     default_text(spec, "schedulerName", "default-scheduler");

@@ -4,42 +4,61 @@
 use serde_json::{Map, Value};
 
 /// The elements of a list field; empty when it is not there or no list.
-pub(crate) fn list<'a>(object: &'a Value, key: &str) -> &'a [Value] {
+pub fn list<'a>(object: &'a Value, key: &str) -> &'a [Value] {
     object.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// The elements of a list field, to change.
-pub(crate) fn list_mut<'a>(object: &'a mut Value, key: &str) -> &'a mut [Value] {
+pub fn list_mut<'a>(object: &'a mut Value, key: &str) -> &'a mut [Value] {
     object.get_mut(key).and_then(Value::as_array_mut).map_or(&mut [], Vec::as_mut_slice)
 }
 
 /// A text field; "" when it is not there or no text.
-pub(crate) fn text<'a>(object: &'a Value, key: &str) -> &'a str {
+pub fn text<'a>(object: &'a Value, key: &str) -> &'a str {
     object.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// An integer field; 0 when it is not there.
-pub(crate) fn integer(object: &Value, key: &str) -> i64 {
+pub fn integer(object: &Value, key: &str) -> i64 {
     object.get(key).and_then(Value::as_i64).unwrap_or_default()
 }
 
 /// Whether a field is `true`.
-pub(crate) fn truth(object: &Value, key: &str) -> bool {
+pub fn truth(object: &Value, key: &str) -> bool {
     object.get(key).and_then(Value::as_bool).unwrap_or_default()
 }
 
 /// The entries of a map field.
-pub(crate) fn entries<'a>(object: &'a Value, key: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+pub fn entries<'a>(object: &'a Value, key: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
     object.get(key).and_then(Value::as_object).into_iter().flatten()
 }
 
 /// Whether a field is there and not null.
-pub(crate) fn present(object: &Value, key: &str) -> bool {
+pub fn present(object: &Value, key: &str) -> bool {
     object.get(key).is_some_and(|value| !value.is_null())
 }
 
+/// Whether two fields say the same, where nothing, `null` and an empty text, list or map are one (upstream's semantic
+/// equality of what Go decodes to its zero value). Looks one level deep: nested values compare exactly.
+#[must_use]
+pub fn alike(one: Option<&Value>, other: Option<&Value>) -> bool {
+    let given = |value: Option<&Value>| {
+        value.is_some_and(|value| match value {
+            Value::Null => false,
+            Value::String(text) => !text.is_empty(),
+            Value::Array(items) => !items.is_empty(),
+            Value::Object(map) => !map.is_empty(),
+            Value::Bool(_) | Value::Number(_) => true,
+        })
+    };
+    match (given(one), given(other)) {
+        (true, true) => one == other,
+        (left, right) => left == right,
+    }
+}
+
 /// Sets a field unless it is there; does nothing to what is no object.
-pub(crate) fn default(object: &mut Value, key: &str, value: impl Into<Value>) {
+pub fn default(object: &mut Value, key: &str, value: impl Into<Value>) {
     if let Some(map) = object.as_object_mut()
         && map.get(key).is_none_or(Value::is_null)
     {
@@ -48,7 +67,7 @@ pub(crate) fn default(object: &mut Value, key: &str, value: impl Into<Value>) {
 }
 
 /// The same for texts, where "" counts as not there.
-pub(crate) fn default_text(object: &mut Value, key: &str, value: &str) {
+pub fn default_text(object: &mut Value, key: &str, value: &str) {
     if let Some(map) = object.as_object_mut()
         && map.get(key).is_none_or(|old| old.is_null() || old == "")
     {
@@ -57,19 +76,19 @@ pub(crate) fn default_text(object: &mut Value, key: &str, value: &str) {
 }
 
 /// Sets a field of an object; does nothing to what is no object.
-pub(crate) fn set(object: &mut Value, key: &str, value: impl Into<Value>) {
+pub fn set(object: &mut Value, key: &str, value: impl Into<Value>) {
     if let Some(map) = object.as_object_mut() {
         map.insert(key.to_owned(), value.into());
     }
 }
 
 /// Takes a field out.
-pub(crate) fn remove(object: &mut Value, key: &str) -> Option<Value> {
+pub fn remove(object: &mut Value, key: &str) -> Option<Value> {
     object.as_object_mut().and_then(|map| map.remove(key))
 }
 
 /// The object in a field, made if it is not there; `None` when something else is.
-pub(crate) fn child<'a>(object: &'a mut Value, key: &str) -> Option<&'a mut Value> {
+pub fn child<'a>(object: &'a mut Value, key: &str) -> Option<&'a mut Value> {
     let slot = object.as_object_mut()?.entry(key).or_insert(Value::Null);
     if slot.is_null() {
         *slot = Value::Object(Map::new());
@@ -78,6 +97,6 @@ pub(crate) fn child<'a>(object: &'a mut Value, key: &str) -> Option<&'a mut Valu
 }
 
 /// The object in a field if it is there.
-pub(crate) fn existing<'a>(object: &'a mut Value, key: &str) -> Option<&'a mut Value> {
+pub fn existing<'a>(object: &'a mut Value, key: &str) -> Option<&'a mut Value> {
     object.get_mut(key).filter(|value| value.is_object())
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{probes, volumes};
-use crate::registry::json::{list, text};
-use crate::registry::names;
-use crate::registry::problems::Problems;
+use crate::json::{list, text};
+use crate::names;
+use crate::problems::Problems;
 
 /// All containers of a pod spec at `at`.
 pub(super) fn validate_containers(

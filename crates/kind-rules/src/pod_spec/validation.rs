@@ -3,14 +3,14 @@
 use serde_json::Value;
 
 use super::{containers, volumes};
-use crate::registry::json::{list, text};
-use crate::registry::names;
-use crate::registry::problems::Problems;
+use crate::json::{list, text};
+use crate::names;
+use crate::problems::Problems;
 
 const DNS_POLICIES: [&str; 4] = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
 
 /// Checks a pod spec at `at`.
-pub(crate) fn validate(problems: &mut Problems, at: &str, spec: &Value) {
+pub fn validate(problems: &mut Problems, at: &str, spec: &Value) {
     let volume_names = volumes::validate_volumes(problems, at, spec);
     containers::validate_containers(problems, at, spec, &volume_names);
     problems.choice(
@@ -128,7 +128,7 @@ fn validate_host_network(problems: &mut Problems, at: &str, spec: &Value) {
 }
 
 /// A workload's `spec.template`: labels that `selector` selects, a valid pod spec, one of `policies` for restarting.
-pub(crate) fn validate_template(
+pub fn validate_template(
     problems: &mut Problems,
     template: &Value,
     selector: Option<&Value>,

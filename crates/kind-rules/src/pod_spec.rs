@@ -6,8 +6,8 @@ mod probes;
 mod validation;
 mod volumes;
 
-pub(crate) use defaults::{default_pod_spec, default_template};
-pub(crate) use validation::{validate, validate_template};
+pub use defaults::{default_pod_spec, default_template};
+pub use validation::{validate, validate_template};
 
 #[cfg(test)]
 mod tests;

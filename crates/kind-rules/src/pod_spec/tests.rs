@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::registry::problems::Problems;
+use crate::problems::Problems;
 
 fn problems_of(mut spec: Value) -> Vec<(String, String)> {
     default_pod_spec(&mut spec);

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use api_machinery::quantity::Quantity;
 use serde_json::Value;
 
-use crate::registry::json::{entries, list, text};
-use crate::registry::names;
-use crate::registry::problems::Problems;
+use crate::json::{entries, list, text};
+use crate::names;
+use crate::problems::Problems;
 
 /// Checks the volumes; answers their names.
 pub(super) fn validate_volumes(problems: &mut Problems, at: &str, spec: &Value) -> BTreeSet<String> {
@@ -146,12 +147,11 @@ pub(super) fn validate_mounts(
 
 /// Names and amounts of resources, and limits against requests.
 pub(super) fn validate_resources(problems: &mut Problems, at: &str, resources: &Value) {
-    use crate::registry::quantity::nanos;
     const FORMAT: &str =
         "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
     let amount = |value: &Value| match value {
-        Value::String(text) => nanos(text),
-        Value::Number(number) => nanos(&number.to_string()),
+        Value::String(text) => text.parse::<Quantity>().ok(),
+        Value::Number(number) => number.to_string().parse().ok(),
         _ => None,
     };
     for kind in ["limits", "requests"] {
@@ -159,7 +159,7 @@ pub(super) fn validate_resources(problems: &mut Problems, at: &str, resources: &
             let field = format!("{at}.{kind}[{name}]");
             match amount(value) {
                 None => problems.invalid(&field, value, FORMAT),
-                Some(nanos) if nanos < 0 => {
+                Some(given) if given.is_negative() => {
                     problems.invalid(&field, value, "must be greater than or equal to 0");
                 }
                 Some(_) => {}
