@@ -128,16 +128,46 @@ pub fn encode(value: &Value) -> Result<Vec<u8>, ProtobufError> {
         .ok_or_else(|| ProtobufError::Kind { api_version: api_version.to_owned(), kind: kind.to_owned() })?;
     let empty = Map::new();
     let raw = encode::message(message, value.as_object().unwrap_or(&empty), 0)?;
+    Ok(enveloped(api_version, kind, &raw))
+}
+
+/// Writes a list item by item, so that only one of them is a tree at a time. `kind` is the list's: `PodList`.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_list(
+    api_version: &str,
+    kind: &str,
+    metadata: &Value,
+    items: impl Iterator<Item = Value>,
+) -> Result<Vec<u8>, ProtobufError> {
+    let unknown = || ProtobufError::Kind { api_version: api_version.to_owned(), kind: kind.to_owned() };
+    let list = Table::builtin().for_kind(api_version, kind).ok_or_else(unknown)?;
+    let field = list.fields.iter().find(|field| field.json == "items").ok_or_else(unknown)?;
+    let table::FieldType::Message(item) = field.kind else { return Err(unknown()) };
+    let item = Table::builtin().message(item);
+    let head = Map::from_iter([("metadata".to_owned(), metadata.clone())]);
+    let mut raw = encode::message(list, &head, 0)?;
+    let empty = Map::new();
+    for value in items {
+        let bytes = encode::message(item, value.as_object().unwrap_or(&empty), 1)?;
+        wire::bytes(&mut raw, field.number, &bytes);
+    }
+    Ok(enveloped(api_version, kind, &raw))
+}
+
+/// A message behind the magic, in the envelope that says its kind.
+fn enveloped(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
     let mut kind_bytes = Vec::new();
     wire::bytes(&mut kind_bytes, 1, api_version.as_bytes());
     wire::bytes(&mut kind_bytes, 2, kind.as_bytes());
     let mut out = Vec::with_capacity(raw.len() + kind_bytes.len() + 24);
     out.extend_from_slice(MAGIC);
     wire::bytes(&mut out, 1, &kind_bytes);
-    wire::bytes(&mut out, 2, &raw);
+    wire::bytes(&mut out, 2, raw);
     wire::bytes(&mut out, 3, b"");
     wire::bytes(&mut out, 4, b"");
-    Ok(out)
+    out
 }
 
 /// Writes one event of a watch, with the length before it (four bytes, big-endian) as streams have it.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api_machinery::protobuf;
 use http::{HeaderMap, Response, header};
 use jiff::Timestamp;
 use kube_objects::{Reason, Status, UserInfo};
@@ -11,7 +12,7 @@ use serde_json::Value;
 use crate::catalogue::Resource;
 use crate::extension::Body;
 use crate::http::body;
-use crate::http::negotiation::{self, Accepted};
+use crate::http::negotiation::{self, Accepted, Offer};
 use crate::http::response::{self, Style};
 use crate::registry::objects::not_served;
 use crate::registry::strategy::RequestContext;
@@ -140,7 +141,7 @@ pub(crate) async fn serve(
     let accepted = if is_log {
         Accepted::default()
     } else {
-        negotiation::negotiate(accept, path.subresource.is_empty())?
+        negotiation::negotiate(accept, offer(&resource, &path, verb))?
     };
     let dry_run = dry_run(&authentic.query)?;
     let call = Call {
@@ -177,10 +178,21 @@ pub(crate) async fn serve(
     };
     let mut response = match answered {
         Ok(response) => response,
-        Err(status) => response::status(&status),
+        Err(status) => response::status_in(&status, call.style.format),
     };
     response::warn(&mut response, &call.warnings.lock());
     Ok(response)
+}
+
+/// What an answer can be written as.
+fn offer(resource: &Resource, path: &ResourcePath, verb: &str) -> Offer {
+    Offer {
+        views: path.subresource.is_empty(),
+        // What subresources answer (Scale, TokenRequest …) is built in, whatever its parent is.
+        protobuf: protobuf::has_form(&resource.api_version(), &resource.kind)
+            || !path.subresource.is_empty() && !resource.custom,
+        stream: verb == "watch",
+    }
 }
 
 fn check_path(resource: &Resource, path: &ResourcePath, verb: &str) -> Result<(), Status> {

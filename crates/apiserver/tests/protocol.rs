@@ -12,6 +12,9 @@ use serde_json::{Value, json};
 use storage::model::MemoryStore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+#[path = "protocol/protobuf.rs"]
+mod protobuf;
+
 struct Subject {
     handle: Handle,
     _stop: DropGuard,

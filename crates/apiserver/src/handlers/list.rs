@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api_machinery::protobuf;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{BufMut, BytesMut};
@@ -231,6 +232,9 @@ pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, Status> {
     }
     let values = page.objects.iter().map(|object| object.encoded.to_value());
     let resource = &call.resource;
+    if call.style.format == Format::Protobuf {
+        return protobuf_list(call, &metadata, values);
+    }
     let document = match call.accepted.view {
         View::Table => view::table(resource, values, metadata, include, call.now),
         View::Metadata => json!({
@@ -250,6 +254,27 @@ pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, Status> {
         }),
     };
     Ok(response::object(200, &document, call.style))
+}
+
+/// A list in protobuf, item by item. Nothing is kept of it: components read a list in protobuf once, then they watch.
+fn protobuf_list(
+    call: &Call,
+    metadata: &Value,
+    values: impl Iterator<Item = Value>,
+) -> Result<Response<Body>, Status> {
+    let resource = &call.resource;
+    let written = match call.accepted.view {
+        View::Metadata => {
+            let items = values.map(|value| view::metadata(&value));
+            protobuf::encode_list("meta.k8s.io/v1", "PartialObjectMetadataList", metadata, items)
+        }
+        View::Object | View::Table => {
+            let items = values.map(|value| conversion::served(resource, value));
+            let kind = format!("{}List", resource.kind);
+            protobuf::encode_list(&resource.api_version(), &kind, metadata, items)
+        }
+    };
+    Ok(response::encoded(200, written.map_err(Status::internal)?.into(), call.style))
 }
 
 /// A list put together from the kept bytes: no object is decoded.

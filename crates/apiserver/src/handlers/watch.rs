@@ -1,9 +1,10 @@
-//! Watches: one JSON document a line, from a shared history.
+//! Watches: one JSON document a line, or length-delimited protobuf, from a shared history.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use api_machinery::protobuf;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::StreamExt;
 use http::{HeaderValue, Response, header};
@@ -17,7 +18,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use super::view::{self, Include};
 use super::{Call, conversion};
 use crate::extension::{Body, BoxError};
-use crate::http::negotiation::View;
+use crate::http::negotiation::{Accepted, Format, View};
 use crate::http::response;
 use crate::selector::Selector;
 use crate::watch_cache::{CachedObject, Change, Delivery, Filter, Subscription};
@@ -91,10 +92,10 @@ struct Shown {
 impl Shown {
     fn new(call: Call) -> Result<Self, Status> {
         let include = Include::of(call.query.get("includeObject"))?;
-        let plain = call.accepted.view == View::Object && conversion::is_identity(&call.resource);
+        let plain = call.accepted == Accepted::default() && conversion::is_identity(&call.resource);
         let form = (!plain).then(|| {
             let mut hasher = std::hash::DefaultHasher::new();
-            (call.accepted.view, include, &call.resource.gvr).hash(&mut hasher);
+            (call.accepted, include, &call.resource.gvr).hash(&mut hasher);
             hasher.finish()
         });
         Ok(Self { call, include, form })
@@ -120,7 +121,7 @@ impl Shown {
                 view::table(resource, std::iter::once(stored), list, self.include, self.call.now)
             }
         };
-        line(change.name(), &shown)
+        self.line(change.name(), &shown)
     }
 
     fn initial(&self, object: &CachedObject, out: &mut BytesMut) {
@@ -148,17 +149,32 @@ impl Shown {
             }
             View::Table => view::table(resource, std::iter::empty(), metadata, self.include, self.call.now),
         };
-        line("BOOKMARK", &object)
+        self.line("BOOKMARK", &object)
     }
-}
 
-fn line(kind: &str, object: &Value) -> Bytes {
-    Bytes::from(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n"))
-}
+    /// What ends a watch that fell behind the history.
+    fn expired(&self) -> Bytes {
+        let status = Status::new(Reason::Expired, "The resourceVersion for the provided watch is too old.");
+        self.line("ERROR", &status.to_json())
+    }
 
-fn expired() -> Bytes {
-    let status = Status::new(Reason::Expired, "The resourceVersion for the provided watch is too old.");
-    line("ERROR", &status.to_json())
+    /// One event in the format of this watch.
+    fn line(&self, kind: &str, object: &Value) -> Bytes {
+        if self.call.accepted.format == Format::Protobuf {
+            return match protobuf::encode_watch_event(kind, object) {
+                Ok(frame) => frame.into(),
+                // The object does not fit its own schema (written by another server, say): the client is told, as it
+                // would miss an event otherwise.
+                Err(error) => {
+                    let status =
+                        Status::internal(format!("event of {}: {error}", self.call.resource.gvr.resource));
+                    let told = protobuf::encode_watch_event("ERROR", &status.to_json());
+                    told.unwrap_or_default().into()
+                }
+            };
+        }
+        Bytes::from(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n"))
+    }
 }
 
 /// A running watch as a stream of chunks.
@@ -202,7 +218,7 @@ impl Running {
                 }
                 Err(_) => {
                     self.subscription = None;
-                    expired()
+                    self.shown.expired()
                 }
             }),
             () = tick => {
@@ -238,6 +254,11 @@ pub(crate) async fn serve(call: Call) -> Result<Response<Body>, Status> {
         .unwrap_or_else(|| rand::random_range(SHORTEST_DEFAULT_SECONDS..SHORTEST_DEFAULT_SECONDS * 2));
     let (cursor, state) = begin(&call, start).await?;
     let subscription = call.server.objects.cache_of(&call.resource)?.subscribe(cursor, Arc::clone(&filter));
+    // Only the binary stream has a type of its own (upstream's `serveWatchHandler`).
+    let content_type = match call.accepted.format {
+        Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        Format::Json | Format::Yaml => "application/json",
+    };
     let shown = Shown::new(call)?;
     let mut first = BytesMut::new();
     for object in state.iter().flatten().filter(|object| filter(object)) {
@@ -247,7 +268,7 @@ pub(crate) async fn serve(call: Call) -> Result<Response<Body>, Status> {
         first.put_slice(&shown.bookmark(cursor, true));
     }
     if subscription.is_none() {
-        first.put_slice(&expired());
+        first.put_slice(&shown.expired());
     }
     let now = Instant::now();
     let deadline = now + Duration::from_secs(seconds.min(24 * 3600));
@@ -269,7 +290,7 @@ pub(crate) async fn serve(call: Call) -> Result<Response<Body>, Status> {
         Some((chunk, running))
     });
     let body = StreamBody::new(stream.map(|chunk| Ok::<_, BoxError>(Frame::data(chunk)))).boxed_unsync();
-    let mut answer = response::plain(200, "application/json", Bytes::new());
+    let mut answer = response::plain(200, content_type, Bytes::new());
     *answer.body_mut() = body;
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     Ok(answer)

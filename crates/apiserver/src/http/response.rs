@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use api_machinery::protobuf;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use kube_objects::{Reason, Status};
@@ -40,6 +41,10 @@ pub(crate) fn object(code: u16, value: &Value, style: Style) -> Response<Body> {
             Ok(text) => text.into_bytes(),
             Err(error) => return status(&Status::internal(error)),
         },
+        (Format::Protobuf, _) => match protobuf::encode(value) {
+            Ok(bytes) => bytes,
+            Err(error) => return status(&Status::internal(error)),
+        },
         (Format::Json, true) => match serde_json::to_vec_pretty(value) {
             Ok(bytes) => bytes,
             Err(error) => return status(&Status::internal(error)),
@@ -51,10 +56,7 @@ pub(crate) fn object(code: u16, value: &Value, style: Style) -> Response<Body> {
 
 /// Bytes that are already in the style's format.
 pub(crate) fn encoded(code: u16, bytes: Bytes, style: Style) -> Response<Body> {
-    let kind = match style.format {
-        Format::Json => "application/json",
-        Format::Yaml => "application/yaml",
-    };
+    let kind = style.format.media_type();
     if style.gzip && bytes.len() > GZIP_FROM_BYTES {
         // Level 1, like upstream: lists are large and repetitive, time matters more.
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(1));
@@ -79,9 +81,19 @@ pub(crate) fn plain(code: u16, kind: &'static str, bytes: Bytes) -> Response<Bod
     response
 }
 
-/// An error.
+/// An error, before it is known what the client accepts.
 pub(crate) fn status(status: &Status) -> Response<Body> {
-    let mut response = plain(status.code, "application/json", status.to_json().to_string().into());
+    status_in(status, Format::Json)
+}
+
+/// An error in the format that the client asked for; JSON for what cannot be written in it.
+pub(crate) fn status_in(status: &Status, format: Format) -> Response<Body> {
+    let document = status.to_json();
+    let packed = (format == Format::Protobuf).then(|| protobuf::encode(&document).ok()).flatten();
+    let mut response = match packed {
+        Some(bytes) => plain(status.code, protobuf::MEDIA_TYPE, bytes.into()),
+        None => plain(status.code, "application/json", document.to_string().into()),
+    };
     let retry = status.details.as_ref().and_then(|details| details.retry_after_seconds);
     if let Some(seconds) = retry.or((status.reason == Some(Reason::TooManyRequests)).then_some(1)) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

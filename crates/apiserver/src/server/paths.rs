@@ -9,7 +9,7 @@ use super::Server;
 use crate::discovery::{AggregatedVersion, Document, Root};
 use crate::extension::Body;
 use crate::http::body::full;
-use crate::http::negotiation::{self, Format};
+use crate::http::negotiation::{self, Format, Offer};
 use crate::http::response::{self, Style};
 use crate::registry::objects::not_served;
 
@@ -141,7 +141,7 @@ fn plain(
     accept: Option<&str>,
 ) -> Result<Response<Body>, Status> {
     let document = server.discovery.plain(path).ok_or_else(not_served)?;
-    let accepted = negotiation::negotiate(accept, false)?;
+    let accepted = negotiation::negotiate(accept, Offer::DOCUMENT)?;
     if accepted.format == Format::Yaml {
         let value: Value = serde_json::from_slice(&document.body).map_err(Status::internal)?;
         return Ok(response::object(200, &value, Style { format: Format::Yaml, ..Style::default() }));
