@@ -1,16 +1,26 @@
-//! Built-in admission: what may be created where, and what is filled in for everyone.
+//! Admission: what may be done to which object, and what is filled in for everyone.
 //!
-//! Runs between decoding and [`crate::Strategy`]; each plug-in is a file of its own.
+//! * [`attributes`]: what plug-ins know of a request.
+//! * [`chain`]: the plug-ins in Kubernetes' order, in two phases. The mutating phase runs behind decoding and
+//!   defaulting, before the strategy prepares the object; the validating phase behind the strategy's validation, right
+//!   before the write. DELETE and CONNECT go through both, without an object to change (CONNECT: with its options).
+//! * [`request`]: where handlers call it.
+//! * one file per plug-in.
+//!
+//! A plug-in never writes the object itself; it changes what it is given or refuses.
 
-use kube_objects::Status;
-use serde_json::Value;
-
-use crate::registry::strategy::RequestContext;
-
+mod attributes;
+mod chain;
 mod lifecycle;
+mod priority;
+mod request;
+mod service_account;
+mod tolerations;
 
-/// A new object, before its strategy sees it. What is particular to pods (service account, tolerations, priority) is
-/// in the pod's strategy, which runs right behind.
-pub(crate) async fn create(cx: &RequestContext<'_>, _object: &mut Value) -> Result<(), Status> {
-    lifecycle::check(cx).await
-}
+pub(crate) use attributes::{Attributes, Operation, RequestOptions};
+pub(crate) use chain::{Chain, Plugin};
+#[cfg(test)]
+use request::subresource_kind;
+
+#[cfg(test)]
+mod fixture;

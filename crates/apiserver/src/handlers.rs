@@ -1,5 +1,6 @@
 //! The verbs on objects.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api_machinery::protobuf;
@@ -32,6 +33,11 @@ pub(crate) mod update;
 pub(crate) mod view;
 pub(crate) mod watch;
 
+/// What admission had to say for the audit log, among a response's extensions.
+#[derive(Clone, Debug)]
+#[expect(dead_code, reason = "the audit log reads it once it is there")]
+pub(crate) struct AuditAnnotations(pub(crate) BTreeMap<String, String>);
+
 /// One request about one resource.
 pub(crate) struct Call {
     pub(crate) server: Arc<Server>,
@@ -45,6 +51,8 @@ pub(crate) struct Call {
     pub(crate) now: Timestamp,
     pub(crate) dry_run: bool,
     pub(crate) warnings: Mutex<Vec<String>>,
+    /// Annotations of the audit event.
+    pub(crate) audit: Mutex<BTreeMap<String, String>>,
     /// Keys that stand twice in the request's document.
     pub(crate) duplicates: Mutex<Vec<String>>,
 }
@@ -156,6 +164,7 @@ pub(crate) async fn serve(
         accepted,
         dry_run,
         warnings: Mutex::default(),
+        audit: Mutex::default(),
         duplicates: Mutex::default(),
     };
     let bytes = match verb {
@@ -181,6 +190,10 @@ pub(crate) async fn serve(
         Err(status) => response::status_in(&status, call.style.format),
     };
     response::warn(&mut response, &call.warnings.lock());
+    let annotations = std::mem::take(&mut *call.audit.lock());
+    if !annotations.is_empty() {
+        response.extensions_mut().insert(AuditAnnotations(annotations));
+    }
     Ok(response)
 }
 

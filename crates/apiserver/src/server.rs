@@ -14,6 +14,7 @@ use rustls_pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use crate::admission::Chain;
 use crate::catalogue::Catalogue;
 use crate::discovery::Discovery;
 use crate::extension::{Body, Extension, ExtensionService};
@@ -41,6 +42,7 @@ pub(crate) struct InProcess(pub(crate) UserInfo);
 pub(crate) struct Server {
     pub(crate) objects: Arc<ObjectAccess>,
     pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) admission: Chain,
     pub(crate) discovery: Discovery,
     pub(crate) openapi: OpenApi,
     pub(crate) authenticator: Option<Authenticator>,

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Chain;
 use crate::catalogue::Catalogue;
 use crate::discovery::Discovery;
 use crate::extension::{Body, Extension};
@@ -152,6 +153,7 @@ impl Service {
         let mut facts = options.facts;
         facts.advertise_address = facts.advertise_address.or(address);
         let server = Arc::new(Server {
+            admission: Chain::new(&objects),
             objects,
             discovery: Discovery::new(Arc::clone(&catalogue)),
             openapi: OpenApi::new(Arc::clone(&catalogue), crate::server::paths::VERSION),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{Call, conversion, metadata};
-use crate::admission;
+use crate::admission::Operation;
 use crate::engine;
 use crate::extension::Body;
 use crate::registry::objects::{ObjectAccess, Written, encode, stamp};
@@ -25,6 +25,9 @@ pub(crate) async fn serve(call: &Call, bytes: &[u8]) -> Result<Response<Body>, S
 /// Creates a served object; answers the stored one.
 pub(crate) async fn create(call: &Call, object: Value) -> Result<Value, Status> {
     let mut object = prepare(call, object)?;
+    let name = metadata::text(&object, "name").to_owned();
+    call.mutate(&name, Operation::Create, &mut object, None).await?;
+    metadata::check_namespace(call, &object)?;
     let base = metadata::text(&object, "generateName").to_owned();
     let generated = metadata::text(&object, "name").is_empty() && !base.is_empty();
     let mut attempts = if generated { NAME_ATTEMPTS } else { 1 };
@@ -40,7 +43,7 @@ pub(crate) async fn create(call: &Call, object: Value) -> Result<Value, Status> 
     }
 }
 
-/// Decodes, defaults, and sets what only the server sets.
+/// Decodes and defaults.
 fn prepare(call: &Call, mut object: Value) -> Result<Value, Status> {
     metadata::check_identity(call, &mut object)?;
     if !metadata::text(&object, "resourceVersion").is_empty() {
@@ -53,6 +56,22 @@ fn prepare(call: &Call, mut object: Value) -> Result<Value, Status> {
     object = conversion::stored(&call.resource, object);
     call.resource.strategy.default_fields(&mut object);
     let fields = metadata::of(&mut object)?;
+    for key in ["resourceVersion", "uid", "creationTimestamp", "generation"] {
+        fields.remove(key);
+    }
+    Ok(object)
+}
+
+/// Sets what only the server sets, whatever admission made of the object.
+fn complete(call: &Call, object: &mut Value) -> Result<(), Status> {
+    // Nodes register with their status; everything else begins without.
+    if call.resource.has_status()
+        && call.resource.gvr.resource != "nodes"
+        && let Some(fields) = object.as_object_mut()
+    {
+        fields.remove("status");
+    }
+    let fields = metadata::of(object)?;
     for key in ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
         fields.remove(key);
     }
@@ -61,14 +80,7 @@ fn prepare(call: &Call, mut object: Value) -> Result<Value, Status> {
     if call.resource.has_status() && call.resource.strategy.counts_generation() {
         fields.insert("generation".to_owned(), json!(1));
     }
-    // Nodes register with their status; everything else begins without.
-    if call.resource.has_status()
-        && call.resource.gvr.resource != "nodes"
-        && let Some(fields) = object.as_object_mut()
-    {
-        fields.remove("status");
-    }
-    Ok(object)
+    Ok(())
 }
 
 /// A time as metadata carries it: whole seconds.
@@ -81,12 +93,11 @@ async fn insert(call: &Call, mut object: Value) -> Result<Value, Status> {
     let strategy = &resource.strategy;
     let name = metadata::text(&object, "name").to_owned();
     let cx = call.context(&name);
-    admission::create(&cx, &mut object).await?;
+    complete(call, &mut object)?;
     strategy.prepare_for_create(&cx, &mut object).await?;
     let checked = check(call, &mut object).await;
     let written = match checked {
-        Ok(()) if call.dry_run => exists(call, &name).await,
-        Ok(()) => write(call, &name, &mut object).await,
+        Ok(()) => commit(call, &name, &mut object).await,
         Err(status) => Err(status),
     };
     if let Err(status) = written {
@@ -113,6 +124,12 @@ async fn check(call: &Call, object: &mut Value) -> Result<(), Status> {
     }
     engine::track(call, None, object);
     Ok(())
+}
+
+/// The last word of admission, then the write.
+async fn commit(call: &Call, name: &str, object: &mut Value) -> Result<(), Status> {
+    call.admit(name, Operation::Create, object, None).await?;
+    if call.dry_run { exists(call, name).await } else { write(call, name, object).await }
 }
 
 async fn exists(call: &Call, name: &str) -> Result<(), Status> {

@@ -24,6 +24,10 @@ pub(crate) struct DeleteOptions {
     pub(crate) version: Option<String>,
     pub(crate) propagation: Option<Propagation>,
     pub(crate) dry_run: bool,
+    /// The options as they were sent, for admission.
+    pub(crate) document: Value,
+    /// Admission has said its word already: an eviction is admitted as what it is.
+    pub(crate) admitted: bool,
 }
 
 /// What happens to dependents.
@@ -70,6 +74,8 @@ pub(crate) fn options_of(call: &Call, document: &Value) -> Result<DeleteOptions,
         version: text(&document["preconditions"]["resourceVersion"]),
         propagation,
         dry_run: call.dry_run || !dry_runs.is_empty(),
+        document: document.clone(),
+        admitted: false,
     })
 }
 
@@ -114,6 +120,9 @@ pub(crate) async fn delete(
         let old = current.encoded.to_value();
         check_preconditions(call, &old, &name, options)?;
         call.resource.strategy.check_delete(&cx, &old).await?;
+        if !options.admitted {
+            call.admit_deletion(&name, &old, &options.document, options.dry_run).await?;
+        }
         let revision = current.encoded.revision();
         let key = ObjectAccess::key(&call.resource, &current.namespace, &name);
         let written = match marked(call, &old, options) {

@@ -80,6 +80,21 @@ pub(crate) fn check_identity(call: &Call, object: &mut Value) -> Result<(), Stat
     Ok(())
 }
 
+/// Admission may not move an object to another namespace.
+pub(crate) fn check_namespace(call: &Call, object: &Value) -> Result<(), Status> {
+    let own = text(object, "namespace");
+    if own == call.namespace() {
+        return Ok(());
+    }
+    Err(Status::new(
+        Reason::BadRequest,
+        format!(
+            "the namespace of the provided object does not match the namespace sent on the request: {own} {}",
+            call.namespace()
+        ),
+    ))
+}
+
 fn cause(reason: &str, field: &str, message: impl Into<String>) -> StatusCause {
     StatusCause { reason: reason.to_owned(), message: message.into(), field: field.to_owned() }
 }

@@ -147,7 +147,8 @@ fn success(call: &Call) -> Response<Body> {
 }
 
 async fn bind(call: &Call, name: &str, bytes: &[u8]) -> Result<Response<Body>, Status> {
-    let binding = call.decode(bytes)?;
+    let mut binding = call.decode(bytes)?;
+    call.admit_unstored(name, &mut binding).await?;
     if !call.dry_run {
         subresources::bind_pod(&call.context(name), &binding).await?;
     }
@@ -155,9 +156,11 @@ async fn bind(call: &Call, name: &str, bytes: &[u8]) -> Result<Response<Body>, S
 }
 
 async fn evict(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status> {
-    let eviction = call.decode(bytes)?;
+    let mut eviction = call.decode(bytes)?;
+    call.admit_unstored(&call.path.name, &mut eviction).await?;
     let mut options = delete::options_of(call, &eviction["deleteOptions"])?;
     options.dry_run |= call.dry_run;
+    options.admitted = true;
     let name = &call.path.name;
     let pod = call.server.objects.current(&call.resource, call.namespace(), name).await?;
     let pod = pod.ok_or_else(|| call.not_found(name))?;
@@ -168,7 +171,8 @@ async fn evict(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status> {
 
 async fn token(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status> {
     let issuer = call.server.tokens.as_ref().ok_or_else(not_served)?;
-    let request = if bytes.is_empty() { json!({}) } else { call.decode(bytes)? };
+    let mut request = if bytes.is_empty() { json!({}) } else { call.decode(bytes)? };
+    call.admit_unstored(&call.path.name, &mut request).await?;
     let answer = subresources::token_request(&call.context(&call.path.name), issuer, &request).await?;
     Ok(response::object(201, &answer, call.style))
 }
@@ -184,6 +188,7 @@ pub(crate) async fn review(call: &Call, bytes: &[u8]) -> Result<Response<Body>, 
         }
         return bind(call, &name, bytes).await;
     }
+    call.admit_unstored("", &mut document).await?;
     let cx = call.context("");
     let answer = crate::registry::reviews::answer(&cx, call.server.authenticator.as_ref(), document).await?;
     Ok(response::object(201, &answer, call.style))

@@ -7,6 +7,7 @@ use kube_objects::{Reason, Status};
 use serde_json::{Value, json};
 
 use super::{Call, conversion, create, metadata};
+use crate::admission::Operation;
 use crate::engine;
 use crate::extension::Body;
 use crate::registry::objects::{ObjectAccess, Written, encode, stamp};
@@ -160,6 +161,9 @@ async fn prepare(call: &Call, mut object: Value, old: &Value) -> Result<Value, S
     let name = call.path.name.as_str();
     let cx = call.context(name);
     keep_metadata(call, &mut object, old)?;
+    resource.strategy.default_fields(&mut object);
+    call.mutate(name, Operation::Update, &mut object, Some(old)).await?;
+    keep_metadata(call, &mut object, old)?;
     let mut object = super::subresource::isolated(call, object, old);
     resource.strategy.default_fields(&mut object);
     if call.path.subresource.is_empty() {
@@ -189,6 +193,7 @@ async fn prepare(call: &Call, mut object: Value, old: &Value) -> Result<Value, S
     causes.extend(resource.strategy.validate_update(&cx, &object, old));
     metadata::refuse(resource, name, causes)?;
     resource.strategy.authorize(&cx, &object, Some(old)).await?;
+    call.admit(name, Operation::Update, &object, Some(old)).await?;
     for warning in resource.strategy.warnings(&object) {
         call.warn(warning);
     }

@@ -10,9 +10,6 @@ use kind_rules::columns::{Column, age};
 use kind_rules::json::{child, list, set, text};
 use kind_rules::names::NameRule;
 
-/// Namespaces that cannot be deleted.
-const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
-
 /// The strategy.
 #[derive(Debug)]
 pub(crate) struct Namespace;
@@ -59,15 +56,6 @@ impl Strategy for Namespace {
             set(object, "spec", old["spec"].clone());
         }
         set(object, "status", old["status"].clone());
-        Ok(())
-    }
-
-    async fn check_delete(&self, _: &RequestContext<'_>, object: &Value) -> Result<(), Status> {
-        let name = text(&object["metadata"], "name");
-        if IMMORTAL.contains(&name) {
-            let why = "this namespace may not be deleted";
-            return Err(access::authorization::forbidden("", "namespaces", name, why));
-        }
         Ok(())
     }
 

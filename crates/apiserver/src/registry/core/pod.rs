@@ -1,6 +1,5 @@
 //! `v1.Pod`.
 
-mod admission;
 mod table;
 mod update;
 
@@ -29,8 +28,7 @@ impl Strategy for Pod {
         }
     }
 
-    async fn prepare_for_create(&self, cx: &RequestContext<'_>, object: &mut Value) -> Result<(), Status> {
-        admission::complete(cx, object).await?;
+    async fn prepare_for_create(&self, _: &RequestContext<'_>, object: &mut Value) -> Result<(), Status> {
         let gated = !list(&object["spec"], "schedulingGates").is_empty();
         let class = quality_of_service(&object["spec"]);
         let mut status = json!({"phase": "Pending", "qosClass": class});

@@ -1,0 +1,94 @@
+//! The plug-ins in Kubernetes' order.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kube_objects::Status;
+use serde_json::Value;
+
+use super::{Attributes, lifecycle, priority, service_account, tolerations};
+use crate::registry::objects::ObjectAccess;
+
+/// One admission plug-in. The object is null on DELETE; on CONNECT it is the connection's options.
+#[async_trait]
+pub(crate) trait Plugin: Send + Sync + 'static {
+    /// Upstream's name of it.
+    fn name(&self) -> &'static str;
+
+    /// Whether it has anything to say about such a request. Cheap: asked for every plug-in of every write, so that the
+    /// others cost nothing.
+    fn handles(&self, attributes: &Attributes<'_>) -> bool;
+
+    /// Changes or refuses the object before its strategy sees it. May run twice ([`super::attributes::Reinvocation`]),
+    /// so it must leave alone what it has already filled in.
+    ///
+    /// # Errors
+    /// What the client is answered.
+    async fn mutate(&self, _attributes: &Attributes<'_>, _object: &mut Value) -> Result<(), Status> {
+        Ok(())
+    }
+
+    /// Refuses the object as it would be written.
+    ///
+    /// # Errors
+    /// What the client is answered.
+    async fn validate(&self, _attributes: &Attributes<'_>, _object: &Value) -> Result<(), Status> {
+        Ok(())
+    }
+}
+
+/// The plug-ins of a server.
+pub(crate) struct Chain {
+    plugins: Vec<Arc<dyn Plugin>>,
+}
+
+impl Chain {
+    /// All built-in plug-ins, in the order of upstream's `AllOrderedPlugins`. `objects` is what they read from the cache
+    /// between requests (webhook configurations, policies, quotas).
+    pub(crate) fn new(_objects: &Arc<ObjectAccess>) -> Self {
+        Self {
+            plugins: vec![
+                Arc::new(lifecycle::NamespaceLifecycle),
+                Arc::new(service_account::ServiceAccount),
+                Arc::new(priority::Priority),
+                Arc::new(tolerations::DefaultTolerationSeconds),
+                // MutatingAdmissionPolicy, MutatingAdmissionWebhook, ValidatingAdmissionPolicy,
+                // ValidatingAdmissionWebhook and ResourceQuota come last, in this order.
+            ],
+        }
+    }
+
+    /// The mutating phase.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub(crate) async fn mutate(&self, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
+        self.mutate_once(attributes, object).await?;
+        if attributes.reinvocation.begin_second() {
+            self.mutate_once(attributes, object).await?;
+        }
+        Ok(())
+    }
+
+    async fn mutate_once(&self, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
+        for plugin in &self.plugins {
+            if plugin.handles(attributes) {
+                plugin.mutate(attributes, object).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The validating phase.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub(crate) async fn validate(&self, attributes: &Attributes<'_>, object: &Value) -> Result<(), Status> {
+        for plugin in &self.plugins {
+            if plugin.handles(attributes) {
+                plugin.validate(attributes, object).await?;
+            }
+        }
+        Ok(())
+    }
+}
