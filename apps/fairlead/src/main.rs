@@ -19,6 +19,11 @@ use clap::Parser;
 use crate::arguments::Arguments;
 use crate::failure::Failure;
 
+/// A server makes and drops trees of JSON all day on all its threads. The allocator of glibc keeps what a burst took (three
+/// times the peak was seen); this one gives it back within moments.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Threads that run tasks. What Fairlead does waits for disk and network most of the time, and many of its processes may
 /// share a machine.
 const WORKERS: usize = 2;

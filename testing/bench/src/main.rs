@@ -8,6 +8,10 @@ use bench::{connect, engine, in_process, objects, process};
 use clap::{Parser, Subcommand};
 use serde_json::Value;
 
+/// As in the binary itself, so that the server in this process is the one that ships.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Debug, Parser)]
 #[command(about = "Measures any Kubernetes API server; prints a table, or JSON")]
 struct Arguments {

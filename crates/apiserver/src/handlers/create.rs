@@ -30,12 +30,13 @@ pub(crate) async fn create(call: &Call, object: Value) -> Result<Value, Status> 
     metadata::check_namespace(call, &object)?;
     let base = metadata::text(&object, "generateName").to_owned();
     let generated = metadata::text(&object, "name").is_empty() && !base.is_empty();
-    let mut attempts = if generated { NAME_ATTEMPTS } else { 1 };
+    if !generated {
+        return insert(call, object).await;
+    }
+    let mut attempts = NAME_ATTEMPTS;
     loop {
         attempts -= 1;
-        if generated {
-            object["metadata"]["name"] = Value::String(generate_name(&base, rand::random()));
-        }
+        object["metadata"]["name"] = Value::String(generate_name(&base, rand::random()));
         match insert(call, object.clone()).await {
             Err(status) if attempts > 0 && status.reason == Some(Reason::AlreadyExists) => {}
             outcome => return outcome,

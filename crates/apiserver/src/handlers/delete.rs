@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use bytes::BufMut;
 use http::Response;
 use jiff::SignedDuration;
 use kube_objects::{Reason, Status};
 use serde_json::{Value, json};
 
-use super::{Call, conversion, create::seconds, list, metadata};
+use super::list::JsonList;
+use super::{Call, conversion, create::seconds, list, metadata, view};
 use crate::extension::Body;
+use crate::http::negotiation::Format;
 use crate::http::response;
 use crate::registry::objects::{ObjectAccess, Written, encode, stamp};
 use crate::watch_cache::CachedObject;
@@ -239,20 +242,28 @@ pub(crate) async fn collection(call: &Call, bytes: &[u8]) -> Result<Response<Bod
         Ok(page) => page,
         Err(list::ListError::Status(status) | list::ListError::Expired { status, .. }) => return Err(status),
     };
-    let mut items = Vec::with_capacity(page.objects.len());
+    let metadata = json!({"resourceVersion": page.revision.to_string()});
+    let plain = call.style.format == Format::Json && !call.style.pretty;
+    let mut written = JsonList::begin(&call.resource, &metadata, 0);
+    let mut items = Vec::new();
     for object in page.objects {
-        match delete(call, object, &options).await {
+        let deleted = match delete(call, object, &options).await {
             Ok(Deleted::Gone(object) | Deleted::Pending(object)) => {
-                items.push(conversion::served(&call.resource, object));
+                conversion::served(&call.resource, object)
             }
-            Err(status) if status.reason == Some(Reason::NotFound) => {}
+            Err(status) if status.reason == Some(Reason::NotFound) => continue,
             Err(status) => return Err(status),
+        };
+        if plain {
+            // A tree takes ten times the memory of its text, and a collection may be large.
+            let text = serde_json::to_vec(&deleted).map_err(Status::internal)?;
+            written.item(|out| out.put_slice(&text));
+        } else {
+            items.push(deleted);
         }
     }
-    let resource = &call.resource;
-    let document = json!({
-        "kind": format!("{}List", resource.kind), "apiVersion": resource.api_version(),
-        "metadata": {"resourceVersion": page.revision.to_string()}, "items": items,
-    });
-    Ok(response::object(200, &document, call.style))
+    if plain {
+        return Ok(response::encoded(200, written.end().freeze(), call.style));
+    }
+    Ok(response::object(200, &view::list(&call.resource, metadata, items.into_iter()), call.style))
 }

@@ -13,6 +13,7 @@ use storage::{KeyRange, RangeRequest, Revision, StoreError};
 
 use super::view::{self, Include};
 use super::{Call, conversion};
+use crate::catalogue::Resource;
 use crate::extension::Body;
 use crate::http::negotiation::{Format, View};
 use crate::http::response;
@@ -237,10 +238,11 @@ pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, Status> {
     }
     let document = match call.accepted.view {
         View::Table => view::table(resource, values, metadata, include, call.now),
-        View::Metadata => json!({
-            "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
-            "items": values.map(|value| view::metadata(&value)).collect::<Vec<_>>(),
-        }),
+        View::Metadata => {
+            let items = Value::Array(values.map(|value| view::metadata(&value)).collect());
+            let fields = [("metadata", metadata), ("items", items)];
+            view::document("PartialObjectMetadataList", "meta.k8s.io/v1", fields)
+        }
         View::Object
             if conversion::is_identity(resource)
                 && call.style.format == Format::Json
@@ -248,10 +250,9 @@ pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, Status> {
         {
             return Ok(response::encoded(200, spliced(call, &page, &metadata).freeze(), call.style));
         }
-        View::Object => json!({
-            "kind": format!("{}List", resource.kind), "apiVersion": resource.api_version(), "metadata": metadata,
-            "items": values.map(|value| conversion::served(resource, value)).collect::<Vec<_>>(),
-        }),
+        View::Object => {
+            view::list(resource, metadata, values.map(|value| conversion::served(resource, value)))
+        }
     };
     Ok(response::object(200, &document, call.style))
 }
@@ -280,21 +281,44 @@ fn protobuf_list(
 /// A list put together from the kept bytes: no object is decoded.
 fn spliced(call: &Call, page: &Page, metadata: &Value) -> BytesMut {
     let size: usize = page.objects.iter().map(|object| object.encoded.len() + 1).sum();
-    let mut out = BytesMut::with_capacity(size + 256);
-    let head = format!(
-        "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
-        call.resource.kind,
-        call.resource.api_version()
-    );
-    out.put_slice(head.as_bytes());
-    for (index, object) in page.objects.iter().enumerate() {
-        if index > 0 {
-            out.put_u8(b',');
-        }
-        object.encoded.write_to(&mut out);
+    let mut list = JsonList::begin(&call.resource, metadata, size);
+    for object in &page.objects {
+        list.item(|out| object.encoded.write_to(out));
     }
-    out.put_slice(b"]}");
-    out
+    list.end()
+}
+
+/// A list written item by item as JSON, so that no item outlives its turn.
+pub(crate) struct JsonList {
+    out: BytesMut,
+    first: bool,
+}
+
+impl JsonList {
+    /// With room for items of `size` bytes in all.
+    pub(crate) fn begin(resource: &Resource, metadata: &Value, size: usize) -> Self {
+        let mut out = BytesMut::with_capacity(size + 256);
+        let head = format!(
+            "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
+            resource.kind,
+            resource.api_version()
+        );
+        out.put_slice(head.as_bytes());
+        Self { out, first: true }
+    }
+
+    /// What `write` appends is the next item.
+    pub(crate) fn item(&mut self, write: impl FnOnce(&mut BytesMut)) {
+        if !std::mem::take(&mut self.first) {
+            self.out.put_u8(b',');
+        }
+        write(&mut self.out);
+    }
+
+    pub(crate) fn end(mut self) -> BytesMut {
+        self.out.put_slice(b"]}");
+        self.out
+    }
 }
 
 #[cfg(test)]

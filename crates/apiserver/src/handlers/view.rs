@@ -33,20 +33,32 @@ impl Include {
 
 /// Only an object's metadata.
 pub(crate) fn metadata(object: &Value) -> Value {
-    json!({
-        "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"],
-    })
+    document("PartialObjectMetadata", "meta.k8s.io/v1", [("metadata", object["metadata"].clone())])
+}
+
+/// A document put together from trees, which move into it: `json!` would copy each of them.
+pub(crate) fn document<const N: usize>(kind: &str, api_version: &str, fields: [(&str, Value); N]) -> Value {
+    let head = [("kind", Value::from(kind)), ("apiVersion", Value::from(api_version))];
+    Value::Object(head.into_iter().chain(fields).map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+/// A list of served objects.
+pub(crate) fn list(resource: &Resource, metadata: Value, items: impl Iterator<Item = Value>) -> Value {
+    let fields = [("metadata", metadata), ("items", Value::Array(items.collect()))];
+    document(&format!("{}List", resource.kind), &resource.api_version(), fields)
 }
 
 /// One row.
 fn row(resource: &Resource, stored: &Value, include: Include, now: Timestamp) -> Value {
-    let mut row = json!({"cells": resource.strategy.cells(stored, now)});
-    match include {
-        Include::None => {}
-        Include::Metadata => row["object"] = metadata(stored),
-        Include::Object => row["object"] = super::conversion::served(resource, stored.clone()),
-    }
-    row
+    let cells = ("cells".to_owned(), Value::Array(resource.strategy.cells(stored, now)));
+    let object = match include {
+        Include::None => None,
+        Include::Metadata => Some(metadata(stored)),
+        Include::Object => Some(super::conversion::served(resource, stored.clone())),
+    };
+    Value::Object(
+        [Some(cells), object.map(|object| ("object".to_owned(), object))].into_iter().flatten().collect(),
+    )
 }
 
 /// A Table of stored objects; `list_metadata` is the list's.
@@ -69,10 +81,12 @@ pub(crate) fn table(
         })
         .collect();
     let rows: Vec<Value> = objects.map(|object| row(resource, &object, include, now)).collect();
-    json!({
-        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": list_metadata,
-        "columnDefinitions": columns, "rows": rows,
-    })
+    let fields = [
+        ("metadata", list_metadata),
+        ("columnDefinitions", Value::Array(columns)),
+        ("rows", Value::Array(rows)),
+    ];
+    document("Table", "meta.k8s.io/v1", fields)
 }
 
 /// One served object in the view of a request.

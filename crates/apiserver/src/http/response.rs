@@ -49,7 +49,10 @@ pub(crate) fn object(code: u16, value: &Value, style: Style) -> Response<Body> {
             Ok(bytes) => bytes,
             Err(error) => return status(&Status::internal(error)),
         },
-        (Format::Json, false) => value.to_string().into_bytes(),
+        (Format::Json, false) => match serde_json::to_vec(value) {
+            Ok(bytes) => bytes,
+            Err(error) => return status(&Status::internal(error)),
+        },
     };
     encoded(code, bytes.into(), style)
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use kube_objects::{Reason, Status};
-use serde_json::Value;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
 use storage::{
     Compare, KeyRange, KeyValue, Operation, OperationResponse, Revision, Store, StoreError, Transaction,
 };
@@ -49,11 +51,37 @@ pub(crate) fn store_failure(error: &StoreError) -> Status {
 
 /// The bytes an object is kept as: without resourceVersion, which the store gives.
 pub(crate) fn encode(object: &Value) -> Bytes {
-    let mut stored = object.clone();
-    if let Some(metadata) = stored.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("resourceVersion");
+    let mut out = Vec::with_capacity(1024);
+    // A tree of JSON values has text keys and finite numbers, and a vector takes every write.
+    drop(serde_json::to_writer(&mut out, &Kept(object)));
+    out.into()
+}
+
+/// Writes an object without the resourceVersion in its metadata, and without copying the rest.
+struct Kept<'a>(&'a Value);
+
+impl Serialize for Kept<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Value::Object(fields) = self.0 else { return self.0.serialize(serializer) };
+        let mut map = serializer.serialize_map(Some(fields.len()))?;
+        for (key, value) in fields {
+            match value {
+                Value::Object(metadata) if key == "metadata" => {
+                    map.serialize_entry(key, &KeptMetadata(metadata))?
+                }
+                _ => map.serialize_entry(key, value)?,
+            }
+        }
+        map.end()
     }
-    Bytes::from(stored.to_string())
+}
+
+struct KeptMetadata<'a>(&'a Map<String, Value>);
+
+impl Serialize for KeptMetadata<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().filter(|(key, _)| *key != "resourceVersion"))
+    }
 }
 
 /// Says which revision an object is of.
@@ -204,5 +232,19 @@ impl Objects for ObjectAccess {
                 Written::Lost(found) => current = self.version(resource, found.as_ref())?,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_revision_is_not_kept() {
+        let object = json!({"kind": "A", "metadata": {"name": "x", "resourceVersion": "7"}, "spec": {"resourceVersion": "1"}});
+        let kept: Value = serde_json::from_slice(&encode(&object)).expect("JSON");
+        assert_eq!(kept, json!({"kind": "A", "metadata": {"name": "x"}, "spec": {"resourceVersion": "1"}}));
     }
 }
