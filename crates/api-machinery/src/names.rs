@@ -10,7 +10,7 @@ pub const SUBDOMAIN_MAX: usize = 253;
 /// A lower-case RFC 1123 label: most names in a cluster that become host names.
 #[must_use]
 pub fn dns1123_label(value: &str) -> Vec<String> {
-    let mut errors = too_long(value, LABEL_MAX);
+    let mut errors = too_long(value, LABEL_MAX, CHARACTERS);
     if !is_label(value) {
         errors.push(if is_subdomain(value) {
             // A dot in a label is the usual slip, and has its own sentence.
@@ -30,7 +30,11 @@ pub fn dns1123_label(value: &str) -> Vec<String> {
 /// A lower-case RFC 1123 subdomain: the names of most objects.
 #[must_use]
 pub fn dns1123_subdomain(value: &str) -> Vec<String> {
-    let mut errors = too_long(value, SUBDOMAIN_MAX);
+    subdomain(value, CHARACTERS)
+}
+
+fn subdomain(value: &str, unit: &str) -> Vec<String> {
+    let mut errors = too_long(value, SUBDOMAIN_MAX, unit);
     if !is_subdomain(value) {
         errors.push(with_examples(
             "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must \
@@ -45,7 +49,7 @@ pub fn dns1123_subdomain(value: &str) -> Vec<String> {
 /// An RFC 1035 label: services before relaxed names.
 #[must_use]
 pub fn dns1035_label(value: &str) -> Vec<String> {
-    let mut errors = too_long(value, LABEL_MAX);
+    let mut errors = too_long(value, LABEL_MAX, CHARACTERS);
     if !is_label(value) || !value.starts_with(|first: char| first.is_ascii_lowercase()) {
         errors.push(with_examples(
             "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic \
@@ -75,28 +79,27 @@ pub fn qualified_name(value: &str) -> Vec<String> {
     const PATTERN: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
     const EXAMPLES: [&str; 3] = ["MyName", "my.name", "123-abc"];
     let mut errors = Vec::new();
-    let parts: Vec<&str> = value.split('/').collect();
-    let name = match parts.as_slice() {
-        [name] => name,
-        [prefix, name] => {
+    let name = match value.split_once('/') {
+        None => value,
+        Some((prefix, name)) if !name.contains('/') => {
             if prefix.is_empty() {
                 errors.push("prefix part must be non-empty".to_owned());
             } else {
-                errors.extend(dns1123_subdomain(prefix).iter().map(|error| format!("prefix part {error}")));
+                errors.extend(subdomain(prefix, BYTES).iter().map(|error| format!("prefix part {error}")));
             }
             name
         }
-        _ => {
+        Some(_) => {
             let sentence = with_examples(WHAT, &EXAMPLES, PATTERN);
             return vec![format!(
-                "a qualified name {sentence} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+                "a valid label key {sentence} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
             )];
         }
     };
     if name.is_empty() {
         errors.push("name part must be non-empty".to_owned());
     } else {
-        errors.extend(too_long(name, LABEL_MAX).iter().map(|error| format!("name part {error}")));
+        errors.extend(too_long(name, LABEL_MAX, BYTES).iter().map(|error| format!("name part {error}")));
     }
     if !is_label_value(name) || name.is_empty() {
         errors.push(format!("name part {}", with_examples(WHAT, &EXAMPLES, PATTERN)));
@@ -107,7 +110,7 @@ pub fn qualified_name(value: &str) -> Vec<String> {
 /// A label's value; may be empty.
 #[must_use]
 pub fn label_value(value: &str) -> Vec<String> {
-    let mut errors = too_long(value, LABEL_MAX);
+    let mut errors = too_long(value, LABEL_MAX, BYTES);
     if !is_label_value(value) {
         errors.push(with_examples(
             "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must \
@@ -122,7 +125,7 @@ pub fn label_value(value: &str) -> Vec<String> {
 /// A key of a config map or secret.
 #[must_use]
 pub fn config_map_key(value: &str) -> Vec<String> {
-    let mut errors = too_long(value, SUBDOMAIN_MAX);
+    let mut errors = too_long(value, SUBDOMAIN_MAX, CHARACTERS);
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if value.is_empty() || !value.bytes().all(fits) {
         errors.push(with_examples(
@@ -139,11 +142,17 @@ pub fn config_map_key(value: &str) -> Vec<String> {
     errors
 }
 
-fn too_long(value: &str, max: usize) -> Vec<String> {
-    if value.len() > max { vec![format!("must be no more than {max} bytes")] } else { Vec::new() }
+/// Upstream has two packages of these checks, which count the same and call it differently.
+const CHARACTERS: &str = "characters";
+const BYTES: &str = "bytes";
+
+fn too_long(value: &str, max: usize, unit: &str) -> Vec<String> {
+    if value.len() > max { vec![format!("must be no more than {max} {unit}")] } else { Vec::new() }
 }
 
-fn with_examples(what: &str, examples: &[&str], pattern: &str) -> String {
+/// Upstream's `RegexError`.
+#[must_use]
+pub fn with_examples(what: &str, examples: &[&str], pattern: &str) -> String {
     let examples: Vec<String> = examples.iter().map(|example| format!("'{example}'")).collect();
     format!("{what} (e.g. {}, regex used for validation is '{pattern}')", examples.join(",  or "))
 }
@@ -177,7 +186,7 @@ mod tests {
         assert!(!dns1035_label("1a").is_empty());
         assert!(qualified_name("example.com/a_B").is_empty());
         assert_eq!(qualified_name("/a"), ["prefix part must be non-empty"]);
-        assert!(qualified_name("a/b/c")[0].starts_with("a qualified name must consist"));
+        assert!(qualified_name("a/b/c")[0].starts_with("a valid label key must consist"));
         assert!(label_value("").is_empty());
         assert!(!label_value("-a").is_empty());
         assert_eq!(label_value(&"a".repeat(64)), ["must be no more than 63 bytes"]);

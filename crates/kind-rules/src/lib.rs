@@ -5,15 +5,18 @@
 //! offline by the very rules that the API server holds them to.
 //!
 //! * [`rules`]: [`rules::KindRules`], what a kind is described by; the modules per group hold one constant per kind.
-//! * [`problems`], [`path`], [`names`], [`json`], [`columns`]: what the rules are written with.
+//! * [`problems`], [`path`], [`names`], [`addresses`], [`json`], [`columns`]: what the rules are written with.
+//! * [`meta`]: what every object's metadata has to satisfy.
 //! * [`pod_spec`]: the pod spec, which pods and every workload's template share.
 //!
 //! It must never read a clock, a file or another object: what a rule has to know is an argument. Nothing here panics on
 //! a wrong shape: rules may run before the schema has been checked. Field paths, reasons and messages are upstream's own
 //! (`pkg/apis/*/validation`), because clients compare them.
 
+pub mod addresses;
 pub mod columns;
 pub mod json;
+pub mod meta;
 pub mod names;
 pub mod path;
 pub mod pod_spec;

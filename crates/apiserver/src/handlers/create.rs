@@ -115,7 +115,7 @@ async fn check(call: &Call, object: &mut Value) -> Result<(), Status> {
     let name = metadata::text(object, "name").to_owned();
     let cx = call.context(&name);
     let strategy = &call.resource.strategy;
-    let mut causes = metadata::problems(&call.resource, object);
+    let mut causes = metadata::problems(&call.resource, object, None);
     causes.extend(engine::problems(&call.resource, object));
     causes.extend(strategy.validate(&cx, object));
     metadata::refuse(&call.resource, &name, causes)?;

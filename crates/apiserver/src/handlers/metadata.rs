@@ -1,14 +1,13 @@
 //! What every object's metadata has to satisfy, and what a client may not change. Pure.
 
+use kind_rules::meta;
+use kind_rules::path::Path;
+use kind_rules::problems::Problems;
 use kube_objects::{Reason, Status, StatusCause};
 use serde_json::{Map, Value};
 
 use super::Call;
 use crate::catalogue::Resource;
-use kind_rules::names::NameRule;
-
-/// Bound of all annotations of an object together (upstream `TotalAnnotationSizeLimitB`).
-const ANNOTATIONS_LIMIT_BYTES: usize = 256 << 10;
 
 /// The metadata object, made if it is missing. 400 when the document or its metadata is no object.
 pub(crate) fn of(object: &mut Value) -> Result<&mut Map<String, Value>, Status> {
@@ -95,134 +94,27 @@ pub(crate) fn check_namespace(call: &Call, object: &Value) -> Result<(), Status>
     ))
 }
 
-fn cause(reason: &str, field: &str, message: impl Into<String>) -> StatusCause {
-    StatusCause { reason: reason.to_owned(), message: message.into(), field: field.to_owned() }
-}
-
-fn invalid(field: &str, value: &str, why: impl std::fmt::Display) -> StatusCause {
-    cause("FieldValueInvalid", field, format!("Invalid value: {value:?}: {why}"))
-}
-
-/// What is wrong with an object's metadata.
-pub(crate) fn problems(resource: &Resource, object: &Value) -> Vec<StatusCause> {
-    let mut found = Vec::new();
-    let name = text(object, "name");
-    if name.is_empty() {
-        found.push(cause(
-            "FieldValueRequired",
-            "metadata.name",
-            "Required value: name or generateName is required",
-        ));
-    } else if let Some(why) = name_problem(resource.strategy.name_rule(), name) {
-        found.push(invalid("metadata.name", name, why));
-    }
+/// What is wrong with an object's metadata; `old`: of an update.
+pub(crate) fn problems(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<StatusCause> {
+    let mut found = Problems::default();
+    let at = Path::new("metadata");
     let metadata = &object["metadata"];
-    for key in ["labels", "annotations"] {
-        match &metadata[key] {
-            Value::Null => {}
-            Value::Object(map) => entries(key, map, &mut found),
-            _ => found.push(invalid(&format!("metadata.{key}"), "", "must be a map of strings")),
+    match old {
+        None => meta::validate(&mut found, &at, metadata, resource.namespaced, resource.strategy.name_rule()),
+        Some(old) => meta::validate_update(&mut found, &at, metadata, &old["metadata"]),
+    }
+    if resource.custom {
+        // The metadata of built-in kinds has been decoded by their schema.
+        for key in ["labels", "annotations"] {
+            let strings = metadata[key].as_object().is_some_and(|map| map.values().all(Value::is_string));
+            if !metadata[key].is_null() && !strings {
+                found.type_invalid(at.field(key), &metadata[key], "must be a map of strings");
+            }
         }
+    } else {
+        meta::standard_finalizers(&mut found, &at.field("finalizers"), metadata);
     }
-    for finalizer in finalizers(object) {
-        let standard = matches!(finalizer.as_str(), "orphan" | "foregroundDeletion" | "kubernetes");
-        if !standard && !finalizer.contains('/') {
-            let why = "name is neither a standard finalizer name nor is it fully qualified";
-            found.push(invalid("metadata.finalizers", &finalizer, why));
-        }
-    }
-    found
-}
-
-fn entries(key: &str, map: &Map<String, Value>, found: &mut Vec<StatusCause>) {
-    let field = format!("metadata.{key}");
-    let mut bytes = 0;
-    for (name, value) in map {
-        if !qualified(name) {
-            let why = "a valid label key must be an optional DNS subdomain prefix and '/', and a name of up to 63 \
-                       alphanumeric characters, '-', '_' or '.', starting and ending with an alphanumeric character";
-            found.push(invalid(&field, name, why));
-        }
-        let Some(value) = value.as_str() else {
-            found.push(invalid(&field, name, "must be a string"));
-            continue;
-        };
-        bytes += name.len() + value.len();
-        if key == "labels" && !label_value(value) {
-            let why = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', \
-                       and must start and end with an alphanumeric character";
-            found.push(invalid(&field, value, why));
-        }
-    }
-    if key == "annotations" && bytes > ANNOTATIONS_LIMIT_BYTES {
-        let message = format!("Too long: may not be more than {ANNOTATIONS_LIMIT_BYTES} bytes");
-        found.push(cause("FieldValueTooLong", &field, message));
-    }
-}
-
-fn word(text: &str) -> bool {
-    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    text.len() <= 63
-        && ends(text.chars().next())
-        && ends(text.chars().last())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-}
-
-fn label_value(text: &str) -> bool {
-    text.is_empty() || word(text)
-}
-
-fn qualified(text: &str) -> bool {
-    match text.split_once('/') {
-        Some((prefix, name)) => subdomain(&prefix.to_ascii_lowercase()) && word(name),
-        None => word(text),
-    }
-}
-
-fn label(text: &str) -> bool {
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    text.len() <= 63
-        && text.starts_with(fits)
-        && text.ends_with(fits)
-        && text.chars().all(|c| fits(c) || c == '-')
-}
-
-fn subdomain(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').all(|part| !part.is_empty() && label_of_any_length(part))
-}
-
-fn label_of_any_length(text: &str) -> bool {
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    text.starts_with(fits) && text.ends_with(fits) && text.chars().all(|c| fits(c) || c == '-')
-}
-
-/// What is wrong with a name under a rule.
-pub(crate) fn name_problem(rule: NameRule, name: &str) -> Option<&'static str> {
-    let (fits, why) = match rule {
-        NameRule::DnsSubdomain => (
-            subdomain(name),
-            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must \
-             start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
-             '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
-        ),
-        NameRule::DnsLabel => (
-            label(name),
-            "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and \
-             end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
-             '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
-        ),
-        NameRule::Dns1035Label => (
-            label(name) && name.starts_with(|c: char| c.is_ascii_lowercase()),
-            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic \
-             character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for \
-             validation is '[a-z]([-a-z0-9]*[a-z0-9])?')",
-        ),
-        NameRule::PathSegment => (
-            !matches!(name, "." | "..") && !name.contains(['/', '%']),
-            "may not be '.' or '..' or contain '/' or '%'",
-        ),
-    };
-    (!fits).then_some(why)
+    found.into_causes()
 }
 
 /// One 422 of all problems; `None` when there are none.

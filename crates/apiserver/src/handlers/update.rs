@@ -174,21 +174,7 @@ async fn prepare(call: &Call, mut object: Value, old: &Value) -> Result<Value, S
     count_generation(call, &mut object, old);
     // The stored version is what counts; a client's resourceVersion only pinned it.
     object["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
-    let mut causes = metadata::problems(resource, &object);
-    let deleting = !old["metadata"]["deletionTimestamp"].is_null();
-    if deleting {
-        let before = metadata::finalizers(old);
-        for added in metadata::finalizers(&object).iter().filter(|own| !before.contains(own)) {
-            causes.push(kube_objects::StatusCause {
-                reason: "FieldValueForbidden".to_owned(),
-                field: "metadata.finalizers".to_owned(),
-                message: format!(
-                    "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers \
-                     []string{{{added:?}}}"
-                ),
-            });
-        }
-    }
+    let mut causes = metadata::problems(resource, &object, Some(old));
     causes.extend(engine::problems(resource, &object));
     causes.extend(resource.strategy.validate_update(&cx, &object, old));
     metadata::refuse(resource, name, causes)?;

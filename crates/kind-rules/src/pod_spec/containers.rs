@@ -93,7 +93,7 @@ fn validate_container(problems: &mut Problems, at: &str, container: &Value, volu
 fn validate_environment(problems: &mut Problems, at: &str, container: &Value) {
     for (index, variable) in list(container, "env").iter().enumerate() {
         let at = format!("{at}.env[{index}]");
-        names::environment(problems, &format!("{at}.name"), &variable["name"]);
+        problems.check_required(format_args!("{at}.name"), text(variable, "name"), names::environment_name);
         let Some(source) = variable.get("valueFrom").and_then(Value::as_object) else { continue };
         let at = format!("{at}.valueFrom");
         if !text(variable, "value").is_empty() {

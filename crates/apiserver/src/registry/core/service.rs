@@ -292,7 +292,7 @@ fn validate_ports(problems: &mut Problems, ports: &[Value], headless: bool) {
                 problems.required(&format!("{at}.name"), "");
             }
         } else if !names::is_label(name) {
-            problems.invalid(&format!("{at}.name"), &port["name"], names::LABEL_RULE);
+            problems.check(format_args!("{at}.name"), name, names::dns1123_label);
         } else if seen_names.contains(&name) {
             problems.duplicate(&format!("{at}.name"), &port["name"]);
         }
