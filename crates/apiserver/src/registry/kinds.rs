@@ -28,6 +28,7 @@ pub fn strategy(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("rbac.authorization.k8s.io", "clusterroles") => Arc::new(Role { cluster_wide: true }),
         ("rbac.authorization.k8s.io", "rolebindings") => Arc::new(Binding { cluster_wide: false }),
         ("rbac.authorization.k8s.io", "clusterrolebindings") => Arc::new(Binding { cluster_wide: true }),
+        ("apiextensions.k8s.io", "customresourcedefinitions") => Arc::new(super::definitions::Definitions),
         ("certificates.k8s.io", "certificatesigningrequests") => Arc::new(smaller::SigningRequest),
         _ => match plain(group, resource) {
             Some(plain) => Arc::new(Plain(plain)),
