@@ -5,12 +5,12 @@
 //! * [`custom`]: what a CustomResourceDefinition says of its kind.
 //! * [`bootstrap`]: objects that have to be there when the server is ready.
 
+mod apiregistration;
 mod apps;
 mod batch;
 pub mod bootstrap;
 pub(crate) mod core;
 pub(crate) mod custom;
-mod definitions;
 pub mod kinds;
 pub(crate) mod objects;
 mod plain;

@@ -15,14 +15,16 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::admission::Chain;
+use crate::catalogue::Catalogue;
+use crate::discovery::Discovery;
 use crate::extension::{Body, Extension, ExtensionService};
 use crate::handlers;
 use crate::http::response;
 use crate::node_connection::NodeConnection;
+use crate::openapi::OpenApi;
 use crate::registry::bootstrap::Facts;
 use crate::registry::objects::ObjectAccess;
 use crate::request_info::{Query, ResourcePath, parse_path, verb};
-use crate::served::ServedKinds;
 
 mod impersonation;
 pub(crate) mod paths;
@@ -39,8 +41,10 @@ pub(crate) struct InProcess(pub(crate) UserInfo);
 /// Everything a request is served from.
 pub(crate) struct Server {
     pub(crate) objects: Arc<ObjectAccess>,
-    pub(crate) kinds: Arc<ServedKinds>,
+    pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) admission: Chain,
+    pub(crate) discovery: Discovery,
+    pub(crate) openapi: OpenApi,
     pub(crate) authenticator: Option<Authenticator>,
     pub(crate) authorizer: Option<Arc<Authorizer>>,
     pub(crate) tokens: Option<access::TokenIssuer>,

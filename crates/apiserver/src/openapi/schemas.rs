@@ -9,13 +9,12 @@ use kube_objects::GroupVersionKind;
 use serde_json::{Value, json};
 
 use super::Components;
-use super::descriptions::Descriptions;
 use crate::catalogue::Resource;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
 /// Every schema that the operations of `resources` refer to, and all those refer to.
-pub(super) fn components(resources: &[Arc<Resource>], descriptions: &Descriptions) -> Components {
+pub(super) fn components(resources: &[Arc<Resource>]) -> Components {
     let mut builtin: BTreeSet<String> =
         ["ListMeta", "ObjectMeta", "Patch", "Status"].iter().map(|name| format!("{META}.{name}")).collect();
     let mut custom = Components::new();
@@ -25,11 +24,7 @@ pub(super) fn components(resources: &[Arc<Resource>], descriptions: &Description
         }
         if resource.custom {
             let (group, version) = (&resource.gvr.group, &resource.gvr.version);
-            let own =
-                resource.definition.as_ref().and_then(|definition| definition.version_document(version));
-            let published = own.as_ref().map(|own| &own["schema"]["openAPIV3Schema"]);
-            let published = published.filter(|schema| !schema.is_null());
-            let schema = custom_resource_v3(published, group, version, &resource.kind);
+            let schema = custom_resource_v3(resource.published.as_deref(), group, version, &resource.kind);
             custom.insert(name_of(&resource.gvk()), schema);
             custom.insert(name_of(&list_of(&resource.gvk())), custom_list(&resource.gvk()));
         } else {
@@ -38,7 +33,6 @@ pub(super) fn components(resources: &[Arc<Resource>], descriptions: &Description
         }
     }
     let mut components = v3_schemas(builtin.iter().map(String::as_str));
-    descriptions.add_to(&mut components);
     components.extend(custom);
     components
 }
