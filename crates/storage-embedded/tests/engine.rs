@@ -5,7 +5,7 @@ use std::sync::Arc;
 use foundation::clock::ManualClock;
 use storage::Store;
 use storage::mvcc::RestoreOptions;
-use storage::suite::Fixture;
+use storage::suite::{Fixture, Traits};
 use storage_embedded::{EmbeddedStore, Options, snapshot_file};
 
 fn fixture() -> Fixture {
@@ -18,7 +18,8 @@ fn fixture() -> Fixture {
         (options.clone(), dir.path().join("snapshot"), tempfile::tempdir().expect("dir"));
     Fixture {
         store: Arc::new(store),
-        clock,
+        clock: Some(clock),
+        traits: Traits::default(),
         restore: Box::new(move |snapshot| {
             snapshot_file::write(&file, snapshot)?;
             let dir = restored.path().join(snapshot.revision.to_string());

@@ -153,7 +153,7 @@ pub struct RangeResponse {
     pub count: usize,
 }
 
-/// What a [`Compare`] looks at. A key that does not exist has value "", and 0 for the rest (etcd's rule).
+/// What a [`Compare`] looks at. A key that does not exist has 0 for numbers and equals no value (etcd's rule).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CompareTarget {
     /// `mod_revision` equals.
@@ -353,6 +353,26 @@ pub struct Snapshot {
     pub leases: Vec<LeaseGrant>,
 }
 
+impl Snapshot {
+    /// Whether it can be what a store held.
+    ///
+    /// # Errors
+    /// [`StoreError::InvalidRequest`] when it contradicts itself: keys out of order, or of a revision after it.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let mut last: Option<&Bytes> = None;
+        for kv in &self.kvs {
+            if last.is_some_and(|last| *last >= kv.key) || kv.mod_revision > self.revision {
+                return Err(StoreError::InvalidRequest(format!(
+                    "the snapshot contradicts itself at key {}",
+                    kv.key.escape_ascii()
+                )));
+            }
+            last = Some(&kv.key);
+        }
+        Ok(())
+    }
+}
+
 /// An ordered multi-version key-value store with one global history.
 ///
 /// Guarantees, for every engine:
@@ -379,6 +399,12 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets history at and before `revision`, except each key's version live at it. Idempotent; a revision already
     /// compacted is [`StoreError::Compacted`], a future one [`StoreError::FutureRevision`].
     async fn compact(&self, revision: Revision) -> Result<(), StoreError>;
+
+    /// The newest durable revision, which includes every write acknowledged before the call: what a consistent read waits
+    /// for. Engines that several processes share make sure that watches which are behind soon get there.
+    async fn revision(&self) -> Result<Revision, StoreError> {
+        Ok(self.status().await?.revision)
+    }
 
     /// The newest durable revision and the compaction point (0 when never compacted).
     async fn status(&self) -> Result<StoreStatus, StoreError>;

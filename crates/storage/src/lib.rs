@@ -6,6 +6,7 @@
 //! * [`contract`]: the trait and its requests and responses. Every method states revision, ordering, error and retry
 //!   semantics.
 //! * [`error`]: what can go wrong, by what the caller can do about it.
+//! * [`guard`]: what tells that a store has gone back in time.
 //! * [`mvcc`]: the state machine that engines share: index, history, leases, watchers.
 //! * [`model`]: the in-memory engine.
 //! * `suite` (feature `suite`): the tests that every engine runs.
@@ -14,6 +15,7 @@
 
 pub mod contract;
 pub mod error;
+pub mod guard;
 pub mod model;
 pub mod mvcc;
 #[cfg(feature = "suite")]
@@ -25,3 +27,4 @@ pub use contract::{
     StoreStatus, Transaction, TransactionResponse, WatchBatch, WatchRequest, WatchStream,
 };
 pub use error::StoreError;
+pub use guard::Witness;

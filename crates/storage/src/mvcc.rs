@@ -33,7 +33,7 @@ mod watchers;
 pub use leases::{LeaseChange, LeaseGrant, MAX_LEASE, MIN_LEASE};
 pub use load::{Loader, Misplaced, Stored, StoredVersion};
 pub use retention::Retention;
-pub use transaction::{MAX_KEY_BYTES, MAX_OPERATIONS, MAX_VALUE_BYTES};
+pub use transaction::{MAX_KEY_BYTES, MAX_OPERATIONS, MAX_VALUE_BYTES, check_transaction};
 
 use index::KeyHistory;
 use leases::Leases;
@@ -134,20 +134,13 @@ impl Core {
         incarnation: Incarnation,
         now: Duration,
     ) -> Result<Self, StoreError> {
+        snapshot.check()?;
         let revision = Revision(snapshot.revision.0.saturating_add(options.revision_bump));
         let mut core = Self::new(incarnation);
         for grant in &snapshot.leases {
             core.leases.insert(grant.id, grant.ttl, now);
         }
-        let mut last: Option<&Bytes> = None;
         for kv in &snapshot.kvs {
-            if last.is_some_and(|last| *last >= kv.key) || kv.mod_revision > snapshot.revision {
-                return Err(StoreError::InvalidRequest(format!(
-                    "the snapshot contradicts itself at key {}",
-                    kv.key.escape_ascii()
-                )));
-            }
-            last = Some(&kv.key);
             let mut kv = kv.clone();
             kv.lease = kv.lease.filter(|lease| core.leases.attach(*lease, &kv.key));
             core.index.insert(kv.key.clone(), KeyHistory::of(&kv, 0));

@@ -32,12 +32,32 @@ pub type Restore = Box<dyn Fn(&Snapshot) -> Result<Arc<dyn Store>, StoreError> +
 /// Closes the store (the last handle has been dropped) and opens it again.
 pub type Reopen = Box<dyn Fn() -> Arc<dyn Store> + Send + Sync>;
 
+/// What the contract leaves to an engine.
+#[derive(Clone, Copy, Debug)]
+pub struct Traits {
+    /// Ranges answer handles of values in memory, not copies.
+    pub shares_values: bool,
+    /// A restored key keeps its revisions and its version.
+    pub keeps_versions: bool,
+    /// Reopening a store starts its leases' time again.
+    pub leases_restart: bool,
+}
+
+impl Default for Traits {
+    /// An engine in this process.
+    fn default() -> Self {
+        Self { shares_values: true, keeps_versions: true, leases_restart: true }
+    }
+}
+
 /// A fresh store and what a test needs beside it.
 pub struct Fixture {
     /// The store, without automatic compaction.
     pub store: Arc<dyn Store>,
-    /// The clock it was given.
-    pub clock: ManualClock,
+    /// The clock it was given; `None`: it goes by the time of day, and its tests wait.
+    pub clock: Option<ManualClock>,
+    /// What the engine does beyond the contract.
+    pub traits: Traits,
     /// Makes another store of a snapshot.
     pub restore: Restore,
     /// For engines that last.
@@ -49,6 +69,33 @@ pub struct Fixture {
 impl fmt::Debug for Fixture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fixture").field("incarnation", &self.store.incarnation()).finish_non_exhaustive()
+    }
+}
+
+impl Fixture {
+    /// Lets time pass.
+    pub(crate) async fn advance(&self, by: Duration) {
+        match &self.clock {
+            Some(clock) => clock.advance(by),
+            None => tokio::time::sleep(by).await,
+        }
+    }
+
+    /// Lets an engine of this process tell idle watches how far it is; others do that by themselves.
+    pub(crate) fn nudge(&self) {
+        if let Some(clock) = &self.clock {
+            clock.advance(Duration::from_secs(1));
+        }
+    }
+
+    /// A lease that is waited for: short where time really passes.
+    pub(crate) fn ttl(&self) -> Duration {
+        Duration::from_secs(if self.clock.is_some() { 10 } else { 4 })
+    }
+
+    /// Less than what is left of a lease when it certainly has not ended: other machines' clocks are coarse.
+    pub(crate) fn moment(&self) -> Duration {
+        Duration::from_millis(if self.clock.is_some() { 1 } else { 900 })
     }
 }
 

@@ -31,7 +31,7 @@ impl Core {
         transaction: Transaction,
         now: Duration,
     ) -> Result<TransactionResponse, StoreError> {
-        validate(&transaction)?;
+        check_transaction(&transaction)?;
         let succeeded = transaction.compare.iter().all(|compare| self.holds(compare));
         let branch = if succeeded { transaction.success } else { transaction.failure };
         self.check_branch(&branch)?;
@@ -57,9 +57,7 @@ impl Core {
                 version.map_or(Revision(0), |version| version.create_revision) == *wanted
             }
             CompareTarget::Version(wanted) => version.map_or(0, |version| version.version) == *wanted,
-            CompareTarget::Value(wanted) => {
-                version.map_or(&[] as &[u8], |version| version.value.as_ref()) == wanted.as_ref()
-            }
+            CompareTarget::Value(wanted) => version.is_some_and(|version| version.value == *wanted),
         }
     }
 
@@ -162,7 +160,10 @@ impl Core {
 
 /// What is wrong with a transaction whatever the store holds. Both branches count, as in etcd: a transaction must not
 /// become invalid by the other branch being taken.
-fn validate(transaction: &Transaction) -> Result<(), StoreError> {
+///
+/// # Errors
+/// [`StoreError::InvalidRequest`].
+pub fn check_transaction(transaction: &Transaction) -> Result<(), StoreError> {
     let parts = transaction.compare.len() + transaction.success.len() + transaction.failure.len();
     if parts > MAX_OPERATIONS {
         return Err(invalid(format!(

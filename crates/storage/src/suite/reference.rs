@@ -93,7 +93,7 @@ impl Reference {
                 kv.map_or(Revision(0), |kv| kv.create_revision) == *wanted
             }
             CompareTarget::Version(wanted) => kv.map_or(0, |kv| kv.version) == *wanted,
-            CompareTarget::Value(wanted) => kv.map_or(Bytes::new(), |kv| kv.value.clone()) == *wanted,
+            CompareTarget::Value(wanted) => kv.is_some_and(|kv| kv.value == *wanted),
         }
     }
 }

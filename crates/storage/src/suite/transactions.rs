@@ -30,7 +30,7 @@ pub async fn compares_choose_the_branch(f: Fixture) {
         ("none", CompareTarget::Version(0), true),
         ("none", CompareTarget::ModRevision(Revision(0)), true),
         ("none", CompareTarget::CreateRevision(Revision(0)), true),
-        ("none", CompareTarget::Value("".into()), true),
+        ("none", CompareTarget::Value("".into()), false),
         ("none", CompareTarget::Version(1), false),
     ];
     for (key, target, holds) in cases {
