@@ -31,4 +31,5 @@ pub use catalogue::{Catalogue, Resource, Subresource};
 pub use extension::{Body, BoxError, Extension, ExtensionService};
 pub use node_connection::{LogOptions, LogStream, NodeConnection};
 pub use registry::strategy::{Objects, RequestContext, Strategy};
+pub use server::limiter::Limits;
 pub use service::{Handle, Options, Service, ServiceError};

@@ -1,6 +1,92 @@
 //! What a request's method, path and query ask for (upstream `endpoints/request.RequestInfo`). Pure.
 
+use std::borrow::Cow;
+
+use access::Attributes;
 use kube_objects::{Reason, Status};
+
+/// Subresources whose requests last as long as their work does (upstream `LongRunningFunc` of kube-apiserver).
+const LONG_RUNNING: [&str; 5] = ["attach", "exec", "log", "portforward", "proxy"];
+
+/// What a whole request asks for: a resource, or a path that is none.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestInfo {
+    /// As it came, undecoded.
+    pub(crate) path: String,
+    /// `None` for discovery and everything else outside of resources.
+    pub(crate) resource: Option<ResourcePath>,
+    /// Kubernetes' verb; for paths the lower-case HTTP method.
+    pub(crate) verb: Cow<'static, str>,
+    /// The decoded query.
+    pub(crate) query: Query,
+}
+
+impl RequestInfo {
+    /// Reads a request's head.
+    pub(crate) fn of(method: &http::Method, uri: &http::Uri) -> Self {
+        let query = Query::parse(uri.query().unwrap_or_default());
+        let resource = parse_path(uri.path());
+        let verb = match &resource {
+            Some(path) => Cow::Borrowed(verb(method, path, &query)),
+            None => method_verb(method),
+        };
+        Self { path: uri.path().to_owned(), resource, verb, query }
+    }
+
+    /// Whether it may take as long as it wants: watches, logs, everything that is proxied.
+    pub(crate) fn is_long_running(&self) -> bool {
+        self.verb == "watch"
+            || self
+                .resource
+                .as_ref()
+                .is_some_and(|path| LONG_RUNNING.contains(&path.subresource.split('/').next().unwrap_or("")))
+    }
+
+    /// Whether it only reads.
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(&*self.verb, "get" | "list" | "watch" | "head")
+    }
+
+    /// What is authorized and audited.
+    pub(crate) fn attributes(&self) -> Attributes {
+        let Some(path) = &self.resource else { return Attributes::path(&self.verb, &self.path) };
+        // A list or watch of one name by field selector is authorized as that name, as upstream does.
+        let selected = self
+            .query
+            .get("fieldSelector")
+            .filter(|_| path.name.is_empty() && matches!(&*self.verb, "list" | "watch" | "deletecollection"))
+            .and_then(|text| text.split(',').find_map(|part| part.strip_prefix("metadata.name=")))
+            .map(|name| name.trim_start_matches('=').to_owned());
+        let subresource = match path.subresource.split_once('/') {
+            Some((first, _)) => first,
+            None => &path.subresource,
+        };
+        Attributes {
+            version: path.version.clone(),
+            ..Attributes::resource(
+                &self.verb,
+                &path.group,
+                &path.resource,
+                &path.namespace,
+                selected.as_deref().unwrap_or(&path.name),
+            )
+            .with_subresource(subresource)
+        }
+    }
+}
+
+fn method_verb(method: &http::Method) -> Cow<'static, str> {
+    Cow::Borrowed(match method.as_str() {
+        "GET" => "get",
+        "HEAD" => "head",
+        "POST" => "post",
+        "PUT" => "put",
+        "PATCH" => "patch",
+        "DELETE" => "delete",
+        "OPTIONS" => "options",
+        other => return Cow::Owned(other.to_ascii_lowercase()),
+    })
+}
 
 /// A query string, decoded, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -22,6 +22,7 @@ use crate::node_connection::NodeConnection;
 use crate::openapi::OpenApi;
 use crate::registry::bootstrap::{self, Facts};
 use crate::registry::objects::ObjectAccess;
+use crate::server::limiter::{Limiter, Limits};
 use crate::server::{InProcess, Server};
 use crate::watch_cache::{HistoryBounds, WatchCache};
 
@@ -51,6 +52,10 @@ pub struct Options {
     pub nodes: Option<Arc<dyn NodeConnection>>,
     /// What start-up objects depend on.
     pub facts: Facts,
+    /// How many requests run at once.
+    pub limits: Limits,
+    /// How long a request may take that is not long-running.
+    pub request_timeout: std::time::Duration,
 }
 
 impl fmt::Debug for Options {
@@ -78,6 +83,8 @@ impl Options {
             extensions: Vec::new(),
             nodes: None,
             facts,
+            limits: Limits::default(),
+            request_timeout: crate::server::deadline::REQUEST_TIMEOUT,
         }
     }
 }
@@ -166,6 +173,8 @@ impl Service {
             facts,
             ready: AtomicBool::new(false),
             shutdown,
+            limiter: Limiter::new(options.limits),
+            request_timeout: options.request_timeout,
         });
         let (ready, is_ready) = watch::channel(false);
         let handle = Handle { server: Arc::clone(&server), address, ready: is_ready };

@@ -1,5 +1,6 @@
 //! The listener: TLS with optional client certificates, HTTP/1.1 and HTTP/2.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,8 +40,8 @@ pub(crate) async fn serve(
     let tracker = TaskTracker::new();
     while let Some(Ok(place)) = shutdown.run_until_cancelled(Arc::clone(&places).acquire_owned()).await {
         let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await else { break };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "failed to accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -49,7 +50,7 @@ pub(crate) async fn serve(
         };
         let (acceptor, server, shutdown) = (acceptor.clone(), Arc::clone(&server), shutdown.clone());
         tracker.spawn(async move {
-            Box::pin(connection(stream, acceptor, server, shutdown)).await;
+            Box::pin(connection(stream, address.ip(), acceptor, server, shutdown)).await;
             drop(place);
         });
     }
@@ -59,6 +60,7 @@ pub(crate) async fn serve(
 
 async fn connection(
     stream: TcpStream,
+    address: IpAddr,
     acceptor: TlsAcceptor,
     server: Arc<Server>,
     shutdown: CancellationToken,
@@ -73,7 +75,7 @@ async fn connection(
         }
         Err(_) => return,
     };
-    let peer = Peer(server.verify_peer(tls.get_ref().1.peer_certificates()));
+    let peer = Peer { certificate: server.verify_peer(tls.get_ref().1.peer_certificates()), address };
     let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
         let (server, peer) = (Arc::clone(&server), peer.clone());
         async move {

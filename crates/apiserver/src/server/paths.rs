@@ -12,27 +12,40 @@ use crate::http::body::full;
 use crate::http::negotiation::{self, Format, Offer};
 use crate::http::response::{self, Style};
 use crate::registry::objects::not_served;
+use crate::request_info::RequestInfo;
 
-/// Served to everybody, as upstream's default roles allow.
-pub(super) fn is_public(path: &str) -> bool {
-    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-    matches!(first, "livez" | "readyz" | "healthz" | "version")
+/// Asked by probes before any role is written: not authorized, so that nobody sees a 403 while a server starts.
+pub(super) fn is_open(info: &RequestInfo) -> bool {
+    info.is_read()
+        && matches!(info.path.as_str(), "/livez" | "/readyz" | "/healthz" | "/version" | "/version/")
 }
 
-/// Health and version.
-pub(super) fn public(server: &Server, path: &str, query: &str) -> Result<Response<Body>, Status> {
-    if path.trim_matches('/') == "version" {
-        return Ok(response::object(200, &version(), Style { pretty: true, ..Style::default() }));
+/// Everything that is no resource.
+pub(super) fn serve(
+    server: &Server,
+    info: &RequestInfo,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response<Body>, Status> {
+    let first = info.path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    match first {
+        "livez" | "readyz" | "healthz" => Ok(health(server, info)),
+        "version" => Ok(response::object(200, &version(), Style { pretty: true, ..Style::default() })),
+        _ => document(server, &info.path, method, headers),
     }
+}
+
+fn health(server: &Server, info: &RequestInfo) -> Response<Body> {
+    let path = info.path.as_str();
     let ready = server.is_ready() || path.starts_with("/livez");
-    let verbose = query.split('&').any(|part| part.starts_with("verbose"));
+    let verbose = info.query.get("verbose").is_some();
     let name = path.trim_matches('/').split('/').next().unwrap_or_default();
     let text = match (ready, verbose) {
         (true, false) => "ok".to_owned(),
         (true, true) => format!("[+]ping ok\n[+]store ok\n[+]start ok\n{name} check passed\n"),
         (false, _) => format!("[+]ping ok\n[-]start failed: not finished\n{name} check failed\n"),
     };
-    Ok(response::plain(if ready { 200 } else { 500 }, "text/plain; charset=utf-8", text.into()))
+    response::plain(if ready { 200 } else { 500 }, "text/plain; charset=utf-8", text.into())
 }
 
 /// The Kubernetes version this server follows, with our build.
@@ -60,7 +73,7 @@ fn platform() -> &'static str {
 }
 
 /// Discovery and the index of paths.
-pub(super) fn document(
+fn document(
     server: &Server,
     path: &str,
     method: &Method,
@@ -131,6 +144,17 @@ fn metrics(server: &Server) -> String {
             text.push_str(&format!("apiserver_storage_objects{{resource=\"{name}\"}} {}\n", cache.len()));
         }
     }
+    text.push_str("# TYPE apiserver_current_inflight_requests gauge\n");
+    let kinds = ["readOnly", "mutating"];
+    for (kind, running) in kinds.iter().zip(server.limiter.running()) {
+        text.push_str(&format!("apiserver_current_inflight_requests{{request_kind=\"{kind}\"}} {running}\n"));
+    }
+    text.push_str("# TYPE apiserver_current_inqueue_requests gauge\n");
+    for (kind, waiting) in kinds.iter().zip(server.limiter.waiting()) {
+        text.push_str(&format!("apiserver_current_inqueue_requests{{request_kind=\"{kind}\"}} {waiting}\n"));
+    }
+    text.push_str("# TYPE apiserver_flowcontrol_rejected_requests_total counter\n");
+    text.push_str(&format!("apiserver_flowcontrol_rejected_requests_total {}\n", server.limiter.refused()));
     text
 }
 

@@ -1,5 +1,0 @@
-//! `apiregistration.k8s.io`.
-
-mod api_service;
-
-pub use api_service::API_SERVICE;

@@ -1,5 +1,0 @@
-//! `coordination.k8s.io`.
-
-mod lease;
-
-pub use lease::LEASE;

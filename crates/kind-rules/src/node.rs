@@ -1,5 +1,0 @@
-//! `node.k8s.io`.
-
-mod runtime_class;
-
-pub use runtime_class::RUNTIME_CLASS;
