@@ -14,11 +14,25 @@
 //! (`pkg/apis/*/validation`), because clients compare them.
 
 pub mod addresses;
+pub mod apiregistration;
+pub mod checks;
 pub mod columns;
+pub mod coordination;
+pub mod discovery;
+pub mod flowcontrol;
 pub mod json;
 pub mod meta;
 pub mod names;
+pub mod net;
+pub mod networking;
+pub mod node;
 pub mod path;
 pub mod pod_spec;
 pub mod problems;
+pub mod rbac;
 pub mod rules;
+pub mod scheduling;
+pub mod storage;
+
+#[cfg(test)]
+mod testing;

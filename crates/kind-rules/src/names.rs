@@ -30,6 +30,10 @@ pub enum NameRule {
     Dns1035Label,
     /// Anything that can stand in a path (RBAC).
     PathSegment,
+    /// The canonical form of an IP address.
+    IpAddress,
+    /// Anything at all (signing requests).
+    Any,
     /// As a subdomain, but short enough that the names of what a controller makes of it fit (cron jobs: 52 characters).
     DnsSubdomainUpTo(usize),
 }
@@ -51,6 +55,8 @@ impl NameRule {
             Self::DnsLabel => dns1123_label(name),
             Self::Dns1035Label => dns1035_label(name),
             Self::PathSegment => path_segment_name(name, prefix),
+            Self::IpAddress => ip_address(name),
+            Self::Any => Vec::new(),
             Self::DnsSubdomainUpTo(most) => {
                 let mut found = dns1123_subdomain(name);
                 if name.len() > most {
@@ -60,6 +66,17 @@ impl NameRule {
             }
         }
     }
+}
+
+fn ip_address(name: &str) -> Vec<String> {
+    let mut problems = Problems::default();
+    crate::addresses::ip(&mut problems, "", name);
+    let head = format!("Invalid value: {}: ", crate::problems::quoted(name));
+    problems
+        .into_causes()
+        .into_iter()
+        .map(|cause| cause.message.strip_prefix(&head).unwrap_or(&cause.message).to_owned())
+        .collect()
 }
 
 /// Upstream's `IsValidPathSegmentName`; as a prefix of one, `.` and `..` are fine.

@@ -36,6 +36,8 @@ pub struct KindRules {
     pub validate_status: fn(&mut Problems, &Value, &Value),
     /// Told to the client in `Warning` headers: object, old if there is one.
     pub warnings: fn(&Value, Option<&Value>) -> Vec<String>,
+    /// The cell of the name, which a few kinds add to.
+    pub shown_name: fn(&Value) -> Value,
     /// Columns of a Table; the first is the name.
     pub columns: fn() -> Vec<Column>,
     /// The cells after the name.
@@ -63,6 +65,7 @@ impl KindRules {
         validate_update: |_, _, _| {},
         validate_status: |_, _, _| {},
         warnings: |_, _| Vec::new(),
+        shown_name: |object| object["metadata"]["name"].clone(),
         columns: || vec![Column::object_name(), Column::age()],
         cells: |object, now| vec![age(object, now)],
         selectable: &[],
@@ -92,4 +95,14 @@ pub fn container_cells(template: &Value) -> [Value; 2] {
         containers.iter().map(|container| crate::json::text(container, key)).collect::<Vec<_>>().join(",")
     };
     [join("name").into(), join("image").into()]
+}
+
+/// A name cell that says whether an annotation makes the object the default of its kind.
+#[must_use]
+pub fn name_with_default(object: &Value, annotation: &str) -> Value {
+    let metadata = &object["metadata"];
+    let name = crate::json::text(metadata, "name");
+    let beta = annotation.replacen(".kubernetes.io", ".beta.kubernetes.io", 1);
+    let is_default = [annotation, &beta].iter().any(|key| metadata["annotations"][*key] == "true");
+    Value::from(if is_default { format!("{name} (default)") } else { name.to_owned() })
 }

@@ -14,6 +14,7 @@ use super::smaller_groups as smaller;
 use super::strategy::{Generic, Strategy};
 use kind_rules::columns::Column;
 use kind_rules::rules::KindRules;
+use kind_rules::{coordination, discovery, flowcontrol, networking, rbac, scheduling};
 
 /// The strategy of a built-in resource; [`Generic`] for one without anything special.
 #[must_use]
@@ -24,10 +25,13 @@ pub fn strategy(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("", "namespaces") => Arc::new(Namespace),
         ("", "events") => Arc::new(Event),
         ("batch", "jobs") => Arc::new(batch::Job),
-        ("rbac.authorization.k8s.io", "roles") => Arc::new(Role { cluster_wide: false }),
-        ("rbac.authorization.k8s.io", "clusterroles") => Arc::new(Role { cluster_wide: true }),
-        ("rbac.authorization.k8s.io", "rolebindings") => Arc::new(Binding { cluster_wide: false }),
-        ("rbac.authorization.k8s.io", "clusterrolebindings") => Arc::new(Binding { cluster_wide: true }),
+        ("rbac.authorization.k8s.io", "roles") => Arc::new(Role(&rbac::ROLE)),
+        ("rbac.authorization.k8s.io", "clusterroles") => Arc::new(Role(&rbac::CLUSTER_ROLE)),
+        ("rbac.authorization.k8s.io", "rolebindings") => Arc::new(Binding(&rbac::ROLE_BINDING)),
+        ("rbac.authorization.k8s.io", "clusterrolebindings") => {
+            Arc::new(Binding(&rbac::CLUSTER_ROLE_BINDING))
+        }
+        ("apiregistration.k8s.io", "apiservices") => Arc::new(super::apiregistration::ApiService),
         ("certificates.k8s.io", "certificatesigningrequests") => Arc::new(smaller::SigningRequest),
         _ => match plain(group, resource) {
             Some(plain) => Arc::new(Plain(plain)),
@@ -53,15 +57,27 @@ fn plain(group: &str, resource: &str) -> Option<KindRules> {
         ("apps", "daemonsets") => workloads::DAEMON_SET,
         ("apps", "controllerrevisions") => workloads::CONTROLLER_REVISION,
         ("batch", "cronjobs") => batch::CRON_JOB,
-        ("discovery.k8s.io", "endpointslices") => others::ENDPOINT_SLICE,
-        ("networking.k8s.io", "ingresses") => smaller::INGRESS,
-        ("networking.k8s.io", "ingressclasses") => smaller::INGRESS_CLASS,
-        ("networking.k8s.io", "networkpolicies") => smaller::NETWORK_POLICY,
+        ("discovery.k8s.io", "endpointslices") => discovery::ENDPOINT_SLICE,
+        ("networking.k8s.io", "ingresses") => networking::INGRESS,
+        ("networking.k8s.io", "ingressclasses") => networking::INGRESS_CLASS,
+        ("networking.k8s.io", "networkpolicies") => networking::NETWORK_POLICY,
         ("policy", "poddisruptionbudgets") => smaller::DISRUPTION_BUDGET,
         ("autoscaling", "horizontalpodautoscalers") => smaller::AUTOSCALER,
-        ("coordination.k8s.io", "leases") => smaller::LEASE,
-        ("scheduling.k8s.io", "priorityclasses") => smaller::PRIORITY_CLASS,
-        ("storage.k8s.io", "storageclasses") => storage::STORAGE_CLASS,
+        ("networking.k8s.io", "ipaddresses") => networking::IP_ADDRESS,
+        ("networking.k8s.io", "servicecidrs") => networking::SERVICE_CIDR,
+        ("storage.k8s.io", "csidrivers") => kind_rules::storage::CSI_DRIVER,
+        ("storage.k8s.io", "csinodes") => kind_rules::storage::CSI_NODE,
+        ("storage.k8s.io", "csistoragecapacities") => kind_rules::storage::CSI_STORAGE_CAPACITY,
+        ("storage.k8s.io", "volumeattachments") => kind_rules::storage::VOLUME_ATTACHMENT,
+        ("storage.k8s.io", "volumeattributesclasses") => kind_rules::storage::VOLUME_ATTRIBUTES_CLASS,
+        ("node.k8s.io", "runtimeclasses") => kind_rules::node::RUNTIME_CLASS,
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => flowcontrol::FLOW_SCHEMA,
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => {
+            flowcontrol::PRIORITY_LEVEL_CONFIGURATION
+        }
+        ("coordination.k8s.io", "leases") => coordination::LEASE,
+        ("scheduling.k8s.io", "priorityclasses") => scheduling::PRIORITY_CLASS,
+        ("storage.k8s.io", "storageclasses") => kind_rules::storage::STORAGE_CLASS,
         _ => return None,
     })
 }

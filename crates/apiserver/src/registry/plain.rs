@@ -84,7 +84,7 @@ impl Strategy for Plain {
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        let mut cells = vec![object["metadata"]["name"].clone()];
+        let mut cells = vec![(self.0.shown_name)(object)];
         cells.extend((self.0.cells)(object, now));
         cells
     }

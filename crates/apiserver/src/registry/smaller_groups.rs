@@ -5,10 +5,9 @@ use jiff::Timestamp;
 use kube_objects::{Status, StatusCause};
 use serde_json::{Value, json};
 
-use super::core::service::load_balancer_addresses;
 use super::strategy::{RequestContext, Strategy};
 use kind_rules::columns::{Column, age, human_duration};
-use kind_rules::json::{default, default_text, existing, integer, list, present, set, text};
+use kind_rules::json::{default, existing, integer, list, present, set, text};
 use kind_rules::names;
 use kind_rules::problems::Problems;
 use kind_rules::rules::{KindRules, number, or};
@@ -18,85 +17,6 @@ fn named(columns: &[&str]) -> Vec<Column> {
     all.extend(columns.iter().map(|name| if *name == "Age" { Column::age() } else { Column::new(name) }));
     all
 }
-
-/// `networking.k8s.io/v1.Ingress`.
-pub(crate) const INGRESS: KindRules = KindRules {
-    validate: |problems, object| {
-        let spec = &object["spec"];
-        if list(spec, "rules").is_empty() && !present(spec, "defaultBackend") {
-            problems.invalid("spec", &json!([]), "either `defaultBackend` or `rules` must be specified");
-        }
-        for (index, rule) in list(spec, "rules").iter().enumerate() {
-            for (number, path) in list(&rule["http"], "paths").iter().enumerate() {
-                let at = format!("spec.rules[{index}].http.paths[{number}]");
-                let kinds = ["Exact", "Prefix", "ImplementationSpecific"];
-                problems.choice(&format!("{at}.pathType"), path.get("pathType"), &kinds, false);
-                let value = text(path, "path");
-                if text(path, "pathType") != "ImplementationSpecific" && !value.starts_with('/') {
-                    problems.invalid(&format!("{at}.path"), &path["path"], "must be an absolute path");
-                }
-            }
-        }
-    },
-    columns: || named(&["Class", "Hosts", "Address", "Ports", "Age"]),
-    cells: |object, now| {
-        let spec = &object["spec"];
-        let hosts: Vec<&str> = list(spec, "rules")
-            .iter()
-            .map(|rule| text(rule, "host"))
-            .filter(|host| !host.is_empty())
-            .collect();
-        let hosts = match hosts.len() {
-            0 => "*".to_owned(),
-            1..=3 => hosts.join(","),
-            many => format!("{} + {} more...", hosts[..3].join(","), many - 3),
-        };
-        let ports = if list(spec, "tls").is_empty() { "80" } else { "80, 443" };
-        vec![
-            or(text(spec, "ingressClassName"), "<none>"),
-            hosts.into(),
-            load_balancer_addresses(object).join(",").into(),
-            ports.into(),
-            age(object, now),
-        ]
-    },
-    ..KindRules::NEW
-};
-
-/// `networking.k8s.io/v1.IngressClass`.
-pub(crate) const INGRESS_CLASS: KindRules = KindRules {
-    columns: || named(&["Controller", "Parameters", "Age"]),
-    cells: |object, now| {
-        let parameters = &object["spec"]["parameters"];
-        let shown = match parameters {
-            Value::Object(_) => format!("{}/{}", text(parameters, "kind"), text(parameters, "name")),
-            _ => "<none>".to_owned(),
-        };
-        vec![object["spec"]["controller"].clone(), shown.into(), age(object, now)]
-    },
-    ..KindRules::NEW
-};
-
-/// `networking.k8s.io/v1.NetworkPolicy`.
-pub(crate) const NETWORK_POLICY: KindRules = KindRules {
-    defaults: |object| {
-        let Some(spec) = existing(object, "spec") else { return };
-        for key in ["ingress", "egress"] {
-            for rule in kind_rules::json::list_mut(spec, key) {
-                for port in kind_rules::json::list_mut(rule, "ports") {
-                    default_text(port, "protocol", "TCP");
-                }
-            }
-        }
-        if list(spec, "policyTypes").is_empty() {
-            let egress = !list(spec, "egress").is_empty();
-            set(spec, "policyTypes", if egress { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) });
-        }
-    },
-    columns: || named(&["Pod-Selector", "Age"]),
-    cells: |object, now| vec![names::shown_selector(&object["spec"]["podSelector"]).into(), age(object, now)],
-    ..KindRules::NEW
-};
 
 /// `policy/v1.PodDisruptionBudget`.
 pub(crate) const DISRUPTION_BUDGET: KindRules = KindRules {
@@ -196,59 +116,6 @@ fn autoscaler_metric(metric: &Value, current: Option<&Value>) -> String {
         }
     }
 }
-
-/// `coordination.k8s.io/v1.Lease`.
-pub(crate) const LEASE: KindRules = KindRules {
-    validate: |problems, object| {
-        let spec = &object["spec"];
-        if spec["leaseDurationSeconds"].as_i64().is_some_and(|seconds| seconds <= 0) {
-            problems.invalid(
-                "spec.leaseDurationSeconds",
-                &spec["leaseDurationSeconds"],
-                "must be greater than 0",
-            );
-        }
-        problems.not_negative("spec.leaseTransitions", spec.get("leaseTransitions"));
-    },
-    columns: || named(&["Holder", "Age"]),
-    cells: |object, now| vec![text(&object["spec"], "holderIdentity").into(), age(object, now)],
-    ..KindRules::NEW
-};
-
-/// `scheduling.k8s.io/v1.PriorityClass`.
-pub(crate) const PRIORITY_CLASS: KindRules = KindRules {
-    defaults: |object| default_text(object, "preemptionPolicy", "PreemptLowerPriority"),
-    validate: |problems, object| {
-        let name = text(&object["metadata"], "name");
-        let built_in = matches!(name, "system-cluster-critical" | "system-node-critical");
-        if name.starts_with("system-") && !built_in {
-            problems.forbidden("metadata.name", "priority class names with 'system-' prefix are reserved for system use only. error: unknown system priority class");
-        }
-        if !built_in && integer(object, "value") > 1_000_000_000 {
-            problems.forbidden("value", "maximum allowed value of a user defined priority is 1000000000");
-        }
-    },
-    validate_update: |problems, object, old| {
-        for key in ["value", "preemptionPolicy"] {
-            problems.immutable(key, object.get(key), old.get(key));
-        }
-    },
-    columns: || {
-        let mut columns = vec![Column::object_name(), Column::new("Value").of("integer")];
-        columns.extend([Column::new("Global-Default").of("boolean"), Column::age()]);
-        columns.push(Column::new("PreemptionPolicy"));
-        columns
-    },
-    cells: |object, now| {
-        vec![
-            number(object, "value"),
-            Value::from(object["globalDefault"] == true),
-            age(object, now),
-            text(object, "preemptionPolicy").into(),
-        ]
-    },
-    ..KindRules::NEW
-};
 
 /// `certificates.k8s.io/v1.CertificateSigningRequest`: says who asked, which only the server can know.
 #[derive(Debug)]
@@ -420,16 +287,5 @@ mod tests {
         let budget = json!({"spec": {"minAvailable": "50%"}, "status": {"disruptionsAllowed": 1}});
         let cells = (DISRUPTION_BUDGET.cells)(&budget, Timestamp::UNIX_EPOCH);
         assert_eq!(cells[..3], [json!("50%"), json!("N/A"), json!(1)]);
-        let ingress =
-            json!({"spec": {"rules": [{"host": "a"}, {"host": "b"}, {"host": "c"}, {"host": "d"}]}});
-        assert_eq!((INGRESS.cells)(&ingress, Timestamp::UNIX_EPOCH)[1], "a,b,c + 1 more...");
-    }
-
-    #[test]
-    fn a_policy_knows_its_directions() {
-        let mut policy = json!({"spec": {"podSelector": {}, "egress": [{"ports": [{"port": 53}]}]}});
-        (NETWORK_POLICY.defaults)(&mut policy);
-        assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
-        assert_eq!(policy["spec"]["egress"][0]["ports"][0]["protocol"], "TCP");
     }
 }

@@ -111,48 +111,6 @@ fn at_most_three(all: &[String]) -> String {
     }
 }
 
-/// `discovery.k8s.io/v1.EndpointSlice`.
-pub(crate) const ENDPOINT_SLICE: KindRules = KindRules {
-    validate: |problems, object| {
-        let kinds = ["IPv4", "IPv6", "FQDN"];
-        problems.choice("addressType", object.get("addressType"), &kinds, false);
-        for (index, endpoint) in list(object, "endpoints").iter().enumerate() {
-            if list(endpoint, "addresses").is_empty() {
-                problems
-                    .required(&format!("endpoints[{index}].addresses"), "must contain at least 1 address");
-            }
-        }
-    },
-    validate_update: |problems, object, old| {
-        problems.immutable("addressType", object.get("addressType"), old.get("addressType"));
-    },
-    columns: || {
-        let mut columns = vec![Column::object_name()];
-        columns.extend(["AddressType", "Ports", "Endpoints"].map(Column::new));
-        columns.push(Column::age());
-        columns
-    },
-    cells: |object, now| {
-        let ports: Vec<String> = list(object, "ports")
-            .iter()
-            .map(|port| match integer(port, "port") {
-                0 => "*".to_owned(),
-                number => number.to_string(),
-            })
-            .collect();
-        let ports = if ports.is_empty() { "<unset>".to_owned() } else { at_most_three(&ports) };
-        let addresses: Vec<String> = list(object, "endpoints")
-            .iter()
-            .flat_map(|endpoint| list(endpoint, "addresses"))
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
-            .collect();
-        let addresses = if addresses.is_empty() { "<unset>".to_owned() } else { at_most_three(&addresses) };
-        vec![object["addressType"].clone(), ports.into(), addresses.into(), age(object, now)]
-    },
-    ..KindRules::NEW
-};
-
 /// `v1.ResourceQuota`.
 pub(crate) const RESOURCE_QUOTA: KindRules = KindRules {
     columns: || vec![Column::object_name(), Column::new("Request"), Column::new("Limit"), Column::age()],
