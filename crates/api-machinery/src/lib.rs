@@ -8,6 +8,7 @@
 //! panic on any input.
 
 pub mod apply;
+pub mod custom_resource;
 pub mod defaulting;
 pub mod field_path;
 pub mod json;

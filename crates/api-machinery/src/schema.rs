@@ -223,6 +223,19 @@ pub struct SchemaRef {
 enum Target {
     Inline(Arc<Schema>),
     Builtin(usize),
+    Lazy(Arc<Lazy>),
+}
+
+/// A schema made when it is first looked at.
+struct Lazy {
+    made: OnceLock<Schema>,
+    make: Box<dyn Fn() -> Schema + Send + Sync>,
+}
+
+impl std::fmt::Debug for Lazy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lazy").field("made", &self.made.get().is_some()).finish_non_exhaustive()
+    }
 }
 
 impl SchemaRef {
@@ -249,12 +262,24 @@ impl SchemaRef {
         })
     }
 
+    /// To a node that is made when it is first looked at: a definition nobody uses costs no schema.
+    #[must_use]
+    pub fn lazy(make: impl Fn() -> Schema + Send + Sync + 'static) -> Self {
+        Self {
+            target: Target::Lazy(Arc::new(Lazy { made: OnceLock::new(), make: Box::new(make) })),
+            default: None,
+            patch_strategy: PatchStrategy::default(),
+            atomic_map: false,
+        }
+    }
+
     /// The node.
     #[must_use]
     pub fn schema(&self) -> &Schema {
         match &self.target {
             Target::Inline(schema) => schema,
             Target::Builtin(index) => builtin::type_at(*index),
+            Target::Lazy(lazy) => lazy.made.get_or_init(|| (lazy.make)()),
         }
     }
 
@@ -262,7 +287,7 @@ impl SchemaRef {
     #[must_use]
     pub fn type_name(&self) -> Option<&'static str> {
         match self.target {
-            Target::Inline(_) => None,
+            Target::Inline(_) | Target::Lazy(_) => None,
             Target::Builtin(index) => Some(builtin::name_at(index)),
         }
     }

@@ -1,7 +1,8 @@
 //! Which kinds a server serves.
 //!
-//! A catalogue is fixed while a server runs. Built-in kinds come from the table in [`builtin`], custom ones from
-//! CustomResourceDefinition documents; both become [`Resource`]s and go through one engine.
+//! A catalogue is a snapshot: built-in kinds from the table in [`builtin`], custom ones from CustomResourceDefinition
+//! documents; both become [`Resource`]s and go through one engine. A running server replaces its snapshot when a stored
+//! definition comes, changes or goes ([`crate::served`]).
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,9 +14,9 @@ use serde_json::Value;
 use crate::registry::strategy::Strategy;
 
 pub mod builtin;
-mod custom;
+mod definition;
 
-pub use custom::DefinitionError;
+pub use definition::{DefinedVersion, Definition, DefinitionError};
 
 /// A served subresource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,8 +58,8 @@ pub struct Resource {
     pub strategy: Arc<dyn Strategy>,
     /// What its objects look like.
     pub schema: SchemaRef,
-    /// A custom kind's schema as its definition has it, for OpenAPI.
-    pub published: Option<Arc<Value>>,
+    /// Where a custom kind comes from.
+    pub definition: Option<Arc<Definition>>,
 }
 
 impl fmt::Debug for Resource {
@@ -80,10 +81,22 @@ impl Resource {
         self.gvk().api_version()
     }
 
+    /// Whether objects are stored in this very version.
+    pub(crate) fn stores(&self) -> bool {
+        let own = |definition: &Arc<Definition>| definition.storage_version().name == self.gvr.version;
+        self.definition.as_ref().is_none_or(own)
+    }
+
     /// A served subresource by name.
     #[must_use]
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {
         self.subresources.iter().find(|sub| sub.name == name)
+    }
+
+    /// The part of a custom kind's definition that is this version's.
+    #[must_use]
+    pub fn defined_version(&self) -> Option<&DefinedVersion> {
+        self.definition.as_ref()?.version(&self.gvr.version)
     }
 
     /// Whether status is written apart from spec.
@@ -93,10 +106,17 @@ impl Resource {
     }
 }
 
-/// The kinds of a server.
+/// The kinds of a server at one time.
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
+    /// Served, in the order of discovery.
     resources: Vec<Arc<Resource>>,
+    /// Not reachable by requests, but objects are stored so.
+    hidden: Vec<Arc<Resource>>,
+    /// How many of each came before any stored definition.
+    fixed: (usize, usize),
+    /// Indices into `resources`, sorted by group, resource, version.
+    index: Vec<u32>,
     cluster: bool,
 }
 
@@ -104,22 +124,59 @@ impl Catalogue {
     /// The built-in kinds of a cluster.
     #[must_use]
     pub fn cluster() -> Self {
-        Self { resources: builtin::resources(true), cluster: true }
+        Self::built_in(true)
     }
 
     /// The kinds any control plane needs, without nodes, pods, services and workloads.
     #[must_use]
     pub fn control_plane() -> Self {
-        Self { resources: builtin::resources(false), cluster: false }
+        Self::built_in(false)
     }
 
-    /// The same with the served versions of a CustomResourceDefinition document.
+    fn built_in(cluster: bool) -> Self {
+        let mut own = Self { resources: builtin::resources(cluster), cluster, ..Self::default() };
+        own.fixed = (own.resources.len(), 0);
+        own.sort();
+        own
+    }
+
+    /// The same with a CustomResourceDefinition document that is compiled in: served from the start, not stored.
     ///
     /// # Errors
-    /// When the definition lacks names or its schema cannot be read.
+    /// When the definition lacks what serving needs.
     pub fn with_custom_resource(mut self, definition: &Value) -> Result<Self, DefinitionError> {
-        self.resources.extend(custom::resources(definition)?);
+        self.add(&Arc::new(Definition::fixed(definition)?));
+        self.fixed = (self.resources.len(), self.hidden.len());
+        self.sort();
         Ok(self)
+    }
+
+    /// What is compiled in, with stored definitions in place of those before.
+    pub(crate) fn with_definitions<'a>(&self, definitions: impl Iterator<Item = &'a Arc<Definition>>) -> Self {
+        let mut own = Self {
+            resources: self.resources[..self.fixed.0].to_vec(),
+            hidden: self.hidden[..self.fixed.1].to_vec(),
+            fixed: self.fixed,
+            index: Vec::new(),
+            cluster: self.cluster,
+        };
+        definitions.for_each(|definition| own.add(definition));
+        own.sort();
+        own
+    }
+
+    fn add(&mut self, definition: &Arc<Definition>) {
+        for (served, resource) in definition.resources() {
+            if served { self.resources.push(resource) } else { self.hidden.push(resource) }
+        }
+    }
+
+    fn sort(&mut self) {
+        let count = u32::try_from(self.resources.len()).unwrap_or(u32::MAX);
+        self.index = (0..count).collect();
+        let resources = &self.resources;
+        // Stable, so that of two that are served at one place (a definition beside a built-in kind) the first wins.
+        self.index.sort_by(|a, b| place(&resources[*a as usize]).cmp(&place(&resources[*b as usize])));
     }
 
     /// Whether it has nodes, pods and services.
@@ -134,17 +191,41 @@ impl Catalogue {
         &self.resources
     }
 
+    /// The definitions that are compiled in.
+    pub(crate) fn fixed_definitions(&self) -> impl Iterator<Item = &Arc<Definition>> {
+        let fixed = self.resources[..self.fixed.0].iter().chain(&self.hidden[..self.fixed.1]);
+        fixed.filter_map(|resource| resource.definition.as_ref())
+    }
+
+    /// Everything that objects are stored as, reachable or not.
+    pub(crate) fn storages(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.resources.iter().chain(&self.hidden).filter(|resource| !resource.virtual_only)
+    }
+
     /// One resource by where it is served.
     #[must_use]
     pub fn find(&self, group: &str, version: &str, resource: &str) -> Option<&Arc<Resource>> {
-        self.resources.iter().find(|each| {
-            each.gvr.resource == resource && each.gvr.version == version && each.gvr.group == group
-        })
+        let wanted = (group, resource, version);
+        let at = self.index.partition_point(|index| place(&self.resources[*index as usize]) < wanted);
+        let found = self.resources.get(*self.index.get(at)? as usize)?;
+        (place(found) == wanted).then_some(found)
     }
 
     /// The resource that stores a storage's objects in the storage version.
     #[must_use]
     pub fn stored(&self, group: &str, resource: &str) -> Option<&Arc<Resource>> {
-        self.resources.iter().find(|each| each.gvr.resource == resource && each.gvr.group == group)
+        let wanted = (group, resource, "");
+        let at = self.index.partition_point(|index| place(&self.resources[*index as usize]) < wanted);
+        let is_own = |each: &Resource| each.gvr.group == group && each.gvr.resource == resource;
+        let served = self.index[at..].iter().take_while(|index| is_own(&self.resources[**index as usize]));
+        // A built-in kind with several versions is stored in the one that the table has first.
+        let own = served.filter(|index| self.resources[**index as usize].stores()).min();
+        let own = own.map(|index| &self.resources[*index as usize]);
+        own.or_else(|| self.hidden.iter().find(|each| is_own(each) && each.stores()))
     }
+}
+
+/// Where a resource is served, in the order of the index.
+fn place(resource: &Resource) -> (&str, &str, &str) {
+    (&resource.gvr.group, &resource.gvr.resource, &resource.gvr.version)
 }

@@ -21,7 +21,6 @@ const NOT_SERVED: &[&str] = &[
     "v1/pods/proxy",
     "v1/pods/resize",
     "v1/services/proxy",
-    "apiextensions.k8s.io/v1/customresourcedefinitions",
     "autoscaling/v1/horizontalpodautoscalers",
 ];
 
@@ -96,7 +95,7 @@ fn resource(row: &resources::Resource) -> Resource {
         schema: SchemaSet::builtin()
             .for_kind(&row.group_version_kind())
             .expect("the tables hold a type for every row; a test builds all rows"),
-        published: None,
+        definition: None,
     }
 }
 
