@@ -7,6 +7,7 @@
 
 pub mod normal;
 pub mod status;
+pub mod validation;
 
 /// The kind's group.
 pub const GROUP: &str = "apiextensions.k8s.io";

@@ -152,7 +152,10 @@ impl Catalogue {
     }
 
     /// What is compiled in, with stored definitions in place of those before.
-    pub(crate) fn with_definitions<'a>(&self, definitions: impl Iterator<Item = &'a Arc<Definition>>) -> Self {
+    pub(crate) fn with_definitions<'a>(
+        &self,
+        definitions: impl Iterator<Item = &'a Arc<Definition>>,
+    ) -> Self {
         let mut own = Self {
             resources: self.resources[..self.fixed.0].to_vec(),
             hidden: self.hidden[..self.fixed.1].to_vec(),

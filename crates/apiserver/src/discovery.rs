@@ -89,7 +89,7 @@ fn groups(catalogue: &Catalogue) -> Vec<(String, Vec<String>)> {
 
 /// Kubernetes' order of versions: stable over beta over alpha, then the higher number
 /// (apimachinery `version.CompareKubeAwareVersionStrings`). A name of another form comes last.
-fn priority(version: &str) -> (u8, u32, u32) {
+pub(crate) fn priority(version: &str) -> (u8, u32, u32) {
     let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     let (major, stage) = rest.split_at(digits);

@@ -139,9 +139,12 @@ pub(crate) async fn serve(
     path: ResourcePath,
     verb: &'static str,
 ) -> Result<Response<Body>, Status> {
-    let resource =
-        server.catalogue.find(&path.group, &path.version, &path.resource).ok_or_else(not_served)?;
-    let resource = Arc::clone(resource);
+    let resource = server
+        .kinds
+        .catalogue()
+        .find(&path.group, &path.version, &path.resource)
+        .cloned()
+        .ok_or_else(not_served)?;
     check_path(&resource, &path, verb)?;
     let (parts, request_body) = authentic.request.into_parts();
     let accept = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());

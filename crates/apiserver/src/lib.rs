@@ -23,11 +23,12 @@ mod openapi;
 pub mod registry;
 mod request_info;
 mod selector;
+mod served;
 mod server;
 pub mod service;
 mod watch_cache;
 
-pub use catalogue::{Catalogue, Resource, Subresource};
+pub use catalogue::{Catalogue, Definition, Resource, Subresource};
 pub use extension::{Body, BoxError, Extension, ExtensionService};
 pub use node_connection::{LogOptions, LogStream, NodeConnection};
 pub use registry::strategy::{Objects, RequestContext, Strategy};

@@ -11,6 +11,7 @@ mod batch;
 pub mod bootstrap;
 pub(crate) mod core;
 pub(crate) mod custom;
+mod definitions;
 pub mod kinds;
 pub(crate) mod objects;
 mod plain;

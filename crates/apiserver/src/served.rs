@@ -63,7 +63,9 @@ pub(crate) struct ServedKinds {
 
 impl fmt::Debug for ServedKinds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServedKinds").field("definitions", &self.definitions.lock().len()).finish_non_exhaustive()
+        f.debug_struct("ServedKinds")
+            .field("definitions", &self.definitions.lock().len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -114,18 +116,23 @@ impl ServedKinds {
 
     /// Takes changes in, in order. What it answers has to be done before anybody hears of the changes.
     pub(crate) fn apply(&self, changes: Vec<DefinitionChange>) -> Vec<StorageChange> {
+        if changes.is_empty() {
+            return Vec::new();
+        }
         let mut definitions = self.definitions.lock();
         let mut affected: HashMap<String, Option<Arc<Definition>>> = HashMap::new();
         for change in changes {
             let (name, new) = match change {
                 DefinitionChange::Gone(name) => (name, None),
-                DefinitionChange::Put(name, bytes) => match Definition::read(&bytes, definitions.get(&name)) {
-                    Ok(definition) => (name, Some(Arc::new(definition))),
-                    Err(error) => {
-                        tracing::error!(%error, "a stored definition is damaged; its kind is not served");
-                        (name, None)
+                DefinitionChange::Put(name, bytes) => {
+                    match Definition::read(&bytes, definitions.get(&name)) {
+                        Ok(definition) => (name, Some(Arc::new(definition))),
+                        Err(error) => {
+                            tracing::error!(%error, "a stored definition is damaged; its kind is not served");
+                            (name, None)
+                        }
                     }
-                },
+                }
             };
             let old = match &new {
                 Some(new) => definitions.insert(name.clone(), Arc::clone(new)),

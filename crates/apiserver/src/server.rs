@@ -12,14 +12,12 @@ use rustls_pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Chain;
-use crate::catalogue::Catalogue;
-use crate::discovery::Discovery;
 use crate::extension::{Body, Extension};
 use crate::node_connection::NodeConnection;
-use crate::openapi::OpenApi;
 use crate::registry::bootstrap::Facts;
 use crate::registry::objects::ObjectAccess;
 use crate::request_info::Query;
+use crate::served::ServedKinds;
 
 mod chain;
 pub(crate) mod deadline;
@@ -44,10 +42,8 @@ pub(crate) struct InProcess(pub(crate) UserInfo);
 /// Everything a request is served from.
 pub(crate) struct Server {
     pub(crate) objects: Arc<ObjectAccess>,
-    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) kinds: Arc<ServedKinds>,
     pub(crate) admission: Chain,
-    pub(crate) discovery: Discovery,
-    pub(crate) openapi: OpenApi,
     pub(crate) authenticator: Option<Authenticator>,
     pub(crate) authorizer: Option<Arc<Authorizer>>,
     pub(crate) tokens: Option<access::TokenIssuer>,

@@ -16,17 +16,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Chain;
 use crate::catalogue::Catalogue;
-use crate::discovery::Discovery;
 use crate::extension::{Body, Extension};
 use crate::node_connection::NodeConnection;
-use crate::openapi::OpenApi;
 use crate::registry::bootstrap::{self, Facts};
 use crate::registry::objects::ObjectAccess;
+use crate::served::ServedKinds;
 use crate::server::limiter::{Limiter, Limits};
 use crate::server::{InProcess, Server};
 use crate::watch_cache::{HistoryBounds, WatchCache};
 
 mod bound;
+mod definitions;
 mod roles;
 
 /// What a server is made of.
@@ -134,18 +134,17 @@ impl Service {
     pub async fn new(options: Options) -> Result<Self, ServiceError> {
         let listener = listen(options.bind, options.tls).await?;
         let address = listener.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
-        let catalogue = Arc::new(options.catalogue);
+        let kinds = Arc::new(ServedKinds::new(options.catalogue));
         let shutdown = CancellationToken::new();
         let cache = WatchCache::start(
             Arc::clone(&options.store),
-            &catalogue,
+            Arc::clone(&kinds),
             HistoryBounds::default(),
             shutdown.clone(),
         )
         .await
         .map_err(ServiceError::Load)?;
-        let objects =
-            Arc::new(ObjectAccess { store: options.store, cache, catalogue: Arc::clone(&catalogue) });
+        let objects = Arc::new(ObjectAccess { store: options.store, cache, kinds: Arc::clone(&kinds) });
         let authenticator = match (options.authenticator, &options.token_issuer) {
             (Some(authenticator), Some(issuer)) => {
                 let bound = Arc::new(bound::StoredObjects(Arc::clone(&objects)));
@@ -157,14 +156,13 @@ impl Service {
         if let Some(authorizer) = &options.authorizer {
             roles::feed(Arc::clone(authorizer), &objects.cache, &shutdown);
         }
+        definitions::follow(Arc::clone(&objects), shutdown.clone());
         let mut facts = options.facts;
         facts.advertise_address = facts.advertise_address.or(address);
         let server = Arc::new(Server {
             admission: Chain::new(&objects),
             objects,
-            discovery: Discovery::new(Arc::clone(&catalogue)),
-            openapi: OpenApi::new(Arc::clone(&catalogue), crate::server::paths::VERSION),
-            catalogue,
+            kinds,
             authenticator,
             authorizer: options.authorizer,
             tokens: options.token_issuer,

@@ -6,6 +6,9 @@
 //! * [`resource`]: the objects and the recent events of one storage.
 //! * [`subscription`]: a watcher: a cursor into the events, no queue of its own.
 //!
+//! A stored CustomResourceDefinition brings a storage of its own: while its change is taken in, what is served changes
+//! ([`crate::served`]) and its objects are loaded, before anybody is told.
+//!
 //! One watch on the store feeds all storages, so the revision up to which the cache is complete is one number. Readers
 //! that need to see a write wait for its revision. History is bounded ([`resource::HistoryBounds`]); a watcher that falls
 //! out of it is told so and never misses an event silently.
@@ -14,12 +17,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api_machinery::custom_resource;
 use kube_objects::{Reason, Status, StatusDetails};
+use parking_lot::RwLock;
 use storage::{EventKind, KeyRange, RangeRequest, Revision, Store, StoreError, WatchBatch, WatchRequest};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::catalogue::{Catalogue, Resource};
+use crate::catalogue::Resource;
+use crate::served::{DefinitionChange, ServedKinds, StorageChange};
 
 pub(crate) mod encoded;
 pub(crate) mod event;
@@ -58,33 +64,29 @@ pub(crate) fn object_key(group: &str, resource: &str, namespace: &str, name: &st
 /// The caches of all storages of a server.
 #[derive(Debug)]
 pub(crate) struct WatchCache {
-    caches: HashMap<String, Arc<ResourceCache>>,
+    caches: RwLock<HashMap<String, Arc<ResourceCache>>>,
+    kinds: Arc<ServedKinds>,
+    bounds: HistoryBounds,
+    /// Where definitions are stored.
+    definitions: String,
     applied: watch::Sender<Revision>,
 }
 
 impl WatchCache {
-    /// Loads everything, then follows the store until `shutdown`. Returns when the first load is complete.
+    /// Loads everything, definitions first, then follows the store until `shutdown`. Returns when the first load is
+    /// complete.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub(crate) async fn start(
         store: Arc<dyn Store>,
-        catalogue: &Catalogue,
+        kinds: Arc<ServedKinds>,
         bounds: HistoryBounds,
         shutdown: CancellationToken,
     ) -> Result<Arc<Self>, StoreError> {
-        let mut caches = HashMap::new();
-        for resource in catalogue.resources().iter().filter(|resource| !resource.virtual_only) {
-            let (group, name) = &resource.storage;
-            // Two served resources may share a storage; the one that is stored in its own version indexes it.
-            let owner = catalogue.stored(group, name).unwrap_or(resource);
-            let prefix = storage_prefix(group, name);
-            caches
-                .entry(prefix.clone())
-                .or_insert_with(|| Arc::new(ResourceCache::new(prefix, Arc::clone(owner), bounds)));
-        }
         let (applied, _) = watch::channel(Revision::default());
-        let cache = Arc::new(Self { caches, applied });
+        let definitions = storage_prefix(custom_resource::GROUP, custom_resource::RESOURCE);
+        let cache = Arc::new(Self { caches: RwLock::default(), kinds, bounds, definitions, applied });
         let revision = cache.load(store.as_ref()).await?;
         let follower = Arc::clone(&cache);
         tokio::spawn(async move {
@@ -95,13 +97,17 @@ impl WatchCache {
     }
 
     /// The cache of what `resource` is stored as; `None` for a virtual resource.
-    pub(crate) fn of(&self, resource: &Resource) -> Option<&Arc<ResourceCache>> {
+    pub(crate) fn of(&self, resource: &Resource) -> Option<Arc<ResourceCache>> {
         self.storage(&resource.storage.0, &resource.storage.1)
     }
 
     /// The cache of a storage by group and resource.
-    pub(crate) fn storage(&self, group: &str, resource: &str) -> Option<&Arc<ResourceCache>> {
-        self.caches.get(&storage_prefix(group, resource))
+    pub(crate) fn storage(&self, group: &str, resource: &str) -> Option<Arc<ResourceCache>> {
+        self.at(&storage_prefix(group, resource))
+    }
+
+    fn at(&self, prefix: &str) -> Option<Arc<ResourceCache>> {
+        self.caches.read().get(prefix).cloned()
     }
 
     /// The revision up to which the cache is complete.
@@ -141,12 +147,40 @@ impl WatchCache {
                 sorted.entry(prefix).or_default().push((rest, kv));
             }
         }
-        for (prefix, cache) in &self.caches {
+        let stored = sorted.remove(self.definitions.as_str()).unwrap_or_default();
+        let named = stored.iter().map(|(name, kv)| ((*name).to_owned(), kv.value.clone())).collect();
+        // What is read below holds the objects in their new form anyway.
+        self.kinds.replace_all(named);
+        sorted.insert(&self.definitions, stored);
+        self.keep_storages();
+        for (prefix, cache) in self.caches.read().iter() {
             let objects = sorted.remove(prefix.as_str()).unwrap_or_default();
             cache.replace(everything.revision, objects);
         }
         self.applied.send_replace(everything.revision);
         Ok(everything.revision)
+    }
+
+    /// Makes the caches those of what is served.
+    fn keep_storages(&self) {
+        let catalogue = self.kinds.catalogue();
+        let mut caches = self.caches.write();
+        let mut kept = HashMap::new();
+        for resource in catalogue.storages() {
+            let (group, name) = &resource.storage;
+            // Two served resources may share a storage; the one that is stored in its own version indexes it.
+            let owner = catalogue.stored(group, name).unwrap_or(resource);
+            let prefix = storage_prefix(group, name);
+            if kept.contains_key(&prefix) {
+                continue;
+            }
+            let cache = caches.remove(&prefix).unwrap_or_else(|| {
+                Arc::new(ResourceCache::new(prefix.clone(), Arc::clone(owner), self.bounds))
+            });
+            cache.set_resource(Arc::clone(owner));
+            kept.insert(prefix, cache);
+        }
+        *caches = kept;
     }
 
     /// Never returns while the store lives. A watch that was ended for being slow goes on where it was; when history is
@@ -178,25 +212,95 @@ impl WatchCache {
         let mut stream = store.watch(request).await?;
         while let Some(batch) = stream.next().await {
             let batch = batch?;
-            *revision = batch.revision;
-            self.apply(batch);
+            let reached = batch.revision;
+            self.apply(store, batch).await?;
+            *revision = reached;
         }
         Ok(())
     }
 
-    fn apply(&self, batch: WatchBatch) {
+    async fn apply(&self, store: &dyn Store, batch: WatchBatch) -> Result<(), StoreError> {
+        let changes = self.kinds.apply(self.definition_changes(&batch));
+        // New storages come first, for they are read at this revision; what the others hold is read anew when the
+        // events below are in, so that each event still knows the version before it.
+        let (new, known): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| match change {
+            StorageChange::Load(resource) => self.of(resource).is_none(),
+            _ => false,
+        });
+        for change in new {
+            self.change_storage(store, change, batch.revision).await?;
+        }
+        let mut touched: Vec<Arc<ResourceCache>> = Vec::new();
         for event in &batch.events {
             let Some((prefix, rest)) = split_key(&event.kv.key) else { continue };
-            let Some(cache) = self.caches.get(prefix) else { continue };
+            let Some(cache) = self.at(prefix) else { continue };
             match event.kind {
                 EventKind::Put => cache.put(rest, &event.kv),
                 EventKind::Delete => cache.delete(rest, event.kv.mod_revision),
             }
+            if !touched.iter().any(|known| Arc::ptr_eq(known, &cache)) {
+                touched.push(cache);
+            }
         }
-        for cache in self.caches.values() {
+        for change in known {
+            self.change_storage(store, change, batch.revision).await?;
+        }
+        for cache in touched {
             cache.publish();
         }
         self.applied.send_replace(batch.revision);
+        Ok(())
+    }
+
+    fn definition_changes(&self, batch: &WatchBatch) -> Vec<DefinitionChange> {
+        let own = batch.events.iter().filter_map(|event| {
+            let (prefix, name) = split_key(&event.kv.key)?;
+            (prefix == self.definitions).then_some((event, name.to_owned()))
+        });
+        own.map(|(event, name)| match event.kind {
+            EventKind::Put => DefinitionChange::Put(name, event.kv.value.clone()),
+            EventKind::Delete => DefinitionChange::Gone(name),
+        })
+        .collect()
+    }
+
+    async fn change_storage(
+        &self,
+        store: &dyn Store,
+        change: StorageChange,
+        revision: Revision,
+    ) -> Result<(), StoreError> {
+        match change {
+            StorageChange::Drop(group, resource) => {
+                self.caches.write().remove(&storage_prefix(&group, &resource));
+            }
+            StorageChange::Replace(resource) => {
+                if let Some(cache) = self.of(&resource) {
+                    cache.set_resource(resource);
+                }
+            }
+            StorageChange::Load(resource) => {
+                let prefix = storage_prefix(&resource.storage.0, &resource.storage.1);
+                let request = RangeRequest {
+                    revision: Some(revision),
+                    ..RangeRequest::all(KeyRange::prefix(prefix.clone()))
+                };
+                let stored = store.range(request).await?;
+                let listed = stored.kvs.iter().filter_map(|kv| Some((split_key(&kv.key)?.1, kv))).collect();
+                let known = self.at(&prefix);
+                let cache = known.clone().unwrap_or_else(|| {
+                    Arc::new(ResourceCache::new(prefix.clone(), Arc::clone(&resource), self.bounds))
+                });
+                cache.set_resource(resource);
+                if known.is_some() {
+                    cache.refresh(listed);
+                } else {
+                    cache.replace(revision, listed);
+                    self.caches.write().insert(prefix, cache);
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -13,6 +13,9 @@ use kube_objects::UserInfo;
 use storage::model::MemoryStore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+#[path = "objects/custom_resources.rs"]
+mod custom_resources;
+
 async fn start() -> (Handle, kube::Client, DropGuard) {
     let options = Options::new(Arc::new(MemoryStore::default()), Catalogue::cluster());
     let service = Service::new(options).await.unwrap();

@@ -78,7 +78,8 @@ pub fn normalise(definition: &mut Value) {
 /// `status.storedVersions` holds at least the storage version.
 fn stored_versions(definition: &mut Value) {
     let versions = definition["spec"]["versions"].as_array().into_iter().flatten();
-    let storage = versions.filter(|version| version["storage"] == true).find_map(|version| version["name"].as_str());
+    let storage =
+        versions.filter(|version| version["storage"] == true).find_map(|version| version["name"].as_str());
     let Some(storage) = storage.map(str::to_owned) else { return };
     let Some(map) = definition.as_object_mut() else { return };
     let status = map.entry("status").or_insert_with(|| json!({}));
@@ -95,7 +96,8 @@ fn normalise_spec(spec: &mut Map<String, Value>) {
     if conversion.is_null() {
         *conversion = json!({ "strategy": "None" });
     }
-    if let Some(service) = conversion.pointer_mut("/webhook/clientConfig/service").and_then(Value::as_object_mut)
+    if let Some(service) =
+        conversion.pointer_mut("/webhook/clientConfig/service").and_then(Value::as_object_mut)
         && service.get("port").is_none_or(Value::is_null)
     {
         service.insert("port".to_owned(), json!(443));
@@ -140,7 +142,9 @@ fn normalise_version(version: &mut Map<String, Value>) {
             version.remove(key);
         }
     }
-    for column in version.get_mut("additionalPrinterColumns").and_then(Value::as_array_mut).into_iter().flatten() {
+    for column in
+        version.get_mut("additionalPrinterColumns").and_then(Value::as_array_mut).into_iter().flatten()
+    {
         let Some(column) = column.as_object_mut() else { continue };
         column.retain(|key, value| {
             let optional = matches!(key.as_str(), "format" | "description" | "priority");
@@ -170,12 +174,22 @@ pub fn normalise_schema(schema: &mut Value, depth: usize) {
                 }
             }
             "allOf" | "anyOf" | "oneOf" => {
-                value.as_array_mut().into_iter().flatten().for_each(|child| normalise_schema(child, depth + 1));
+                value
+                    .as_array_mut()
+                    .into_iter()
+                    .flatten()
+                    .for_each(|child| normalise_schema(child, depth + 1));
             }
             "items" if value.is_array() => {
-                value.as_array_mut().into_iter().flatten().for_each(|child| normalise_schema(child, depth + 1));
+                value
+                    .as_array_mut()
+                    .into_iter()
+                    .flatten()
+                    .for_each(|child| normalise_schema(child, depth + 1));
             }
-            "items" | "not" | "additionalProperties" | "additionalItems" => normalise_schema(value, depth + 1),
+            "items" | "not" | "additionalProperties" | "additionalItems" => {
+                normalise_schema(value, depth + 1)
+            }
             _ => {}
         }
     }

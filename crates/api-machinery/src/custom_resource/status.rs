@@ -51,7 +51,14 @@ pub fn accept(definition: &mut Value, in_use: &NamesInUse, now: &str) {
             let message = "the initial names have been accepted";
             set_condition(definition, "Established", "True", "InitialNamesAccepted", message, now);
         } else if condition(definition, "Established").is_none() {
-            set_condition(definition, "Established", "False", "NotAccepted", "not all names are accepted", now);
+            set_condition(
+                definition,
+                "Established",
+                "False",
+                "NotAccepted",
+                "not all names are accepted",
+                now,
+            );
         }
     }
     if let Some((state, reason)) = approval(definition) {
@@ -80,15 +87,16 @@ fn take_names(
     in_use: &NamesInUse,
 ) -> Option<(&'static str, String)> {
     let mut refused = None;
-    let single = |key: &str, reason: &'static str, used: &BTreeSet<String>, accepted: &mut Map<String, Value>| {
-        let name = wanted[key].as_str().unwrap_or_default();
-        let own = accepted.get(key).and_then(Value::as_str).unwrap_or_default();
-        if name != own && used.contains(name) {
-            return Some((reason, in_use_already(name)));
-        }
-        accepted.insert(key.to_owned(), json!(name));
-        None
-    };
+    let single =
+        |key: &str, reason: &'static str, used: &BTreeSet<String>, accepted: &mut Map<String, Value>| {
+            let name = wanted[key].as_str().unwrap_or_default();
+            let own = accepted.get(key).and_then(Value::as_str).unwrap_or_default();
+            if name != own && used.contains(name) {
+                return Some((reason, in_use_already(name)));
+            }
+            accepted.insert(key.to_owned(), json!(name));
+            None
+        };
     for (key, reason) in [("plural", "PluralConflict"), ("singular", "SingularConflict")] {
         refused = single(key, reason, &in_use.resources, accepted).or(refused);
     }
@@ -108,10 +116,8 @@ fn short_names(
     let own = accepted.get("shortNames").cloned().unwrap_or_default();
     let is_own = |name: &str| own.as_array().is_some_and(|list| list.iter().any(|each| each == name));
     let names = wanted["shortNames"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let taken: Vec<String> = names
-        .filter(|name| !is_own(name) && in_use.resources.contains(*name))
-        .map(in_use_already)
-        .collect();
+    let taken: Vec<String> =
+        names.filter(|name| !is_own(name) && in_use.resources.contains(*name)).map(in_use_already).collect();
     match taken.as_slice() {
         [] => {
             replace(accepted, "shortNames", &wanted["shortNames"]);
@@ -147,7 +153,14 @@ pub fn is_true(definition: &Value, kind: &str) -> bool {
 }
 
 /// Sets a condition; its lastTransitionTime changes with its status only.
-pub fn set_condition(definition: &mut Value, kind: &str, status: &str, reason: &str, message: &str, now: &str) {
+pub fn set_condition(
+    definition: &mut Value,
+    kind: &str,
+    status: &str,
+    reason: &str,
+    message: &str,
+    now: &str,
+) {
     let mut since = now.to_owned();
     if let Some(old) = condition(definition, kind)
         && old["status"] == status

@@ -65,6 +65,8 @@ pub struct Definition {
     pub storage: usize,
     /// Its names are accepted and it is served.
     pub established: bool,
+    /// All names it wants are its own.
+    pub names_accepted: bool,
     /// Its objects are being deleted: nothing new is created.
     pub terminating: bool,
     /// `status.acceptedNames`.
@@ -128,12 +130,14 @@ impl Definition {
             });
         }
         let storage = declared.iter().position(|version| version["storage"] == true);
-        let list_kind = spec["names"]["listKind"].as_str().map_or_else(|| format!("{kind}List"), str::to_owned);
+        let list_kind =
+            spec["names"]["listKind"].as_str().map_or_else(|| format!("{kind}List"), str::to_owned);
         Ok(Self {
             plural: text(&spec["names"]["plural"], "spec.names.plural")?,
             namespaced: text(&spec["scope"], "spec.scope")? == "Namespaced",
             storage: storage.ok_or_else(|| missing("spec.versions[*].storage"))?,
             established: status::is_true(value, "Established"),
+            names_accepted: status::is_true(value, "NamesAccepted"),
             terminating: status::is_true(value, "Terminating"),
             accepted_names: value["status"]["acceptedNames"].clone(),
             retired: older.map(|older| older.retired.clone()).unwrap_or_default(),
@@ -223,7 +227,13 @@ fn lazy_schema(document: &Bytes, index: usize, gvk: GroupVersionKind) -> SchemaR
 /// What the form of objects depends on; names, columns and deprecations do not.
 fn shape(spec: &Value) -> [u8; 32] {
     let mut hash = Sha256::new();
-    for part in [&spec["group"], &spec["names"]["kind"], &spec["names"]["plural"], &spec["scope"], &spec["conversion"]] {
+    for part in [
+        &spec["group"],
+        &spec["names"]["kind"],
+        &spec["names"]["plural"],
+        &spec["scope"],
+        &spec["conversion"],
+    ] {
         hash.update(part.to_string());
     }
     for version in spec["versions"].as_array().into_iter().flatten() {

@@ -184,7 +184,10 @@ pub(crate) fn holds_namespace(call: &Call, object: &Value) -> bool {
 /// The object as it waits for its end; `None`: it can go now.
 fn marked(call: &Call, old: &Value, options: &DeleteOptions) -> Option<Value> {
     let mut object = old.clone();
-    let finalizers = finalizers(call, old, options.propagation);
+    if old["metadata"]["deletionTimestamp"].is_null() {
+        call.resource.strategy.mark_deleted(&mut object, call.now);
+    }
+    let finalizers = finalizers(call, &object, options.propagation);
     let grace = call.resource.strategy.graceful_deletion(old, options.grace).filter(|grace| *grace > 0);
     let holds = holds_namespace(call, old);
     if finalizers.is_empty() && grace.is_none() && !holds {

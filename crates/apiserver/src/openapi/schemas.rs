@@ -24,7 +24,11 @@ pub(super) fn components(resources: &[Arc<Resource>]) -> Components {
         }
         if resource.custom {
             let (group, version) = (&resource.gvr.group, &resource.gvr.version);
-            let schema = custom_resource_v3(resource.published.as_deref(), group, version, &resource.kind);
+            let own =
+                resource.definition.as_ref().and_then(|definition| definition.version_document(version));
+            let published = own.as_ref().map(|own| &own["schema"]["openAPIV3Schema"]);
+            let published = published.filter(|schema| !schema.is_null());
+            let schema = custom_resource_v3(published, group, version, &resource.kind);
             custom.insert(name_of(&resource.gvk()), schema);
             custom.insert(name_of(&list_of(&resource.gvk())), custom_list(&resource.gvk()));
         } else {

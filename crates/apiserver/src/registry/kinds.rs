@@ -32,6 +32,7 @@ pub fn strategy(group: &str, resource: &str) -> Arc<dyn Strategy> {
             Arc::new(Binding(&rbac::CLUSTER_ROLE_BINDING))
         }
         ("apiregistration.k8s.io", "apiservices") => Arc::new(super::apiregistration::ApiService),
+        ("apiextensions.k8s.io", "customresourcedefinitions") => Arc::new(super::definitions::Definitions),
         ("certificates.k8s.io", "certificatesigningrequests") => Arc::new(smaller::SigningRequest),
         _ => match plain(group, resource) {
             Some(plain) => Arc::new(Plain(plain)),

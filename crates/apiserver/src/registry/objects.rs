@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api_machinery::custom_resource::status::NamesInUse;
 use async_trait::async_trait;
 use bytes::Bytes;
 use kube_objects::{Reason, Status};
@@ -12,8 +13,9 @@ use storage::{
     Compare, KeyRange, KeyValue, Operation, OperationResponse, Revision, Store, StoreError, Transaction,
 };
 
-use crate::catalogue::{Catalogue, Resource};
+use crate::catalogue::Resource;
 use crate::registry::strategy::Objects;
+use crate::served::ServedKinds;
 use crate::watch_cache::{CachedObject, ResourceCache, WatchCache, object_key};
 
 /// What a conditional write came to.
@@ -29,7 +31,7 @@ pub(crate) enum Written {
 pub(crate) struct ObjectAccess {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) cache: Arc<WatchCache>,
-    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) kinds: Arc<ServedKinds>,
 }
 
 /// A store's failure as a client sees it.
@@ -98,7 +100,7 @@ impl ObjectAccess {
     }
 
     /// The cache of a served resource; 404 for one that is not stored.
-    pub(crate) fn cache_of(&self, resource: &Resource) -> Result<&Arc<ResourceCache>, Status> {
+    pub(crate) fn cache_of(&self, resource: &Resource) -> Result<Arc<ResourceCache>, Status> {
         self.cache.of(resource).ok_or_else(not_served)
     }
 
@@ -170,8 +172,8 @@ impl ObjectAccess {
         Ok(Written::Lost(found))
     }
 
-    fn stored(&self, group: &str, resource: &str) -> Result<&Arc<Resource>, Status> {
-        self.catalogue.stored(group, resource).ok_or_else(not_served)
+    fn stored(&self, group: &str, resource: &str) -> Result<Arc<Resource>, Status> {
+        self.kinds.catalogue().stored(group, resource).cloned().ok_or_else(not_served)
     }
 
     /// The range of keys of a storage below a namespace ("" for all).
@@ -200,13 +202,13 @@ impl Objects for ObjectAccess {
         name: &str,
     ) -> Result<Option<Value>, Status> {
         let Ok(resource) = self.stored(group, resource) else { return Ok(None) };
-        Ok(self.current(resource, namespace, name).await?.map(|object| object.encoded.to_value()))
+        Ok(self.current(&resource, namespace, name).await?.map(|object| object.encoded.to_value()))
     }
 
     async fn list(&self, group: &str, resource: &str, namespace: &str) -> Result<Vec<Value>, Status> {
         let Ok(resource) = self.stored(group, resource) else { return Ok(Vec::new()) };
         self.catch_up().await?;
-        let objects = self.cache_of(resource)?.objects(namespace, None);
+        let objects = self.cache_of(&resource)?.objects(namespace, None);
         Ok(objects.iter().map(|object| object.encoded.to_value()).collect())
     }
 
@@ -219,19 +221,23 @@ impl Objects for ObjectAccess {
         change: &(dyn for<'a> Fn(&'a mut Value) -> Result<bool, Status> + Send + Sync),
     ) -> Result<bool, Status> {
         let resource = self.stored(group, resource)?;
-        let mut current = self.current(resource, namespace, name).await?;
+        let mut current = self.current(&resource, namespace, name).await?;
         loop {
             let Some(object) = current else { return Ok(false) };
             let mut value = object.encoded.to_value();
             if !change(&mut value)? {
                 return Ok(true);
             }
-            let key = Self::key(resource, namespace, name);
+            let key = Self::key(&resource, namespace, name);
             match self.replace(key, object.encoded.revision(), encode(&value)).await? {
                 Written::At(_) => return Ok(true),
-                Written::Lost(found) => current = self.version(resource, found.as_ref())?,
+                Written::Lost(found) => current = self.version(&resource, found.as_ref())?,
             }
         }
+    }
+
+    fn names_in_use(&self, group: &str, except: &str) -> NamesInUse {
+        self.kinds.names_in_use(group, except)
     }
 }
 

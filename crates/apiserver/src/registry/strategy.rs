@@ -8,6 +8,7 @@
 //! `prepare_for_update`. The engine itself sets uid, creationTimestamp, generation and managedFields, keeps metadata
 //! immutables, isolates `status` from `spec` and checks metadata.
 
+use api_machinery::custom_resource::status::NamesInUse;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kind_rules::columns::{Column, age};
@@ -45,6 +46,11 @@ pub trait Objects: Send + Sync {
         name: &str,
         change: &(dyn for<'a> Fn(&'a mut Value) -> Result<bool, Status> + Send + Sync),
     ) -> Result<bool, Status>;
+
+    /// The names that other CustomResourceDefinitions of a group than `except` have.
+    fn names_in_use(&self, _group: &str, _except: &str) -> NamesInUse {
+        NamesInUse::default()
+    }
 }
 
 /// What a strategy may know about the request it serves.
@@ -176,6 +182,10 @@ pub trait Strategy: Send + Sync + 'static {
     fn graceful_deletion(&self, _object: &Value, _requested: Option<i64>) -> Option<i64> {
         None
     }
+
+    /// The first deletion of an object may leave marks on it (finalizers, conditions) that hold it until somebody has
+    /// cleaned up; changes none by default.
+    fn mark_deleted(&self, _object: &mut Value, _now: Timestamp) {}
 
     /// Refuses a deletion (403 for the namespace `default` …), before anything is changed.
     async fn check_delete(&self, _cx: &RequestContext<'_>, _object: &Value) -> Result<(), Status> {

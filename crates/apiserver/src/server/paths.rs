@@ -87,6 +87,7 @@ fn document(
     }
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let path = path.trim_end_matches('/');
+    let served = server.kinds.now();
     match path {
         "" => Ok(response::object(
             200,
@@ -94,19 +95,19 @@ fn document(
             Style::default(),
         )),
         "/openapi/v2" => Ok(openapi_v2(server, headers, accept)),
-        "/openapi/v3" => Ok(openapi(server.openapi.index(), headers, "application/json")),
+        "/openapi/v3" => Ok(openapi(served.openapi.index(), headers, "application/json")),
         "/metrics" => Ok(response::plain(200, "text/plain; version=0.0.4", metrics(server).into())),
         "/api" | "/apis" => {
             let root = if path == "/api" { Root::Core } else { Root::Groups };
             if let Some((version, kind)) = aggregated(accept) {
-                let document = server.discovery.aggregated(root, version);
+                let document = served.discovery.aggregated(root, version);
                 return Ok(tagged(document, headers, kind));
             }
             plain(server, path, headers, accept)
         }
         _ => match path.strip_prefix("/openapi/v3/") {
             Some(version) => {
-                let document = server.openapi.group_version(version).ok_or_else(not_served)?;
+                let document = served.openapi.group_version(version).ok_or_else(not_served)?;
                 Ok(openapi(&document, headers, "application/json"))
             }
             None => plain(server, path, headers, accept),
@@ -126,9 +127,9 @@ fn openapi_v2(server: &Server, headers: &HeaderMap, accept: Option<&str>) -> Res
         })
         .is_some_and(|clause| clause.media.contains("protobuf"));
     if protobuf {
-        return openapi(server.openapi.v2_protobuf(), headers, OPENAPI_V2_PROTOBUF);
+        return openapi(server.kinds.now().openapi.v2_protobuf(), headers, OPENAPI_V2_PROTOBUF);
     }
-    openapi(server.openapi.v2_json(), headers, "application/json")
+    openapi(server.kinds.now().openapi.v2_json(), headers, "application/json")
 }
 
 fn openapi(document: &crate::openapi::Document, headers: &HeaderMap, kind: &'static str) -> Response<Body> {
@@ -138,7 +139,7 @@ fn openapi(document: &crate::openapi::Document, headers: &HeaderMap, kind: &'sta
 
 fn metrics(server: &Server) -> String {
     let mut text = String::from("# TYPE apiserver_storage_objects gauge\n");
-    for resource in server.catalogue.resources() {
+    for resource in server.kinds.catalogue().resources() {
         if let Some(cache) = server.objects.cache.of(resource) {
             let name = resource.gvr.group_resource();
             text.push_str(&format!("apiserver_storage_objects{{resource=\"{name}\"}} {}\n", cache.len()));
@@ -164,7 +165,8 @@ fn plain(
     headers: &HeaderMap,
     accept: Option<&str>,
 ) -> Result<Response<Body>, Status> {
-    let document = server.discovery.plain(path).ok_or_else(not_served)?;
+    let served = server.kinds.now();
+    let document = served.discovery.plain(path).ok_or_else(not_served)?;
     let accepted = negotiation::negotiate(accept, Offer::DOCUMENT)?;
     if accepted.format == Format::Yaml {
         let value: Value = serde_json::from_slice(&document.body).map_err(Status::internal)?;

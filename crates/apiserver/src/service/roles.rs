@@ -17,8 +17,8 @@ pub(super) fn feed(authorizer: Arc<Authorizer>, cache: &WatchCache, shutdown: &C
         else {
             continue;
         };
-        load(&authorizer, cache);
-        let (authorizer, cache, shutdown) = (Arc::clone(&authorizer), Arc::clone(cache), shutdown.clone());
+        load(&authorizer, &cache);
+        let (authorizer, shutdown) = (Arc::clone(&authorizer), shutdown.clone());
         tokio::spawn(async move {
             shutdown.run_until_cancelled(follow(authorizer, cache, kind)).await;
         });

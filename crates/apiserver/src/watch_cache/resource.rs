@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use storage::{KeyValue, Revision};
 use tokio::sync::watch;
@@ -37,7 +38,7 @@ const FRAMED_EVENTS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct ResourceCache {
     prefix: String,
-    resource: Arc<Resource>,
+    resource: ArcSwap<Resource>,
     bounds: HistoryBounds,
     state: RwLock<State>,
     newest: watch::Sender<Progress>,
@@ -60,13 +61,15 @@ struct State {
     history_bytes: usize,
     /// Every event after this revision is in `history`.
     floor: Revision,
+    /// When everything was listed last: what happened up to then is known already.
+    loaded: Revision,
     progress: Progress,
 }
 
 impl ResourceCache {
     pub(super) fn new(prefix: String, resource: Arc<Resource>, bounds: HistoryBounds) -> Self {
         let (newest, _) = watch::channel(Progress::default());
-        Self { prefix, resource, bounds, state: RwLock::default(), newest }
+        Self { prefix, resource: ArcSwap::new(resource), bounds, state: RwLock::default(), newest }
     }
 
     /// The storage's key prefix.
@@ -121,7 +124,7 @@ impl ResourceCache {
         {
             return Some(Arc::clone(current));
         }
-        CachedObject::of(&self.resource, kv).map(Arc::new)
+        CachedObject::of(&self.resource.load(), kv).map(Arc::new)
     }
 
     /// Watches from behind `revision`. A revision out of history answers `None`: list again (410).
@@ -166,7 +169,7 @@ impl ResourceCache {
     pub(super) fn replace(&self, revision: Revision, listed: Vec<(&str, &KeyValue)>) {
         let mut objects = BTreeMap::new();
         for (key, kv) in listed {
-            match CachedObject::of(&self.resource, kv) {
+            match CachedObject::of(&self.resource.load(), kv) {
                 Some(object) => drop(objects.insert(key.to_owned(), Arc::new(object))),
                 None => self.report_damage(key),
             }
@@ -176,21 +179,46 @@ impl ResourceCache {
         state.history.clear();
         state.history_bytes = 0;
         state.floor = revision;
+        state.loaded = revision;
         state.progress = Progress { revision, reloads: state.progress.reloads + 1 };
         drop(state);
         self.publish();
     }
 
+    /// From now on objects are indexed as `resource` says.
+    pub(super) fn set_resource(&self, resource: Arc<Resource>) {
+        self.resource.store(resource);
+    }
+
+    /// Takes over the same objects in a new form: same revisions, nothing to tell, history stays.
+    pub(super) fn refresh(&self, listed: Vec<(&str, &KeyValue)>) {
+        let resource = self.resource.load();
+        let read = |(key, kv): (&str, &KeyValue)| {
+            let object = CachedObject::of(&resource, kv);
+            object.map(|object| (key.to_owned(), Arc::new(object)))
+        };
+        let objects = listed.into_iter().filter_map(read).collect();
+        self.state.write().objects = objects;
+    }
+
     pub(super) fn put(&self, key: &str, kv: &KeyValue) {
-        let Some(object) = CachedObject::of(&self.resource, kv) else { return self.report_damage(key) };
+        let Some(object) = CachedObject::of(&self.resource.load(), kv) else {
+            return self.report_damage(key);
+        };
         let object = Arc::new(object);
         let mut state = self.state.write();
+        if kv.mod_revision <= state.loaded {
+            return;
+        }
         let previous = state.objects.insert(key.to_owned(), Arc::clone(&object));
         self.record(&mut state, CachedEvent::new(kv.mod_revision, object, previous, false));
     }
 
     pub(super) fn delete(&self, key: &str, revision: Revision) {
         let mut state = self.state.write();
+        if revision <= state.loaded {
+            return;
+        }
         let Some(last) = state.objects.remove(key) else { return };
         let gone = Arc::new(last.at(revision));
         self.record(&mut state, CachedEvent::new(revision, gone, Some(last), true));

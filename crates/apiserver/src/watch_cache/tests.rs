@@ -11,9 +11,8 @@ use super::*;
 async fn started(bounds: HistoryBounds) -> (Arc<dyn Store>, Arc<WatchCache>) {
     let store: Arc<dyn Store> =
         Arc::new(storage::model::MemoryStore::new(storage::model::Options::default()));
-    let catalogue = Catalogue::cluster();
-    let cache =
-        WatchCache::start(Arc::clone(&store), &catalogue, bounds, CancellationToken::new()).await.unwrap();
+    let kinds = Arc::new(ServedKinds::new(crate::Catalogue::cluster()));
+    let cache = WatchCache::start(Arc::clone(&store), kinds, bounds, CancellationToken::new()).await.unwrap();
     (store, cache)
 }
 
@@ -117,7 +116,7 @@ async fn a_watcher_that_history_has_passed_is_told_and_not_fed_a_gap() {
     let bounds = HistoryBounds { events: 4, ..HistoryBounds::default() };
     let (store, cache) = started(bounds).await;
     let from = cache.revision();
-    let maps = Arc::clone(cache.storage("", "configmaps").unwrap());
+    let maps = cache.storage("", "configmaps").unwrap();
     let mut slow = maps.subscribe(from, everything()).unwrap();
     let mut last = from;
     for index in 0..8 {
