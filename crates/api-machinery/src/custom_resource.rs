@@ -2,12 +2,21 @@
 //!
 //! * [`normal`]: a definition as Kubernetes keeps it: defaults filled in, what its types do not know dropped.
 //! * [`status`]: which names are accepted, and the conditions that say so.
+//! * [`validation`]: whether a definition can be served.
+//! * [`objects`]: pruning and defaulting; [`values`], [`lists`], [`embedded`]: what is wrong with an object.
 //!
 //! Must never evaluate expressions (`x-kubernetes-validations`): that is an engine's task, outside.
 
+mod defaults;
+pub mod embedded;
+pub mod lists;
 pub mod normal;
+pub mod objects;
+mod rules;
 pub mod status;
+mod structure;
 pub mod validation;
+pub mod values;
 
 /// The kind's group.
 pub const GROUP: &str = "apiextensions.k8s.io";

@@ -5,6 +5,7 @@
 
 mod builtin;
 mod parse;
+mod pattern;
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -15,6 +16,7 @@ use serde_json::Value;
 
 pub use builtin::{SchemaSet, builtin_type_json};
 pub use parse::SchemaError;
+pub use pattern::Pattern;
 
 /// What JSON a node takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,6 +110,8 @@ pub struct Schema {
     pub preserve_unknown_fields: bool,
     /// A whole object with `apiVersion`, `kind` and `metadata`.
     pub embedded_resource: bool,
+    /// What a custom schema says of an object's own metadata (name and generateName at most), beside the type itself.
+    pub object_metadata: Option<SchemaRef>,
     /// How the list is merged.
     pub list_type: ListType,
     /// Which fields of an item are its key, when merged by key.
@@ -168,47 +172,6 @@ pub struct Constraints {
     /// CEL rules (`x-kubernetes-validations`), as published; an expression engine runs them.
     pub rules: Vec<Value>,
 }
-
-/// A regular expression, compiled when first used.
-#[derive(Clone, Debug, Default)]
-pub struct Pattern {
-    source: Box<str>,
-    compiled: Arc<OnceLock<Option<regex::Regex>>>,
-}
-
-impl Pattern {
-    /// Takes the expression as it stands; whether it compiles shows when it is used.
-    #[must_use]
-    pub fn new(source: &str) -> Self {
-        Self { source: source.into(), compiled: Arc::default() }
-    }
-
-    /// The expression.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.source
-    }
-
-    /// Whether it compiles.
-    #[must_use]
-    pub fn is_valid(&self) -> bool {
-        self.regex().is_some()
-    }
-
-    /// Whether `text` holds a match. An expression that does not compile matches nothing.
-    #[must_use]
-    pub fn is_match(&self, text: &str) -> bool {
-        self.regex().is_some_and(|regex| regex.is_match(text))
-    }
-
-    fn regex(&self) -> Option<&regex::Regex> {
-        let compile = || regex::RegexBuilder::new(&self.source).size_limit(PATTERN_BYTES).build().ok();
-        self.compiled.get_or_init(compile).as_ref()
-    }
-}
-
-/// A compiled pattern's bound: expressions come from users. 1 MiB holds a class of all letters repeated 253 times.
-const PATTERN_BYTES: usize = 1 << 20;
 
 /// A way to a node: the node itself or a built-in type's name, and what the referring place says of it.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 
 use api_machinery::apply::field_set::FieldSet;
 use api_machinery::apply::{self, Manager};
+use api_machinery::custom_resource::objects;
 use api_machinery::defaulting::apply_defaults;
 use api_machinery::field_path::causes;
 use api_machinery::schema::Schema;
@@ -13,6 +14,7 @@ use serde_json::Value;
 use crate::catalogue::Resource;
 use crate::handlers::create::seconds;
 use crate::handlers::{Call, conversion};
+use crate::registry::custom;
 
 /// How a patch is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +77,11 @@ pub(crate) fn decoded(call: &Call, mut object: Value) -> Result<Value, Status> {
     let text = call.query.get("fieldValidation").unwrap_or_default();
     let mode = FieldValidation::parse(text)
         .ok_or_else(|| Status::new(Reason::BadRequest, format!("invalid fieldValidation value {text:?}")))?;
-    let unknown = strictness::prune(&mut object, &resource.schema);
+    let unknown = if resource.custom {
+        objects::prune(&mut object, &resource.schema)
+    } else {
+        strictness::prune(&mut object, &resource.schema)
+    };
     let duplicates = std::mem::take(&mut *call.duplicates.lock());
     for warning in strictness::check(mode, &unknown, &duplicates, &resource.gvk())? {
         call.warn(warning);
@@ -107,12 +113,14 @@ pub(crate) fn configuration(call: &Call, mut config: Value) -> Result<Value, Sta
     ))
 }
 
-/// What is wrong with a custom resource by its schema; native kinds are judged by their strategies.
-pub(crate) fn problems(resource: &Resource, object: &Value) -> Vec<StatusCause> {
+/// What is wrong with a custom resource by its schema, as a step from `old`; native kinds are judged by their
+/// strategies.
+pub(crate) fn problems(call: &Call, object: &Value, old: Option<&Value>) -> Vec<StatusCause> {
+    let resource = &call.resource;
     if !resource.custom {
         return Vec::new();
     }
-    causes(&validation::custom_resource(object, &resource.schema))
+    causes(&custom::problems(resource, object, old, call.path.subresource == "status"))
 }
 
 struct Owner {

@@ -90,7 +90,8 @@ fn add_object_fields(schema: &mut Schema) {
     schema.properties.entry("apiVersion".into()).or_insert_with(string);
     schema.properties.entry("kind".into()).or_insert_with(string);
     if let Some(metadata) = SchemaRef::builtin(OBJECT_META) {
-        schema.properties.insert("metadata".into(), metadata);
+        let own = schema.properties.insert("metadata".into(), metadata);
+        schema.object_metadata = own.filter(|own| !own.properties.is_empty());
     }
 }
 
@@ -118,6 +119,7 @@ impl Reader {
             nullable: flag(map, "nullable"),
             preserve_unknown_fields: flag(map, "x-kubernetes-preserve-unknown-fields"),
             embedded_resource: flag(map, "x-kubernetes-embedded-resource"),
+            object_metadata: None,
             list_type: list_type(map),
             list_map_keys: texts(map, "x-kubernetes-list-map-keys"),
             atomic_map: text(map, "x-kubernetes-map-type") == Some("atomic"),

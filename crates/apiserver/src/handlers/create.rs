@@ -116,7 +116,7 @@ async fn check(call: &Call, object: &mut Value) -> Result<(), Status> {
     let cx = call.context(&name);
     let strategy = &call.resource.strategy;
     let mut causes = metadata::problems(&call.resource, object, None);
-    causes.extend(engine::problems(&call.resource, object));
+    causes.extend(engine::problems(call, object, None));
     causes.extend(strategy.validate(&cx, object));
     metadata::refuse(&call.resource, &name, causes)?;
     strategy.authorize(&cx, object, None).await?;

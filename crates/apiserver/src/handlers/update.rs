@@ -175,7 +175,7 @@ async fn prepare(call: &Call, mut object: Value, old: &Value) -> Result<Value, S
     // The stored version is what counts; a client's resourceVersion only pinned it.
     object["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
     let mut causes = metadata::problems(resource, &object, Some(old));
-    causes.extend(engine::problems(resource, &object));
+    causes.extend(engine::problems(call, &object, Some(old)));
     causes.extend(resource.strategy.validate_update(&cx, &object, old));
     metadata::refuse(resource, name, causes)?;
     resource.strategy.authorize(&cx, &object, Some(old)).await?;

@@ -7,7 +7,7 @@ fn documents() -> OpenApi {
         "metadata": { "name": "widgets.example.com" },
         "spec": {
             "group": "example.com", "scope": "Namespaced", "names": { "kind": "Widget", "plural": "widgets" },
-            "versions": [{ "name": "v1", "served": true, "schema": { "openAPIV3Schema": {
+            "versions": [{ "name": "v1", "served": true, "storage": true, "schema": { "openAPIV3Schema": {
                 "type": "object", "properties": { "spec": { "type": "object", "properties": { "size": { "type": "integer" } } } },
             } } }],
         },

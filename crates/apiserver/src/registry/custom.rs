@@ -1,11 +1,15 @@
 //! Custom resources: columns from the definition, values validated by its schema.
 
+use api_machinery::custom_resource::{embedded, lists, values};
+use api_machinery::field_path::{FieldError, FieldPath};
 use api_machinery::json_path::JsonPath;
+use api_machinery::schema::Schema;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::strategy::Strategy;
+use crate::catalogue::Resource;
 use kind_rules::columns::{Column, age, human_duration};
 use kind_rules::names::NameRule;
 
@@ -46,6 +50,36 @@ fn printer_column(declared: &Value) -> PrinterColumn {
     };
     // A path that does not parse prints nothing: the definition was accepted, its column is of no use.
     PrinterColumn { column, path: declared["jsonPath"].as_str().and_then(JsonPath::parse) }
+}
+
+/// What is wrong with an object of a custom kind, as a step from `old`. Of a status only the status is judged.
+pub(crate) fn problems(
+    resource: &Resource,
+    object: &Value,
+    old: Option<&Value>,
+    status: bool,
+) -> Vec<FieldError> {
+    let schema = &resource.schema;
+    if status {
+        let rules = schema.properties.get("status");
+        let (Some(rules), Some(own)) = (rules, object.get("status")) else { return Vec::new() };
+        let before = old.and_then(|old| old.get("status"));
+        let mut errors = values::validate_update(own, before, rules, &FieldPath::new("status"));
+        errors.extend(duplicates(object, old, schema));
+        return errors;
+    }
+    let mut errors = values::validate_update(object, old, schema, &FieldPath::root());
+    errors.extend(embedded::validate(object, schema, &FieldPath::root(), false));
+    errors.extend(duplicates(object, old, schema));
+    errors
+}
+
+/// Items that stand twice, unless the object before had such already.
+fn duplicates(object: &Value, old: Option<&Value>, schema: &Schema) -> Vec<FieldError> {
+    if old.is_some_and(|old| !lists::duplicates(old, schema).is_empty()) {
+        return Vec::new();
+    }
+    lists::duplicates(object, schema)
 }
 
 #[async_trait]

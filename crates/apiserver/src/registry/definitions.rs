@@ -90,6 +90,11 @@ impl Strategy for Definitions {
         causes(&custom_resource::validation::definition(object, Some(old)))
     }
 
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        let unknown = custom_resource::validation::unknown_formats(object);
+        unknown.into_iter().map(|format| format!("unrecognized format {format:?}")).collect()
+    }
+
     fn columns(&self) -> Vec<Column> {
         let created = "CreationTimestamp is a timestamp representing the server time when this object was created. It \
                        is not guaranteed to be set in happens-before order across separate operations. Clients may \

@@ -137,3 +137,62 @@ pub(crate) async fn until(holds: impl AsyncFn() -> bool) {
     };
     tokio::time::timeout(Duration::from_secs(10), waited).await.unwrap();
 }
+
+fn shared_data(part: &str) -> Option<std::path::PathBuf> {
+    let data = std::env::var_os("FAIRLEAD_SHARED_DATA").map_or_else(
+        || std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
+        std::path::PathBuf::from,
+    );
+    let path = data.join(part);
+    if !path.exists() {
+        eprintln!("skipped: {} is not there", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+fn yaml_files(directory: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            yaml_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "yaml") {
+            found.push(path);
+        }
+    }
+}
+
+#[tokio::test]
+async fn definitions_of_real_projects_are_accepted_and_served() {
+    let (handle, _client, _stop) = start().await;
+    let mut files = Vec::new();
+    for part in ["crds", "manifests/gateway-api/crd-standard"] {
+        if let Some(directory) = shared_data(part) {
+            yaml_files(&directory, &mut files);
+        }
+    }
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for document in text.split("\n---").filter(|text| text.contains("kind: CustomResourceDefinition")) {
+            let definition: Value = serde_saphyr::from_str(document).unwrap();
+            let (code, created) = ask(&handle, Method::POST, DEFINITIONS, &definition).await;
+            assert_eq!(code, 201, "{}: {created:#}", file.display());
+            let spec = &created["spec"];
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            for version in
+                spec["versions"].as_array().unwrap().iter().filter(|version| version["served"] == true)
+            {
+                let path = format!(
+                    "/apis/{}/{}/{}",
+                    text(&spec["group"]),
+                    text(&version["name"]),
+                    text(&spec["names"]["plural"])
+                );
+                let (code, list) = ask(&handle, Method::GET, &path, &Value::Null).await;
+                assert_eq!((code, &list["kind"]), (200, &spec["names"]["listKind"]), "{path}");
+            }
+        }
+    }
+    let (code, document) = ask(&handle, Method::GET, "/openapi/v2", &Value::Null).await;
+    assert!(code == 200 && document["definitions"].is_object());
+}
