@@ -76,7 +76,10 @@ fn merge_keys_are_published() {
 fn the_second_version_says_only_what_it_can() {
     let json = json_of(documents().v2_json());
     assert_eq!(json["swagger"], "2.0");
-    let text = json.to_string();
+    // The kind of definitions has fields of those names.
+    let mut text = json.clone();
+    text["definitions"].as_object_mut().unwrap().retain(|name, _| !name.contains("JSONSchemaProps"));
+    let text = text.to_string();
     for word in ["\"oneOf\"", "\"nullable\"", "#/components/"] {
         assert!(!text.contains(word), "{word}");
     }
