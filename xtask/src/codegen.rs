@@ -3,6 +3,7 @@
 //!
 //! The output depends on the input alone (sorted, no time, no paths), so that `--check` can compare bytes.
 
+mod described;
 mod protobuf;
 mod rbac;
 mod resources;
@@ -33,9 +34,14 @@ pub(crate) fn source(root: &Path, from: Option<&Path>) -> PathBuf {
 /// Generates all tables from the documents in `from`.
 pub(crate) fn generate(from: &Path) -> anyhow::Result<Vec<Table>> {
     let types = types::read(&from.join("openapi-v3"))?;
+    let kinds = types::kinds(&types);
     Ok(vec![
+        Table {
+            path: "crates/apiserver/src/openapi/descriptions/roots.rs",
+            content: described::roots(&kinds),
+        },
         Table { path: "crates/api-machinery/tables/types.txt", content: types::lines(&types) },
-        Table { path: "crates/api-machinery/tables/kinds.txt", content: types::kinds(&types) },
+        Table { path: "crates/api-machinery/tables/kinds.txt", content: kinds },
         Table {
             path: "crates/api-machinery/tables/resources.json",
             content: resources::generate(&from.join("discovery"))?,

@@ -1,19 +1,21 @@
 //! OpenAPI documents of what is served: v3 (an index and a document per group version, for `kubectl explain`, client-side
 //! validation and apply) and v2 (JSON and protobuf, for older clients).
 //!
-//! Each document follows from the [`Catalogue`] and the schemas, is made when it is first asked for, and is kept encoded.
+//! Each document follows from the [`Catalogue`] and the schemas and is made when it is asked for. Of v3 only the hashes are
+//! kept: clients cache a document under its hash, so that none is asked for often, and together they are many megabytes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::catalogue::{Catalogue, Resource};
+use descriptions::Descriptions;
 
+mod descriptions;
 mod gnostic;
 mod paths;
 mod schemas;
@@ -49,28 +51,22 @@ pub(crate) struct OpenApi {
     catalogue: Arc<Catalogue>,
     version: String,
     index: OnceLock<Document>,
-    v3: Mutex<HashMap<String, Document>>,
     v2: OnceLock<(Document, Document)>,
 }
 
 impl OpenApi {
     /// Over what is served; `version` stands in `info`. Costs nothing until a document is asked for.
     pub(crate) fn new(catalogue: Arc<Catalogue>, version: &str) -> Self {
-        Self {
-            catalogue,
-            version: version.to_owned(),
-            index: OnceLock::new(),
-            v3: Mutex::new(HashMap::new()),
-            v2: OnceLock::new(),
-        }
+        Self { catalogue, version: version.to_owned(), index: OnceLock::new(), v2: OnceLock::new() }
     }
 
     /// `/openapi/v3`: where each group version's document is, with its hash, so that clients may cache it for ever.
     pub(crate) fn index(&self) -> &Document {
         self.index.get_or_init(|| {
             let mut paths = Map::new();
+            let descriptions = Descriptions::new();
             for path in group_version_paths(&self.catalogue) {
-                let Some(document) = self.group_version(&path) else { continue };
+                let Some(document) = self.described(&path, &descriptions) else { continue };
                 let url = format!("/openapi/v3/{path}?hash={}", document.hash);
                 paths.insert(path, json!({ "serverRelativeURL": url }));
             }
@@ -80,29 +76,24 @@ impl OpenApi {
 
     /// `/openapi/v3/PATH` with PATH like `api/v1`, `apis/apps/v1`; `None` when that is not served.
     pub(crate) fn group_version(&self, path: &str) -> Option<Document> {
-        if let Some(known) = self.v3.lock().get(path) {
-            return Some(known.clone());
-        }
+        self.described(path, &Descriptions::new())
+    }
+
+    fn described(&self, path: &str, descriptions: &Descriptions) -> Option<Document> {
         let resources = served_at(&self.catalogue, path);
         if resources.is_empty() {
             return None;
         }
-        let document = Document::of(&self.describe(&resources));
-        self.v3.lock().insert(path.to_owned(), document.clone());
-        Some(document)
-    }
-
-    fn describe(&self, resources: &[Arc<Resource>]) -> Value {
         let mut described = Map::new();
-        for resource in resources {
+        for resource in &resources {
             paths::describe(resource, &mut described);
         }
-        json!({
+        Some(Document::of(&json!({
             "openapi": "3.0.0",
             "info": { "title": "Kubernetes", "version": self.version },
             "paths": described,
-            "components": { "schemas": schemas::components(resources) },
-        })
+            "components": { "schemas": schemas::components(&resources, descriptions) },
+        })))
     }
 
     /// `/openapi/v2` as JSON.

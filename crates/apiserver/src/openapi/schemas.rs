@@ -9,12 +9,13 @@ use kube_objects::GroupVersionKind;
 use serde_json::{Value, json};
 
 use super::Components;
+use super::descriptions::Descriptions;
 use crate::catalogue::Resource;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
 /// Every schema that the operations of `resources` refer to, and all those refer to.
-pub(super) fn components(resources: &[Arc<Resource>]) -> Components {
+pub(super) fn components(resources: &[Arc<Resource>], descriptions: &Descriptions) -> Components {
     let mut builtin: BTreeSet<String> =
         ["ListMeta", "ObjectMeta", "Patch", "Status"].iter().map(|name| format!("{META}.{name}")).collect();
     let mut custom = Components::new();
@@ -37,6 +38,7 @@ pub(super) fn components(resources: &[Arc<Resource>]) -> Components {
         }
     }
     let mut components = v3_schemas(builtin.iter().map(String::as_str));
+    descriptions.add_to(&mut components);
     components.extend(custom);
     components
 }

@@ -5,19 +5,22 @@ use std::sync::Arc;
 use api_machinery::openapi::to_v2;
 use serde_json::{Map, Value, json};
 
+use super::descriptions::Descriptions;
 use super::{paths, schemas};
 use crate::catalogue::Resource;
 
 /// Everything served, as swagger 2.0.
 pub(super) fn document(resources: &[Arc<Resource>], version: &str) -> Value {
+    let descriptions = Descriptions::new();
     let mut v3_paths = Map::new();
     for resource in resources {
         paths::describe(resource, &mut v3_paths);
     }
     let paths: Map<String, Value> =
         v3_paths.into_iter().map(|(path, item)| (path, path_item(item))).collect();
+    let components = schemas::components(resources, &descriptions);
     let definitions: Map<String, Value> =
-        schemas::components(resources).into_iter().map(|(name, schema)| (name, to_v2(&schema))).collect();
+        components.into_iter().map(|(name, schema)| (name, to_v2(&schema))).collect();
     json!({
         "swagger": "2.0",
         "info": { "title": "Kubernetes", "version": version },

@@ -166,7 +166,8 @@ fn access(config: &Path) {
 fn discovery(config: &Path) {
     expect(config, "", &["api-resources"], &["deployments", "po ", "apps/v1"]);
     expect(config, "", &["api-versions"], &["rbac.authorization.k8s.io/v1"]);
-    expect(config, "", &["explain", "deployment.spec.replicas"], &["integer"]);
+    let wanted = ["integer", "Number of desired pods. This is a pointer"];
+    expect(config, "", &["explain", "deployment.spec.replicas"], &wanted);
     expect(config, "", &["version"], &["v1.36"]);
     expect(config, "", &["get", "--raw", "/readyz"], &["ok"]);
 }
