@@ -14,11 +14,14 @@
 //! (`pkg/apis/*/validation`), because clients compare them.
 
 pub mod addresses;
+pub mod admissionregistration;
 pub mod apiregistration;
+pub mod certificates;
 pub mod checks;
 pub mod columns;
 pub mod coordination;
 pub mod discovery;
+pub mod events;
 pub mod flowcontrol;
 pub mod json;
 pub mod meta;
@@ -30,6 +33,7 @@ pub mod path;
 pub mod pod_spec;
 pub mod problems;
 pub mod rbac;
+pub mod reviews;
 pub mod rules;
 pub mod scheduling;
 pub mod storage;

@@ -2,9 +2,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use serde_json::Value;
-
 use super::apps::workloads;
 use super::batch;
 use super::core::{config, namespace::Namespace, node, others, pod::Pod, service::Service, storage};
@@ -12,9 +9,8 @@ use super::plain::Plain;
 use super::rbac::{Binding, Role};
 use super::smaller_groups as smaller;
 use super::strategy::{Generic, Strategy};
-use kind_rules::columns::Column;
 use kind_rules::rules::KindRules;
-use kind_rules::{coordination, discovery, flowcontrol, networking, rbac, scheduling};
+use kind_rules::{admissionregistration, coordination, discovery, flowcontrol, networking, rbac, scheduling};
 
 /// The strategy of a built-in resource; [`Generic`] for one without anything special.
 #[must_use]
@@ -23,7 +19,7 @@ pub fn strategy(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("", "pods") => Arc::new(Pod),
         ("", "services") => Arc::new(Service::default()),
         ("", "namespaces") => Arc::new(Namespace),
-        ("", "events") => Arc::new(Event),
+        ("", "events") => Arc::new(super::events::Event),
         ("batch", "jobs") => Arc::new(batch::Job),
         ("rbac.authorization.k8s.io", "roles") => Arc::new(Role(&rbac::ROLE)),
         ("rbac.authorization.k8s.io", "clusterroles") => Arc::new(Role(&rbac::CLUSTER_ROLE)),
@@ -33,7 +29,9 @@ pub fn strategy(group: &str, resource: &str) -> Arc<dyn Strategy> {
         }
         ("apiregistration.k8s.io", "apiservices") => Arc::new(super::apiregistration::ApiService),
         ("apiextensions.k8s.io", "customresourcedefinitions") => Arc::new(super::definitions::Definitions),
-        ("certificates.k8s.io", "certificatesigningrequests") => Arc::new(smaller::SigningRequest),
+        ("certificates.k8s.io", "certificatesigningrequests") => {
+            Arc::new(super::certificates::SigningRequest)
+        }
         _ => match plain(group, resource) {
             Some(plain) => Arc::new(Plain(plain)),
             None => Arc::new(Generic),
@@ -76,6 +74,24 @@ fn plain(group: &str, resource: &str) -> Option<KindRules> {
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => {
             flowcontrol::PRIORITY_LEVEL_CONFIGURATION
         }
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => {
+            admissionregistration::MUTATING_WEBHOOK_CONFIGURATION
+        }
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => {
+            admissionregistration::VALIDATING_WEBHOOK_CONFIGURATION
+        }
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => {
+            admissionregistration::MUTATING_ADMISSION_POLICY
+        }
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
+            admissionregistration::VALIDATING_ADMISSION_POLICY
+        }
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings") => {
+            admissionregistration::MUTATING_ADMISSION_POLICY_BINDING
+        }
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => {
+            admissionregistration::VALIDATING_ADMISSION_POLICY_BINDING
+        }
         ("coordination.k8s.io", "leases") => coordination::LEASE,
         ("scheduling.k8s.io", "priorityclasses") => scheduling::PRIORITY_CLASS,
         ("storage.k8s.io", "storageclasses") => kind_rules::storage::STORAGE_CLASS,
@@ -83,47 +99,9 @@ fn plain(group: &str, resource: &str) -> Option<KindRules> {
     })
 }
 
-/// `v1.Event`: as its table says, but its row does not begin with the name.
-struct Event;
-
-impl Strategy for Event {
-    fn validate(
-        &self,
-        cx: &super::strategy::RequestContext<'_>,
-        object: &Value,
-    ) -> Vec<kube_objects::StatusCause> {
-        Plain(others::EVENT).validate(cx, object)
-    }
-
-    fn selectable_fields(&self) -> &[&'static str] {
-        others::EVENT.selectable
-    }
-
-    fn field_value(&self, object: &Value, path: &str) -> String {
-        let at = |path: &str| {
-            let found = path.split('.').try_fold(object, |value, key| value.get(key));
-            found.and_then(Value::as_str).unwrap_or_default().to_owned()
-        };
-        match path {
-            "source" => at("source.component"),
-            other => at(other),
-        }
-    }
-
-    fn columns(&self) -> Vec<Column> {
-        (others::EVENT.columns)()
-    }
-
-    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        others::event_cells(object, now)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-
-    use super::*;
 
     #[test]
     fn every_built_in_kind_has_as_many_cells_as_columns_whatever_the_object() {
@@ -134,7 +112,7 @@ mod tests {
             {
                 let mut object = object;
                 strategy.default_fields(&mut object);
-                let cells = strategy.cells(&object, Timestamp::UNIX_EPOCH);
+                let cells = strategy.cells(&object, jiff::Timestamp::UNIX_EPOCH);
                 assert_eq!(cells.len(), strategy.columns().len(), "{}", resource.kind);
             }
         }

@@ -6,7 +6,9 @@ use kube_objects::{Reason, Status, UserInfo};
 use serde_json::{Value, json};
 
 use super::strategy::RequestContext;
-use kind_rules::json::{present, set, text};
+use kind_rules::json::{entries, present, set, text};
+use kind_rules::problems::Problems;
+use kind_rules::reviews::Review;
 
 /// Answers a review of the kind `cx.resource.kind`: the document with its status. `authenticator` is for TokenReviews.
 ///
@@ -21,15 +23,17 @@ pub async fn answer(
     let status = match cx.resource.kind.as_str() {
         "SelfSubjectReview" => json!({"userInfo": user_json(cx.user)}),
         "TokenReview" => review_token(authenticator, &spec).await?,
-        "SelfSubjectAccessReview" => decide(authorizer(cx)?, cx.user, &spec)?,
-        "SubjectAccessReview" => decide(authorizer(cx)?, &subject(&spec)?, &spec)?,
+        "SelfSubjectAccessReview" => {
+            check(cx, &review, Review::Oneself)?;
+            decide(authorizer(cx)?, cx.user, &spec)
+        }
+        "SubjectAccessReview" => {
+            check(cx, &review, Review::Subject)?;
+            decide(authorizer(cx)?, &subject(&spec), &spec)
+        }
         "LocalSubjectAccessReview" => {
-            if text(&spec["resourceAttributes"], "namespace") != cx.namespace {
-                let message =
-                    format!("spec.resourceAttributes.namespace must match namespace: {}", cx.namespace);
-                return Err(Status::new(Reason::BadRequest, message));
-            }
-            decide(authorizer(cx)?, &subject(&spec)?, &spec)?
+            check(cx, &review, Review::Local)?;
+            decide(authorizer(cx)?, &subject(&spec), &spec)
         }
         "SelfSubjectRulesReview" => rules(authorizer(cx)?, cx.user, text(&spec, "namespace"))?,
         other => return Err(Status::new(Reason::MethodNotAllowed, format!("a {other} cannot be created"))),
@@ -48,61 +52,56 @@ fn user_json(user: &UserInfo) -> Value {
     json!(user)
 }
 
-fn subject(spec: &Value) -> Result<UserInfo, Status> {
-    let strings = |value: &Value| {
-        value
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
-    let user = UserInfo {
+fn check(cx: &RequestContext<'_>, review: &Value, kind: Review) -> Result<(), Status> {
+    let mut problems = Problems::default();
+    kind_rules::reviews::validate(&mut problems, review, kind);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let causes = problems.into_causes();
+    Err(Status::invalid(&cx.resource.gvr.group, &cx.resource.kind, "", causes))
+}
+
+fn strings(value: &Value) -> Vec<String> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn subject(spec: &Value) -> UserInfo {
+    UserInfo {
         username: text(spec, "user").to_owned(),
         uid: text(spec, "uid").to_owned(),
         groups: strings(&spec["groups"]),
-        ..UserInfo::default()
-    };
-    if user.username.is_empty() && user.groups.is_empty() {
-        return Err(Status::new(Reason::BadRequest, "at least one of user or group must be specified"));
+        extra: entries(spec, "extra").map(|(key, values)| (key.clone(), strings(values))).collect(),
     }
-    Ok(user)
 }
 
-fn attributes(spec: &Value) -> Result<Attributes, Status> {
+/// The review holds exactly one of the two: [`check`] has seen to it.
+fn attributes(spec: &Value) -> Attributes {
     let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
-    match (present(spec, "resourceAttributes"), present(spec, "nonResourceAttributes")) {
-        (true, false) => Ok(Attributes {
-            version: text(resource, "version").to_owned(),
-            ..Attributes::resource(
-                text(resource, "verb"),
-                text(resource, "group"),
-                text(resource, "resource"),
-                text(resource, "namespace"),
-                text(resource, "name"),
-            )
-            .with_subresource(text(resource, "subresource"))
-        }),
-        (false, true) => Ok(Attributes::path(text(path, "verb"), text(path, "path"))),
-        (true, true) => Err(Status::new(
-            Reason::BadRequest,
-            "cannot specify both resourceAttributes and nonResourceAttributes",
-        )),
-        (false, false) => Err(Status::new(
-            Reason::BadRequest,
-            "exactly one of nonResourceAttributes or resourceAttributes must be specified",
-        )),
+    if present(spec, "nonResourceAttributes") {
+        return Attributes::path(text(path, "verb"), text(path, "path"));
+    }
+    let version = if text(resource, "version").is_empty() { "*" } else { text(resource, "version") };
+    Attributes {
+        version: version.to_owned(),
+        ..Attributes::resource(
+            text(resource, "verb"),
+            text(resource, "group"),
+            text(resource, "resource"),
+            text(resource, "namespace"),
+            text(resource, "name"),
+        )
+        .with_subresource(text(resource, "subresource"))
     }
 }
 
-fn decide(authorizer: &Authorizer, user: &UserInfo, spec: &Value) -> Result<Value, Status> {
-    let decision = authorizer.authorize(user, &attributes(spec)?);
+fn decide(authorizer: &Authorizer, user: &UserInfo, spec: &Value) -> Value {
+    let decision = authorizer.authorize(user, &attributes(spec));
     let mut status = json!({"allowed": decision.allowed});
     if !decision.reason.is_empty() {
         status["reason"] = decision.reason.into();
     }
-    Ok(status)
+    status
 }
 
 fn rules(authorizer: &Authorizer, user: &UserInfo, namespace: &str) -> Result<Value, Status> {
@@ -162,17 +161,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_review_asks_exactly_one_thing() {
+    fn decisions_are_about_whom_the_review_names() {
         let authorizer = Authorizer::new();
         let masters = UserInfo::new("root", &["system:masters"]);
         let one = json!({"resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "n"}});
-        assert_eq!(decide(&authorizer, &masters, &one).unwrap()["allowed"], true);
-        let nobody = UserInfo::new("x", &[]);
-        assert_eq!(decide(&authorizer, &nobody, &one).unwrap(), json!({"allowed": false}));
-        assert_eq!(decide(&authorizer, &masters, &json!({})).unwrap_err().code, 400);
-        let two = json!({"resourceAttributes": {}, "nonResourceAttributes": {}});
-        assert_eq!(decide(&authorizer, &masters, &two).unwrap_err().code, 400);
-        assert!(subject(&json!({})).is_err());
+        assert_eq!(decide(&authorizer, &masters, &one)["allowed"], true);
+        let named = json!({"user": "x", "groups": ["g"], "extra": {"k": ["v"]}});
+        assert_eq!(decide(&authorizer, &subject(&named), &one), json!({"allowed": false}));
+        assert_eq!(subject(&named).extra["k"], ["v"]);
     }
 
     #[test]
