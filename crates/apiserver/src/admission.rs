@@ -19,8 +19,7 @@ mod tolerations;
 
 pub(crate) use attributes::{Attributes, Operation, RequestOptions};
 pub(crate) use chain::{Chain, Plugin};
-#[cfg(test)]
-use request::subresource_kind;
+pub(crate) use request::subresource_kind;
 
 #[cfg(test)]
 mod fixture;

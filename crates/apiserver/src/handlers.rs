@@ -20,6 +20,7 @@ use crate::registry::strategy::RequestContext;
 use crate::request_info::{Query, ResourcePath};
 use crate::server::{Authentic, Server};
 
+pub(crate) mod connect;
 pub(crate) mod conversion;
 pub(crate) mod create;
 pub(crate) mod delete;
@@ -28,6 +29,7 @@ pub(crate) mod list;
 pub(crate) mod log;
 pub(crate) mod metadata;
 pub(crate) mod patch;
+mod pods;
 pub(crate) mod subresource;
 pub(crate) mod update;
 pub(crate) mod view;
@@ -146,9 +148,9 @@ pub(crate) async fn serve(
         .cloned()
         .ok_or_else(not_served)?;
     check_path(&resource, &path, verb)?;
-    let (parts, request_body) = authentic.request.into_parts();
+    let (mut parts, request_body) = authentic.request.into_parts();
     let accept = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    let is_log = path.subresource == "log";
+    let is_log = path.subresource == "log" || connect::connects(&path);
     let accepted = if is_log {
         Accepted::default()
     } else {
@@ -163,13 +165,18 @@ pub(crate) async fn serve(
         resource,
         path,
         query: authentic.query,
-        headers: parts.headers,
+        headers: std::mem::take(&mut parts.headers),
         accepted,
         dry_run,
         warnings: Mutex::default(),
         audit: Mutex::default(),
         duplicates: Mutex::default(),
     };
+    if connect::connects(&call.path) {
+        let incoming = connect::Incoming::new(parts, request_body, verb);
+        let answered = connect::serve(&call, incoming).await;
+        return Ok(finished(&call, answered));
+    }
     let bytes = match verb {
         "get" | "list" | "watch" => bytes::Bytes::new(),
         _ => body::read(request_body).await?,
@@ -188,6 +195,11 @@ pub(crate) async fn serve(
         ("deletecollection", "") => delete::collection(&call, &bytes).await,
         _ => subresource::serve(&call, verb, &bytes).await,
     };
+    Ok(finished(&call, answered))
+}
+
+/// An answer with what was noted on the way.
+fn finished(call: &Call, answered: Result<Response<Body>, Status>) -> Response<Body> {
     let mut response = match answered {
         Ok(response) => response,
         Err(status) => response::status_in(&status, call.style.format),
@@ -197,7 +209,7 @@ pub(crate) async fn serve(
     if !annotations.is_empty() {
         response.extensions_mut().insert(AuditAnnotations(annotations));
     }
-    Ok(response)
+    response
 }
 
 /// What an answer can be written as.
@@ -217,6 +229,9 @@ fn check_path(resource: &Resource, path: &ResourcePath, verb: &str) -> Result<()
     } else {
         &resource.subresource(&path.subresource).ok_or_else(not_served)?.verbs
     };
+    if !path.tail.is_empty() && path.subresource != "proxy" {
+        return Err(not_served());
+    }
     if !verbs.iter().any(|own| own == verb) {
         return Err(Status::new(
             Reason::MethodNotAllowed,

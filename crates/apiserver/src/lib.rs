@@ -30,7 +30,7 @@ mod watch_cache;
 
 pub use catalogue::{Catalogue, Definition, Resource, Subresource};
 pub use extension::{Body, BoxError, Extension, ExtensionService};
-pub use node_connection::{LogOptions, LogStream, NodeConnection};
+pub use node_connection::{LogOptions, LogStream, NodeConnection, PodReference};
 pub use registry::strategy::{Objects, RequestContext, Strategy};
 pub use server::limiter::Limits;
 pub use service::{Handle, Options, Service, ServiceError};

@@ -1,4 +1,4 @@
-//! The way from the API server to a node: what `pods/log` needs.
+//! The way from the API server to the nodes: logs, commands in containers, ports of pods.
 
 use std::io;
 
@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use kube_objects::Status;
+use streams::{Duplex, RemoteCommand, Streams};
 
 /// A container's log as it is read; ends when the log does, or, followed, when the container does.
 pub type LogStream = BoxStream<'static, Result<Bytes, io::Error>>;
@@ -30,18 +31,54 @@ pub struct LogOptions {
     pub limit_bytes: Option<u64>,
 }
 
-/// Reaches the agents of nodes.
+/// A pod as its node knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodReference {
+    /// The node it is bound to.
+    pub node: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid: another pod of the same name is another pod.
+    pub uid: String,
+}
+
+/// Reaches the agents of nodes. Every error is what the client is answered: 404 for a node that is not known.
 #[async_trait]
 pub trait NodeConnection: Send + Sync + 'static {
-    /// Opens a container's log. Errors are what the client is answered: 404 for an unknown node or container, 400 for
-    /// a container that has not started. Safe to retry.
+    /// Opens a container's log: 400 for a container that has not started. Safe to retry.
     async fn logs(
         &self,
-        node: &str,
-        namespace: &str,
-        pod: &str,
-        uid: &str,
+        pod: &PodReference,
         container: &str,
         options: LogOptions,
     ) -> Result<LogStream, Status>;
+
+    /// Runs a command in a running container. What goes wrong once it was begun is its ending. Not safe to retry.
+    async fn exec(
+        &self,
+        pod: &PodReference,
+        container: &str,
+        command: &[String],
+        streams: Streams,
+    ) -> Result<RemoteCommand, Status>;
+
+    /// Joins a running container's own streams. Letting go of them leaves it running.
+    async fn attach(
+        &self,
+        pod: &PodReference,
+        container: &str,
+        streams: Streams,
+    ) -> Result<RemoteCommand, Status>;
+
+    /// Connects to a port inside of the pod's network, also to what listens on its loopback alone. That nothing
+    /// listens may be told by the first read.
+    async fn port_forward(&self, pod: &PodReference, port: u16) -> Result<Duplex, Status>;
+
+    /// Connects to a port of the pod's address, as another pod would.
+    async fn connect(&self, pod: &PodReference, port: u16) -> Result<Duplex, Status>;
+
+    /// Whether the node's agent runs; 404 for a node that is not known.
+    async fn is_healthy(&self, node: &str) -> Result<bool, Status>;
 }

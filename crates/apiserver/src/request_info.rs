@@ -174,6 +174,8 @@ pub(crate) struct ResourcePath {
     pub(crate) name: String,
     /// `status`; "" for none.
     pub(crate) subresource: String,
+    /// What stands behind the subresource, with its slash and as it was sent: for `proxy`; "" for nothing.
+    pub(crate) tail: String,
     /// The old `/watch/` form of the path.
     pub(crate) watch_prefix: bool,
 }
@@ -195,19 +197,35 @@ pub(crate) fn parse_path(path: &str) -> Option<ResourcePath> {
         rest.remove(0);
     }
     let mut found = ResourcePath { group, version, watch_prefix, ..ResourcePath::default() };
+    // Segments before the resource.
+    let mut parts_before = if found.group.is_empty() { 2 } else { 3 } + usize::from(watch_prefix);
     // `/namespaces/NS` and its own subresources are the namespace itself; anything longer is inside of it.
     let own = |part: Option<&String>| part.is_none_or(|part| part == "status" || part == "finalize");
     if rest.first().is_some_and(|first| first == "namespaces") && rest.len() > 1 {
         found.namespace.clone_from(&rest[1]);
         if !own(rest.get(2)) {
             rest.drain(..2);
+            parts_before += 2;
         }
     }
     let mut rest = rest.into_iter();
     found.resource = rest.next()?;
     found.name = rest.next().unwrap_or_default();
-    found.subresource = rest.by_ref().collect::<Vec<_>>().join("/");
+    found.subresource = rest.next().unwrap_or_default();
+    if !found.subresource.is_empty() {
+        found.tail = tail(path, parts_before + 3);
+    }
     Some(found)
+}
+
+/// What stands behind the first `count` segments.
+fn tail(path: &str, count: usize) -> String {
+    let mut rest = path;
+    for _ in 0..count {
+        rest = rest.trim_start_matches('/');
+        rest = &rest[rest.find('/').unwrap_or(rest.len())..];
+    }
+    rest.to_owned()
 }
 
 /// The Kubernetes verb of a method on a path.
@@ -253,6 +271,11 @@ mod tests {
             );
             assert_eq!(got, want, "{path}");
         }
+        let tail = |path| parse_path(path).map(|found| (found.subresource, found.tail));
+        let proxied = |tail: &str| Some(("proxy".to_owned(), tail.to_owned()));
+        assert_eq!(tail("/api/v1/namespaces/a/pods/p:80/proxy/x%2Fy//z/"), proxied("/x%2Fy//z/"));
+        assert_eq!(tail("/api/v1/namespaces/a/services/s/proxy/"), proxied("/"));
+        assert_eq!(tail("/api/v1/nodes/n/proxy"), proxied(""));
         assert_eq!(parse_path("/api/v1"), None);
         assert_eq!(parse_path("/apis/apps"), None);
     }

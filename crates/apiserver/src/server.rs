@@ -24,6 +24,7 @@ pub(crate) mod deadline;
 mod impersonation;
 pub(crate) mod limiter;
 pub(crate) mod paths;
+pub(crate) mod sessions;
 
 /// What is known of a connection; attached to each of its requests.
 #[derive(Clone)]
@@ -55,6 +56,7 @@ pub(crate) struct Server {
     pub(crate) limiter: limiter::Limiter,
     /// How long a request may take that is not long-running.
     pub(crate) request_timeout: std::time::Duration,
+    pub(crate) sessions: sessions::Sessions,
 }
 
 /// A request whose sender is known.

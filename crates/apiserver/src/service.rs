@@ -22,6 +22,7 @@ use crate::registry::bootstrap::{self, Facts};
 use crate::registry::objects::ObjectAccess;
 use crate::served::ServedKinds;
 use crate::server::limiter::{Limiter, Limits};
+use crate::server::sessions::Sessions;
 use crate::server::{InProcess, Server};
 use crate::watch_cache::{HistoryBounds, WatchCache};
 
@@ -170,6 +171,7 @@ impl Service {
             nodes: options.nodes,
             facts,
             ready: AtomicBool::new(false),
+            sessions: Sessions::new(shutdown.clone()),
             shutdown,
             limiter: Limiter::new(options.limits),
             request_timeout: options.request_timeout,
@@ -209,6 +211,7 @@ impl Service {
             None => {}
         }
         stop.cancel();
+        server.sessions.drain().await;
         if let Some(accepting) = accepting {
             let _ = accepting.await;
         }

@@ -1,4 +1,4 @@
-//! What others in the process ask of a node: logs.
+//! What others in the process ask of a node: logs, commands in containers, ports of pods.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use kube_objects::{Reason, Status};
+
+use streams::{Duplex, RemoteCommand, Streams};
 
 use crate::runtime::{LogQuery, LogStream, PodRuntime, RuntimeError};
 
@@ -90,4 +92,65 @@ impl Handle {
         })?;
         Ok(stream.boxed())
     }
+
+    /// Runs a command in a container. `uid` is of the pod as the API knows it.
+    ///
+    /// # Errors
+    /// `InternalError` when the container does not run or the runtime refuses, in upstream's words.
+    pub async fn exec(
+        &self,
+        uid: &str,
+        container: &str,
+        command: &[String],
+        streams: Streams,
+    ) -> Result<RemoteCommand, Status> {
+        let id = self.running_container(uid, container).await?;
+        self.runtime.exec(uid, &id, command, streams).await.map_err(refused)
+    }
+
+    /// Joins a container's own streams.
+    ///
+    /// # Errors
+    /// As [`Handle::exec`].
+    pub async fn attach(
+        &self,
+        uid: &str,
+        container: &str,
+        streams: Streams,
+    ) -> Result<RemoteCommand, Status> {
+        let id = self.running_container(uid, container).await?;
+        self.runtime.attach(uid, &id, streams).await.map_err(refused)
+    }
+
+    /// Connects to a port inside of a pod's network.
+    ///
+    /// # Errors
+    /// When the pod does not run or nothing listens; the latter may be told by the first read.
+    pub async fn port_forward(&self, uid: &str, port: u16) -> Result<Duplex, Status> {
+        self.runtime.port_forward(uid, port).await.map_err(refused)
+    }
+
+    /// Connects to a port of a pod's address.
+    ///
+    /// # Errors
+    /// When the pod does not run or nothing listens.
+    pub async fn connect(&self, uid: &str, port: u16) -> Result<Duplex, Status> {
+        self.runtime.connect(uid, port).await.map_err(refused)
+    }
+
+    async fn running_container(&self, uid: &str, container: &str) -> Result<String, Status> {
+        let observed = self.runtime.observe(uid).await.map_err(refused)?;
+        let found = observed.latest(container).filter(|found| found.state.is_running());
+        found
+            .map(|found| found.id.clone())
+            .ok_or_else(|| failure(format!("container not found ({container:?})")))
+    }
+}
+
+fn refused(error: RuntimeError) -> Status {
+    failure(error.to_string())
+}
+
+fn failure(message: String) -> Status {
+    Status::new(Reason::InternalError, message)
 }

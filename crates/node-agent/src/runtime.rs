@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};
+use streams::{Duplex, RemoteCommand, Streams};
 
 /// Told the uid of a pod about which something changed. Must be cheap and must not block.
 pub type Listener = Arc<dyn Fn(&str) + Send + Sync>;
@@ -53,6 +54,21 @@ pub trait PodRuntime: Send + Sync + 'static {
     async fn remove_pod(&self, uid: &str) -> Result<(), RuntimeError>;
     /// Carries out one probe.
     async fn probe(&self, target: &ProbeTarget, probe: &Probe) -> ProbeOutcome;
+    /// Runs a command in a running container. That it cannot be run may be told by its ending.
+    async fn exec(
+        &self,
+        uid: &str,
+        id: &str,
+        command: &[String],
+        streams: Streams,
+    ) -> Result<RemoteCommand, RuntimeError>;
+    /// Joins a running container's own streams.
+    async fn attach(&self, uid: &str, id: &str, streams: Streams) -> Result<RemoteCommand, RuntimeError>;
+    /// Connects to a port inside of the pod's network, its loopback too. That nothing listens may be told by the first
+    /// read.
+    async fn port_forward(&self, uid: &str, port: u16) -> Result<Duplex, RuntimeError>;
+    /// Connects to a port of the pod's address.
+    async fn connect(&self, uid: &str, port: u16) -> Result<Duplex, RuntimeError>;
     /// A container's log.
     async fn logs(&self, uid: &str, id: &str, query: LogQuery) -> Result<LogStream, RuntimeError>;
 }

@@ -21,8 +21,9 @@ const LAYERS: [&str; 10] = [
 /// Crates of one layer that may import one another: words build on words.
 const OPEN: &str = "vocabulary";
 
-/// The only import between two crates of another layer: the API server asks who somebody is and what they may.
-const NEIGHBOURS: [(&str, &str); 1] = [("apiserver", "access")];
+/// The only imports between two crates of another layer: the API server asks who somebody is and what they may, and
+/// speaks the streaming protocols.
+const NEIGHBOURS: [(&str, &str); 2] = [("apiserver", "access"), ("apiserver", "streams")];
 
 /// Adapters that no component may see: components reach objects through a client alone.
 const HIDDEN_FROM_COMPONENTS: [&str; 3] = ["apiserver", "access", "storage-embedded"];

@@ -112,10 +112,6 @@ impl Call {
     ///
     /// # Errors
     /// The first refusal.
-    #[expect(
-        dead_code,
-        reason = "the handlers of exec, attach, port-forward and proxy call it once they are there"
-    )]
     pub(crate) async fn admit_connection(&self, options: &mut Value) -> Result<(), Status> {
         self.both(&self.attributes(&self.path.name, Operation::Connect, None), options).await
     }

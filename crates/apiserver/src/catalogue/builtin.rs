@@ -14,13 +14,7 @@ use crate::registry::kinds;
 /// without a group. Whoever builds one takes its line out.
 const NOT_SERVED: &[&str] = &[
     "v1/componentstatuses",
-    "v1/nodes/proxy",
-    "v1/pods/attach",
-    "v1/pods/exec",
-    "v1/pods/portforward",
-    "v1/pods/proxy",
     "v1/pods/resize",
-    "v1/services/proxy",
     "autoscaling/v1/horizontalpodautoscalers",
 ];
 

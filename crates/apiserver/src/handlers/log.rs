@@ -5,32 +5,31 @@ use futures::StreamExt;
 use http::Response;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use kube_objects::{Reason, Status};
-use serde_json::Value;
+use kube_objects::{Reason, Status, StatusCause};
 
-use super::{Call, get};
+use super::{Call, pods};
 use crate::extension::{Body, BoxError};
 use crate::http::response;
 use crate::node_connection::LogOptions;
 
 /// Serves it.
 pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, Status> {
-    let pod = get::find(call).await?.encoded.to_value();
-    let container = container(call, &pod)?;
     let options = options(call)?;
-    let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
-    if node.is_empty() {
+    let target = pods::Target::of(call).await?;
+    let container = target.container(call.query.text("container"))?;
+    if target.reference.node.is_empty() {
         // Upstream answers an empty log for a pod that has no node yet.
         return Ok(response::plain(200, "text/plain", Bytes::new()));
     }
-    let nodes = call.server.nodes.as_ref().ok_or_else(|| {
-        Status::new(
-            Reason::ServiceUnavailable,
-            "this server has no connection to its nodes: logs are not available",
-        )
+    let previous = options.previous;
+    let opened = call.nodes()?.logs(&target.reference, &container, options).await;
+    let stream = opened.map_err(|mut status| {
+        // The node knows that there is nothing yet, the pod's status why.
+        if status.reason == Some(Reason::BadRequest) && !previous {
+            status.message = not_started(&target, &container);
+        }
+        status
     })?;
-    let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
-    let stream = nodes.logs(node, call.namespace(), &call.path.name, uid, &container, options).await?;
     let stop = call.server.shutdown.clone().cancelled_owned();
     let frames = stream.take_until(stop).map(|chunk| chunk.map(Frame::data).map_err(BoxError::from));
     let mut answer = response::plain(200, "text/plain", Bytes::new());
@@ -38,39 +37,19 @@ pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, Status> {
     Ok(answer)
 }
 
-fn container(call: &Call, pod: &Value) -> Result<String, Status> {
-    let name = &call.path.name;
-    let names = |key: &str| -> Vec<String> {
-        let list = pod["spec"][key].as_array().into_iter().flatten();
-        list.filter_map(|container| container["name"].as_str().map(str::to_owned)).collect()
+/// Why a container has no log yet (upstream `validateContainerLogStatus`).
+fn not_started(target: &pods::Target, container: &str) -> String {
+    let pod = &target.reference.name;
+    let why = match target.waiting(container) {
+        Some("ErrImagePull") => "image can't be pulled",
+        Some("ImagePullBackOff") => "trying and failing to pull image",
+        Some(reason) => reason,
+        None => return format!("container \"{container}\" in pod \"{pod}\" is not available"),
     };
-    let main = names("containers");
-    let bad = |message: String| Status::new(Reason::BadRequest, message);
-    match call.query.text("container") {
-        None if main.len() == 1 => Ok(main.concat()),
-        None => {
-            let init = names("initContainers");
-            let init = if init.is_empty() {
-                String::new()
-            } else {
-                format!(" or one of the init containers: [{}]", init.join(" "))
-            };
-            Err(bad(format!(
-                "a container name must be specified for pod {name}, choose one of: [{}]{init}",
-                main.join(" ")
-            )))
-        }
-        Some(wanted) => {
-            let all = [main, names("initContainers"), names("ephemeralContainers")].concat();
-            if all.iter().any(|own| own == wanted) {
-                Ok(wanted.to_owned())
-            } else {
-                Err(bad(format!("container {wanted} is not valid for pod {name}")))
-            }
-        }
-    }
+    format!("container \"{container}\" in pod \"{pod}\" is waiting to start: {why}")
 }
 
+/// Reads and checks the parameters (upstream `ValidatePodLogOptions`).
 fn options(call: &Call) -> Result<LogOptions, Status> {
     let query = &call.query;
     let since_time = match query.text("sinceTime") {
@@ -79,13 +58,39 @@ fn options(call: &Call) -> Result<LogOptions, Status> {
             Status::new(Reason::BadRequest, format!("invalid value {text:?} of parameter sinceTime"))
         })?),
     };
+    let mut causes = Vec::new();
+    let mut cause = |reason: &str, field: &str, message: String| {
+        causes.push(StatusCause { reason: reason.to_owned(), field: field.to_owned(), message });
+    };
+    let mut number = |key: &str, least: i64, why: &str| -> Result<Option<u64>, Status> {
+        let Some(value) = query.number::<i64>(key)? else { return Ok(None) };
+        if value < least {
+            cause("FieldValueInvalid", key, format!("Invalid value: {value}: {why}"));
+        }
+        Ok(u64::try_from(value).ok())
+    };
+    let tail_lines = number("tailLines", 0, "must be greater than or equal to 0")?;
+    let limit_bytes = number("limitBytes", 1, "must be greater than 0")?;
+    let least = if since_time.is_some() { i64::MIN } else { 1 };
+    let since_seconds = number("sinceSeconds", least, "must be greater than 0")?;
+    if since_time.is_some() && query.text("sinceSeconds").is_some() {
+        let why = "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified";
+        cause("FieldValueForbidden", "", why.to_owned());
+    }
+    if query.text("stream").is_some() {
+        // Upstream's feature PodLogsQuerySplitStreams is off by default.
+        cause("FieldValueForbidden", "stream", "Forbidden: may not be specified".to_owned());
+    }
+    if !causes.is_empty() {
+        return Err(Status::invalid("", "PodLogOptions", &call.path.name, causes));
+    }
     Ok(LogOptions {
         follow: query.flag("follow"),
         previous: query.flag("previous"),
-        tail_lines: query.number("tailLines")?,
-        since_seconds: query.number("sinceSeconds")?,
+        tail_lines,
+        since_seconds,
         since_time,
         timestamps: query.flag("timestamps"),
-        limit_bytes: query.number("limitBytes")?,
+        limit_bytes,
     })
 }

@@ -11,6 +11,7 @@ mod follow;
 mod logs;
 mod probe;
 mod sandbox;
+mod streaming;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Pod, Probe};
 use parking_lot::{Mutex, RwLock};
+use streams::{Duplex, RemoteCommand, Streams};
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::pod::facts;
@@ -433,6 +435,28 @@ impl PodRuntime for Cri {
 
     async fn probe(&self, target: &ProbeTarget, probe: &Probe) -> ProbeOutcome {
         probe::run(&self.inner, target, probe).await
+    }
+
+    async fn exec(
+        &self,
+        uid: &str,
+        id: &str,
+        command: &[String],
+        streams: Streams,
+    ) -> Result<RemoteCommand, RuntimeError> {
+        streaming::exec(&self.inner, uid, id, command, streams).await
+    }
+
+    async fn attach(&self, uid: &str, id: &str, streams: Streams) -> Result<RemoteCommand, RuntimeError> {
+        streaming::attach(&self.inner, uid, id, streams).await
+    }
+
+    async fn port_forward(&self, uid: &str, port: u16) -> Result<Duplex, RuntimeError> {
+        streaming::port_forward(&self.inner, uid, port).await
+    }
+
+    async fn connect(&self, uid: &str, port: u16) -> Result<Duplex, RuntimeError> {
+        streaming::connect(&self.inner, uid, port).await
     }
 
     async fn logs(&self, uid: &str, id: &str, query: LogQuery) -> Result<LogStream, RuntimeError> {

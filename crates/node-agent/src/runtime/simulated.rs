@@ -12,11 +12,19 @@
 //!
 //! **Scripting** by annotations of the pod, `simulation.fairlead.dev/<container>.<what>`:
 //! `exit-code`, `exit-after` (`2s`), `pull-error` (its message), `never-ready` (`true`), `ready-after`, `start-delay`,
-//! `log` (lines), `ignore-term` (`true`: lives until KILL).
+//! `log` (lines), `ignore-term` (`true`: lives until KILL), `http` (`80=hello`: answers HTTP on that port),
+//! `exec` (JSON: `{"ls /": {"stdout": "bin\n", "stderr": "", "exitCode": 0}}`, by command line).
+//!
+//! **Commands in containers**: what `exec` of the annotation tells; command lines of the tool; `echo`, `cat`, `env`,
+//! `printenv`, `hostname`, `sleep`, `true`, `false`, `exit`, and `sh` with these, by `-c` or line by line from its
+//! input. Every other command fails and says so. **Ports**: those that `serve` of the tool or the annotation `http`
+//! answer on; every other refuses.
 //!
 //! State is in memory: pods of a former process are started anew. One task and one heap serve all timers.
 
+mod exec;
 mod host;
+mod http;
 mod log;
 mod script;
 mod world;
@@ -29,6 +37,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Probe};
 use parking_lot::{Mutex, RwLock};
+use streams::{Duplex, RemoteCommand, Streams};
 use tokio::sync::Notify;
 
 use crate::pod::facts;
@@ -222,6 +231,39 @@ impl PodRuntime for Simulated {
             Some(true) => ProbeOutcome::Success,
             _ => ProbeOutcome::Failure("the simulation says it is not ready".to_owned()),
         }
+    }
+
+    async fn exec(
+        &self,
+        uid: &str,
+        id: &str,
+        command: &[String],
+        streams: Streams,
+    ) -> Result<RemoteCommand, RuntimeError> {
+        if self.inner.world.lock().running(uid, id).is_none() {
+            return Err(RuntimeError::NotFound(format!("container {id}")));
+        }
+        let (inner, uid, id) = (Arc::clone(&self.inner), uid.to_owned(), id.to_owned());
+        let command = command.to_vec();
+        Ok(RemoteCommand::new(streams, move |side| exec::run(inner, uid, id, command, side)))
+    }
+
+    async fn attach(&self, uid: &str, id: &str, streams: Streams) -> Result<RemoteCommand, RuntimeError> {
+        let query = LogQuery { follow: true, tail_lines: Some(0), ..LogQuery::default() };
+        let log = self.logs(uid, id, query).await?;
+        Ok(RemoteCommand::new(streams, move |side| exec::attach(log, side)))
+    }
+
+    async fn port_forward(&self, uid: &str, port: u16) -> Result<Duplex, RuntimeError> {
+        let Some(text) = self.inner.world.lock().serving(uid, port) else {
+            let message = format!("dial tcp4 127.0.0.1:{port}: connect: connection refused");
+            return Err(RuntimeError::Refused { operation: "connect to the simulated pod", message });
+        };
+        Ok(http::serve(text))
+    }
+
+    async fn connect(&self, uid: &str, port: u16) -> Result<Duplex, RuntimeError> {
+        self.port_forward(uid, port).await
     }
 
     async fn logs(&self, uid: &str, id: &str, query: LogQuery) -> Result<LogStream, RuntimeError> {

@@ -278,7 +278,7 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Reader<IO> {
         }
     }
 
-    async fn command(&self, command: Command) {
+    async fn command(&mut self, command: Command) {
         let _ = self.commands.send(command).await;
     }
 
@@ -316,7 +316,7 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Reader<IO> {
     }
 
     /// The peer has accepted a stream of ours: what is sent on it may go.
-    async fn accepted(&self, id: u32) {
+    async fn accepted(&mut self, id: u32) {
         let accepted = {
             let mut entries = self.entries.lock();
             let Some(entry) = entries.get_mut(&id) else { return };
@@ -357,9 +357,11 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Writer<IO> {
                     Some(Command::Close) | None => closing = true,
                     Some(command) => self.command(command).await?,
                 },
-                Some(out) = self.outgoing.next(), if !self.outgoing.is_empty() => match out {
-                    Out::Data(id, bytes) => self.data(id, &bytes).await?,
-                    Out::End(id) => self.end(id).await?,
+                out = self.outgoing.next(), if !self.outgoing.is_empty() => match out {
+                    Some(Out::Data(id, bytes)) => self.data(id, &bytes).await?,
+                    Some(Out::End(id)) => self.end(id).await?,
+                    // The last stream has ended.
+                    None => {}
                 },
             }
         }

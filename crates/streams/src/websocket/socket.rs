@@ -1,5 +1,6 @@
 //! Channels over a WebSocket, as the server.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -87,7 +88,9 @@ async fn read<IO: AsyncRead + AsyncWrite + Unpin>(
             Inbound::End(channel) => match inputs.get_mut(usize::from(channel)) {
                 Some(input) => *input = None,
                 None => {
-                    return Err(StreamError::Protocol(format!("the end of channel {channel}, which is none")));
+                    return Err(StreamError::Protocol(format!(
+                        "the end of channel {channel}, which is none"
+                    )));
                 }
             },
             Inbound::Nothing => {}
@@ -103,6 +106,9 @@ fn gone(error: Error) -> Result<(), StreamError> {
         Error::Protocol(
             tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
         ) => Ok(()),
+        Error::Io(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+            Ok(())
+        }
         error => Err(StreamError::WebSocket(Box::new(error))),
     }
 }
@@ -120,7 +126,9 @@ async fn write<IO: AsyncRead + AsyncWrite + Unpin>(
     while let Some((channel, data)) = merged.next().await {
         idle.touch();
         let sent = sink.send(codec.write(channel, &data)).await;
-        sent.map_err(|error| StreamError::WebSocket(Box::new(error)))?;
+        if let Err(error) = sent {
+            return gone(error);
+        }
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! A command line is carried out when its container starts; what comes after it waits to be stopped is not. When the
 //! container is stopped, it is carried out again to that point without effect, then with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
@@ -49,6 +49,10 @@ impl View {
 pub(super) struct Outcome {
     /// Lines and when they are printed, from the start (or the stop) on.
     pub(super) lines: Vec<(Duration, String)>,
+    /// Which of them are of standard error.
+    pub(super) errors: BTreeSet<usize>,
+    /// Ports it answers HTTP on, with what.
+    pub(super) serving: Vec<(u16, String)>,
     /// When and how it ends; `None`: it waits to be stopped.
     pub(super) end: Option<(Duration, u8)>,
 }
@@ -58,20 +62,23 @@ pub(super) fn start(command: &ToolCommand, view: &View, files: &mut Files) -> Ou
     let mut host = SimulatedHost::new(view, files, None);
     let ending = execute(command, &mut host);
     let end = (!host.waited).then_some((host.offset, ending.code()));
-    Outcome { lines: host.lines, end }
+    Outcome { lines: host.lines, errors: host.errors, serving: host.serving, end }
 }
 
 /// What it does when it is stopped `after` its start.
 pub(super) fn stop(command: &ToolCommand, view: &View, files: &mut Files, after: Duration) -> Outcome {
     let mut host = SimulatedHost::new(view, files, Some(after));
     let ending: Ending = execute(command, &mut host);
-    Outcome { lines: host.lines, end: Some((Duration::ZERO, ending.code())) }
+    let end = Some((Duration::ZERO, ending.code()));
+    Outcome { lines: host.lines, errors: host.errors, serving: Vec::new(), end }
 }
 
 struct SimulatedHost<'a> {
     view: &'a View,
     files: &'a mut Files,
     lines: Vec<(Duration, String)>,
+    errors: BTreeSet<usize>,
+    serving: Vec<(u16, String)>,
     offset: Duration,
     /// When it is stopped, in a second run.
     stop: Option<Duration>,
@@ -81,7 +88,16 @@ struct SimulatedHost<'a> {
 
 impl<'a> SimulatedHost<'a> {
     fn new(view: &'a View, files: &'a mut Files, stop: Option<Duration>) -> Self {
-        Self { view, files, lines: Vec::new(), offset: Duration::ZERO, stop, waited: false }
+        Self {
+            view,
+            files,
+            lines: Vec::new(),
+            errors: BTreeSet::new(),
+            serving: Vec::new(),
+            offset: Duration::ZERO,
+            stop,
+            waited: false,
+        }
     }
 
     /// In the first run everything before the wait has effect, in the second everything after it.
@@ -103,7 +119,9 @@ impl Host for SimulatedHost<'_> {
     }
 
     fn err(&mut self, line: &str) {
+        let before = self.lines.len();
         self.out(line);
+        self.errors.extend(before..self.lines.len());
     }
 
     fn sleep(&mut self, time: Duration) -> bool {
@@ -143,7 +161,8 @@ impl Host for SimulatedHost<'_> {
         self.view.environment.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone())
     }
 
-    fn serve(&mut self, _port: u16, _text: &str) -> io::Result<()> {
+    fn serve(&mut self, port: u16, text: &str) -> io::Result<()> {
+        self.serving.push((port, text.to_owned()));
         self.waited = true;
         Ok(())
     }

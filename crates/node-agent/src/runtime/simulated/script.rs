@@ -5,6 +5,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use tool_image::duration::{self, Span};
 
+use super::exec::Scripts;
+
 /// What the annotations begin with.
 const PREFIX: &str = "simulation.fairlead.dev/";
 
@@ -19,6 +21,9 @@ pub(super) struct Script {
     pub(super) start_delay: Duration,
     pub(super) log: Option<String>,
     pub(super) ignore_term: bool,
+    /// A port it answers HTTP on, with what.
+    pub(super) http: Option<(u16, String)>,
+    pub(super) exec: Scripts,
 }
 
 impl Script {
@@ -38,6 +43,11 @@ impl Script {
             start_delay: time("start-delay").unwrap_or_default(),
             log: value("log").cloned(),
             ignore_term: value("ignore-term").is_some_and(|text| text == "true"),
+            http: value("http").and_then(|text| {
+                let (port, text) = text.split_once('=')?;
+                Some((port.trim().parse().ok()?, text.to_owned()))
+            }),
+            exec: value("exec").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
         }
     }
 }

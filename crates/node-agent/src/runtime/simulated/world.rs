@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use tool_image::{TOOL_IMAGE, ToolCommand};
 
+use super::exec::Container;
 use super::host::{self, Files, Outcome, View};
 use super::log::Log;
 use super::script::Script;
@@ -50,7 +51,8 @@ struct SimulatedContainer {
     seen: ContainerObservation,
     log: Arc<Log>,
     command: Option<ToolCommand>,
-    view: View,
+    container: Container,
+    serving: Vec<(u16, String)>,
     ignores_term: bool,
 }
 
@@ -93,6 +95,25 @@ impl World {
         pod.containers.iter().find(|container| container.seen.id == id).map(|container| container.log.clone())
     }
 
+    /// What a running container brings to its commands.
+    pub(super) fn running(&self, uid: &str, id: &str) -> Option<Container> {
+        let containers = &self.pods.get(uid)?.containers;
+        let found = containers.iter().find(|own| own.seen.id == id && own.seen.state.is_running())?;
+        Some(found.container.clone())
+    }
+
+    /// What a pod's running containers answer on a port.
+    pub(super) fn serving(&self, uid: &str, port: u16) -> Option<String> {
+        let running = self.pods.get(uid)?.containers.iter().filter(|own| own.seen.state.is_running());
+        let mut ports = running.flat_map(|own| &own.serving);
+        ports.find(|(own, _)| *own == port).map(|(_, text)| text.clone())
+    }
+
+    /// Works on a pod's files; `None` when it is gone.
+    pub(super) fn files<T>(&mut self, uid: &str, work: impl FnOnce(&mut Files) -> T) -> Option<T> {
+        self.pods.get_mut(uid).map(|pod| work(&mut pod.files))
+    }
+
     fn timer(&mut self, at: Timestamp, uid: &str, id: &str, event: Event) {
         self.sequence += 1;
         let timer = Timer { uid: uid.to_owned(), id: id.to_owned(), event };
@@ -122,9 +143,11 @@ impl World {
             Some(Err(why)) => Outcome {
                 lines: why.lines().map(|line| (Duration::ZERO, line.to_owned())).collect(),
                 end: Some((Duration::ZERO, 2)),
+                ..Outcome::default()
             },
             None => other_image(launch),
         };
+        let serving = outcome.serving.iter().cloned().chain(script.http.clone()).collect();
         let (lines, end) = scripted(outcome, script);
         let log = Arc::new(Log::new());
         log.add(lines.into_iter().map(|(after, line)| (later(now, after), line)));
@@ -143,7 +166,12 @@ impl World {
             },
             log,
             command: command.and_then(Result::ok),
-            view,
+            container: Container {
+                view,
+                scripts: script.exec.clone(),
+                hostname: facts::spec(&launch.pod).hostname.clone().unwrap_or_else(|| pod.name.clone()),
+            },
+            serving,
             ignores_term: script.ignore_term,
         });
         if !ready_now && !script.never_ready {
@@ -195,8 +223,8 @@ impl World {
         }
         let after = now.duration_since(started_at).max(SignedDuration::ZERO).unsigned_abs();
         let outcome = match &container.command {
-            Some(command) => host::stop(command, &container.view, &mut pod.files, after),
-            None => Outcome { lines: Vec::new(), end: Some((Duration::ZERO, 0)) },
+            Some(command) => host::stop(command, &container.container.view, &mut pod.files, after),
+            None => Outcome { end: Some((Duration::ZERO, 0)), ..Outcome::default() },
         };
         let code = outcome.end.map_or(0, |(_, code)| i32::from(code));
         container.exit(code, now, outcome.lines.into_iter().map(|(_, line)| line).collect());
@@ -261,7 +289,7 @@ fn other_image(launch: &Launch) -> Outcome {
         Some(Kind::Sidecar) => true,
         _ => facts::spec(&launch.pod).restart_policy.as_deref().unwrap_or("Always") == "Always",
     };
-    Outcome { lines: Vec::new(), end: (!stays).then_some((Duration::ZERO, 0)) }
+    Outcome { end: (!stays).then_some((Duration::ZERO, 0)), ..Outcome::default() }
 }
 
 type Scripted = (Vec<(Duration, String)>, Option<(Duration, i32)>);
