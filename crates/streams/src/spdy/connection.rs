@@ -1,6 +1,7 @@
 //! A connection: many streams over one pair of bytes.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -176,7 +177,15 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Driver<IO> {
             ended = writing.run(commands) => ended,
         };
         entries.lock().clear();
-        ended
+        match ended {
+            // The peer went while something was still to be said.
+            Err(StreamError::Io(error))
+                if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) =>
+            {
+                Ok(())
+            }
+            ended => ended,
+        }
     }
 }
 
