@@ -36,10 +36,7 @@ impl RequestInfo {
     /// Whether it may take as long as it wants: watches, logs, everything that is proxied.
     pub(crate) fn is_long_running(&self) -> bool {
         self.verb == "watch"
-            || self
-                .resource
-                .as_ref()
-                .is_some_and(|path| LONG_RUNNING.contains(&path.subresource.split('/').next().unwrap_or("")))
+            || self.resource.as_ref().is_some_and(|path| LONG_RUNNING.contains(&path.subresource.as_str()))
     }
 
     /// Whether it only reads.
@@ -57,10 +54,6 @@ impl RequestInfo {
             .filter(|_| path.name.is_empty() && matches!(&*self.verb, "list" | "watch" | "deletecollection"))
             .and_then(|text| text.split(',').find_map(|part| part.strip_prefix("metadata.name=")))
             .map(|name| name.trim_start_matches('=').to_owned());
-        let subresource = match path.subresource.split_once('/') {
-            Some((first, _)) => first,
-            None => &path.subresource,
-        };
         Attributes {
             version: path.version.clone(),
             ..Attributes::resource(
@@ -70,7 +63,7 @@ impl RequestInfo {
                 &path.namespace,
                 selected.as_deref().unwrap_or(&path.name),
             )
-            .with_subresource(subresource)
+            .with_subresource(&path.subresource)
         }
     }
 }

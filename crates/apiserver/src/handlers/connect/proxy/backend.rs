@@ -19,11 +19,14 @@ use super::{Incoming, Target, tls, unreachable};
 use crate::extension::Body;
 use crate::handlers::Call;
 use crate::http::body;
+use crate::server::Peer;
 
 /// How long a connection may take to be made.
 const DIAL_LIMIT: Duration = Duration::from_secs(30);
 /// Bytes of a page whose links are rewritten; larger ones pass as they are.
 const MAX_PAGE: usize = 8 << 20;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// What concerns one connection only: RFC 9110, section 7.6.1.
 const HOP_BY_HOP: [&str; 9] = [
@@ -51,7 +54,10 @@ pub(super) async fn forward(
     let links =
         Links::new(prefix(incoming.parts.uri.path(), tail), target.authority(), host(call, &incoming));
     let upgrade = incoming.upgrade.filter(|_| call.headers.contains_key(header::UPGRADE));
-    let headers = headers(&call.headers, upgrade.is_some(), &links, tail);
+    let mut headers = headers(&call.headers, upgrade.is_some(), &links, tail);
+    if let Some(peer) = incoming.parts.extensions.get::<Peer>() {
+        forwarded_for(&mut headers, peer.address);
+    }
     let mut request = Request::new(incoming.body);
     *request.method_mut() = incoming.parts.method;
     *request.uri_mut() = destination(tail, incoming.parts.uri.query())?;
@@ -147,6 +153,20 @@ fn headers(own: &HeaderMap, upgrading: bool, links: &Links, tail: &str) -> Heade
         headers.insert(HeaderName::from_static("x-forwarded-uri"), uri);
     }
     headers
+}
+
+/// Names the client behind those that are named already.
+fn forwarded_for(headers: &mut HeaderMap, client: std::net::IpAddr) {
+    let before: Vec<String> = headers
+        .get_all(FORWARDED_FOR)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .map(str::to_owned)
+        .collect();
+    let all = before.into_iter().chain([client.to_string()]).collect::<Vec<_>>().join(", ");
+    if let Ok(value) = HeaderValue::from_str(&all) {
+        headers.insert(FORWARDED_FOR, value);
+    }
 }
 
 /// An ordinary answer: its links point through this server again.
