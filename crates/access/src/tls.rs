@@ -5,6 +5,7 @@
 //! is told so in words instead of by a broken connection. What the handshake does check is that the client holds the
 //! certificate's key.
 
+mod backend;
 mod client;
 mod server;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
+pub use backend::backend_client_config;
 pub use client::{ClientIdentity, client_config, pinned_client_config};
 pub use server::{ServerCertificate, server_config};
 

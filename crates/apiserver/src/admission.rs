@@ -11,11 +11,13 @@
 
 mod attributes;
 mod chain;
+pub(crate) mod compiled;
 mod lifecycle;
 mod priority;
 mod request;
 mod service_account;
 mod tolerations;
+mod webhook;
 
 pub(crate) use attributes::{Attributes, Operation, RequestOptions};
 pub(crate) use chain::{Chain, Plugin};

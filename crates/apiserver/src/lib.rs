@@ -26,7 +26,9 @@ mod selector;
 mod served;
 mod server;
 pub mod service;
+mod service_resolver;
 mod watch_cache;
+mod webhook_client;
 
 pub use catalogue::{Catalogue, Definition, Resource, Subresource};
 pub use extension::{Body, BoxError, Extension, ExtensionService};

@@ -18,6 +18,7 @@ use crate::registry::bootstrap::Facts;
 use crate::registry::objects::ObjectAccess;
 use crate::request_info::Query;
 use crate::served::ServedKinds;
+use crate::webhook_client::WebhookClient;
 
 mod chain;
 pub(crate) mod deadline;
@@ -45,6 +46,8 @@ pub(crate) struct Server {
     pub(crate) objects: Arc<ObjectAccess>,
     pub(crate) kinds: Arc<ServedKinds>,
     pub(crate) admission: Chain,
+    #[expect(dead_code, reason = "conversion webhooks use it once they are there")]
+    pub(crate) webhooks: Arc<WebhookClient>,
     pub(crate) authenticator: Option<Authenticator>,
     pub(crate) authorizer: Option<Arc<Authorizer>>,
     pub(crate) tokens: Option<access::TokenIssuer>,

@@ -25,6 +25,7 @@ use crate::server::limiter::{Limiter, Limits};
 use crate::server::sessions::Sessions;
 use crate::server::{InProcess, Server};
 use crate::watch_cache::{HistoryBounds, WatchCache};
+use crate::webhook_client::WebhookClient;
 
 mod bound;
 mod definitions;
@@ -160,8 +161,10 @@ impl Service {
         definitions::follow(Arc::clone(&objects), shutdown.clone());
         let mut facts = options.facts;
         facts.advertise_address = facts.advertise_address.or(address);
+        let webhooks = Arc::new(WebhookClient::new(Arc::clone(&objects) as _));
         let server = Arc::new(Server {
-            admission: Chain::new(&objects),
+            admission: Chain::new(&objects, &webhooks),
+            webhooks,
             objects,
             kinds,
             authenticator,

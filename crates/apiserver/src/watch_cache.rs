@@ -34,7 +34,7 @@ pub(crate) mod subscription;
 
 pub(crate) use encoded::CachedObject;
 pub(crate) use event::{CachedEvent, Change};
-pub(crate) use resource::{HistoryBounds, ResourceCache};
+pub(crate) use resource::{CacheVersion, HistoryBounds, ResourceCache};
 pub(crate) use subscription::{Delivery, Filter, Subscription};
 
 /// Everything stored lies below this prefix.

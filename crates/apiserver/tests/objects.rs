@@ -15,6 +15,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 #[path = "objects/custom_resources.rs"]
 mod custom_resources;
+#[path = "objects/webhooks.rs"]
+mod webhooks;
 
 async fn start() -> (Handle, kube::Client, DropGuard) {
     let options = Options::new(Arc::new(MemoryStore::default()), Catalogue::cluster());

@@ -100,13 +100,15 @@ pub struct Status {
     pub message: String,
     /// Boxed: most results are no errors and should stay small.
     pub details: Option<Box<StatusDetails>>,
+    /// A reason of somebody else's making (an admission webhook's), shown when `reason` is `None`.
+    pub other_reason: Option<Box<str>>,
 }
 
 impl Status {
     /// A failure for `reason`, with its usual code.
     #[must_use]
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason: Some(reason), code: reason.code(), message: message.into(), details: None }
+        Self { reason: Some(reason), code: reason.code(), message: message.into(), details: None, other_reason: None }
     }
 
     /// The same about something.
@@ -162,6 +164,8 @@ impl Status {
             "message": self.message, "code": self.code,
         });
         if let Some(reason) = self.reason {
+            json["reason"] = serde_json::json!(reason);
+        } else if let Some(reason) = &self.other_reason {
             json["reason"] = serde_json::json!(reason);
         }
         if let Some(details) = &self.details {

@@ -41,8 +41,6 @@ pub(crate) struct RequestOptions<'a> {
     pub(crate) field_manager: Option<&'a str>,
     /// `fieldValidation`.
     pub(crate) field_validation: Option<&'a str>,
-    /// Whether it was an apply that forces.
-    pub(crate) force: bool,
     /// The DeleteOptions of a DELETE.
     pub(crate) deletion: Option<&'a Value>,
 }
@@ -89,6 +87,11 @@ impl Attributes<'_> {
     pub(crate) fn is_resource(&self, group: &str, resource: &str) -> bool {
         let own = &self.cx.resource.gvr;
         own.resource == resource && own.group == group
+    }
+
+    /// The request's namespace; that of a Namespace is itself (upstream does so since its path names it as both).
+    pub(crate) fn namespace(&self) -> &str {
+        if self.is_resource("", "namespaces") { self.cx.name } else { self.cx.namespace }
     }
 
     /// The name that messages use: the request's, the object's, or what it will be generated from.

@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use kube_objects::Status;
 use serde_json::Value;
 
-use super::{Attributes, lifecycle, priority, service_account, tolerations};
+use super::{Attributes, lifecycle, priority, service_account, tolerations, webhook};
 use crate::registry::objects::ObjectAccess;
+use crate::webhook_client::WebhookClient;
 
 /// One admission plug-in. The object is null on DELETE; on CONNECT it is the connection's options.
 #[async_trait]
@@ -45,15 +46,18 @@ pub(crate) struct Chain {
 impl Chain {
     /// All built-in plug-ins, in the order of upstream's `AllOrderedPlugins`. `objects` is what they read from the cache
     /// between requests (webhook configurations, policies, quotas).
-    pub(crate) fn new(_objects: &Arc<ObjectAccess>) -> Self {
+    pub(crate) fn new(objects: &Arc<ObjectAccess>, webhooks: &Arc<WebhookClient>) -> Self {
         Self {
             plugins: vec![
                 Arc::new(lifecycle::NamespaceLifecycle),
                 Arc::new(service_account::ServiceAccount),
                 Arc::new(priority::Priority),
                 Arc::new(tolerations::DefaultTolerationSeconds),
-                // MutatingAdmissionPolicy, MutatingAdmissionWebhook, ValidatingAdmissionPolicy,
-                // ValidatingAdmissionWebhook and ResourceQuota come last, in this order.
+                // MutatingAdmissionPolicy comes here,
+                Arc::new(webhook::MutatingWebhooks::new(objects, webhooks)),
+                // ValidatingAdmissionPolicy here,
+                Arc::new(webhook::ValidatingWebhooks::new(objects, webhooks)),
+                // ResourceQuota last.
             ],
         }
     }
@@ -73,7 +77,8 @@ impl Chain {
     async fn mutate_once(&self, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
         for plugin in &self.plugins {
             if plugin.handles(attributes) {
-                plugin.mutate(attributes, object).await?;
+                let outcome = plugin.mutate(attributes, object).await;
+                outcome.inspect_err(|refused| report(plugin.as_ref(), refused))?;
             }
         }
         Ok(())
@@ -86,9 +91,14 @@ impl Chain {
     pub(crate) async fn validate(&self, attributes: &Attributes<'_>, object: &Value) -> Result<(), Status> {
         for plugin in &self.plugins {
             if plugin.handles(attributes) {
-                plugin.validate(attributes, object).await?;
+                let outcome = plugin.validate(attributes, object).await;
+                outcome.inspect_err(|refused| report(plugin.as_ref(), refused))?;
             }
         }
         Ok(())
     }
+}
+
+fn report(plugin: &dyn Plugin, refused: &Status) {
+    tracing::debug!(plugin = plugin.name(), %refused, "admission refused a request");
 }

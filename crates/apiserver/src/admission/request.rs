@@ -32,7 +32,6 @@ impl Call {
             options: RequestOptions {
                 field_manager: self.query.text("fieldManager"),
                 field_validation: self.query.text("fieldValidation"),
-                force: self.applying() && self.query.flag("force"),
                 deletion: None,
             },
             warnings: &self.warnings,

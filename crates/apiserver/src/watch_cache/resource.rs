@@ -44,6 +44,10 @@ pub(crate) struct ResourceCache {
     newest: watch::Sender<Progress>,
 }
 
+/// Which state of a cache something was made from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CacheVersion(Progress);
+
 /// What subscribers wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Progress {
@@ -109,6 +113,11 @@ impl ResourceCache {
         let objects = self.objects(namespace, after);
         let newest = objects.iter().map(|object| object.encoded.revision()).max().unwrap_or_default();
         (before.max(newest), objects)
+    }
+
+    /// Differs after every change.
+    pub(crate) fn version_now(&self) -> CacheVersion {
+        CacheVersion(self.state.read().progress)
     }
 
     /// How many objects there are.

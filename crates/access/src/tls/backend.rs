@@ -1,0 +1,114 @@
+//! Trust in the servers that others configure by a CA bundle: webhooks and aggregated API servers.
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
+
+use super::{TlsError, provider};
+
+/// Trusts servers whose certificate a root of `bundle_pem` signed, or whose very certificate stands in the bundle (a
+/// self-signed serving certificate, which Go's verifier accepts too). An empty bundle means the system's roots.
+///
+/// # Errors
+/// [`TlsError`] when the bundle is no PEM, or there are no roots at all.
+pub fn backend_client_config(bundle_pem: &[u8]) -> Result<ClientConfig, TlsError> {
+    let bad = |why: &str| TlsError::new("the CA bundle")(rustls::Error::General(why.to_owned()));
+    let mut roots = RootCertStore::empty();
+    let mut own = Vec::new();
+    if bundle_pem.is_empty() {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    } else {
+        for certificate in CertificateDer::pem_slice_iter(bundle_pem) {
+            let certificate = certificate.map_err(|_| bad("it is not PEM"))?;
+            own.push(certificate.clone().into_owned());
+            roots.add(certificate).map_err(TlsError::new("the CA bundle"))?;
+        }
+    }
+    if roots.is_empty() {
+        return Err(bad("it holds no certificate"));
+    }
+    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .map_err(|error| bad(&error.to_string()))?;
+    let verifier = Arc::new(BundleVerifier { inner, own });
+    Ok(ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::new("the protocol versions"))?
+        // Named "dangerous" because verification is replaced: this verifier does verify.
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth())
+}
+
+/// The usual verification, and equality with a certificate of the bundle where the usual one wants a chain.
+#[derive(Debug)]
+struct BundleVerifier {
+    inner: Arc<WebPkiServerVerifier>,
+    own: Vec<CertificateDer<'static>>,
+}
+
+impl BundleVerifier {
+    fn verify_own(
+        end_entity: &CertificateDer<'_>,
+        server_name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        let bad = || rustls::Error::InvalidCertificate(CertificateError::BadEncoding);
+        let (_, parsed) = X509Certificate::from_der(end_entity).map_err(|_| bad())?;
+        let seconds = i64::try_from(now.as_secs()).map_err(|_| bad())?;
+        let time = ASN1Time::from_timestamp(seconds).map_err(|_| bad())?;
+        let validity = parsed.validity();
+        if time < validity.not_before {
+            return Err(rustls::Error::InvalidCertificate(CertificateError::NotValidYet));
+        }
+        if time > validity.not_after {
+            return Err(rustls::Error::InvalidCertificate(CertificateError::Expired));
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+}
+
+impl ServerCertVerifier for BundleVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if self.own.iter().any(|own| own == end_entity) {
+            return Self::verify_own(end_entity, server_name, now);
+        }
+        self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}

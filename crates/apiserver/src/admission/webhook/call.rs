@@ -1,0 +1,189 @@
+//! One call of one webhook.
+
+use api_machinery::patch;
+use api_machinery::schema::SchemaSet;
+use api_machinery::{defaulting, strictness, validation};
+use kube_objects::{Reason, Status, StatusCause, StatusDetails};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::review::{self, ReviewVersion, Shown, Verdict};
+use super::selection::Invocation;
+use crate::admission::Attributes;
+use crate::catalogue::Resource;
+use crate::handlers::conversion;
+use crate::webhook_client::WebhookClient;
+
+/// Why a call did not let the request pass.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The webhook could not be asked or answered nonsense: its failure policy decides.
+    Calling(String),
+    /// It was asked and refused, or asking is refused whatever the policy.
+    Refused(Status),
+}
+
+impl Failure {
+    fn internal(why: impl std::fmt::Display) -> Self {
+        Self::Refused(internal(&why.to_string()))
+    }
+}
+
+fn internal(why: &str) -> Status {
+    let cause = StatusCause { message: why.to_owned(), ..StatusCause::default() };
+    Status::internal(why).with_details(StatusDetails { causes: vec![cause], ..StatusDetails::default() })
+}
+
+/// What the client is told when the failure policy is `Fail`.
+pub(super) fn failed_closed(hook: &str, why: &str) -> Status {
+    internal(&format!("failed calling webhook {hook:?}: {why}"))
+}
+
+/// Asks the webhook; answers what it changed the object to, if it did.
+pub(super) async fn ask(
+    client: &WebhookClient,
+    invocation: &Invocation<'_>,
+    attributes: &Attributes<'_>,
+    object: &Value,
+    mutating: bool,
+) -> Result<Option<Patched>, Failure> {
+    let hook = invocation.hook;
+    if attributes.cx.dry_run {
+        match hook.side_effects.as_deref() {
+            Some("None" | "NoneOnDryRun") => {}
+            None => return Err(Failure::Calling("Webhook SideEffects is nil".to_owned())),
+            Some(_) => {
+                let why = format!("admission webhook {:?} does not support dry run", hook.name);
+                return Err(Failure::Refused(Status::new(Reason::BadRequest, why)));
+            }
+        }
+    }
+    let version = ReviewVersion::choose(&hook.review_versions).ok_or_else(|| {
+        let why = "webhook does not accept known AdmissionReview versions (v1, v1beta1)";
+        Failure::Calling(format!("could not create admission objects: {why}"))
+    })?;
+    let config =
+        hook.client.as_ref().map_err(|why| Failure::Calling(format!("could not get REST client: {why}")))?;
+    let seen = Seen::of(invocation, attributes, object);
+    let uid = Uuid::new_v4().to_string();
+    let review = review::review(version, &uid, attributes, &seen.shown());
+    let answered = client.post(config, &review, hook.timeout).await;
+    let document = answered.map_err(|error| Failure::Calling(format!("failed to call webhook: {error}")))?;
+    let verdict = review::verify(version, &uid, mutating, &document)
+        .map_err(|why| Failure::Calling(format!("received invalid webhook response: {why}")))?;
+    for (key, value) in &verdict.audit {
+        attributes.annotate(format!("{}/{key}", hook.name), value);
+    }
+    for warning in &verdict.warnings {
+        attributes.warn(warning);
+    }
+    if !verdict.allowed {
+        return Err(Failure::Refused(review::refusal(&hook.name, &verdict.result)));
+    }
+    patched(invocation, attributes, &seen, &verdict)
+}
+
+/// An object as a webhook sees it.
+struct Seen<'a> {
+    resource: &'a Resource,
+    kind: kube_objects::GroupVersionKind,
+    object: Value,
+    old: Value,
+}
+
+impl<'a> Seen<'a> {
+    fn of(invocation: &'a Invocation<'_>, attributes: &'a Attributes<'_>, object: &Value) -> Self {
+        let resource = invocation.equivalent.as_deref().unwrap_or(attributes.cx.resource);
+        let convert = |object: &Value| {
+            if object.is_null() || attributes.cx.subresource.is_some_and(|sub| sub != "status") {
+                return object.clone();
+            }
+            let mut shown =
+                conversion::served(resource, conversion::stored(attributes.cx.resource, object.clone()));
+            if resource.gvr != attributes.cx.resource.gvr {
+                shown["apiVersion"] = Value::String(resource.api_version());
+            }
+            shown
+        };
+        Self {
+            resource,
+            kind: match &invocation.equivalent {
+                Some(equivalent) => {
+                    super::super::request::subresource_kind(equivalent, attributes.cx.subresource)
+                }
+                None => attributes.kind.clone(),
+            },
+            object: convert(object),
+            old: attributes.old.map_or(Value::Null, convert),
+        }
+    }
+
+    fn shown(&self) -> Shown<'_> {
+        Shown { resource: &self.resource.gvr, kind: &self.kind, object: &self.object, old: &self.old }
+    }
+}
+
+/// What a webhook made of an object, in the version plug-ins see, and whether that differs.
+pub(super) struct Patched {
+    pub(super) object: Value,
+    pub(super) changed: bool,
+}
+
+fn patched(
+    invocation: &Invocation<'_>,
+    attributes: &Attributes<'_>,
+    seen: &Seen<'_>,
+    verdict: &Verdict,
+) -> Result<Option<Patched>, Failure> {
+    if verdict.patch.is_empty() {
+        return Ok(None);
+    }
+    let patch: Value = serde_json::from_slice(&verdict.patch).map_err(|error| {
+        Failure::Calling(format!("received undecodable patch in webhook response: {error}"))
+    })?;
+    if patch.as_array().is_some_and(Vec::is_empty) {
+        return Ok(None);
+    }
+    let hook = &invocation.hook.name;
+    if seen.object.is_null() {
+        return Err(Failure::internal(format!(
+            "admission webhook {hook:?} attempted to modify the object, which is not supported for this operation"
+        )));
+    }
+    if verdict.patch_type != "JSONPatch" {
+        return Err(Failure::Calling(format!("unsupported patch type {:?}", verdict.patch_type)));
+    }
+    let mut made =
+        patch::json_patch(&seen.object, &patch).map_err(|refused| Failure::internal(refused.message))?;
+    complete(seen, &mut made).map_err(Failure::internal)?;
+    let changed = made != seen.object;
+    let mut object = conversion::stored(seen.resource, made);
+    if seen.resource.gvr != attributes.cx.resource.gvr && conversion::is_identity(attributes.cx.resource) {
+        object["apiVersion"] = Value::String(attributes.cx.resource.api_version());
+    }
+    if attributes.cx.subresource.is_none() {
+        attributes.cx.resource.strategy.default_fields(&mut object);
+    }
+    Ok(Some(Patched { object, changed }))
+}
+
+/// Drops what the kind does not know and fills in its defaults, as for a client's document.
+fn complete(seen: &Seen<'_>, object: &mut Value) -> Result<(), String> {
+    let own = seen.kind == seen.resource.gvk();
+    let schema = if own {
+        seen.resource.schema.clone()
+    } else {
+        match SchemaSet::builtin().for_kind(&seen.kind) {
+            Some(schema) => schema,
+            None => return Ok(()),
+        }
+    };
+    strictness::prune(object, &schema);
+    if !(own && seen.resource.custom)
+        && let Some(refused) = validation::decode_error(object, &schema, &seen.kind)
+    {
+        return Err(refused.message);
+    }
+    defaulting::apply_defaults(object, &schema);
+    Ok(())
+}
