@@ -6,8 +6,6 @@
 //! * [`bootstrap`]: objects that have to be there when the server is ready.
 
 mod apiregistration;
-mod apps;
-mod batch;
 pub mod bootstrap;
 mod certificates;
 pub(crate) mod core;

@@ -14,6 +14,9 @@ pub struct Column {
     pub format: String,
     /// For a person.
     pub description: String,
+    /// Where the description is to be taken from when the column has none of its own: a type of `io.k8s.api` or
+    /// apimachinery and one of its fields (`("ObjectMeta", "name")`), whose published description it is upstream too.
+    pub documented_at: Option<(&'static str, &'static str)>,
     /// 0: always shown; more: only in wide output.
     pub priority: i32,
 }
@@ -27,6 +30,7 @@ impl Column {
             kind: "string".to_owned(),
             format: String::new(),
             description: String::new(),
+            documented_at: None,
             priority: 0,
         }
     }
@@ -46,17 +50,31 @@ impl Column {
     /// The first column.
     #[must_use]
     pub fn object_name() -> Self {
-        Self {
-            format: "name".to_owned(),
-            description: "Name must be unique within a namespace.".to_owned(),
-            ..Self::new("Name")
-        }
+        Self { format: "name".to_owned(), documented_at: Some(("ObjectMeta", "name")), ..Self::new("Name") }
     }
 
     /// The age column; its cell is made by [`age`].
     #[must_use]
     pub fn age() -> Self {
-        Self::new("Age")
+        Self::described("Age", "ObjectMeta", "creationTimestamp")
+    }
+
+    /// A string column that is described as a field of a type is.
+    #[must_use]
+    pub fn described(name: &str, kind: &'static str, field: &'static str) -> Self {
+        Self { documented_at: Some((kind, field)), ..Self::new(name) }
+    }
+
+    /// With a description of its own.
+    #[must_use]
+    pub fn saying(self, description: &str) -> Self {
+        Self { description: description.to_owned(), ..self }
+    }
+
+    /// The same, only of wide output.
+    #[must_use]
+    pub fn in_wide(self) -> Self {
+        Self { priority: 1, ..self }
     }
 }
 

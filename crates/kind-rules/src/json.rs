@@ -100,3 +100,98 @@ pub fn child<'a>(object: &'a mut Value, key: &str) -> Option<&'a mut Value> {
 pub fn existing<'a>(object: &'a mut Value, key: &str) -> Option<&'a mut Value> {
     object.get_mut(key).filter(|value| value.is_object())
 }
+
+/// A field that is there and not null.
+#[must_use]
+pub fn given<'a>(object: &'a Value, key: &str) -> Option<&'a Value> {
+    object.get(key).filter(|value| !value.is_null())
+}
+
+/// An integer field, if it is there.
+#[must_use]
+pub fn number(object: &Value, key: &str) -> Option<i64> {
+    object.get(key).and_then(Value::as_i64)
+}
+
+/// The texts of a list field.
+pub fn texts<'a>(object: &'a Value, key: &str) -> impl Iterator<Item = &'a str> {
+    list(object, key).iter().filter_map(Value::as_str)
+}
+
+/// Whether two values are the same to Go after decoding (upstream's `Semantic.DeepEqual`): nothing, `null`, and empty
+/// lists and maps are one; texts that are quantities are compared as texts. Bounded by the depth of what was decoded.
+#[must_use]
+pub fn same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Object(left), Value::Object(right)) => {
+            left.iter().all(|(key, value)| same(value, right.get(key).unwrap_or(&Value::Null)))
+                && right.iter().all(|(key, value)| left.contains_key(key) || is_nothing(value))
+        }
+        (Value::Array(left), Value::Array(right)) => {
+            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| same(left, right))
+        }
+        (left, right) => left == right || (is_nothing(left) && is_nothing(right)),
+    }
+}
+
+/// What Go cannot tell from a field left out of the document.
+#[must_use]
+pub fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// The same of a whole tree: nothing in it says anything.
+#[must_use]
+pub fn is_nothing_within(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map.values().all(is_nothing_within),
+        other => is_nothing(other),
+    }
+}
+
+/// [`same`] for fields that may be missing.
+#[must_use]
+pub fn same_field(one: &Value, other: &Value, key: &str) -> bool {
+    same(one.get(key).unwrap_or(&Value::Null), other.get(key).unwrap_or(&Value::Null))
+}
+
+/// What two values differ in, as a unified diff of their JSON: context of three lines, one hunk from the first
+/// difference to the last.
+#[must_use]
+pub fn difference(old: &Value, new: &Value) -> String {
+    const CONTEXT: usize = 3;
+    let text = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
+    let (old, new) = (text(old), text(new));
+    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
+    let before = old.iter().zip(&new).take_while(|(left, right)| left == right).count();
+    let rest = old.len().min(new.len()) - before;
+    let after =
+        old.iter().rev().zip(new.iter().rev()).take(rest).take_while(|(left, right)| left == right).count();
+    let (start, old_end, new_end) = (before.saturating_sub(CONTEXT), old.len() - after, new.len() - after);
+    let tail = after.min(CONTEXT);
+    let mut out = format!(
+        "@@ -{},{} +{},{} @@\n",
+        start + 1,
+        old_end + tail - start,
+        start + 1,
+        new_end + tail - start
+    );
+    let mut lines = |mark: char, lines: &[&str]| {
+        for line in lines {
+            out.push(mark);
+            out.push_str(line);
+            out.push('\n');
+        }
+    };
+    lines(' ', &old[start..before]);
+    lines('-', &old[before..old_end]);
+    lines('+', &new[before..new_end]);
+    lines(' ', &old[old_end..old_end + tail]);
+    out
+}

@@ -7,6 +7,7 @@
 //! * [`rules`]: [`rules::KindRules`], what a kind is described by; the modules per group hold one constant per kind.
 //! * [`problems`], [`path`], [`names`], [`addresses`], [`json`], [`columns`]: what the rules are written with.
 //! * [`meta`]: what every object's metadata has to satisfy.
+//! * [`core`] and its like: a module per group, a file per kind.
 //! * [`pod_spec`]: the pod spec, which pods and every workload's template share.
 //!
 //! It must never read a clock, a file or another object: what a rule has to know is an argument. Nothing here panics on
@@ -16,10 +17,13 @@
 pub mod addresses;
 pub mod admissionregistration;
 pub mod apiregistration;
+pub mod apps;
+pub mod batch;
 pub mod certificates;
 pub mod checks;
 pub mod columns;
 pub mod coordination;
+pub mod core;
 pub mod discovery;
 pub mod events;
 pub mod flowcontrol;
@@ -37,6 +41,7 @@ pub mod reviews;
 pub mod rules;
 pub mod scheduling;
 pub mod storage;
+mod workload;
 
 #[cfg(test)]
 mod testing;

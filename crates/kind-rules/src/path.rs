@@ -61,6 +61,13 @@ impl fmt::Display for Path<'_> {
 }
 
 impl Path<'_> {
+    /// Whether it is an item of the list of that name.
+    #[must_use]
+    pub fn is_under(&self, list: &str) -> bool {
+        matches!((self.step, self.parent.map(|parent| parent.step)),
+            (Step::Index(_), Some(Step::Field(name))) if name == list)
+    }
+
     fn is_empty(&self) -> bool {
         matches!(self.step, Step::Field("")) && self.parent.is_none_or(Self::is_empty)
     }

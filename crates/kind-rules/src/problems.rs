@@ -126,6 +126,11 @@ impl Problems {
         self.add("FieldValueInvalid", &field, with_detail(&head, detail));
     }
 
+    /// `Invalid value: detail`, where the value itself is not shown.
+    pub fn invalid_omitted(&mut self, field: impl Display, detail: &str) {
+        self.add("FieldValueInvalid", &field, with_detail("Invalid value", detail));
+    }
+
     /// The same where the type is wrong.
     pub fn type_invalid(&mut self, field: impl Display, value: impl BadValue, detail: &str) {
         let head = format!("Invalid value: {}", value.shown());
@@ -161,6 +166,12 @@ impl Problems {
     /// `Not found: "x"`.
     pub fn not_found(&mut self, field: impl Display, value: impl BadValue) {
         self.add("FieldValueNotFound", &field, format!("Not found: {}", value.shown()));
+    }
+
+    /// The same with a reason.
+    pub fn not_found_because(&mut self, field: impl Display, value: impl BadValue, detail: &str) {
+        let head = format!("Not found: {}", value.shown());
+        self.add("FieldValueNotFound", &field, with_detail(&head, detail));
     }
 
     /// `Too long: detail`; see [`Self::too_many_bytes`] for the usual detail.

@@ -44,6 +44,12 @@ pub struct KindRules {
     pub cells: fn(&Value, Timestamp) -> Vec<Value>,
     /// Field selectors besides metadata.name and metadata.namespace, as paths.
     pub selectable: &'static [&'static str],
+    /// The value of a selectable field that is not simply what stands at its path.
+    pub field_value: fn(&Value, &str) -> Option<String>,
+    /// A DELETE that names no propagation policy leaves dependents (jobs).
+    pub orphans_by_default: bool,
+    /// Whether a change of annotations counts in `metadata.generation` too (deployments).
+    pub counts_annotations: bool,
     /// Whether a change outside metadata and status counts in `metadata.generation`.
     pub counts_generation: bool,
     /// Whether a PUT without resourceVersion may overwrite.
@@ -69,6 +75,9 @@ impl KindRules {
         columns: || vec![Column::object_name(), Column::age()],
         cells: |object, now| vec![age(object, now)],
         selectable: &[],
+        field_value: |_, _| None,
+        orphans_by_default: false,
+        counts_annotations: false,
         counts_generation: true,
         unconditional_update: true,
         create_on_update: false,

@@ -108,7 +108,13 @@ impl Status {
     /// A failure for `reason`, with its usual code.
     #[must_use]
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason: Some(reason), code: reason.code(), message: message.into(), details: None, other_reason: None }
+        Self {
+            reason: Some(reason),
+            code: reason.code(),
+            message: message.into(),
+            details: None,
+            other_reason: None,
+        }
     }
 
     /// The same about something.

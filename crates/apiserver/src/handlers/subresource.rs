@@ -52,11 +52,6 @@ pub(crate) fn isolated(call: &Call, mut object: Value, old: &Value) -> Value {
             copy(&mut kept["status"], &object["status"], "conditions");
             kept
         }
-        "ephemeralcontainers" => {
-            let mut kept = old.clone();
-            copy(&mut kept["spec"], &object["spec"], "ephemeralContainers");
-            kept
-        }
         _ => return object,
     };
     if let Some(fields) = result["metadata"].as_object_mut() {

@@ -180,8 +180,10 @@ async fn prepare(call: &Call, mut object: Value, old: &Value) -> Result<Value, S
     metadata::refuse(resource, name, causes)?;
     resource.strategy.authorize(&cx, &object, Some(old)).await?;
     call.admit(name, Operation::Update, &object, Some(old)).await?;
-    for warning in resource.strategy.warnings(&object) {
-        call.warn(warning);
+    if call.path.subresource.is_empty() {
+        for warning in resource.strategy.update_warnings(&object, old) {
+            call.warn(warning);
+        }
     }
     engine::track(call, Some(old), &mut object);
     Ok(object)
@@ -228,7 +230,10 @@ fn count_generation(call: &Call, object: &mut Value, old: &Value) {
             counted && b.get(key) != Some(value)
         })
     };
-    if differs(object, old) || differs(old, object) {
+    let annotated = resource.strategy.counts_annotations()
+        && object["metadata"]["annotations"] != old["metadata"]["annotations"]
+        && call.path.subresource != "status";
+    if annotated || differs(object, old) || differs(old, object) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
         object["metadata"]["generation"] = json!(generation + 1);
     }

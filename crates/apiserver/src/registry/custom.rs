@@ -47,6 +47,7 @@ fn printer_column(declared: &Value) -> PrinterColumn {
         format: text("format"),
         description: text("description"),
         priority,
+        documented_at: None,
     };
     // A path that does not parse prints nothing: the definition was accepted, its column is of no use.
     PrinterColumn { column, path: declared["jsonPath"].as_str().and_then(JsonPath::parse) }

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use super::apps::workloads;
-use super::batch;
 use super::core::{config, namespace::Namespace, node, others, pod::Pod, service::Service, storage};
 use super::plain::Plain;
 use super::rbac::{Binding, Role};
 use super::smaller_groups as smaller;
 use super::strategy::{Generic, Strategy};
 use kind_rules::rules::KindRules;
-use kind_rules::{admissionregistration, coordination, discovery, flowcontrol, networking, rbac, scheduling};
+use kind_rules::{
+    admissionregistration, apps, batch, coordination, core, discovery, flowcontrol, networking, rbac,
+    scheduling,
+};
 
 /// The strategy of a built-in resource; [`Generic`] for one without anything special.
 #[must_use]
@@ -20,7 +21,6 @@ pub fn strategy(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("", "services") => Arc::new(Service::default()),
         ("", "namespaces") => Arc::new(Namespace),
         ("", "events") => Arc::new(super::events::Event),
-        ("batch", "jobs") => Arc::new(batch::Job),
         ("rbac.authorization.k8s.io", "roles") => Arc::new(Role(&rbac::ROLE)),
         ("rbac.authorization.k8s.io", "clusterroles") => Arc::new(Role(&rbac::CLUSTER_ROLE)),
         ("rbac.authorization.k8s.io", "rolebindings") => Arc::new(Binding(&rbac::ROLE_BINDING)),
@@ -46,16 +46,17 @@ fn plain(group: &str, resource: &str) -> Option<KindRules> {
         ("", "nodes") => node::NODE,
         ("", "endpoints") => others::ENDPOINTS,
         ("", "resourcequotas") => others::RESOURCE_QUOTA,
-        ("", "podtemplates") => others::POD_TEMPLATE,
-        ("", "replicationcontrollers") => workloads::REPLICATION_CONTROLLER,
-        ("", "persistentvolumeclaims") => storage::CLAIM,
+        ("", "podtemplates") => core::pod_template::RULES,
+        ("", "replicationcontrollers") => core::replication_controller::RULES,
+        ("", "persistentvolumeclaims") => core::persistent_volume_claim::RULES,
         ("", "persistentvolumes") => storage::VOLUME,
-        ("apps", "deployments") => workloads::DEPLOYMENT,
-        ("apps", "replicasets") => workloads::REPLICA_SET,
-        ("apps", "statefulsets") => workloads::STATEFUL_SET,
-        ("apps", "daemonsets") => workloads::DAEMON_SET,
-        ("apps", "controllerrevisions") => workloads::CONTROLLER_REVISION,
-        ("batch", "cronjobs") => batch::CRON_JOB,
+        ("apps", "deployments") => apps::deployment::RULES,
+        ("apps", "replicasets") => apps::replica_set::RULES,
+        ("apps", "statefulsets") => apps::stateful_set::RULES,
+        ("apps", "daemonsets") => apps::daemon_set::RULES,
+        ("apps", "controllerrevisions") => apps::controller_revision::RULES,
+        ("batch", "jobs") => batch::job::RULES,
+        ("batch", "cronjobs") => batch::cron_job::RULES,
         ("discovery.k8s.io", "endpointslices") => discovery::ENDPOINT_SLICE,
         ("networking.k8s.io", "ingresses") => networking::INGRESS,
         ("networking.k8s.io", "ingressclasses") => networking::INGRESS_CLASS,

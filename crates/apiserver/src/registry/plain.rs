@@ -9,7 +9,7 @@ use kind_rules::rules::KindRules;
 use kube_objects::{Status, StatusCause};
 use serde_json::Value;
 
-use super::strategy::{RequestContext, Strategy};
+use super::strategy::{RequestContext, Strategy, field_at};
 
 /// A kind that has nothing beyond its rules.
 pub(crate) struct Plain(pub(crate) KindRules);
@@ -75,8 +75,24 @@ impl Strategy for Plain {
         (self.0.warnings)(object, None)
     }
 
+    fn update_warnings(&self, object: &Value, old: &Value) -> Vec<String> {
+        (self.0.warnings)(object, Some(old))
+    }
+
     fn selectable_fields(&self) -> &[&'static str] {
         self.0.selectable
+    }
+
+    fn field_value(&self, object: &Value, path: &str) -> String {
+        (self.0.field_value)(object, path).unwrap_or_else(|| field_at(object, path))
+    }
+
+    fn orphans_by_default(&self) -> bool {
+        self.0.orphans_by_default
+    }
+
+    fn counts_annotations(&self) -> bool {
+        self.0.counts_annotations
     }
 
     fn columns(&self) -> Vec<Column> {

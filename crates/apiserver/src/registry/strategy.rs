@@ -90,6 +90,15 @@ impl std::fmt::Debug for RequestContext<'_> {
     }
 }
 
+/// What stands at a path, as field selectors compare it; "" for nothing there.
+pub(crate) fn field_at(object: &Value, path: &str) -> String {
+    match path.split('.').try_fold(object, |value, key| value.get(key)) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Null) | None => String::new(),
+        Some(other) => other.to_string(),
+    }
+}
+
 /// What a kind does beyond the engine. Every default is the engine's ordinary behaviour, so that a kind's file holds
 /// only what is special about it. Methods get and change whole objects as JSON in the storage version.
 #[async_trait]
@@ -144,6 +153,11 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// The same for an update; subresources warn of nothing.
+    fn update_warnings(&self, object: &Value, _old: &Value) -> Vec<String> {
+        self.warnings(object)
+    }
+
     /// Field selectors besides metadata.name and metadata.namespace, as paths: `spec.nodeName`.
     fn selectable_fields(&self) -> &[&'static str] {
         &[]
@@ -151,12 +165,7 @@ pub trait Strategy: Send + Sync + 'static {
 
     /// The value of a selectable field; the default reads the path, with "" for nothing there.
     fn field_value(&self, object: &Value, path: &str) -> String {
-        let found = path.split('.').try_fold(object, |value, key| value.get(key));
-        match found {
-            Some(Value::String(text)) => text.clone(),
-            Some(Value::Null) | None => String::new(),
-            Some(other) => other.to_string(),
-        }
+        field_at(object, path)
     }
 
     /// Columns of a Table; the default is Name and Age (upstream calls the latter `Created At` there; kubectl shows
@@ -174,6 +183,11 @@ pub trait Strategy: Send + Sync + 'static {
     /// as spec. Objects without a status subresource never count.
     fn counts_generation(&self) -> bool {
         true
+    }
+
+    /// Whether a change of annotations counts in metadata.generation too (deployments: the revision of a rollout).
+    fn counts_annotations(&self) -> bool {
+        false
     }
 
     /// Whether a deletion has to wait for someone to end the object's work: `Some(seconds)` sets deletionTimestamp and

@@ -1,174 +1,253 @@
-//! Containers of a pod.
+//! Containers of a pod: ordinary, init and ephemeral.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{probes, volumes};
-use crate::json::{list, text};
+use super::validation::{Scope, shares_users, visit_containers};
+use super::volumes::Sources;
+use super::{resources, security};
+use crate::json::{given, integer, list, text};
 use crate::names;
+use crate::path::Path;
 use crate::problems::Problems;
 
+mod environment;
+mod mounts;
+pub(crate) mod probes;
+mod restart;
+
+pub use restart::resize_policy;
+
+/// What a container's fields refer to.
+pub(super) struct Surroundings<'a> {
+    pub(super) spec: &'a Value,
+    pub(super) volumes: &'a Sources<'a>,
+    /// Names of the pod's resource claims.
+    pub(super) claims: &'a BTreeSet<&'a str>,
+    pub(super) scope: Scope<'a>,
+}
+
 /// All containers of a pod spec at `at`.
-pub(super) fn validate_containers(
-    problems: &mut Problems,
-    at: &str,
-    spec: &Value,
-    volumes: &BTreeSet<String>,
-) {
-    let mut seen = BTreeSet::new();
-    if list(spec, "containers").is_empty() {
-        problems.required(&format!("{at}.containers"), "");
-    }
-    for key in ["initContainers", "containers"] {
-        let mut host_ports = BTreeSet::new();
-        for (index, container) in list(spec, key).iter().enumerate() {
-            let at = format!("{at}.{key}[{index}]");
-            let name = &container["name"];
-            names::label(problems, &format!("{at}.name"), name);
-            if let Some(name_text) = name.as_str()
-                && !name_text.is_empty()
-                && !seen.insert(name_text)
-            {
-                problems.duplicate(&format!("{at}.name"), name);
-            }
-            validate_container(problems, &at, container, volumes);
-            validate_ports(problems, &at, container, &mut host_ports);
-            if key == "initContainers" {
-                validate_init(problems, &at, container);
-            }
-        }
-    }
+pub(super) fn validate_all(problems: &mut Problems, at: &Path<'_>, around: &Surroundings<'_>) {
+    ordinary(problems, &at.field("containers"), around);
+    initial(problems, &at.field("initContainers"), around);
+    ephemeral(problems, &at.field("ephemeralContainers"), around);
 }
 
-fn validate_init(problems: &mut Problems, at: &str, container: &Value) {
-    let sidecar = text(container, "restartPolicy") == "Always";
-    problems.choice(
-        &format!("{at}.restartPolicy"),
-        container.get("restartPolicy"),
-        &["Always", "OnFailure", "Never"],
-        true,
-    );
-    if !sidecar {
+fn ordinary(problems: &mut Problems, at: &Path<'_>, around: &Surroundings<'_>) {
+    let containers = list(around.spec, "containers");
+    if containers.is_empty() {
+        return problems.required(at, "");
+    }
+    for (index, container) in containers.iter().enumerate() {
+        let at = at.index(index);
+        common(problems, &at, container, around);
+        let name = text(container, "name");
+        if containers[..index].iter().any(|other| text(other, "name") == name) {
+            problems.duplicate(at.field("name"), name);
+        }
+        probes::lifecycle(problems, &at.field("lifecycle"), container, around.spec);
+        probes::all(problems, &at, container);
+        restart::policy(problems, &at, container);
+    }
+    host_port_conflicts(problems, at, containers);
+}
+
+fn initial(problems: &mut Problems, at: &Path<'_>, around: &Surroundings<'_>) {
+    let containers = list(around.spec, "initContainers");
+    let ordinary = list(around.spec, "containers");
+    for (index, container) in containers.iter().enumerate() {
+        let whole = at;
+        let at = at.index(index);
+        common(problems, &at, container, around);
+        restart::of_init(problems, &at, container);
+        let name = text(container, "name");
+        let taken = |other: &Value| text(other, "name") == name;
+        let before = containers[..index].iter().any(|other| !name.is_empty() && taken(other));
+        if before || ordinary.iter().any(taken) {
+            problems.duplicate(at.field("name"), name);
+        }
+        host_port_conflicts(problems, whole, std::slice::from_ref(container));
+        if restart::is_sidecar(container) {
+            probes::lifecycle(problems, &at.field("lifecycle"), container, around.spec);
+            probes::all(problems, &at, container);
+            continue;
+        }
         for key in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
-            if container.get(key).is_some_and(Value::is_object) {
-                problems.forbidden(
-                    &format!("{at}.{key}"),
-                    "may not be set for init containers without restartPolicy=Always",
-                );
+            if given(container, key).is_some() {
+                let why = "may not be set for init containers without restartPolicy=Always";
+                problems.forbidden(at.field(key), why);
+            }
+        }
+        restart::no_restarting_resize(problems, &at, container, around.scope);
+    }
+}
+
+fn ephemeral(problems: &mut Problems, at: &Path<'_>, around: &Surroundings<'_>) {
+    const FORBIDDEN: &str = "cannot be set for an Ephemeral Container";
+    let containers = list(around.spec, "ephemeralContainers");
+    let others = || list(around.spec, "containers").iter().chain(list(around.spec, "initContainers"));
+    for (index, container) in containers.iter().enumerate() {
+        let at = at.index(index);
+        common(problems, &at, container, around);
+        trimmed_image(problems, &at, container);
+        let name = text(container, "name");
+        let taken = |other: &Value| text(other, "name") == name;
+        if containers[..index].iter().any(taken) || others().any(taken) {
+            problems.duplicate(at.field("name"), name);
+        }
+        let target = text(container, "targetContainerName");
+        if !target.is_empty() && !others().any(|other| text(other, "name") == target) {
+            problems.not_found(at.field("targetContainerName"), target);
+        }
+        let refused = [
+            "ports",
+            "resources",
+            "resizePolicy",
+            "restartPolicy",
+            "restartPolicyRules",
+            "livenessProbe",
+            "readinessProbe",
+            "startupProbe",
+            "lifecycle",
+        ];
+        for key in refused {
+            if given(container, key).is_some_and(|value| !crate::json::is_nothing(value)) {
+                problems.forbidden(at.field(key), FORBIDDEN);
+            }
+        }
+        let mounts = at.field("volumeMounts");
+        for (index, mount) in list(container, "volumeMounts").iter().enumerate() {
+            for key in ["subPath", "subPathExpr"] {
+                if !text(mount, key).is_empty() {
+                    problems.forbidden(mounts.index(index).field(key), FORBIDDEN);
+                }
             }
         }
     }
 }
 
-fn validate_container(problems: &mut Problems, at: &str, container: &Value, volumes: &BTreeSet<String>) {
+/// What is asked of every container (upstream's `validateContainerCommon`).
+fn common(problems: &mut Problems, at: &Path<'_>, container: &Value, around: &Surroundings<'_>) {
+    problems.check_required(at.field("name"), text(container, "name"), names::dns1123_label);
+    if text(container, "image").is_empty() {
+        problems.required(at.field("image"), "");
+    }
+    match text(container, "terminationMessagePolicy") {
+        "" => problems.required(at.field("terminationMessagePolicy"), ""),
+        "File" | "FallbackToLogsOnError" => {}
+        policy => {
+            let at = at.field("terminationMessagePolicy");
+            problems.unsupported_of(at, policy, &["File", "FallbackToLogsOnError"]);
+        }
+    }
+    ports(problems, &at.field("ports"), container);
+    environment::validate(problems, at, container);
+    mounts::mounts(problems, &at.field("volumeMounts"), container, around.volumes);
+    mounts::devices(problems, &at.field("volumeDevices"), container, around.volumes);
+    pull_policy(problems, &at.field("imagePullPolicy"), text(container, "imagePullPolicy"));
+    resources::container(problems, &at.field("resources"), &container["resources"], around.claims);
+    let pod_policy = text(around.spec, "restartPolicy");
+    resize_policy(problems, &at.field("resizePolicy"), container, pod_policy);
+    let shared = shares_users(around.spec);
+    security::container(problems, &at.field("securityContext"), &container["securityContext"], shared);
+    if around.scope.is_pod {
+        // Upstream asks this of a pod's containers last.
+        trimmed_image_of_pod(problems, at, container);
+    }
+}
+
+/// Of images of volumes and containers.
+pub(super) fn pull_policy(problems: &mut Problems, at: &Path<'_>, policy: &str) {
+    match policy {
+        "" => problems.required(at, ""),
+        "Always" | "IfNotPresent" | "Never" => {}
+        policy => problems.unsupported(at, policy, &["Always", "IfNotPresent", "Never"]),
+    }
+}
+
+fn trimmed_image(problems: &mut Problems, at: &Path<'_>, container: &Value) {
     let image = text(container, "image");
-    if image.is_empty() {
-        problems.required(&format!("{at}.image"), "");
-    } else if image.trim() != image {
-        problems.invalid(
-            &format!("{at}.image"),
-            &container["image"],
-            "must not have leading or trailing whitespace",
-        );
-    }
-    problems.choice(
-        &format!("{at}.imagePullPolicy"),
-        container.get("imagePullPolicy"),
-        &["Always", "IfNotPresent", "Never"],
-        false,
-    );
-    problems.choice(
-        &format!("{at}.terminationMessagePolicy"),
-        container.get("terminationMessagePolicy"),
-        &["File", "FallbackToLogsOnError"],
-        false,
-    );
-    validate_environment(problems, at, container);
-    volumes::validate_mounts(problems, at, container, volumes);
-    volumes::validate_resources(problems, &format!("{at}.resources"), &container["resources"]);
-    probes::validate_probes(problems, at, container);
-}
-
-fn validate_environment(problems: &mut Problems, at: &str, container: &Value) {
-    for (index, variable) in list(container, "env").iter().enumerate() {
-        let at = format!("{at}.env[{index}]");
-        problems.check_required(format_args!("{at}.name"), text(variable, "name"), names::environment_name);
-        let Some(source) = variable.get("valueFrom").and_then(Value::as_object) else { continue };
-        let at = format!("{at}.valueFrom");
-        if !text(variable, "value").is_empty() {
-            problems.invalid(&at, &Value::from(""), "may not be specified when `value` is not empty");
-        }
-        let given: Vec<&String> =
-            source.iter().filter(|(_, value)| !value.is_null()).map(|(key, _)| key).collect();
-        match given.len() {
-            0 => problems.invalid(
-                &at,
-                &Value::from(""),
-                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
-            ),
-            1 => {}
-            _ => problems.invalid(&at, &Value::from(""), "may not have more than one field specified at a time"),
-        }
-        for key in ["configMapKeyRef", "secretKeyRef"] {
-            if let Some(reference) = source.get(key).filter(|reference| reference.is_object()) {
-                if text(reference, "key").is_empty() {
-                    problems.required(&format!("{at}.{key}.key"), "");
-                }
-                if text(reference, "name").is_empty() {
-                    problems.required(&format!("{at}.{key}.name"), "");
-                }
-            }
-        }
-        if let Some(reference) = source.get("fieldRef").filter(|reference| reference.is_object())
-            && text(reference, "fieldPath").is_empty()
-        {
-            problems.required(&format!("{at}.fieldRef.fieldPath"), "");
-        }
-    }
-    for (index, source) in list(container, "envFrom").iter().enumerate() {
-        let at = format!("{at}.envFrom[{index}]");
-        let given = ["configMapRef", "secretRef"].into_iter().filter(|key| source[*key].is_object()).count();
-        if given == 0 {
-            problems.invalid(&at, &Value::from(""), "must specify one of: `configMapRef` or `secretRef`");
-        }
+    if image.trim() != image {
+        problems.invalid(at.field("image"), image, "must not have leading or trailing whitespace");
     }
 }
 
-fn validate_ports<'a>(
-    problems: &mut Problems,
-    at: &str,
-    container: &'a Value,
-    host_ports: &mut BTreeSet<(String, String, i64)>,
-) {
-    let mut port_names: BTreeSet<&'a str> = BTreeSet::new();
-    for (index, port) in list(container, "ports").iter().enumerate() {
-        let at = format!("{at}.ports[{index}]");
+fn trimmed_image_of_pod(problems: &mut Problems, at: &Path<'_>, container: &Value) {
+    // An ephemeral container has been asked already.
+    if !at.is_under("ephemeralContainers") {
+        trimmed_image(problems, at, container);
+    }
+}
+
+fn ports(problems: &mut Problems, at: &Path<'_>, container: &Value) {
+    let ports = list(container, "ports");
+    for (index, port) in ports.iter().enumerate() {
+        let at = at.index(index);
         let name = text(port, "name");
         if !name.is_empty() {
-            if !names::is_port_name(name) {
-                problems.invalid(
-                    &format!("{at}.name"),
-                    &port["name"],
-                    "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-), at least one letter, and be no more than 15 characters",
-                );
-            } else if !port_names.insert(name) {
-                problems.duplicate(&format!("{at}.name"), &port["name"]);
+            let wrong = names::port_name(name);
+            let taken = || ports[..index].iter().any(|other| text(other, "name") == name);
+            if wrong.is_empty() && taken() {
+                problems.duplicate(at.field("name"), name);
+            }
+            for why in wrong {
+                problems.invalid(at.field("name"), name, &why);
             }
         }
-        if port["containerPort"].as_i64().unwrap_or_default() == 0 {
-            problems.required(&format!("{at}.containerPort"), "");
+        let number = integer(port, "containerPort");
+        if number == 0 {
+            problems.required(at.field("containerPort"), "");
         } else {
-            names::port(problems, &format!("{at}.containerPort"), &port["containerPort"]);
+            problems.in_range(at.field("containerPort"), number, 1, 65_535);
         }
-        problems.choice(&format!("{at}.protocol"), port.get("protocol"), &["TCP", "UDP", "SCTP"], false);
-        let host = port["hostPort"].as_i64().unwrap_or_default();
+        let host = integer(port, "hostPort");
         if host != 0 {
-            names::port(problems, &format!("{at}.hostPort"), &port["hostPort"]);
-            let key = (text(port, "protocol").to_owned(), text(port, "hostIP").to_owned(), host);
-            if !host_ports.insert(key) {
-                problems.duplicate(&format!("{at}.hostPort"), &port["hostPort"]);
+            problems.in_range(at.field("hostPort"), host, 1, 65_535);
+        }
+        match text(port, "protocol") {
+            "" => problems.required(at.field("protocol"), ""),
+            "TCP" | "UDP" | "SCTP" => {}
+            protocol => problems.unsupported(at.field("protocol"), protocol, &["SCTP", "TCP", "UDP"]),
+        }
+    }
+}
+
+fn host_port_conflicts(problems: &mut Problems, at: &Path<'_>, containers: &[Value]) {
+    let mut taken = BTreeSet::new();
+    for (index, container) in containers.iter().enumerate() {
+        let at = at.index(index);
+        let at = at.field("ports");
+        for (number, port) in list(container, "ports").iter().enumerate() {
+            let host = integer(port, "hostPort");
+            let key = (text(port, "protocol"), text(port, "hostIP"), host);
+            if host != 0 && !taken.insert(key) {
+                let shown = format!("{}/{}/{host}", key.0, key.1);
+                problems.duplicate(at.index(number).field("hostPort"), &shown);
             }
         }
     }
+}
+
+/// Variables from files: the file is in an emptyDir of the pod.
+pub(super) fn file_keys(problems: &mut Problems, at: &Path<'_>, spec: &Value) {
+    visit_containers(at, spec, |at, container| {
+        let at = at.field("env");
+        for (index, variable) in list(container, "env").iter().enumerate() {
+            let Some(reference) = given(&variable["valueFrom"], "fileKeyRef") else { continue };
+            let name = text(reference, "volumeName");
+            let at = at.index(index);
+            let at = at.field("valueFrom");
+            let at = at.field("fileKeyRef");
+            let at = at.field("volumeName");
+            match list(spec, "volumes").iter().rfind(|volume| text(volume, "name") == name) {
+                None => problems.not_found(at, name),
+                Some(volume) if given(volume, "emptyDir").is_none() => {
+                    problems.invalid(at, name, "referenced volume must be of type emptyDir");
+                }
+                Some(_) => {}
+            }
+        }
+    });
 }

@@ -1,191 +1,213 @@
-//! Volumes, and the mounts that refer to them.
+//! Volumes of a pod, and the sources that persistent volumes share with them.
 
-use std::collections::BTreeSet;
-
-use api_machinery::quantity::Quantity;
 use serde_json::Value;
 
-use crate::json::{entries, list, text};
+use super::containers::pull_policy;
+use super::resources::amount;
+use super::validation::Scope;
+use crate::core::persistent_volume_claim;
+use crate::json::{given, list, text};
 use crate::names;
+use crate::path::Path;
 use crate::problems::Problems;
 
-/// Checks the volumes; answers their names.
-pub(super) fn validate_volumes(problems: &mut Problems, at: &str, spec: &Value) -> BTreeSet<String> {
-    let mut seen = BTreeSet::new();
-    for (index, volume) in list(spec, "volumes").iter().enumerate() {
-        let at = format!("{at}.volumes[{index}]");
-        let name = &volume["name"];
-        names::label(problems, &format!("{at}.name"), name);
-        if let Some(text) = name.as_str()
-            && !text.is_empty()
-            && !seen.insert(text.to_owned())
-        {
-            problems.duplicate(&format!("{at}.name"), name);
-        }
-        validate_source(problems, &at, volume);
+mod files;
+pub mod legacy;
+pub mod paths;
+mod projected;
+
+pub mod downward;
+
+/// The sound volumes of a pod by name: what mounts and devices may refer to.
+#[derive(Debug, Default)]
+pub(super) struct Sources<'a>(Vec<(&'a str, &'a Value)>);
+
+impl<'a> Sources<'a> {
+    pub(super) fn get(&self, name: &str) -> Option<&'a Value> {
+        self.0.iter().find(|(own, _)| *own == name).map(|(_, volume)| *volume)
     }
-    seen
 }
 
-fn validate_source(problems: &mut Problems, at: &str, volume: &Value) {
-    let sources: Vec<&str> = volume
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(key, value)| key.as_str() != "name" && !value.is_null())
-        .map(|(key, _)| key.as_str())
-        .collect();
-    if sources.is_empty() {
+/// `spec.volumes` at `at`.
+pub(super) fn validate<'a>(
+    problems: &mut Problems,
+    at: &Path<'_>,
+    spec: &'a Value,
+    scope: Scope<'_>,
+) -> Sources<'a> {
+    let mut sources = Sources::default();
+    let volumes = list(spec, "volumes");
+    for (index, volume) in volumes.iter().enumerate() {
+        let at = at.index(index);
+        let before = problems.len();
+        let name = text(volume, "name");
+        source(problems, &at, volume, scope);
+        problems.check_required(at.field("name"), name, names::dns1123_label);
+        if sources.get(name).is_some() {
+            problems.duplicate(at.field("name"), name);
+        }
+        if problems.len() == before {
+            sources.0.push((name, volume));
+        }
+        let claim = text(&volume["persistentVolumeClaim"], "claimName");
+        if !claim.is_empty() && is_created_here(volumes, scope.name(), claim) {
+            let why = "must not reference a PVC that gets created for an ephemeral volume";
+            problems.invalid(at.field("persistentVolumeClaim").field("claimName"), claim, why);
+        }
+    }
+    sources
+}
+
+fn is_created_here(volumes: &[Value], pod: &str, claim: &str) -> bool {
+    !pod.is_empty()
+        && volumes.iter().filter(|volume| given(volume, "ephemeral").is_some()).any(|volume| {
+            claim.strip_prefix(pod).and_then(|rest| rest.strip_prefix('-')) == Some(text(volume, "name"))
+        })
+}
+
+const ONE: &str = "may not specify more than 1 volume type";
+
+/// The sources in upstream's order of looking at them, with the name that upstream says of a second one.
+const KINDS: [(&str, &str); 30] = [
+    ("emptyDir", "emptyDir"),
+    ("hostPath", "hostPath"),
+    ("gitRepo", "gitRepo"),
+    ("gcePersistentDisk", "gcePersistentDisk"),
+    ("awsElasticBlockStore", "awsElasticBlockStore"),
+    ("secret", "secret"),
+    ("nfs", "nfs"),
+    ("iscsi", "iscsi"),
+    ("glusterfs", "glusterfs"),
+    ("flocker", "flocker"),
+    ("persistentVolumeClaim", "persistentVolumeClaim"),
+    ("rbd", "rbd"),
+    ("cinder", "cinder"),
+    ("cephfs", "cephFS"),
+    ("quobyte", "quobyte"),
+    ("downwardAPI", "downwarAPI"),
+    ("fc", "fc"),
+    ("flexVolume", "flexVolume"),
+    ("configMap", "configMap"),
+    ("azureFile", "azureFile"),
+    ("vsphereVolume", "vsphereVolume"),
+    ("photonPersistentDisk", "photonPersistentDisk"),
+    ("portworxVolume", "portworxVolume"),
+    ("azureDisk", "azureDisk"),
+    ("storageos", "storageos"),
+    ("projected", "projected"),
+    ("scaleIO", "scaleIO"),
+    ("csi", "csi"),
+    ("ephemeral", "ephemeral"),
+    ("image", "image"),
+];
+
+fn source(problems: &mut Problems, at: &Path<'_>, volume: &Value, scope: Scope<'_>) {
+    let mut found = false;
+    for (kind, shown) in KINDS {
+        let Some(source) = given(volume, kind) else { continue };
+        if found && kind != "emptyDir" {
+            problems.forbidden(at.field(shown), ONE);
+        } else {
+            one_source(problems, at, kind, source, volume, scope);
+        }
+        found = true;
+        if kind == "iscsi" {
+            initiator_length(problems, at, source, text(volume, "name"));
+        }
+    }
+    if !found {
         problems.required(at, "must specify a volume type");
     }
-    for extra in sources.iter().skip(1) {
-        problems.forbidden(&format!("{at}.{extra}"), "may not specify more than 1 volume type");
-    }
-    let source = |key: &str| volume.get(key).filter(|value| value.is_object());
-    if let Some(secret) = source("secret") {
-        required(problems, &format!("{at}.secret.secretName"), &secret["secretName"]);
-        validate_items(problems, &format!("{at}.secret"), secret);
-    }
-    if let Some(map) = source("configMap") {
-        required(problems, &format!("{at}.configMap.name"), &map["name"]);
-        validate_items(problems, &format!("{at}.configMap"), map);
-    }
-    if let Some(path) = source("hostPath") {
-        let field = format!("{at}.hostPath.path");
-        required(problems, &field, &path["path"]);
-        if text(path, "path").split('/').any(|part| part == "..") {
-            problems.invalid(&field, &path["path"], "must not contain '..'");
-        }
-    }
-    if let Some(claim) = source("persistentVolumeClaim") {
-        required(problems, &format!("{at}.persistentVolumeClaim.claimName"), &claim["claimName"]);
-    }
-    if let Some(projected) = source("projected") {
-        validate_mode(problems, &format!("{at}.projected.defaultMode"), projected.get("defaultMode"));
-        for (index, part) in list(projected, "sources").iter().enumerate() {
-            if let Some(token) = part.get("serviceAccountToken").filter(|token| token.is_object()) {
-                let at = format!("{at}.projected.sources[{index}].serviceAccountToken");
-                required(problems, &format!("{at}.path"), &token["path"]);
-                let seconds = &token["expirationSeconds"];
-                if seconds.as_i64().is_some_and(|seconds| seconds < 600) {
-                    problems.invalid(
-                        &format!("{at}.expirationSeconds"),
-                        seconds,
-                        "may not specify a duration less than 10 minutes",
-                    );
-                }
-            }
-        }
+}
+
+fn initiator_length(problems: &mut Problems, at: &Path<'_>, iscsi: &Value, name: &str) {
+    if given(iscsi, "initiatorName").is_some() && name.len() + 1 + text(iscsi, "targetPortal").len() > 64 {
+        problems.invalid(at.field("name"), name, legacy::ISCSI_LENGTH);
     }
 }
 
-fn required(problems: &mut Problems, field: &str, value: &Value) {
-    if value.as_str().unwrap_or_default().is_empty() {
-        problems.required(field, "");
-    }
-}
-
-fn validate_items(problems: &mut Problems, at: &str, source: &Value) {
-    validate_mode(problems, &format!("{at}.defaultMode"), source.get("defaultMode"));
-    for (index, item) in list(source, "items").iter().enumerate() {
-        let at = format!("{at}.items[{index}]");
-        required(problems, &format!("{at}.key"), &item["key"]);
-        let path = &item["path"];
-        required(problems, &format!("{at}.path"), path);
-        let text = path.as_str().unwrap_or_default();
-        if text.starts_with('/') {
-            problems.invalid(&format!("{at}.path"), path, "must be a relative path");
-        }
-        if text.split('/').any(|part| part == "..") {
-            problems.invalid(&format!("{at}.path"), path, "must not contain '..'");
-        }
-        validate_mode(problems, &format!("{at}.mode"), item.get("mode"));
-    }
-}
-
-fn validate_mode(problems: &mut Problems, field: &str, mode: Option<&Value>) {
-    if let Some(mode) = mode
-        && mode.as_i64().is_some_and(|bits| !(0..=0o777).contains(&bits))
-    {
-        problems.invalid(field, mode, "must be a number between 0 and 0777 (octal), both inclusive");
-    }
-}
-
-/// A container's mounts and devices.
-pub(super) fn validate_mounts(
+fn one_source(
     problems: &mut Problems,
-    at: &str,
-    container: &Value,
-    volumes: &BTreeSet<String>,
+    whole: &Path<'_>,
+    kind: &str,
+    source: &Value,
+    volume: &Value,
+    scope: Scope<'_>,
 ) {
-    let mut paths = BTreeSet::new();
-    for (index, mount) in list(container, "volumeMounts").iter().enumerate() {
-        let at = format!("{at}.volumeMounts[{index}]");
-        let name = &mount["name"];
-        match name.as_str() {
-            None | Some("") => problems.required(&format!("{at}.name"), ""),
-            Some(name_text) if !volumes.contains(name_text) => {
-                problems.not_found(&format!("{at}.name"), name);
+    let at = whole.field(kind);
+    match kind {
+        "emptyDir" => {
+            if given(source, "sizeLimit").and_then(amount).is_some_and(|size| size.is_negative()) {
+                let why = "SizeLimit field must be a valid resource quantity";
+                problems.forbidden(at.field("sizeLimit"), why);
             }
-            Some(_) => {}
         }
-        let path = text(mount, "mountPath");
-        if path.is_empty() {
-            problems.required(&format!("{at}.mountPath"), "");
-        } else if !paths.insert(path) {
-            problems.invalid(&format!("{at}.mountPath"), &mount["mountPath"], "must be unique");
+        "hostPath" => paths::host_path(problems, &at, source),
+        "secret" => files::secret(problems, &at, source),
+        "configMap" => files::config_map(problems, &at, source),
+        "downwardAPI" => downward::volume(problems, &at, source),
+        "projected" => projected::validate(problems, &at, source, scope),
+        "persistentVolumeClaim" => required(problems, &at, source, &["claimName"]),
+        "csi" => csi(problems, &at, source),
+        "ephemeral" => ephemeral(problems, whole, source, text(volume, "name"), scope),
+        "image" => {
+            if scope.is_pod {
+                required(problems, &at, source, &["reference"]);
+            }
+            pull_policy(problems, &at.field("pullPolicy"), text(source, "pullPolicy"));
         }
-        let sub = text(mount, "subPath");
-        if sub.starts_with('/') {
-            problems.invalid(&format!("{at}.subPath"), &mount["subPath"], "must be a relative path");
-        }
-        if sub.split('/').any(|part| part == "..") {
-            problems.invalid(&format!("{at}.subPath"), &mount["subPath"], "must not contain '..'");
+        // Upstream's own spelling of the path.
+        "gcePersistentDisk" => legacy::source(problems, &whole.field("persistentDisk"), kind, source),
+        _ => legacy::source(problems, &at, kind, source),
+    }
+}
+
+/// Text fields that must not be empty.
+pub fn required(problems: &mut Problems, at: &Path<'_>, source: &Value, keys: &[&str]) {
+    for key in keys {
+        if text(source, key).is_empty() {
+            problems.required(at.field(key), "");
         }
     }
 }
 
-/// Names and amounts of resources, and limits against requests.
-pub(super) fn validate_resources(problems: &mut Problems, at: &str, resources: &Value) {
-    const FORMAT: &str =
-        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
-    let amount = |value: &Value| match value {
-        Value::String(text) => text.parse::<Quantity>().ok(),
-        Value::Number(number) => number.to_string().parse().ok(),
-        _ => None,
-    };
-    for kind in ["limits", "requests"] {
-        for (name, value) in entries(resources, kind) {
-            let field = format!("{at}.{kind}[{name}]");
-            match amount(value) {
-                None => problems.invalid(&field, value, FORMAT),
-                Some(given) if given.is_negative() => {
-                    problems.invalid(&field, value, "must be greater than or equal to 0");
-                }
-                Some(_) => {}
-            }
-            let standard = matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage")
-                || name.starts_with("hugepages-");
-            let known = standard || (name.contains('/') && names::is_qualified(name));
-            if !known {
-                problems.invalid(
-                    &format!("{at}.{kind}"),
-                    &Value::from(name.as_str()),
-                    "must be a standard resource type or fully qualified",
-                );
-            }
+/// The name of a CSI driver.
+pub fn csi_driver_name(problems: &mut Problems, at: &Path<'_>, name: &str) {
+    if name.is_empty() {
+        problems.required(at, "");
+    }
+    if name.len() > 63 {
+        problems.too_many_bytes(at, 63);
+    }
+    for why in names::dns1123_subdomain(&name.to_lowercase()) {
+        problems.invalid(at, name, &why);
+    }
+}
+
+fn csi(problems: &mut Problems, at: &Path<'_>, source: &Value) {
+    csi_driver_name(problems, &at.field("driver"), text(source, "driver"));
+    if let Some(secret) = given(source, "nodePublishSecretRef") {
+        let name = text(secret, "name");
+        if name.is_empty() {
+            problems.required(at.field("nodePublishSecretRef").field("name"), "");
+        } else {
+            problems.check(at.field("name"), name, names::dns1123_subdomain);
         }
     }
-    for (name, request) in entries(resources, "requests") {
-        let limit = resources["limits"].get(name);
-        let (Some(wanted), Some(limit)) = (amount(request), limit) else { continue };
-        if amount(limit).is_some_and(|most| wanted > most) {
-            let shown = limit.as_str().map_or_else(|| limit.to_string(), str::to_owned);
-            problems.invalid(
-                &format!("{at}.requests"),
-                request,
-                &format!("must be less than or equal to {name} limit of {shown}"),
-            );
+}
+
+fn ephemeral(problems: &mut Problems, whole: &Path<'_>, source: &Value, name: &str, scope: Scope<'_>) {
+    let at = whole.field("ephemeral");
+    let at = at.field("volumeClaimTemplate");
+    match given(source, "volumeClaimTemplate") {
+        None => problems.required(at, ""),
+        Some(template) => persistent_volume_claim::validate_template(problems, &at, template),
+    }
+    if !scope.name().is_empty() && !name.is_empty() {
+        let claim = format!("{}-{name}", scope.name());
+        for why in names::dns1123_subdomain(&claim) {
+            let why = format!("PVC name {}: {why}", crate::problems::quoted(&claim));
+            problems.invalid(whole.field("name"), name, &why);
         }
     }
 }

@@ -2,9 +2,7 @@
 
 use kind_rules::columns::{Column, age};
 use kind_rules::json::{entries, integer, list, text};
-use kind_rules::names;
-use kind_rules::pod_spec::default_template;
-use kind_rules::rules::{KindRules, container_cells, or};
+use kind_rules::rules::{KindRules, or};
 
 /// `v1.Endpoints`.
 pub(crate) const ENDPOINTS: KindRules = KindRules {
@@ -44,21 +42,6 @@ pub(crate) const RESOURCE_QUOTA: KindRules = KindRules {
             if name.starts_with("limits.") { limits.push(part) } else { requests.push(part) }
         }
         vec![requests.join(", ").into(), limits.join(", ").into(), age(object, now)]
-    },
-    ..KindRules::NEW
-};
-
-/// `v1.PodTemplate`.
-pub(crate) const POD_TEMPLATE: KindRules = KindRules {
-    defaults: default_template,
-    columns: || {
-        let mut columns = vec![Column::object_name()];
-        columns.extend(["Containers", "Images", "Pod Labels"].map(Column::new));
-        columns
-    },
-    cells: |object, _| {
-        let [containers, images] = container_cells(&object["template"]);
-        vec![containers, images, names::shown_labels(&object["template"]["metadata"], "labels").into()]
     },
     ..KindRules::NEW
 };

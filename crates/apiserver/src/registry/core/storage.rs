@@ -27,63 +27,6 @@ fn phase(object: &Value) -> Value {
     object["status"]["phase"].clone()
 }
 
-/// `v1.PersistentVolumeClaim`.
-pub(crate) const CLAIM: KindRules = KindRules {
-    defaults: |object| {
-        if let Some(status) = child(object, "status") {
-            default_text(status, "phase", "Pending");
-        }
-        if let Some(spec) = existing(object, "spec") {
-            default_text(spec, "volumeMode", "Filesystem");
-        }
-    },
-    validate: |problems, object| {
-        let spec = &object["spec"];
-        if list(spec, "accessModes").is_empty() {
-            problems.required("spec.accessModes", "at least 1 access mode is required");
-        }
-        if !present(&spec["resources"]["requests"], "storage") {
-            problems.required("spec.resources[storage]", "");
-        }
-    },
-    validate_update: |problems, object, old| {
-        let (new, before) = (&object["spec"], &old["spec"]);
-        for key in ["accessModes", "storageClassName", "volumeMode", "selector", "dataSource"] {
-            // A claim without a class may get the default one later.
-            if key != "storageClassName" || present(before, key) {
-                problems.immutable(&format!("spec.{key}"), new.get(key), before.get(key));
-            }
-        }
-        if !text(before, "volumeName").is_empty() {
-            problems.immutable("spec.volumeName", new.get("volumeName"), before.get("volumeName"));
-        }
-    },
-    columns: || {
-        let mut columns = vec![Column::object_name()];
-        let middle =
-            ["Status", "Volume", "Capacity", "Access Modes", "StorageClass", "VolumeAttributesClass"];
-        columns.extend(middle.map(Column::new));
-        columns.extend([Column::age(), Column::wide("VolumeMode")]);
-        columns
-    },
-    cells: |object, now| {
-        let (spec, status) = (&object["spec"], &object["status"]);
-        let bound = !text(spec, "volumeName").is_empty();
-        let capacity = if bound { text(&status["capacity"], "storage") } else { "" };
-        vec![
-            phase(object),
-            text(spec, "volumeName").into(),
-            capacity.into(),
-            if bound { modes(status, "accessModes") } else { String::new() }.into(),
-            text(spec, "storageClassName").into(),
-            or(text(spec, "volumeAttributesClassName"), "<unset>"),
-            age(object, now),
-            or(text(spec, "volumeMode"), "<unset>"),
-        ]
-    },
-    ..KindRules::NEW
-};
-
 /// `v1.PersistentVolume`.
 pub(crate) const VOLUME: KindRules = KindRules {
     defaults: |object| {
@@ -141,43 +84,6 @@ pub(crate) const VOLUME: KindRules = KindRules {
             text(&object["status"], "reason").into(),
             age(object, now),
             or(text(spec, "volumeMode"), "<unset>"),
-        ]
-    },
-    ..KindRules::NEW
-};
-
-/// `storage.k8s.io/v1.StorageClass`.
-pub(crate) const STORAGE_CLASS: KindRules = KindRules {
-    defaults: |object| {
-        default_text(object, "reclaimPolicy", "Delete");
-        default_text(object, "volumeBindingMode", "Immediate");
-    },
-    validate: |problems, object| {
-        if text(object, "provisioner").is_empty() {
-            problems.required("provisioner", "");
-        }
-    },
-    validate_update: |problems, object, old| {
-        for key in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
-            if object.get(key) != old.get(key) {
-                problems.forbidden(key, &format!("updates to {key} are forbidden."));
-            }
-        }
-    },
-    columns: || {
-        let mut columns = vec![Column::object_name()];
-        let middle = ["Provisioner", "ReclaimPolicy", "VolumeBindingMode", "AllowVolumeExpansion"];
-        columns.extend(middle.map(Column::new));
-        columns.push(Column::age());
-        columns
-    },
-    cells: |object, now| {
-        vec![
-            object["provisioner"].clone(),
-            or(text(object, "reclaimPolicy"), "Delete"),
-            or(text(object, "volumeBindingMode"), "Immediate"),
-            Value::from(object["allowVolumeExpansion"] == true),
-            age(object, now),
         ]
     },
     ..KindRules::NEW

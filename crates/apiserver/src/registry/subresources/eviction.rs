@@ -3,8 +3,8 @@
 use kube_objects::{Reason, Status, StatusCause};
 use serde_json::Value;
 
-use crate::registry::core::pod::{is_ready, is_terminal};
 use crate::registry::strategy::RequestContext;
+use kind_rules::core::pod::{is_ready, is_terminal};
 use kind_rules::json::{child, integer, list, present, set, text};
 use kind_rules::names;
 

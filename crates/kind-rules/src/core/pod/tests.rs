@@ -1,11 +1,13 @@
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::*;
 
 fn status_cell(pod: &Value) -> (String, String, String) {
-    let cells = Pod.cells(pod, "2026-01-01T00:10:00Z".parse().unwrap());
+    let now: Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
+    let cells = (RULES.cells)(pod, now);
     let text = |index: usize| cells[index].as_str().unwrap().to_owned();
-    (text(1), text(2), text(3))
+    (text(0), text(1), text(2))
 }
 
 fn cell(ready: &str, status: &str, restarts: &str) -> (String, String, String) {
@@ -40,16 +42,6 @@ fn the_status_column_reads_as_upstreams() {
 }
 
 #[test]
-fn only_running_pods_on_nodes_are_deleted_gracefully() {
-    let pod = |node: &str, phase: &str| json!({"spec": {"nodeName": node, "terminationGracePeriodSeconds": 5}, "status": {"phase": phase}});
-    assert_eq!(Pod.graceful_deletion(&pod("n", "Running"), None), Some(5));
-    assert_eq!(Pod.graceful_deletion(&pod("n", "Running"), Some(60)), Some(60));
-    assert_eq!(Pod.graceful_deletion(&pod("n", "Running"), Some(0)), None);
-    assert_eq!(Pod.graceful_deletion(&pod("", "Pending"), None), None);
-    assert_eq!(Pod.graceful_deletion(&pod("n", "Succeeded"), None), None);
-}
-
-#[test]
 fn the_quality_of_service_follows_from_requests_and_limits() {
     let spec = |resources: Value| json!({"containers": [{"resources": resources}]});
     assert_eq!(quality_of_service(&spec(json!({}))), "BestEffort");
@@ -57,22 +49,58 @@ fn the_quality_of_service_follows_from_requests_and_limits() {
     let both = json!({"limits": limits, "requests": {"cpu": "1000m", "memory": "1Gi"}});
     assert_eq!(quality_of_service(&spec(both)), "Guaranteed");
     assert_eq!(quality_of_service(&spec(json!({"requests": {"cpu": "1"}}))), "Burstable");
+    let shared =
+        json!({"resources": {"limits": limits, "requests": limits}, "containers": [{"resources": {}}]});
+    assert_eq!(quality_of_service(&shared), "Guaranteed");
+}
+
+fn pod(spec: Value) -> Value {
+    let mut pod = json!({"metadata": {"name": "p", "namespace": "n"}, "spec": spec});
+    pod_spec::default_pod(&mut pod);
+    prepare_create(&mut pod);
+    pod
 }
 
 #[test]
 fn a_pod_update_may_change_images_and_add_tolerations_only() {
-    let old = json!({"spec": {"containers": [{"name": "a", "image": "i:1"}], "tolerations": [{"key": "k"}]}});
+    let old = pod(json!({"containers": [{"name": "a", "image": "i:1"}], "tolerations": [{"key": "k"}]}));
     let check = |change: &dyn Fn(&mut Value)| {
         let mut new = old.clone();
         change(&mut new);
         let mut problems = Problems::default();
-        update::validate_spec_update(&mut problems, &new, &old);
+        (RULES.validate_update)(&mut problems, &new, &old);
         problems.into_causes().into_iter().map(|cause| cause.field).collect::<Vec<_>>()
     };
+    assert!(check(&|_| {}).is_empty());
     assert!(check(&|new| new["spec"]["containers"][0]["image"] = json!("i:2")).is_empty());
     assert!(check(&|new| new["spec"]["tolerations"] = json!([{"key": "k"}, {"key": "l"}])).is_empty());
     assert_eq!(check(&|new| new["spec"]["tolerations"] = json!([])), ["spec.tolerations"]);
     assert_eq!(check(&|new| new["spec"]["nodeName"] = json!("n")), ["spec"]);
     assert_eq!(check(&|new| new["spec"]["containers"][0]["command"] = json!(["x"])), ["spec"]);
-    assert_eq!(check(&|new| new["spec"]["containers"] = json!([])), ["spec.containers"]);
+    assert_eq!(check(&|new| new["spec"]["containers"] = json!([])), ["spec.containers", "spec.containers"]);
+}
+
+#[test]
+fn a_resize_changes_cpu_and_memory_only() {
+    let old = pod(json!({"containers": [{"name": "a", "image": "i:1",
+        "resources": {"requests": {"cpu": "1"}}}]}));
+    let check = |change: &dyn Fn(&mut Value)| {
+        let mut new = old.clone();
+        change(&mut new);
+        prepare_resize(&mut new, &old);
+        let mut problems = Problems::default();
+        validate_resize(&mut problems, &new, &old);
+        (new, problems.into_causes().into_iter().map(|cause| cause.message).collect::<Vec<_>>())
+    };
+    let (new, found) = check(&|new| {
+        new["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("2");
+        new["spec"]["containers"][0]["image"] = json!("other");
+    });
+    assert!(found.is_empty(), "{found:?}");
+    assert_eq!(new["spec"]["containers"][0]["image"], "i:1", "everything else stays");
+    let (_, found) = check(&|new| new["spec"]["containers"][0]["resources"] = json!({}));
+    assert!(
+        found.iter().any(|message| message == "Forbidden: resource requests cannot be removed"),
+        "{found:?}"
+    );
 }

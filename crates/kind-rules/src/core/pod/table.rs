@@ -4,20 +4,20 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use kind_rules::columns::{Column, age, human_duration};
-use kind_rules::json::{integer, list, text, truth};
+use crate::columns::{Column, age, human_duration};
+use crate::json::{integer, list, text, truth};
 
 pub(super) fn columns() -> Vec<Column> {
     vec![
         Column::object_name(),
-        Column::new("Ready"),
-        Column::new("Status"),
-        Column::new("Restarts"),
+        Column::new("Ready").saying("The aggregate readiness state of this pod for accepting traffic."),
+        Column::new("Status").saying("The aggregate status of the containers in this pod."),
+        Column::new("Restarts").saying("The number of times the containers in this pod have been restarted and when the last container in this pod has restarted."),
         Column::age(),
-        Column::wide("IP"),
-        Column::wide("Node"),
-        Column::wide("Nominated Node"),
-        Column::wide("Readiness Gates"),
+        Column::described("IP", "PodStatus", "podIP").in_wide(),
+        Column::described("Node", "PodSpec", "nodeName").in_wide(),
+        Column::described("Nominated Node", "PodStatus", "nominatedNodeName").in_wide(),
+        Column::described("Readiness Gates", "PodSpec", "readinessGates").in_wide(),
     ]
 }
 
@@ -34,7 +34,6 @@ pub(super) fn cells(pod: &Value, now: Timestamp) -> Vec<Value> {
     let ip = list(status, "podIPs").first().map_or("", |ip| text(ip, "ip"));
     let ip = if ip.is_empty() { text(status, "podIP") } else { ip };
     vec![
-        pod["metadata"]["name"].clone(),
         format!("{}/{}", summary.ready, summary.total).into(),
         summary.reason.into(),
         restarts.into(),

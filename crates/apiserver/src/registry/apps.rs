@@ -1,3 +1,0 @@
-//! Kinds of the group `apps`.
-
-pub(crate) mod workloads;
