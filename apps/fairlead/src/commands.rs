@@ -11,6 +11,7 @@ mod kubeconfig;
 mod placement;
 mod profile;
 mod status;
+mod store;
 mod test;
 mod up;
 mod version;
@@ -46,6 +47,9 @@ pub(crate) enum Command {
     /// The hub
     #[command(subcommand)]
     Hub(hub::HubCommand),
+    /// The store behind a cluster or hub: snapshots
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// The agent of a cluster
     #[command(subcommand)]
     Agent(agent::AgentCommand),
@@ -79,6 +83,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Code, Failure> {
         Command::Status(arguments) => status::run(&global, arguments).await,
         Command::Hub(command) => hub::run(command).await,
         Command::Agent(command) => agent::run(command).await,
+        Command::Store(command) => store::run(&global, command).await,
         Command::Image(command) => image::run(&global, command).await,
         Command::Cluster(command) => cluster::run(&global, command).await,
         Command::Join(command) => join::run(&global, command).await,

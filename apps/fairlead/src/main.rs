@@ -10,6 +10,7 @@ mod documents;
 mod failure;
 mod output;
 mod signals;
+mod store_choice;
 mod telemetry;
 
 use std::process::ExitCode;

@@ -9,7 +9,7 @@ use cluster_agent::{Credentials, Join, TlsConnector, Trust};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{AssemblyError, Cause};
-use crate::state::State;
+use crate::state::{Opened, State, StoreOptions};
 
 /// With what an agent joins a hub that does not know it yet.
 #[derive(Clone)]
@@ -68,7 +68,9 @@ impl Agent {
         };
         let cluster = cluster.map_err(|error| failed(error.into()))?;
         let connector = TlsConnector::new(&options.hub).map_err(|error| failed(error.into()))?;
-        let store = State::Directory(options.directory.clone()).open_store()?;
+        // No witness is kept: an agent's generations say by themselves when its hub or its own store went back.
+        let state = State::Directory(options.directory.clone());
+        let Opened { store, .. } = state.open_store(&StoreOptions::default()).await?;
         let mut agent = cluster_agent::Options::new(Arc::new(connector), options.directory, store, cluster);
         if let Some(Invitation { token, ca_pin, name, labels }) = options.invitation {
             agent.trust = Some(Trust::Pin(ca_pin));

@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 use crate::containers::Containers;
 use crate::control_plane::{ControlPlane, Plan};
 use crate::error::AssemblyError;
+use crate::leader::{self, Candidate};
 use crate::nodes::LocalNodes;
-use crate::state::State;
+use crate::state::{State, StoreOptions};
 
 /// The service network of every embedded cluster: upstream's usual one.
 const SERVICE_CIDR: &str = "10.96.0.0/12";
@@ -34,6 +35,8 @@ pub struct Options {
     pub name: String,
     /// Where it keeps its state.
     pub state: State,
+    /// What holds its objects.
+    pub store: StoreOptions,
     /// Where it listens; `None`: in process only.
     pub bind: Option<SocketAddr>,
     /// Its nodes.
@@ -44,7 +47,13 @@ impl Options {
     /// An ephemeral cluster with one simulated node, reached in process only.
     #[must_use]
     pub fn ephemeral(name: impl Into<String>) -> Self {
-        Self { name: name.into(), state: State::Ephemeral, bind: None, nodes: Nodes::Simulated(1) }
+        Self {
+            name: name.into(),
+            state: State::Ephemeral,
+            store: StoreOptions::default(),
+            bind: None,
+            nodes: Nodes::Simulated(1),
+        }
     }
 }
 
@@ -69,6 +78,7 @@ impl Cluster {
         let mut plane = ControlPlane::start(Plan {
             name: options.name.clone(),
             state: options.state.clone(),
+            store: options.store.clone(),
             bind: options.bind,
             names: ServerNames::default(),
             catalogue: Catalogue::cluster(),
@@ -78,7 +88,7 @@ impl Cluster {
         })
         .await?;
         plane.ready().await?;
-        start_controllers(&mut plane);
+        start_controllers(&mut plane, &options.name);
         for agent in node_options(&options, plane.server.address()).into_iter().enumerate() {
             start_node(&mut plane, &nodes, agent, &options).await?;
         }
@@ -114,14 +124,23 @@ impl Cluster {
     }
 }
 
-fn start_controllers(plane: &mut ControlPlane) {
+fn start_controllers(plane: &mut ControlPlane, name: &str) {
+    let candidate = |lease: &'static str, client: kube::Client| {
+        plane.shared.then(|| Candidate { client, lease, identity: leader::identity(name) })
+    };
+    let controllers = candidate("kube-controller-manager", plane.client("system:kube-controller-manager"));
+    let scheduling = candidate("kube-scheduler", plane.client("system:kube-scheduler"));
     let mut options = controllers::Options::new(plane.client("system:kube-controller-manager"));
     options.root_certificate = Some(plane.identity.authority.bundle_pem().to_owned());
     let (service, stop) = (controllers::Service::new(options), plane.tasks.stop.clone());
-    plane.tasks.spawn("controllers", async move { service.run(stop).await });
+    plane
+        .tasks
+        .spawn("controllers", async move { leader::lead(controllers, stop, |stop| service.run(stop)).await });
     let scheduler = scheduler::Service::new(scheduler::Options::new(plane.client("system:kube-scheduler")));
     let stop = plane.tasks.stop.clone();
-    plane.tasks.spawn("scheduler", async move { scheduler.run(stop).await });
+    plane
+        .tasks
+        .spawn("scheduler", async move { leader::lead(scheduling, stop, |stop| scheduler.run(stop)).await });
 }
 
 fn node_options(options: &Options, address: Option<SocketAddr>) -> Vec<node_agent::Options> {

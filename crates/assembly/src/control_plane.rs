@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::AssemblyError;
 use crate::identity::Identity;
-use crate::state::State;
+use crate::state::{Engine, Opened, State, StoreOptions};
 
 /// Who signs service-account tokens, as upstream clusters call themselves.
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -27,6 +27,7 @@ const ADMINISTRATORS: &str = "system:masters";
 pub(crate) struct Plan {
     pub(crate) name: String,
     pub(crate) state: State,
+    pub(crate) store: StoreOptions,
     pub(crate) bind: Option<SocketAddr>,
     pub(crate) names: ServerNames,
     pub(crate) catalogue: Catalogue,
@@ -41,6 +42,8 @@ pub(crate) struct ControlPlane {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) tasks: Tasks,
+    /// Whether other servers may work on the same store.
+    pub(crate) shared: bool,
     name: String,
     state: State,
 }
@@ -48,10 +51,12 @@ pub(crate) struct ControlPlane {
 impl ControlPlane {
     /// Opens the state and starts serving; [`Self::ready`] waits for the start-up objects.
     pub(crate) async fn start(plan: Plan) -> Result<Self, AssemblyError> {
-        let Plan { name, state, bind, names, catalogue, extensions, nodes, service_cidr } = plan;
+        let Plan { name, state, store, bind, names, catalogue, mut extensions, nodes, service_cidr } = plan;
         let failed =
             |cause: crate::error::Cause| AssemblyError::new(format!("failed to start {name}"), cause);
-        let store = state.open_store()?;
+        let shared = matches!(store.engine, Engine::Etcd(_));
+        let Opened { store, witness } = state.open_store(&store).await?;
+        extensions.push(crate::backup::extension(Arc::clone(&store)));
         let identity = Arc::new(Identity::open(state.directory(), &name, names)?);
         let authenticator = Authenticator::new(true)
             .with_certificates(&identity.authority)
@@ -84,7 +89,9 @@ impl ControlPlane {
             fresh.keep_fresh(stop).await;
             Ok::<(), AssemblyError>(())
         });
-        Ok(Self { server, store, identity, tasks, name, state })
+        let stop = tasks.stop.clone();
+        tasks.spawn("store", crate::witness::keep(Arc::clone(&store), witness, stop));
+        Ok(Self { server, store, identity, tasks, shared, name, state })
     }
 
     /// Waits until the server answers everything, then leaves the administrator's kubeconfig in the state directory.

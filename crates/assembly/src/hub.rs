@@ -14,13 +14,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control_plane::{ControlPlane, Plan};
 use crate::error::AssemblyError;
-use crate::state::State;
+use crate::state::{State, StoreOptions};
 
 /// What a hub is made of.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where it keeps everything.
     pub directory: PathBuf,
+    /// What holds its objects.
+    pub store: StoreOptions,
     /// Where it listens.
     pub bind: SocketAddr,
     /// DNS names and addresses by which agents reach it, besides this machine's loopback.
@@ -50,6 +52,7 @@ impl Hub {
         let mut plane = ControlPlane::start(Plan {
             name: "hub".to_owned(),
             state,
+            store: options.store.clone(),
             bind: Some(options.bind),
             names: server_names(&options.names),
             catalogue: catalogue()?,

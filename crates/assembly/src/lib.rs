@@ -6,19 +6,23 @@
 //! * [`agent`]: the cluster agent towards a hub.
 //! * [`up`]: a hub, clusters and agents as processes of one machine.
 //! * [`control_plane`]: what both have in common; [`identity`] and [`state`] are its parts.
+//! * [`backup`]: snapshots of a store, taken, checked and restored.
 //! * [`error`]: why a program could not be put together or had to stop.
 //!
 //! It must never hold behaviour of its own: what is decided is decided in a component.
 
 pub mod agent;
+pub mod backup;
 pub mod cluster;
 pub mod containers;
 pub mod control_plane;
 pub mod error;
 pub mod hub;
 pub mod identity;
+mod leader;
 mod nodes;
 pub mod state;
 pub mod up;
+mod witness;
 
 pub use error::AssemblyError;

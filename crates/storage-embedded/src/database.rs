@@ -177,6 +177,17 @@ impl Data {
         })
     }
 
+    /// The revision that the store says it is at.
+    pub(crate) fn revision(&self) -> Result<Revision, StoreError> {
+        guarded(&self.path, &self.faults, || {
+            let transaction = self.database.begin_read()?;
+            let facts = transaction.open_table(FACTS)?;
+            let facts =
+                facts.get(FACTS_KEY)?.ok_or(Failure::Bad("the store's own facts are missing".into()))?;
+            Ok(Facts::decode(facts.value())?.0.revision)
+        })
+    }
+
     /// Reads and checks everything. Answers the store, and records that an interrupted compaction left.
     pub(crate) fn load(&self, now: Duration) -> Result<(Core, Vec<RecordId>), StoreError> {
         guarded(&self.path, &self.faults, || {

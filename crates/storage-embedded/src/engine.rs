@@ -11,9 +11,10 @@ use parking_lot::RwLock;
 use storage::mvcc::{Core, RestoreOptions, Retention};
 use storage::{
     Incarnation, LeaseId, RangeRequest, RangeResponse, Revision, Snapshot, Store, StoreError, StoreStatus,
-    Transaction, TransactionResponse, WatchRequest, WatchStream,
+    Transaction, TransactionResponse, WatchRequest, WatchStream, Witness,
 };
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::database::{Data, Facts};
@@ -33,11 +34,18 @@ pub struct Options {
     pub retention: Option<Retention>,
     /// How large the data file may grow; beyond that writes answer [`StoreError::NoSpace`], and reads go on.
     pub max_bytes: Option<u64>,
+    /// What this machine knows to have been served of the store: one that is behind it begins a new life when opened.
+    pub witness: Option<Witness>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { clock: SystemClock::shared(), retention: Some(Retention::default()), max_bytes: None }
+        Self {
+            clock: SystemClock::shared(),
+            retention: Some(Retention::default()),
+            max_bytes: None,
+            witness: None,
+        }
     }
 }
 
@@ -78,7 +86,12 @@ impl EmbeddedStore {
         let directory = Directory::open(path)?;
         let data = if directory.holds_store()? {
             directory.mark()?;
-            Data::open(&directory.data(), options.max_bytes, false)?
+            let data = Data::open(&directory.data(), options.max_bytes, false)?;
+            let found = data.revision()?;
+            match options.witness {
+                Some(witness) if witness.contradicted_by(found) => begin_again(&directory, data, &options)?,
+                _ => data,
+            }
         } else {
             let core = Core::new(new_incarnation());
             create(&directory, &core, &options)?
@@ -90,8 +103,12 @@ impl EmbeddedStore {
         let (core, garbage) = data.load(options.clock.monotonic())?;
         let incarnation = core.incarnation();
         let stored_compaction = core.status().compacted;
-        let shared =
-            Arc::new(Shared { core: RwLock::new(core), failed: RwLock::new(None), clock: options.clock });
+        let shared = Arc::new(Shared {
+            core: RwLock::new(core),
+            failed: RwLock::new(None),
+            broken: CancellationToken::new(),
+            clock: options.clock,
+        });
         let writer = Writer {
             shared: shared.clone(),
             data: Some(data),
@@ -180,6 +197,20 @@ fn new_incarnation() -> Incarnation {
     Incarnation(Uuid::new_v4())
 }
 
+/// Begins a new life of a store that went back. A crash in between leaves the old one, which begins again as well.
+fn begin_again(directory: &Directory, data: Data, options: &Options) -> Result<Data, StoreError> {
+    let now = options.clock.monotonic();
+    let (core, _) = data.load(now)?;
+    drop(data);
+    let snapshot = core.snapshot();
+    let revision = Witness::next_life(options.witness, snapshot.revision);
+    tracing::warn!(
+        found = %snapshot.revision, begins = %revision, "the store is not what was served before: a new life begins"
+    );
+    let restore = RestoreOptions { revision_bump: revision.0 - snapshot.revision.0 };
+    create(directory, &Core::restore(&snapshot, restore, new_incarnation(), now)?, options)
+}
+
 /// Writes a new store's data under another name, and makes it the store's when it is whole.
 fn create(directory: &Directory, core: &Core, options: &Options) -> Result<Data, StoreError> {
     let content = core.snapshot();
@@ -232,6 +263,15 @@ impl Store for EmbeddedStore {
 
     fn incarnation(&self) -> Incarnation {
         self.inner.incarnation
+    }
+
+    fn served(&self) -> Witness {
+        let revision = self.inner.shared.core.read().status().revision;
+        Witness { incarnation: self.inner.incarnation, revision }
+    }
+
+    async fn failed(&self) {
+        self.inner.shared.broken.cancelled().await;
     }
 
     async fn lease_grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {

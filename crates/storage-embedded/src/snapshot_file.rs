@@ -32,31 +32,37 @@ const MAX_RECORD: usize = MAX_KEY_BYTES + MAX_VALUE_BYTES + 64;
 /// # Errors
 /// [`StoreError::NoSpace`], [`StoreError::Unavailable`].
 pub fn write(path: &Path, snapshot: &Snapshot) -> Result<(), StoreError> {
-    replace_file(path, |file| {
-        let mut out = Summing { inner: file, length: 0, crc: 0 };
-        out.write_all(MAGIC)?;
-        out.write_all(&FORMAT.to_le_bytes())?;
-        out.write_all(snapshot.incarnation.0.as_bytes())?;
-        out.write_all(&snapshot.revision.0.to_le_bytes())?;
-        out.write_all(&(snapshot.leases.len() as u64).to_le_bytes())?;
-        out.write_all(&(snapshot.kvs.len() as u64).to_le_bytes())?;
-        for grant in &snapshot.leases {
-            out.write_all(&grant.id.0.to_le_bytes())?;
-            out.write_all(&u64::try_from(grant.ttl.as_millis()).unwrap_or(u64::MAX).to_le_bytes())?;
-        }
-        for (position, kv) in (0u32..).zip(&snapshot.kvs) {
-            let record = records::encode_key_value(position, kv);
-            out.write_all(&kv.mod_revision.0.to_le_bytes())?;
-            out.write_all(&position.to_le_bytes())?;
-            out.write_all(&u32::try_from(record.len()).map_err(io::Error::other)?.to_le_bytes())?;
-            out.write_all(&record)?;
-        }
-        let length = out.length;
-        out.write_all(END)?;
-        out.write_all(&length.to_le_bytes())?;
-        let crc = out.crc;
-        out.write_all(&crc.to_le_bytes())
-    })
+    replace_file(path, |file| write_to(file, snapshot))
+}
+
+/// Writes `snapshot` into any writer, in pieces of one record. Blocks.
+///
+/// # Errors
+/// The writer's.
+pub fn write_to(file: &mut impl Write, snapshot: &Snapshot) -> io::Result<()> {
+    let mut out = Summing { inner: file, length: 0, crc: 0 };
+    out.write_all(MAGIC)?;
+    out.write_all(&FORMAT.to_le_bytes())?;
+    out.write_all(snapshot.incarnation.0.as_bytes())?;
+    out.write_all(&snapshot.revision.0.to_le_bytes())?;
+    out.write_all(&(snapshot.leases.len() as u64).to_le_bytes())?;
+    out.write_all(&(snapshot.kvs.len() as u64).to_le_bytes())?;
+    for grant in &snapshot.leases {
+        out.write_all(&grant.id.0.to_le_bytes())?;
+        out.write_all(&u64::try_from(grant.ttl.as_millis()).unwrap_or(u64::MAX).to_le_bytes())?;
+    }
+    for (position, kv) in (0u32..).zip(&snapshot.kvs) {
+        let record = records::encode_key_value(position, kv);
+        out.write_all(&kv.mod_revision.0.to_le_bytes())?;
+        out.write_all(&position.to_le_bytes())?;
+        out.write_all(&u32::try_from(record.len()).map_err(io::Error::other)?.to_le_bytes())?;
+        out.write_all(&record)?;
+    }
+    let length = out.length;
+    out.write_all(END)?;
+    out.write_all(&length.to_le_bytes())?;
+    let crc = out.crc;
+    out.write_all(&crc.to_le_bytes())
 }
 
 /// Reads and checks a snapshot file. Blocks.

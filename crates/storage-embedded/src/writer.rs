@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 use storage::mvcc::{Core, RecordId, Retention, Unpublished};
 use storage::{LeaseId, Revision, StoreError, Transaction, TransactionResponse};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::database::{Batch, Data, Facts};
 use crate::directory::Directory;
@@ -35,6 +36,8 @@ pub(crate) enum Command {
 pub(crate) struct Shared {
     pub(crate) core: RwLock<Core>,
     pub(crate) failed: RwLock<Option<StoreError>>,
+    /// Cancelled when it has failed.
+    pub(crate) broken: CancellationToken,
     pub(crate) clock: SharedClock,
 }
 
@@ -202,6 +205,7 @@ impl Writer {
         let error =
             StoreError::Unavailable(format!("a write failed and the store must be opened again: {reason}"));
         *self.shared.failed.write() = Some(error.clone());
+        self.shared.broken.cancel();
         self.shared.core.write().end_watches(&error);
         error
     }

@@ -280,3 +280,36 @@ async fn retention_bounds_the_history_on_disk() {
     assert!(store.status().await.expect("status").compacted >= Revision(350));
     assert_eq!(keys(&store).await, ["one"]);
 }
+
+#[tokio::test]
+async fn a_directory_put_back_from_a_copy_begins_a_new_life() {
+    let (dir, backup) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+    let (path, backup) = (dir.path().join("store"), backup.path().join("store"));
+    let store = open(&path);
+    put(&store, "kept", "1").await;
+    drop(store);
+    copy(&path, &backup);
+    let store = open(&path);
+    for n in 0..5 {
+        put(&store, "lost", &n.to_string()).await;
+    }
+    let witness = store.served();
+    drop(store);
+    fs::remove_dir_all(&path).expect("remove");
+    copy(&backup, &path);
+
+    let guarded = Options { witness: Some(witness), ..options() };
+    let store = EmbeddedStore::open(&path, guarded.clone()).expect("open");
+    assert_ne!(store.incarnation(), witness.incarnation);
+    let status = store.status().await.expect("status");
+    assert_eq!(status.revision, Revision(witness.revision.0 + RESTORE_BUMP));
+    assert_eq!(keys(&store).await, ["kept"]);
+    let old = WatchRequest { range: KeyRange::prefix(""), start: Some(witness.revision.next()), buffer: 1 };
+    assert!(matches!(store.watch(old).await, Err(StoreError::Compacted { .. })));
+    put(&store, "new", "1").await;
+    let served = store.served();
+    drop(store);
+    // With what it has served since, it is opened as it is.
+    let again = EmbeddedStore::open(&path, Options { witness: Some(served), ..guarded }).expect("open again");
+    assert_eq!(again.served(), served);
+}

@@ -80,6 +80,7 @@ fn damaged(layout: &Layout, reason: &str) -> StoreError {
 pub(crate) async fn open(
     connection: &Connection,
     layout: &Layout,
+    create: bool,
     witness: Option<Witness>,
 ) -> Result<Life, StoreError> {
     for _ in 0..ATTEMPTS {
@@ -92,6 +93,9 @@ pub(crate) async fn open(
                     layout,
                     "the store's own record is missing, and there are keys beside it",
                 ));
+            }
+            if !create {
+                return Err(damaged(layout, "there is no store below the prefix"));
             }
             put(connection, layout, 0, &Record::first(cluster)).await?;
             continue;

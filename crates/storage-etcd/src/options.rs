@@ -42,6 +42,8 @@ pub struct Options {
     pub calls_in_flight: usize,
     /// How long history is kept by automatic compaction; `None`: only when asked for. Servers of one store take turns.
     pub history: Option<Duration>,
+    /// Create the store when there is none; otherwise that is an error.
+    pub create: bool,
     /// What this process knows to have been served of the store: the guard against revisions that go back.
     pub witness: Option<Witness>,
 }
@@ -57,6 +59,7 @@ impl Options {
             call_timeout: Duration::from_secs(5),
             calls_in_flight: 256,
             history: Some(Duration::from_secs(300)),
+            create: true,
             witness: None,
         }
     }

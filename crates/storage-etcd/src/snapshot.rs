@@ -63,7 +63,7 @@ impl EtcdStore {
         if !life::put(&connection, &layout, 0, &record).await?.succeeded {
             return Err(StoreError::InvalidRequest("another restore was faster".to_owned()));
         }
-        let life = life::open(&connection, &layout, options.witness).await?;
+        let life = life::open(&connection, &layout, false, options.witness).await?;
         Self::over(connection, layout, life, options.history).await
     }
 }

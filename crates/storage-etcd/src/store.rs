@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use parking_lot::RwLock;
 use storage::{
     Incarnation, LeaseId, RangeRequest, RangeResponse, Revision, Snapshot, Store, StoreError, StoreStatus,
-    Transaction, TransactionResponse, WatchRequest, WatchStream,
+    Transaction, TransactionResponse, WatchRequest, WatchStream, Witness,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -71,7 +71,7 @@ impl EtcdStore {
         let connection =
             Connection::new(&options).map_err(|error| StoreError::InvalidRequest(error.to_string()))?;
         let layout = Layout::new(&options.prefix);
-        let life = life::open(&connection, &layout, options.witness).await?;
+        let life = life::open(&connection, &layout, options.create, options.witness).await?;
         Self::over(connection, layout, life, options.history).await
     }
 
@@ -311,6 +311,16 @@ impl Store for EtcdStore {
 
     fn incarnation(&self) -> Incarnation {
         self.inner.shared.life.incarnation
+    }
+
+    fn served(&self) -> Witness {
+        let shared = &self.inner.shared;
+        let revision = shared.life.numbering.own(shared.high.load(Ordering::Acquire));
+        Witness { incarnation: shared.life.incarnation, revision }
+    }
+
+    async fn failed(&self) {
+        self.inner.shared.broken.cancelled().await;
     }
 
     async fn lease_grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::error::StoreError;
+use crate::guard::Witness;
 use crate::mvcc::LeaseGrant;
 
 /// A point in the store's one global history. Every successful transaction that changes something takes the next one;
@@ -411,6 +412,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Which life of the store this is; constant for the life of the handle.
     fn incarnation(&self) -> Incarnation;
+
+    /// What this handle has served so far, without asking anybody: to be kept where a store that goes back does not take
+    /// it along, and given to the engine when the store is opened again.
+    fn served(&self) -> Witness;
+
+    /// Completes when the handle must be dropped and the store opened again, which is not so of failures that pass.
+    async fn failed(&self) {
+        std::future::pending().await
+    }
 
     /// Grants a lease that ends `ttl` after its last renewal, deleting its keys in one revision. Bounds: 1 s to 1 year.
     /// Lease clocks restart in full when a store is reopened (etcd's rule: never end a lease early).

@@ -16,6 +16,7 @@ use crate::contract::{
     TransactionResponse, WatchRequest, WatchStream,
 };
 use crate::error::StoreError;
+use crate::guard::Witness;
 use crate::mvcc::{Core, RestoreOptions, Retention};
 
 /// How often leases, progress and retention are looked after while anybody needs it.
@@ -154,6 +155,10 @@ impl Store for MemoryStore {
 
     fn incarnation(&self) -> Incarnation {
         self.inner.incarnation
+    }
+
+    fn served(&self) -> Witness {
+        Witness { incarnation: self.inner.incarnation, revision: self.inner.core.read().status().revision }
     }
 
     async fn lease_grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {

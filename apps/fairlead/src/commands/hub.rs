@@ -7,6 +7,7 @@ use assembly::hub::{Hub, Options};
 use clap::{Args, Subcommand};
 
 use crate::failure::{Code, Failure, program};
+use crate::store_choice::{HistoryChoice, StoreChoice};
 use crate::telemetry::{self, LogArguments};
 use crate::{output, signals};
 
@@ -29,6 +30,10 @@ pub(crate) struct ServeArguments {
     #[arg(long = "name", value_name = "DNS|IP")]
     names: Vec<String>,
     #[command(flatten)]
+    store: StoreChoice,
+    #[command(flatten)]
+    history: HistoryChoice,
+    #[command(flatten)]
     log: LogArguments,
 }
 
@@ -38,7 +43,8 @@ pub(crate) async fn run(command: HubCommand) -> Result<Code, Failure> {
     let stop = signals::shutdown()?;
     let directory = arguments.dir.ok_or_else(|| Failure::usage("--dir is missing"))?;
     let kubeconfig = assembly::control_plane::kubeconfig_path(&directory);
-    let options = Options { directory, bind: arguments.listen, names: arguments.names };
+    let store = arguments.store.resolve(&arguments.history)?;
+    let options = Options { directory, store, bind: arguments.listen, names: arguments.names };
     let Some(started) = stop.run_until_cancelled(Box::pin(Hub::start(options))).await else {
         return Ok(Code::Ok);
     };

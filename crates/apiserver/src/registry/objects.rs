@@ -94,9 +94,9 @@ pub(crate) fn stamp(object: &mut Value, revision: Revision) {
 impl ObjectAccess {
     /// Waits until reads of the cache see every write acknowledged before the call; answers the revision.
     pub(crate) async fn catch_up(&self) -> Result<Revision, Status> {
-        let status = self.store.status().await.map_err(|error| store_failure(&error))?;
-        self.cache.wait_for(status.revision).await?;
-        Ok(status.revision)
+        let revision = self.store.revision().await.map_err(|error| store_failure(&error))?;
+        self.cache.wait_for(revision).await?;
+        Ok(revision)
     }
 
     /// The cache of a served resource; 404 for one that is not stored.

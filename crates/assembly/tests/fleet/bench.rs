@@ -9,7 +9,7 @@ use std::time::Duration;
 use agent_protocol::TokenGrant;
 use assembly::cluster::{self, Nodes};
 use assembly::hub::{self, Hub};
-use assembly::state::State;
+use assembly::state::StoreOptions;
 use cluster_agent::{AgentStatus, Handle, Join, Service, TlsConnector, Trust};
 use fleet_objects::{Assignment, Cluster, condition_is_true, partition_namespace};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -81,7 +81,12 @@ impl Bench {
     }
 
     pub(crate) async fn start_hub(&mut self) {
-        let options = hub::Options { directory: self.hub_dir.clone(), bind: self.address, names: Vec::new() };
+        let options = hub::Options {
+            directory: self.hub_dir.clone(),
+            store: StoreOptions::default(),
+            bind: self.address,
+            names: Vec::new(),
+        };
         // The last tasks of a hub that was stopped let go of its store a moment later.
         let ends = tokio::time::Instant::now() + LIMIT;
         let hub = loop {
@@ -306,7 +311,7 @@ impl Bench {
 }
 
 fn memory() -> Arc<dyn Store> {
-    State::Ephemeral.open_store().unwrap()
+    Arc::new(storage::model::MemoryStore::default())
 }
 
 fn copy_dir(from: &Path, to: &Path) {

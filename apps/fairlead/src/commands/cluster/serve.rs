@@ -10,6 +10,7 @@ use assembly::state::State;
 use clap::Args;
 
 use crate::failure::{Code, Failure, program};
+use crate::store_choice::{HistoryChoice, StoreChoice};
 use crate::telemetry::{self, LogArguments};
 use crate::{output, signals};
 
@@ -35,6 +36,10 @@ pub(crate) struct ServeArguments {
     /// What runs its pods: nothing, or a private containerd, kept in DIR/containerd or in a directory that clusters share
     #[arg(long, default_value = "simulated", value_name = "simulated|containerd[=DIR]")]
     runtime: Runtime,
+    #[command(flatten)]
+    store: StoreChoice,
+    #[command(flatten)]
+    history: HistoryChoice,
     #[command(flatten)]
     log: LogArguments,
 }
@@ -96,7 +101,8 @@ fn resolve(arguments: &ServeArguments) -> Result<Options, Failure> {
         Runtime::Containerd(directory) => containers(arguments, directory.clone())?,
     };
     let state = arguments.dir.clone().map_or(State::Ephemeral, State::Directory);
-    Ok(Options { name: arguments.name.clone(), state, bind: Some(arguments.listen), nodes })
+    let store = arguments.store.resolve(&arguments.history)?;
+    Ok(Options { name: arguments.name.clone(), state, store, bind: Some(arguments.listen), nodes })
 }
 
 fn containers(arguments: &ServeArguments, directory: Option<PathBuf>) -> Result<Nodes, Failure> {
