@@ -81,7 +81,10 @@ fn own_service(facts: &Facts) -> Vec<Wanted> {
         "spec": {"type": "ClusterIP", "clusterIP": address.to_string(), "sessionAffinity": "None",
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": target}]}});
     let mut all = vec![wanted("/api/v1/namespaces/default/services", service, Existing::Follow)];
-    let Some(advertised) = facts.advertise_address else { return all };
+    // Endpoints may not lie in the loopback range: a server that listens there alone is reached by no pod.
+    let Some(advertised) = facts.advertise_address.filter(|address| !address.ip().is_loopback()) else {
+        return all;
+    };
     let ports = json!([{"name": "https", "port": advertised.port(), "protocol": "TCP"}]);
     let endpoints = json!({"apiVersion": "v1", "kind": "Endpoints",
         "metadata": {"name": "kubernetes", "namespace": "default",
