@@ -27,6 +27,7 @@ use crate::server::{InProcess, Server};
 use crate::watch_cache::{HistoryBounds, WatchCache};
 use crate::webhook_client::WebhookClient;
 
+mod advertised;
 mod bound;
 mod definitions;
 mod roles;
@@ -160,7 +161,7 @@ impl Service {
         }
         definitions::follow(Arc::clone(&objects), shutdown.clone());
         let mut facts = options.facts;
-        facts.advertise_address = facts.advertise_address.or(address);
+        facts.advertise_address = facts.advertise_address.or_else(|| address.and_then(advertised::of));
         let webhooks = Arc::new(WebhookClient::new(Arc::clone(&objects) as _));
         let server = Arc::new(Server {
             admission: Chain::new(&objects, &webhooks),
