@@ -13,13 +13,24 @@ use kube_objects::UserInfo;
 use storage::model::MemoryStore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+#[path = "objects/corpus.rs"]
+mod corpus;
 #[path = "objects/custom_resources.rs"]
 mod custom_resources;
 #[path = "objects/webhooks.rs"]
 mod webhooks;
 
 async fn start() -> (Handle, kube::Client, DropGuard) {
-    let options = Options::new(Arc::new(MemoryStore::default()), Catalogue::cluster());
+    start_with(false).await
+}
+
+/// A server; `decides`: with authentication and authorization.
+async fn start_with(decides: bool) -> (Handle, kube::Client, DropGuard) {
+    let mut options = Options::new(Arc::new(MemoryStore::default()), Catalogue::cluster());
+    if decides {
+        options.authorizer = Some(Arc::new(access::Authorizer::new()));
+        options.authenticator = Some(access::Authenticator::new(false));
+    }
     let service = Service::new(options).await.unwrap();
     let handle = service.handle();
     let stop = CancellationToken::new();

@@ -149,8 +149,14 @@ impl Status {
     /// `Pod "a" is invalid: …`, with the causes' fields; upstream joins several in brackets.
     #[must_use]
     pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<StatusCause>) -> Self {
-        let each: Vec<String> =
-            causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+        // The message says the same thing once, the causes as often as it was found.
+        let mut each: Vec<String> = Vec::new();
+        for cause in &causes {
+            let said = format!("{}: {}", cause.field, cause.message);
+            if !each.contains(&said) {
+                each.push(said);
+            }
+        }
         let what = if each.len() == 1 { each.concat() } else { format!("[{}]", each.join(", ")) };
         let message = format!("{} \"{name}\" is invalid: {what}", qualified(kind, group));
         Self::new(Reason::Invalid, message).with_details(StatusDetails { causes, ..about(group, kind, name) })
