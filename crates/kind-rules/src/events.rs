@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::columns::{Column, human_duration};
 use crate::json::{alike, integer, present, text};
-use crate::problems::{IMMUTABLE, Problems};
+use crate::problems::{IMMUTABLE, Problems, Verbatim, go_form};
 
 /// Field selectors besides the metadata's.
 pub const SELECTABLE: &[&str] = &[
@@ -26,6 +26,24 @@ pub const SELECTABLE: &[&str] = &[
 /// Greatest lengths in bytes.
 const SHORT_MAX: usize = 128;
 const NOTE_MAX: usize = 1024;
+
+/// An ObjectReference as upstream shows it.
+const REFERENCE: [(&str, &str, &str); 7] = [
+    ("kind", "Kind", "\"\""),
+    ("namespace", "Namespace", "\"\""),
+    ("name", "Name", "\"\""),
+    ("uid", "UID", "\"\""),
+    ("apiVersion", "APIVersion", "\"\""),
+    ("resourceVersion", "ResourceVersion", "\"\""),
+    ("fieldPath", "FieldPath", "\"\""),
+];
+
+/// Times that Go writes out as `null` when there are none.
+pub fn default_times(event: &mut Value) {
+    for key in ["eventTime", "firstTimestamp", "lastTimestamp"] {
+        crate::json::default(event, key, Value::Null);
+    }
+}
 
 /// The value of a selectable field.
 #[must_use]
@@ -92,7 +110,13 @@ pub fn validate_update(problems: &mut Problems, event: &Value, old: &Value, stri
         ("reportingInstance", "reportingInstance"),
     ] {
         if !alike(event.get(key), old.get(key)) {
-            problems.invalid(shown, event.get(key).unwrap_or(&Value::Null), IMMUTABLE);
+            let value = event.get(key).unwrap_or(&Value::Null);
+            let form = go_form(value, &REFERENCE);
+            if matches!(key, "involvedObject" | "related") && value.is_object() {
+                problems.invalid(shown, Verbatim(&form), IMMUTABLE);
+            } else {
+                problems.invalid(shown, value, IMMUTABLE);
+            }
         }
     }
 }

@@ -79,6 +79,20 @@ impl BadValue for Verbatim<'_> {
     }
 }
 
+/// A value in the form of one of upstream's internal structures, which have no JSON names: every field in the order of
+/// the structure, each as JSON key, Go name and what stands for nothing.
+#[must_use]
+pub fn go_form(value: &Value, fields: &[(&str, &str, &str)]) -> String {
+    let each: Vec<String> = fields
+        .iter()
+        .map(|(key, name, nothing)| match value.get(key) {
+            None | Some(Value::Null) => format!("\"{name}\":{nothing}"),
+            Some(own) => format!("\"{name}\":{own}"),
+        })
+        .collect();
+    format!("{{{}}}", each.join(","))
+}
+
 impl Problems {
     /// What was found, as causes of a `Status`.
     #[must_use]

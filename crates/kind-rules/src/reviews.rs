@@ -6,7 +6,7 @@ use crate::checks::each;
 use crate::json::{list, present, text};
 use crate::names;
 use crate::path::Path;
-use crate::problems::Problems;
+use crate::problems::{Problems, Verbatim, go_form};
 
 /// Whose access a review asks about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +23,11 @@ pub enum Review {
 pub fn validate(problems: &mut Problems, review: &Value, kind: Review) {
     let (spec, at) = (&review["spec"], Path::new("spec"));
     let (resource, path) = (present(spec, "resourceAttributes"), present(spec, "nonResourceAttributes"));
+    let path_form =
+        go_form(&spec["nonResourceAttributes"], &[("path", "Path", "\"\""), ("verb", "Verb", "\"\"")]);
     if resource && path {
         let detail = "cannot be specified in combination with resourceAttributes";
-        problems.invalid(at.field("nonResourceAttributes"), &spec["nonResourceAttributes"], detail);
+        problems.invalid(at.field("nonResourceAttributes"), Verbatim(&path_form), detail);
     }
     if !resource && !path {
         let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
@@ -54,7 +56,7 @@ pub fn validate(problems: &mut Problems, review: &Value, kind: Review) {
         }
         if path {
             let detail = "disallowed on this kind of request";
-            problems.invalid(at.field("nonResourceAttributes"), &spec["nonResourceAttributes"], detail);
+            problems.invalid(at.field("nonResourceAttributes"), Verbatim(&path_form), detail);
         }
     }
 }

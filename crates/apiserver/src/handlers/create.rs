@@ -1,5 +1,6 @@
 //! POST of a new object.
 
+use api_machinery::defaulting::apply_defaults;
 use api_machinery::name_generator::generate_name;
 use http::Response;
 use kube_objects::{Reason, Status};
@@ -71,6 +72,15 @@ fn complete(call: &Call, object: &mut Value) -> Result<(), Status> {
         && let Some(fields) = object.as_object_mut()
     {
         fields.remove("status");
+        // Go writes a structure without content too: `{}` with what its schema says of it.
+        let empty = call.resource.schema.properties.get("status").filter(|_| !call.resource.custom);
+        if let Some(default) = empty.and_then(|status| status.default_value()) {
+            let mut status = default.clone();
+            if let Some(schema) = empty {
+                apply_defaults(&mut status, schema);
+            }
+            fields.insert("status".to_owned(), status);
+        }
     }
     let fields = metadata::of(object)?;
     for key in ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {

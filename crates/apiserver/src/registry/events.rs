@@ -17,6 +17,10 @@ fn strict(cx: &RequestContext<'_>) -> bool {
 }
 
 impl Strategy for Event {
+    fn default_fields(&self, object: &mut Value) {
+        events::default_times(object);
+    }
+
     fn validate(&self, cx: &RequestContext<'_>, object: &Value) -> Vec<StatusCause> {
         let mut problems = Problems::default();
         events::validate(&mut problems, object, strict(cx));

@@ -1,7 +1,7 @@
 //! Reviews: created, answered, never stored. `authentication.k8s.io` and `authorization.k8s.io`.
 
 use access::authorization::Attributes;
-use access::{Authenticator, Authorizer};
+use access::{AuthenticationError, Authenticator, Authorizer};
 use kube_objects::{Reason, Status, UserInfo};
 use serde_json::{Value, json};
 
@@ -9,6 +9,9 @@ use super::strategy::RequestContext;
 use kind_rules::json::{entries, present, set, text};
 use kind_rules::problems::Problems;
 use kind_rules::reviews::Review;
+
+/// What upstream says of a token that is nobody's.
+const UNKNOWN_TOKEN: &str = "invalid bearer token";
 
 /// Answers a review of the kind `cx.resource.kind`: the document with its status. `authenticator` is for TokenReviews.
 ///
@@ -35,7 +38,12 @@ pub async fn answer(
             check(cx, &review, Review::Local)?;
             decide(authorizer(cx)?, &subject(&spec), &spec)
         }
-        "SelfSubjectRulesReview" => rules(authorizer(cx)?, cx.user, text(&spec, "namespace"))?,
+        "SelfSubjectRulesReview" => {
+            let rules = rules(authorizer(cx)?, cx.user, text(&spec, "namespace"))?;
+            // Upstream answers without repeating the question.
+            set(&mut review, "spec", json!({}));
+            rules
+        }
         other => return Err(Status::new(Reason::MethodNotAllowed, format!("a {other} cannot be created"))),
     };
     set(&mut review, "status", status);
@@ -152,7 +160,8 @@ async fn review_token(authenticator: Option<&Authenticator>, spec: &Value) -> Re
             }
             status
         }
-        Err(error) => json!({"authenticated": false, "user": {}, "error": error.to_string()}),
+        Err(AuthenticationError::UnknownToken) => json!({"user": {}, "error": UNKNOWN_TOKEN}),
+        Err(error) => json!({"user": {}, "error": format!("[{UNKNOWN_TOKEN}, {error}]")}),
     })
 }
 

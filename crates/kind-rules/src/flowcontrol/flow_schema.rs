@@ -8,7 +8,7 @@ use crate::checks::{columns, each};
 use crate::columns::age;
 use crate::json::{existing, integer, list, present, set, text, truth};
 use crate::path::Path;
-use crate::problems::{Problems, Verbatim};
+use crate::problems::{Problems, Verbatim, go_form};
 use crate::rules::{KindRules, number};
 use crate::storage::keep_metadata;
 
@@ -75,7 +75,8 @@ fn validate_spec(problems: &mut Problems, spec: &Value, name: &str) {
         let method = &spec["distinguisherMethod"];
         if !matches!(text(method, "type"), "ByUser" | "ByNamespace") {
             let at = at.field("distinguisherMethod");
-            problems.unsupported(at.field("type"), method, &["ByNamespace", "ByUser"]);
+            let shown = go_form(method, &[("type", "Type", "\"\"")]);
+            problems.unsupported(at.field("type"), Verbatim(&shown), &["ByNamespace", "ByUser"]);
         }
     }
     let level = text(&spec["priorityLevelConfiguration"], "name");

@@ -7,6 +7,7 @@ use crate::checks::{columns, each, path_segment};
 use crate::json::{present, text};
 use crate::names::NameRule;
 use crate::path::Path;
+use crate::problems::{IMMUTABLE, Verbatim, go_form};
 use crate::rules::KindRules;
 
 /// `networking.k8s.io/v1.IPAddress`: its name is the address.
@@ -28,8 +29,19 @@ pub const IP_ADDRESS: KindRules = KindRules {
         each(problems, at.field("namespace"), namespace, names::path_segment(namespace));
     },
     validate_update: |problems, object, old| {
-        let parent = |object: &Value| object["spec"].get("parentRef").cloned();
-        problems.immutable("spec.parentRef", parent(object).as_ref(), parent(old).as_ref());
+        let parent = &object["spec"]["parentRef"];
+        if *parent != old["spec"]["parentRef"] {
+            let shown = go_form(
+                parent,
+                &[
+                    ("group", "Group", "\"\""),
+                    ("resource", "Resource", "\"\""),
+                    ("namespace", "Namespace", "\"\""),
+                    ("name", "Name", "\"\""),
+                ],
+            );
+            problems.invalid("spec.parentRef", Verbatim(&shown), IMMUTABLE);
+        }
     },
     selectable: &[
         "spec.parentRef.group",

@@ -7,7 +7,7 @@ use crate::columns::age;
 use crate::json::list;
 use crate::net;
 use crate::path::Path;
-use crate::problems::{IMMUTABLE, Problems, Verbatim};
+use crate::problems::{IMMUTABLE, Problems, Verbatim, go_form};
 use crate::rules::KindRules;
 
 /// `networking.k8s.io/v1.ServiceCIDR`.
@@ -48,7 +48,7 @@ pub const SERVICE_CIDR: KindRules = KindRules {
 fn validate(problems: &mut Problems, object: &Value) {
     let at = Path::new("spec.cidrs");
     let all = list(&object["spec"], "cidrs");
-    let spec = object["spec"].to_string();
+    let spec = go_form(&object["spec"], &[("cidrs", "CIDRs", "null")]);
     match all.len() {
         0 => return problems.required(at, "at least one CIDR required"),
         1 | 2 => {}

@@ -7,7 +7,7 @@ use crate::checks::{columns, each, labels, tolerations};
 use crate::columns::age;
 use crate::json::{entries, list, present, text};
 use crate::path::Path;
-use crate::problems::NOT_NEGATIVE;
+use crate::problems::{NOT_NEGATIVE, Verbatim, go_form};
 use crate::rules::KindRules;
 
 /// `node.k8s.io/v1.RuntimeClass`.
@@ -32,7 +32,17 @@ pub const RUNTIME_CLASS: KindRules = KindRules {
                 |own: &Value| ["key", "operator", "value", "effect"].map(|key| text(own, key).to_owned());
             for (index, own) in all.iter().enumerate() {
                 if all[..index].iter().any(|earlier| key(earlier) == key(own)) {
-                    problems.duplicate(at.index(index), own);
+                    let shown = go_form(
+                        own,
+                        &[
+                            ("key", "Key", "\"\""),
+                            ("operator", "Operator", "\"\""),
+                            ("value", "Value", "\"\""),
+                            ("effect", "Effect", "\"\""),
+                            ("tolerationSeconds", "TolerationSeconds", "null"),
+                        ],
+                    );
+                    problems.duplicate(at.index(index), Verbatim(&shown));
                 }
             }
         }
@@ -58,6 +68,7 @@ fn resource(problems: &mut crate::problems::Problems, at: &Path<'_>, name: &str,
     each(problems, at, name, names::qualified_name(name));
     let known = matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
     if !name.contains('/') && !known {
+        problems.invalid(at, name, "must be a standard resource type or fully qualified");
         problems.invalid(at, name, "must be a standard resource for containers");
     }
     let shown = amount.as_str().map_or_else(|| amount.to_string(), str::to_owned);

@@ -9,7 +9,7 @@ use crate::columns::age;
 use crate::json::{default_text, existing, list, list_mut, text};
 use crate::names::NameRule;
 use crate::path::Path;
-use crate::problems::Problems;
+use crate::problems::{Problems, Verbatim, go_form};
 use crate::rules::KindRules;
 
 /// `rbac.authorization.k8s.io/v1.RoleBinding`.
@@ -28,10 +28,13 @@ pub const ROLE_BINDING: KindRules = KindRules {
     validate: |problems, object| validate(problems, object, true),
     validate_update: |problems, object, old| {
         if object["roleRef"] != old["roleRef"] {
-            // Upstream shows Go's own form of the reference.
             let role = &object["roleRef"];
-            let shown = serde_json::json!({"apiGroup": text(role, "apiGroup"), "kind": text(role, "kind"), "name": text(role, "name")});
-            problems.invalid("roleRef", &shown, "cannot change roleRef");
+            let none = "\"\"";
+            let shown = go_form(
+                role,
+                &[("apiGroup", "APIGroup", none), ("kind", "Kind", none), ("name", "Name", none)],
+            );
+            problems.invalid("roleRef", Verbatim(&shown), "cannot change roleRef");
         }
     },
     columns: || columns(&["Role", "Age", "*Users", "*Groups", "*ServiceAccounts"]),
@@ -139,7 +142,7 @@ mod tests {
         assert_eq!(
             update_findings(&ROLE_BINDING, &other, &binding),
             [
-                "roleRef: Invalid value: {\"apiGroup\":\"rbac.authorization.k8s.io\",\"kind\":\"Role\",\"name\":\"x\"}: cannot change roleRef"
+                "roleRef: Invalid value: {\"APIGroup\":\"rbac.authorization.k8s.io\",\"Kind\":\"Role\",\"Name\":\"x\"}: cannot change roleRef"
             ]
         );
     }

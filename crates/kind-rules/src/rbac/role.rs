@@ -43,6 +43,9 @@ fn validate_cluster(problems: &mut Problems, object: &Value, lenient: bool) {
     }
     for (index, own) in selectors.iter().enumerate() {
         selector(problems, &at.index(index), own, lenient);
+        if !selector_is_sound(own) {
+            problems.invalid(at.index(index), &Value::Null, "invalid label selector.");
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::checks::{columns, each};
 use crate::columns::age;
 use crate::json::{list, remove, text};
 use crate::path::Path;
-use crate::problems::{IMMUTABLE, NOT_NEGATIVE};
+use crate::problems::{IMMUTABLE, NOT_NEGATIVE, Verbatim, go_form};
 use crate::rules::KindRules;
 
 /// Greatest length of a node's name at a driver, in bytes.
@@ -62,7 +62,16 @@ pub const CSI_NODE: KindRules = KindRules {
             let same = |driver: &&Value| text(driver, "name") == text(before, "name");
             for driver in list(&object["spec"], "drivers").iter().filter(same) {
                 if fixed(driver) != fixed(before) {
-                    problems.invalid("spec.drivers", &fixed(driver), IMMUTABLE);
+                    let shown = go_form(
+                        &fixed(driver),
+                        &[
+                            ("name", "Name", "\"\""),
+                            ("nodeID", "NodeID", "\"\""),
+                            ("topologyKeys", "TopologyKeys", "null"),
+                            ("allocatable", "Allocatable", "null"),
+                        ],
+                    );
+                    problems.invalid("spec.drivers", Verbatim(&shown), IMMUTABLE);
                 }
             }
         }

@@ -8,7 +8,7 @@ use crate::checks::{columns, each};
 use crate::columns::age;
 use crate::json::{entries, existing, integer, present, remove, set, text, truth};
 use crate::path::Path;
-use crate::problems::Problems;
+use crate::problems::{IMMUTABLE, Problems, Verbatim, go_form, quoted};
 use crate::rules::KindRules;
 
 /// Bound of a status' metadata in bytes; upstream names it for the message of an error too, whose own bound is smaller.
@@ -18,13 +18,11 @@ const ERROR_MESSAGE_MAX: usize = 1024;
 /// `storage.k8s.io/v1.VolumeAttachment`.
 pub const VOLUME_ATTACHMENT: KindRules = KindRules {
     validate,
-    validate_update: |problems, object, old| {
-        problems.immutable("spec", object.get("spec"), old.get("spec"));
-    },
+    validate_update: keeps_spec,
     prepare_status: keep_metadata,
     validate_status: |problems, object, old| {
         validate(problems, object);
-        problems.immutable("spec", object.get("spec"), old.get("spec"));
+        keeps_spec(problems, object, old);
     },
     counts_generation: false,
     unconditional_update: false,
@@ -45,6 +43,24 @@ pub const VOLUME_ATTACHMENT: KindRules = KindRules {
     },
     ..KindRules::NEW
 };
+
+fn keeps_spec(problems: &mut Problems, object: &Value, old: &Value) {
+    let spec = &object["spec"];
+    if *spec == old["spec"] {
+        return;
+    }
+    let source = [
+        ("persistentVolumeName", "PersistentVolumeName", "null"),
+        ("inlineVolumeSpec", "InlineVolumeSpec", "null"),
+    ];
+    let shown = format!(
+        "{{\"Attacher\":{},\"Source\":{},\"NodeName\":{}}}",
+        quoted(text(spec, "attacher")),
+        go_form(&spec["source"], &source),
+        quoted(text(spec, "nodeName"))
+    );
+    problems.invalid("spec", Verbatim(&shown), IMMUTABLE);
+}
 
 /// A status writer changes no labels, annotations, finalizers or owners (upstream's `ResetObjectMetaForStatus`).
 pub(crate) fn keep_metadata(object: &mut Value, old: &Value) {
