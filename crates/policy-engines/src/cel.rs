@@ -12,8 +12,8 @@
 //!
 //! Must never: panic, recurse without a bound, or run without one, whatever text or data it gets; copy whole objects.
 
-pub mod authorizer;
 pub(crate) mod ast;
+pub mod authorizer;
 pub(crate) mod checker;
 pub(crate) mod cost;
 pub(crate) mod declared;

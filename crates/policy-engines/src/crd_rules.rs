@@ -139,7 +139,11 @@ fn compile(written: &Written, shape: &Shape) -> Compiled {
     compiled
 }
 
-fn compile_message(source: &str, environment: &Environment, shape: &Shape) -> Result<(Program, Range), String> {
+fn compile_message(
+    source: &str,
+    environment: &Environment,
+    shape: &Shape,
+) -> Result<(Program, Range), String> {
     let program = cel::compile(source, environment).map_err(|error| match error {
         CompileError::Issues(issues) => format!("messageExpression compilation failed: {issues}"),
         CompileError::Constant(why) => format!("messageExpression instantiation failed: {why}"),
@@ -181,9 +185,9 @@ fn has_rules(schema: &SchemaRef) -> bool {
     }
     let below = |schema: &SchemaRef| has_rules(schema);
     let constraints = schema.constraints.as_ref();
-    constraints.is_some_and(|constraints| {
-        !constraints.rules.is_empty() || constraints.all_of.iter().any(below)
-    }) || schema.items.as_ref().is_some_and(below)
+    constraints
+        .is_some_and(|constraints| !constraints.rules.is_empty() || constraints.all_of.iter().any(below))
+        || schema.items.as_ref().is_some_and(below)
         || schema.properties.values().any(below)
         || matches!(&schema.additional, Additional::Schema(values) if has_rules(values))
 }
@@ -200,7 +204,9 @@ fn node(rules: &SchemaRef, schema: &SchemaRef, shape: Option<&Shape>, root: bool
             |compiled| (compiled.program, compiled.message.and_then(Result::ok).map(|(program, _)| program)),
         );
         let uses_old_self = matches!(&program.0, Some(Ok(program)) if program.checked.uses("oldSelf"));
-        let field_path = field_path::normalize(&written.field_path, schema).ok().filter(|_| !written.field_path.is_empty());
+        let field_path = field_path::normalize(&written.field_path, schema)
+            .ok()
+            .filter(|_| !written.field_path.is_empty());
         Rule { written, program: program.0, uses_old_self, message: program.1, field_path }
     };
     let elem = shape.and_then(|shape| shape.elem.as_deref());

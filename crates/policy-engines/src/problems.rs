@@ -43,7 +43,8 @@ pub(crate) fn forbidden(field: &str, detail: &str) -> StatusCause {
 
 /// `Duplicate value`.
 pub(crate) fn duplicate(field: &str, value: Option<&Json>) -> StatusCause {
-    let start = value.map_or_else(|| "Duplicate value".to_owned(), |value| format!("Duplicate value: {}", shown(value)));
+    let start = value
+        .map_or_else(|| "Duplicate value".to_owned(), |value| format!("Duplicate value: {}", shown(value)));
     cause("FieldValueDuplicate", field, start)
 }
 

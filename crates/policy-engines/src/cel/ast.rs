@@ -17,11 +17,25 @@ pub(crate) struct Expr {
 pub(crate) enum Kind {
     Literal(Literal),
     Ident(String),
-    Select { operand: Box<Expr>, field: String, test_only: bool },
-    Call { target: Option<Box<Expr>>, function: String, args: Vec<Expr> },
-    List { elements: Vec<Expr>, optional: Vec<bool> },
+    Select {
+        operand: Box<Expr>,
+        field: String,
+        test_only: bool,
+    },
+    Call {
+        target: Option<Box<Expr>>,
+        function: String,
+        args: Vec<Expr>,
+    },
+    List {
+        elements: Vec<Expr>,
+        optional: Vec<bool>,
+    },
     Map(Vec<Entry>),
-    Struct { name: String, fields: Vec<Field> },
+    Struct {
+        name: String,
+        fields: Vec<Field>,
+    },
     Fold(Box<Fold>),
     /// Where something could not be parsed.
     Broken,

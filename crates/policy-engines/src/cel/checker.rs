@@ -278,8 +278,7 @@ impl Checker<'_> {
             }
             let fresh: Vec<(char, Type)> =
                 overload.parameters.iter().map(|name| (*name, self.bindings.fresh())).collect();
-            let wanted: Vec<Type> =
-                overload.args.iter().map(|t| functions::instantiate(t, &fresh)).collect();
+            let wanted: Vec<Type> = overload.args.iter().map(|t| functions::instantiate(t, &fresh)).collect();
             if !self.bindings.assign_all(&types, &wanted) {
                 continue;
             }
@@ -361,14 +360,13 @@ impl Checker<'_> {
         }
     }
 
-    /// The one type of a list's items so far and the next one.
-    fn join(&mut self, id: Id, before: Option<Type>, next: Type) -> Type {
+    /// The one type of a list's items so far and the next one; `dyn` when they have none in common.
+    fn join(&mut self, before: Option<Type>, next: Type) -> Type {
         let Some(before) = before else { return next };
         if self.bindings.assign(&before, &next) {
             return more_general(&before, &next).clone();
         }
-        self.mismatch(id, &before, &next);
-        Type::Error
+        Type::Dyn
     }
 }
 

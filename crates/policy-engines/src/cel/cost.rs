@@ -91,7 +91,8 @@ impl Estimator<'_> {
             Kind::Call { .. } => self.call(expr),
             Kind::List { elements, .. } => self.list(expr, elements),
             Kind::Map(entries) => {
-                let pairs: Vec<(&Expr, &Expr)> = entries.iter().map(|entry| (&entry.key, &entry.value)).collect();
+                let pairs: Vec<(&Expr, &Expr)> =
+                    entries.iter().map(|entry| (&entry.key, &entry.value)).collect();
                 self.map(expr, &pairs)
             }
             Kind::Struct { fields, .. } => {

@@ -154,9 +154,7 @@ fn max_length(schema: &Schema) -> Option<i64> {
 
 fn string_shape(schema: &Schema) -> Shape {
     match schema.format.as_deref() {
-        Some("byte") => {
-            Shape::sized(Type::Bytes, max_length(schema).unwrap_or(MAX_REQUEST_BYTES - 2), 2)
-        }
+        Some("byte") => Shape::sized(Type::Bytes, max_length(schema).unwrap_or(MAX_REQUEST_BYTES - 2), 2),
         Some("duration") => Shape::sized(Type::Duration, DURATION_MAX, DURATION_MIN),
         Some("date") => Shape::sized(Type::Timestamp, DATE, DATE),
         Some("date-time") => Shape::sized(Type::Timestamp, DATE_TIME_MAX, DATE_TIME_MIN),
@@ -240,8 +238,10 @@ fn min_serialized(schema: &SchemaRef, fields: &BTreeMap<String, Arc<Shape>>) -> 
         if child.default_value().is_some() {
             continue;
         }
-        let known = names::escape(name).and_then(|escaped| fields.get(&escaped).map(|shape| shape.min_serialized));
-        let least = known.or_else(|| shape(child, "", child.embedded_resource, false).map(|shape| shape.min_serialized));
+        let known =
+            names::escape(name).and_then(|escaped| fields.get(&escaped).map(|shape| shape.min_serialized));
+        let least = known
+            .or_else(|| shape(child, "", child.embedded_resource, false).map(|shape| shape.min_serialized));
         if let Some(least) = least {
             size += i64::try_from(name.len()).unwrap_or(0) + least + 4;
         }

@@ -455,7 +455,10 @@ impl<'a> Run<'a, '_> {
 }
 
 fn not_optional(name: &str, value: &Value<'_>) -> EvalError {
-    EvalError::new(format!("cannot initialize optional entry '{name}' from non-optional value {}", shown(value)))
+    EvalError::new(format!(
+        "cannot initialize optional entry '{name}' from non-optional value {}",
+        shown(value)
+    ))
 }
 
 /// The value at a key of a list, map or object; `None` when it has none.
@@ -469,7 +472,10 @@ fn lookup<'a>(value: &Value<'a>, key: &Value<'_>) -> std::result::Result<Option<
                 #[expect(clippy::cast_possible_truncation, reason = "whole and within bounds")]
                 Value::Double(index) if index.fract() == 0.0 && index.abs() < 1e18 => *index as i128,
                 other => {
-                    return Err(EvalError::new(format!("unsupported index type '{}' in list", other.type_name())));
+                    return Err(EvalError::new(format!(
+                        "unsupported index type '{}' in list",
+                        other.type_name()
+                    )));
                 }
             };
             match usize::try_from(index) {

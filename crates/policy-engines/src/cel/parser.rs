@@ -39,8 +39,15 @@ pub(crate) fn parse(source: &str) -> Result<Parsed, Issues> {
         return Err(Issues::new(source, vec![Issue { at: None, message }]));
     }
     let (tokens, issues) = lexer::split(source);
-    let mut parser =
-        Parser { tokens, next: 0, nesting: 0, positions: Vec::new(), depths: Vec::new(), issues, lost: false };
+    let mut parser = Parser {
+        tokens,
+        next: 0,
+        nesting: 0,
+        positions: Vec::new(),
+        depths: Vec::new(),
+        issues,
+        lost: false,
+    };
     let root = parser.expression();
     parser.end();
     if !parser.issues.is_empty() {
@@ -168,14 +175,12 @@ impl<'s> Parser<'s> {
 
     fn expression(&mut self) -> Expr {
         self.nested(|parser| {
-            let condition = parser.logical("||", "_||_", |parser| {
-                parser.logical("&&", "_&&_", |parser| parser.relation())
-            });
+            let condition = parser
+                .logical("||", "_||_", |parser| parser.logical("&&", "_&&_", |parser| parser.relation()));
             let Some(question) = parser.accept("?") else { return condition };
             let id = parser.id(question.at);
-            let then = parser.logical("||", "_||_", |parser| {
-                parser.logical("&&", "_&&_", |parser| parser.relation())
-            });
+            let then = parser
+                .logical("||", "_||_", |parser| parser.logical("&&", "_&&_", |parser| parser.relation()));
             parser.expect(":", "':'");
             let otherwise = parser.expression();
             parser.call(id, "_?_:_", vec![condition, then, otherwise])
@@ -241,7 +246,8 @@ impl<'s> Parser<'s> {
         let mut chained = 0;
         loop {
             let token = self.peek();
-            let known = operators.iter().find(|(symbol, _)| token.kind == Word::Symbol && token.text == *symbol);
+            let known =
+                operators.iter().find(|(symbol, _)| token.kind == Word::Symbol && token.text == *symbol);
             let Some((_, function)) = known else { return left };
             chained += 1;
             if chained > MAX_NESTING {
@@ -331,7 +337,10 @@ impl<'s> Parser<'s> {
                 return self.call_or_macro(id, name.text, Some(operand), args);
             }
         }
-        self.node(dot.at, Kind::Select { operand: Box::new(operand), field: name.text.to_owned(), test_only: false })
+        self.node(
+            dot.at,
+            Kind::Select { operand: Box::new(operand), field: name.text.to_owned(), test_only: false },
+        )
     }
 
     fn arguments(&mut self) -> Vec<Expr> {

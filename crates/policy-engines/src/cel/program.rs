@@ -99,7 +99,10 @@ pub(crate) struct FoldNode {
 pub(crate) enum Step {
     Node(Node),
     /// `accumulator + [item]`, perhaps only if a filter lets through: done in place.
-    Append { filter: Option<Node>, item: Node },
+    Append {
+        filter: Option<Node>,
+        item: Node,
+    },
 }
 
 /// Makes it ready.
@@ -169,7 +172,12 @@ impl Lowering<'_> {
         self.finish_call(function, overload, nodes)
     }
 
-    fn finish_call(&self, function: &'static str, overload: &'static str, args: Vec<Node>) -> Result<Node, String> {
+    fn finish_call(
+        &self,
+        function: &'static str,
+        overload: &'static str,
+        args: Vec<Node>,
+    ) -> Result<Node, String> {
         match function {
             "_&&_" => return pair(args).map(|pair| Node::And(Box::new(pair))),
             "_||_" => return pair(args).map(|pair| Node::Or(Box::new(pair))),

@@ -31,12 +31,7 @@ fn cut(size: u64, factor: f64) -> u64 {
 }
 
 /// What a call with these values costs. Without a result (an error), its size counts as 1.
-pub(super) fn of_call(
-    function: &str,
-    overload: &str,
-    args: &[Value<'_>],
-    result: Option<&Value<'_>>,
-) -> u64 {
+pub(super) fn of_call(function: &str, overload: &str, args: &[Value<'_>], result: Option<&Value<'_>>) -> u64 {
     let size = |index: usize| args.get(index).map_or(1, Value::cost_size);
     let made = || result.map_or(1, Value::cost_size);
     if let Some(cost) = of_overload(overload, args, made()) {
@@ -48,8 +43,19 @@ pub(super) fn of_call(
             MAKE_LIST + scaled(size(1), TRAVERSE) + scaled(scaled(size(1), 0.5), 50.0)
         }
         "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => args.first().map_or(0, traversal),
-        "url" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "jsonpatch.escapeKey" | "cidr" | "isIP"
-        | "isCIDR" | "quantity" | "isQuantity" | "semver" | "isSemver" => scaled(size(0), TRAVERSE),
+        "url"
+        | "lowerAscii"
+        | "upperAscii"
+        | "substring"
+        | "trim"
+        | "jsonpatch.escapeKey"
+        | "cidr"
+        | "isIP"
+        | "isCIDR"
+        | "quantity"
+        | "isQuantity"
+        | "semver"
+        | "isSemver" => scaled(size(0), TRAVERSE),
         "ip" if overload == "cidr_ip" => 1,
         "ip" => scaled(size(0), TRAVERSE),
         "replace" | "split" | "ip.isCanonical" => scaled(size(0), 2.0 * TRAVERSE),
@@ -84,13 +90,17 @@ fn of_standard(function: &str, overload: &str, args: &[Value<'_>]) -> u64 {
         return scaled(size(0).min(size(1)), TRAVERSE);
     }
     match overload {
-        "starts_with_string" | "ends_with_string" | "string_to_bytes" | "bytes_to_string" | "strings_quote"
-        | "string_format" => scaled(size(0), TRAVERSE),
+        "starts_with_string" | "ends_with_string" | "string_to_bytes" | "bytes_to_string"
+        | "strings_quote" | "string_format" => scaled(size(0), TRAVERSE),
         "in_list" => size(1),
-        "less_string" | "greater_string" | "less_equals_string" | "greater_equals_string" | "less_bytes"
-        | "greater_bytes" | "less_equals_bytes" | "greater_equals_bytes" => {
-            scaled(size(0).min(size(1)), TRAVERSE)
-        }
+        "less_string"
+        | "greater_string"
+        | "less_equals_string"
+        | "greater_equals_string"
+        | "less_bytes"
+        | "greater_bytes"
+        | "less_equals_bytes"
+        | "greater_equals_bytes" => scaled(size(0).min(size(1)), TRAVERSE),
         "add_string" | "add_bytes" => scaled(size(0) + size(1), TRAVERSE),
         "matches_string" => scaled(1 + size(0), TRAVERSE) * scaled(size(1), PATTERN),
         "contains_string" => scaled(size(0), TRAVERSE) * scaled(size(1), TRAVERSE),

@@ -8,7 +8,6 @@ use super::types::Type;
 use super::value::{self, Value, from_json, to_json};
 use super::*;
 
-mod dump;
 mod properties;
 mod tables;
 

@@ -205,7 +205,8 @@ pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
         let length = rest.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
         let number = &rest[..length];
         rest = &rest[length..];
-        let unit_length = rest.find(|letter: char| letter.is_ascii_digit() || letter == '.').unwrap_or(rest.len());
+        let unit_length =
+            rest.find(|letter: char| letter.is_ascii_digit() || letter == '.').unwrap_or(rest.len());
         let unit = &rest[..unit_length];
         rest = &rest[unit_length..];
         if number.is_empty() || number == "." || number.matches('.').count() > 1 {
@@ -257,7 +258,10 @@ pub(crate) fn parse_duration_format(text: &str) -> Result<i64, String> {
     let length = trimmed.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
     let unit = trimmed[length..].trim();
     let scale = words.iter().find(|(names, _)| names.contains(&unit)).map(|(_, scale)| *scale);
-    let nanos = amount(trimmed.get(..length).filter(|number| !number.is_empty()).ok_or_else(unable)?, scale.ok_or_else(unable)?);
+    let nanos = amount(
+        trimmed.get(..length).filter(|number| !number.is_empty()).ok_or_else(unable)?,
+        scale.ok_or_else(unable)?,
+    );
     i64::try_from(nanos.ok_or_else(unable)?).map_err(|_| unable())
 }
 

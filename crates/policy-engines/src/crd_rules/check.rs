@@ -13,7 +13,8 @@ use crate::problems::{self, child};
 const RULE_LIMIT: u64 = 10_000_000;
 /// The most that all rules of a schema may cost (upstream `StaticEstimatedCRDCostLimit`).
 const SCHEMA_LIMIT: u64 = 100_000_000;
-const REASONS: [&str; 4] = ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
+const REASONS: [&str; 4] =
+    ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
 
 /// Everything that is wrong with the rules in a schema. `schema`: the JSON of `openAPIV3Schema`, well-formed otherwise.
 /// `path`: where it stands. `resource_root`: it is of a whole resource.
@@ -108,7 +109,11 @@ impl Check {
             if let Some(not) = &constraints.not {
                 self.schema(not, &child(path, "not"), &unevaluated);
             }
-            let lists = [("allOf", &constraints.all_of), ("oneOf", &constraints.one_of), ("anyOf", &constraints.any_of)];
+            let lists = [
+                ("allOf", &constraints.all_of),
+                ("oneOf", &constraints.one_of),
+                ("anyOf", &constraints.any_of),
+            ];
             for (name, list) in lists {
                 for (index, schema) in list.iter().enumerate() {
                     self.schema(schema, &format!("{}[{index}]", child(path, name)), &unevaluated);
@@ -139,9 +144,17 @@ impl Check {
         if text.is_empty() {
             self.form.push(problems::required(&at("rule"), "rule is not specified"));
         } else if !rule.message.is_empty() && message.is_empty() {
-            self.form.push(problems::invalid_text(&at("message"), &rule.message, "must be non-empty if specified"));
+            self.form.push(problems::invalid_text(
+                &at("message"),
+                &rule.message,
+                "must be non-empty if specified",
+            ));
         } else if has_newlines(message) {
-            self.form.push(problems::invalid_text(&at("message"), &rule.message, "must not contain line breaks"));
+            self.form.push(problems::invalid_text(
+                &at("message"),
+                &rule.message,
+                "must not contain line breaks",
+            ));
         } else if has_newlines(text) && message.is_empty() {
             let why = "message must be specified if rule contains line breaks";
             self.form.push(problems::required(&at("message"), why));
@@ -202,7 +215,9 @@ impl Check {
         }
         if uses_old_self {
             if let Some(place) = &place.uncorrelatable {
-                let why = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {place}");
+                let why = format!(
+                    "oldSelf cannot be used on the uncorrelatable portion of the schema within {place}"
+                );
                 self.meaning.push(problems::invalid_text(&at_rule, &rule.rule, &why));
             }
         } else if let Some(optional) = rule.optional_old_self {
@@ -228,7 +243,8 @@ impl Check {
         let mut causes = self.form;
         causes.append(&mut self.meaning);
         if self.total > SCHEMA_LIMIT {
-            let why = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
+            let why =
+                "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
             causes.extend(self.most_expensive.iter().map(|(_, path)| problems::forbidden(path, why)));
             let what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
             causes.push(problems::forbidden(path, &too_expensive(what, self.total, SCHEMA_LIMIT)));

@@ -84,7 +84,8 @@ fn same(new: &Json, old: &Json, schema: &Schema) -> bool {
             if schema.list_type != ListType::Map {
                 return a == b;
             }
-            let same_item = |index| item(pair, index).is_some_and(|pair| same(pair.new, pair.old, pair.schema));
+            let same_item =
+                |index| item(pair, index).is_some_and(|pair| same(pair.new, pair.old, pair.schema));
             (0..a.len()).all(same_item)
         }
         (Json::Object(a), Json::Object(b)) => {

@@ -69,7 +69,14 @@ enum Message {
 }
 
 impl Walk<'_> {
-    fn node(&mut self, node: &Node, path: &str, new: &Json, old: Option<&Json>, correlation: Correlation<'_>) {
+    fn node(
+        &mut self,
+        node: &Node,
+        path: &str,
+        new: &Json,
+        old: Option<&Json>,
+        correlation: Correlation<'_>,
+    ) {
         if new.is_null() || self.depth > MAX_DEPTH {
             return;
         }
@@ -95,7 +102,14 @@ impl Walk<'_> {
         self.depth -= 1;
     }
 
-    fn items(&mut self, node: &Node, path: &str, items: &[Json], old: Option<&Json>, correlation: Correlation<'_>) {
+    fn items(
+        &mut self,
+        node: &Node,
+        path: &str,
+        items: &[Json],
+        old: Option<&Json>,
+        correlation: Correlation<'_>,
+    ) {
         let Some(below) = &node.items else { return };
         let old = old.and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
         for (index, item) in items.iter().enumerate() {
@@ -129,7 +143,14 @@ impl Walk<'_> {
         }
     }
 
-    fn rules(&mut self, node: &Node, path: &str, new: &Json, old: Option<&Json>, correlation: Correlation<'_>) {
+    fn rules(
+        &mut self,
+        node: &Node,
+        path: &str,
+        new: &Json,
+        old: Option<&Json>,
+        correlation: Correlation<'_>,
+    ) {
         if node.rules.is_empty() {
             return;
         }

@@ -14,7 +14,7 @@ impl Checker<'_> {
             self.expr(element);
             let t = self.type_of(element);
             let t = if *optional { self.optional_entry(element.id, &t) } else { t };
-            joined = Some(self.join(element.id, joined, t));
+            joined = Some(self.join(joined, t));
         }
         let of = joined.unwrap_or_else(|| self.bindings.fresh());
         self.set_bounded(id, Type::list(of));
@@ -25,11 +25,11 @@ impl Checker<'_> {
         for entry in entries {
             self.expr(&entry.key);
             let t = self.type_of(&entry.key);
-            keys = Some(self.join(entry.key.id, keys, t));
+            keys = Some(self.join(keys, t));
             self.expr(&entry.value);
             let t = self.type_of(&entry.value);
             let t = if entry.optional { self.optional_entry(entry.value.id, &t) } else { t };
-            values = Some(self.join(entry.value.id, values, t));
+            values = Some(self.join(values, t));
         }
         let keys = keys.unwrap_or_else(|| self.bindings.fresh());
         let values = values.unwrap_or_else(|| self.bindings.fresh());

@@ -76,16 +76,48 @@ impl Estimator<'_> {
         target: Option<&Expr>,
         args: &[Expr],
     ) -> Option<CallCost> {
-        let read = |estimator: &mut Self, expr: &Expr, factor: f64| estimator.size_or_unknown(expr).scaled(factor);
+        let read =
+            |estimator: &mut Self, expr: &Expr, factor: f64| estimator.size_or_unknown(expr).scaled(factor);
         Some(match (function, target, args) {
             ("check", ..) => CallCost::of(Range::fixed(350_000)),
             (
-                "serviceAccount" | "path" | "group" | "resource" | "subresource" | "namespace" | "name"
-                | "allowed" | "reason" | "error" | "errored" | "masked" | "prefixLength" | "family"
-                | "isUnspecified" | "isLoopback" | "isLinkLocalMulticast" | "isLinkLocalUnicast"
-                | "isGlobalUnicast" | "format.named" | "sign" | "asInteger" | "isInteger"
-                | "asApproximateFloat" | "isGreaterThan" | "isLessThan" | "compareTo" | "add" | "sub" | "major"
-                | "minor" | "patch" | "getScheme" | "getHostname" | "getHost" | "getPort" | "getEscapedPath"
+                "serviceAccount"
+                | "path"
+                | "group"
+                | "resource"
+                | "subresource"
+                | "namespace"
+                | "name"
+                | "allowed"
+                | "reason"
+                | "error"
+                | "errored"
+                | "masked"
+                | "prefixLength"
+                | "family"
+                | "isUnspecified"
+                | "isLoopback"
+                | "isLinkLocalMulticast"
+                | "isLinkLocalUnicast"
+                | "isGlobalUnicast"
+                | "format.named"
+                | "sign"
+                | "asInteger"
+                | "isInteger"
+                | "asApproximateFloat"
+                | "isGreaterThan"
+                | "isLessThan"
+                | "compareTo"
+                | "add"
+                | "sub"
+                | "major"
+                | "minor"
+                | "patch"
+                | "getScheme"
+                | "getHostname"
+                | "getHost"
+                | "getPort"
+                | "getEscapedPath"
                 | "getQuery",
                 ..,
             ) => CallCost::of(ONE),
@@ -279,8 +311,16 @@ impl Estimator<'_> {
                 CallCost { cost: cost.plus(of_args), size: Some(size) }
             }
             (
-                "less_string" | "greater_string" | "less_equals_string" | "greater_equals_string" | "less_bytes"
-                | "greater_bytes" | "less_equals_bytes" | "greater_equals_bytes" | "equals" | "not_equals",
+                "less_string"
+                | "greater_string"
+                | "less_equals_string"
+                | "greater_equals_string"
+                | "less_bytes"
+                | "greater_bytes"
+                | "less_equals_bytes"
+                | "greater_equals_bytes"
+                | "equals"
+                | "not_equals",
                 _,
                 [left, right],
             ) => {
@@ -323,7 +363,11 @@ fn whole(expr: &Expr, otherwise: u64) -> u64 {
 }
 
 fn sort_factor(overload: &str) -> f64 {
-    if overload.starts_with("list_string") || overload.starts_with("list_bytes") { 2.0 + TRAVERSE } else { 2.0 }
+    if overload.starts_with("list_string") || overload.starts_with("list_bytes") {
+        2.0 + TRAVERSE
+    } else {
+        2.0
+    }
 }
 
 #[expect(

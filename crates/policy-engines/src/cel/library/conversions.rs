@@ -84,8 +84,12 @@ const UINT_BOUND: f64 = 18_446_744_073_709_551_615.0;
 fn to_int<'a>(args: &[Value<'a>]) -> Result<'a> {
     match args {
         [value @ Value::Int(_)] => Ok(value.clone()),
-        [Value::Uint(value)] => i64::try_from(*value).map_or_else(|_| fail("integer overflow"), |value| Ok(Value::Int(value))),
-        [Value::Double(value)] if value.is_finite() && value.abs() < INT_BOUND => Ok(Value::Int(*value as i64)),
+        [Value::Uint(value)] => {
+            i64::try_from(*value).map_or_else(|_| fail("integer overflow"), |value| Ok(Value::Int(value)))
+        }
+        [Value::Double(value)] if value.is_finite() && value.abs() < INT_BOUND => {
+            Ok(Value::Int(*value as i64))
+        }
         [Value::Double(_)] => fail("integer overflow"),
         [Value::Duration(nanos)] => Ok(Value::Int(*nanos)),
         [Value::Timestamp(at)] => Ok(Value::Int(at.seconds())),
@@ -105,9 +109,8 @@ fn to_int<'a>(args: &[Value<'a>]) -> Result<'a> {
 fn to_uint<'a>(args: &[Value<'a>]) -> Result<'a> {
     match args {
         [value @ Value::Uint(_)] => Ok(value.clone()),
-        [Value::Int(value)] => {
-            u64::try_from(*value).map_or_else(|_| fail("unsigned integer overflow"), |value| Ok(Value::Uint(value)))
-        }
+        [Value::Int(value)] => u64::try_from(*value)
+            .map_or_else(|_| fail("unsigned integer overflow"), |value| Ok(Value::Uint(value))),
         [Value::Double(value)] if *value >= 0.0 && *value < UINT_BOUND => Ok(Value::Uint(*value as u64)),
         [Value::Double(_)] => fail("unsigned integer overflow"),
         [value @ Value::String(text)] => match text.as_str().parse() {

@@ -27,9 +27,17 @@ static FORMATS: [Format; 13] = [
     Format { name: "dns1035LabelPrefix", pattern_size: 30, check: |text| label_1035(text, true) },
     Format { name: "labelValue", pattern_size: 40, check: label_value },
     Format { name: "uri", pattern_size: 1_103, check: |text| Url::parse(text).err().into_iter().collect() },
-    Format { name: "uuid", pattern_size: 77, check: |text| say(is_uuid(text), "does not match the UUID format") },
+    Format {
+        name: "uuid",
+        pattern_size: 77,
+        check: |text| say(is_uuid(text), "does not match the UUID format"),
+    },
     Format { name: "byte", pattern_size: 84, check: |text| say(is_base64(text), "invalid base64") },
-    Format { name: "date", pattern_size: 125, check: |text| say(time::parse_date(text).is_ok(), "invalid date") },
+    Format {
+        name: "date",
+        pattern_size: 125,
+        check: |text| say(time::parse_date(text).is_ok(), "invalid date"),
+    },
     Format {
         name: "datetime",
         pattern_size: 125,
@@ -152,7 +160,9 @@ fn qualified_name(text: &str) -> Vec<String> {
             if prefix.is_empty() {
                 problems.push("prefix part must be non-empty".to_owned());
             } else {
-                problems.extend(subdomain(prefix, false).into_iter().map(|problem| format!("prefix part {problem}")));
+                problems.extend(
+                    subdomain(prefix, false).into_iter().map(|problem| format!("prefix part {problem}")),
+                );
             }
             name
         }

@@ -113,7 +113,9 @@ fn slice<'a>(args: &[Value<'a>]) -> Result<'a> {
         return fail(format!("cannot slice({start}, {end}), negative indexes not supported"));
     };
     if from > to {
-        return fail(format!("cannot slice({start}, {end}), start index must be less than or equal to end index"));
+        return fail(format!(
+            "cannot slice({start}, {end}), start index must be less than or equal to end index"
+        ));
     }
     if to > list.len() {
         return fail(format!("cannot slice({start}, {end}), list is length {}", list.len()));

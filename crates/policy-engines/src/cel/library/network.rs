@@ -126,15 +126,17 @@ fn why_no_ip(text: &str) -> &'static str {
 }
 
 fn parse_cidr(text: &str) -> std::result::Result<(IpAddr, u8), String> {
-    let in_prefix =
-        |why: &str| format!("network address parse error during conversion from string: netip.ParsePrefix({text:?}): {why}");
+    let in_prefix = |why: &str| {
+        format!(
+            "network address parse error during conversion from string: netip.ParsePrefix({text:?}): {why}"
+        )
+    };
     let (address, bits) = text.rsplit_once('/').ok_or_else(|| in_prefix("no '/'"))?;
     if address.contains('%') {
         return Err(in_prefix("IPv6 zones cannot be present in a prefix"));
     }
-    let parsed: IpAddr = address
-        .parse()
-        .map_err(|_| in_prefix(&format!("ParseAddr({address:?}): {}", why_no_ip(address))))?;
+    let parsed: IpAddr =
+        address.parse().map_err(|_| in_prefix(&format!("ParseAddr({address:?}): {}", why_no_ip(address))))?;
     let most = if parsed.is_ipv4() { 32 } else { 128 };
     let plain = bits.bytes().all(|byte| byte.is_ascii_digit()) && (bits.len() == 1 || !bits.starts_with('0'));
     let bits: u16 = bits

@@ -10,6 +10,8 @@ use crate::cel::work;
 pub(super) fn find(function: &str) -> Option<Implementation> {
     Some(match function {
         "!_" => not,
+        // A step of its own; see `evaluate`. Here for what asks whether there is such a function.
+        "@not_strictly_false" => not_strictly_false,
         "-_" => negate,
         "_+_" => add,
         "_-_" => subtract,
@@ -188,4 +190,8 @@ fn map_insert<'a>(args: &[Value<'a>]) -> Result<'a> {
         }
         _ => no_overload(),
     }
+}
+
+fn not_strictly_false<'a>(args: &[Value<'a>]) -> Result<'a> {
+    Ok(Value::Bool(!matches!(args, [Value::Bool(false)])))
 }

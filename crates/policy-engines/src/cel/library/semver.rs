@@ -64,8 +64,11 @@ impl Semver {
             Some((patch, pre)) => (patch, Some(pre)),
             None => (rest, None),
         };
-        let numbers =
-            [whole("major", "Major", major)?, whole("minor", "Minor", minor)?, whole("patch", "Patch", patch)?];
+        let numbers = [
+            whole("major", "Major", major)?,
+            whole("minor", "Minor", minor)?,
+            whole("patch", "Patch", patch)?,
+        ];
         let pre_release = pre.map_or(Ok(Vec::new()), |pre| identifiers(pre, "prerelease", true))?;
         if let Some(build) = build {
             identifiers(build, "build meta data", false)?;

@@ -46,7 +46,11 @@ pub(super) fn format(text: &str, args: &List<'_>) -> Out<String> {
 }
 
 fn during(what: &str, verb: char) -> EvalError {
-    let stage = if "sdfebxXo".contains(verb) { "error during formatting" } else { "could not parse formatting clause" };
+    let stage = if "sdfebxXo".contains(verb) {
+        "error during formatting"
+    } else {
+        "could not parse formatting clause"
+    };
     EvalError::new(format!("{stage}: {what}"))
 }
 
@@ -176,10 +180,12 @@ fn string(value: &Value<'_>) -> Out<String> {
     match value {
         Value::Null => Ok("null".to_owned()),
         Value::List(_) | Value::Map(_) => nested(value),
-        Value::Library(_) | Value::Object(_) | Value::Optional(_) | Value::Opaque(_) => Err(EvalError::new(format!(
-            "string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps, was given {}",
-            value.type_name()
-        ))),
+        Value::Library(_) | Value::Object(_) | Value::Optional(_) | Value::Opaque(_) => {
+            Err(EvalError::new(format!(
+                "string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps, was given {}",
+                value.type_name()
+            )))
+        }
         simple => match conversions::to_string(simple)? {
             Value::String(text) => Ok(text.as_str().to_owned()),
             other => Ok(crate::cel::value::shown(&other)),

@@ -35,9 +35,8 @@ impl<'s> Parser<'s> {
 
     pub(super) fn string(&mut self) -> Expr {
         let token = self.take();
-        let text = unescape(token.text, false).and_then(|bytes| {
-            String::from_utf8(bytes).map_err(|_| "invalid unicode code point")
-        });
+        let text = unescape(token.text, false)
+            .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "invalid unicode code point"));
         self.literal(token.at, text.map(|text| Literal::String(text.into())))
     }
 
@@ -62,7 +61,8 @@ impl<'s> Parser<'s> {
 fn unescape(text: &str, bytes: bool) -> Result<Vec<u8>, &'static str> {
     let raw = text.starts_with(['r', 'R']);
     let text = if raw { &text[1..] } else { text };
-    let quotes = if text.len() >= 6 && (text.starts_with("\"\"\"") || text.starts_with("'''")) { 3 } else { 1 };
+    let quotes =
+        if text.len() >= 6 && (text.starts_with("\"\"\"") || text.starts_with("'''")) { 3 } else { 1 };
     let text = &text[quotes..text.len() - quotes];
     if raw || !text.contains('\\') {
         return Ok(text.as_bytes().to_vec());

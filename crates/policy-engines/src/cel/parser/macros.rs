@@ -30,12 +30,25 @@ impl Parser<'_> {
             (false, 1) => name == "has",
             (true, 2) => matches!(
                 name,
-                "all" | "exists" | "exists_one" | "existsOne" | "map" | "filter" | "optMap" | "optFlatMap"
+                "all"
+                    | "exists"
+                    | "exists_one"
+                    | "existsOne"
+                    | "map"
+                    | "filter"
+                    | "optMap"
+                    | "optFlatMap"
                     | "sortBy"
             ),
             (true, 3) => matches!(
                 name,
-                "map" | "all" | "exists" | "exists_one" | "existsOne" | "transformList" | "transformMap"
+                "map"
+                    | "all"
+                    | "exists"
+                    | "exists_one"
+                    | "existsOne"
+                    | "transformList"
+                    | "transformMap"
                     | "transformMapEntry"
             ),
             (true, 4) => matches!(name, "transformList" | "transformMap" | "transformMapEntry"),
@@ -83,7 +96,11 @@ impl Maker<'_, '_> {
     }
 
     fn method(&mut self, function: &str, target: Expr) -> Expr {
-        self.make(Kind::Call { target: Some(Box::new(target)), function: function.to_owned(), args: Vec::new() })
+        self.make(Kind::Call {
+            target: Some(Box::new(target)),
+            function: function.to_owned(),
+            args: Vec::new(),
+        })
     }
 
     fn accumulator(&mut self) -> Expr {
@@ -169,7 +186,16 @@ impl Maker<'_, '_> {
                 result = self.call("_==_", vec![accumulator, one]);
             }
         }
-        self.fold(Fold { range, var, var2, accumulator: ACCUMULATOR.to_owned(), init, condition, step, result })
+        self.fold(Fold {
+            range,
+            var,
+            var2,
+            accumulator: ACCUMULATOR.to_owned(),
+            init,
+            condition,
+            step,
+            result,
+        })
     }
 
     fn fold(&mut self, fold: Fold) -> Expr {
@@ -183,7 +209,13 @@ impl Maker<'_, '_> {
         self.call("_?_:_", vec![filter, step, accumulator])
     }
 
-    fn collect(&mut self, range: Expr, names: (String, Option<String>), filter: Option<Expr>, item: Expr) -> Expr {
+    fn collect(
+        &mut self,
+        range: Expr,
+        names: (String, Option<String>),
+        filter: Option<Expr>,
+        item: Expr,
+    ) -> Expr {
         let init = self.list(Vec::new());
         let condition = self.literal(Literal::Bool(true));
         let accumulator = self.accumulator();
@@ -192,7 +224,16 @@ impl Maker<'_, '_> {
         let step = self.filtered(filter, step);
         let result = self.accumulator();
         let (var, var2) = names;
-        self.fold(Fold { range, var, var2, accumulator: ACCUMULATOR.to_owned(), init, condition, step, result })
+        self.fold(Fold {
+            range,
+            var,
+            var2,
+            accumulator: ACCUMULATOR.to_owned(),
+            init,
+            condition,
+            step,
+            result,
+        })
     }
 
     fn map(&mut self, name: &str, range: Expr, mut args: Vec<Expr>) -> Result<Expr, Refusal> {

@@ -77,7 +77,10 @@ fn values() {
         ("timestamp('2024-02-29T12:30:45Z').getDayOfYear()", json!(59)),
         ("timestamp('2024-02-29T23:30:00Z').getHours('+02:00')", json!(1)),
         ("string(timestamp('2024-02-29T12:30:45.500Z') + duration('1s'))", json!("2024-02-29T12:30:46.5Z")),
-        ("timestamp('2024-01-02T00:00:00Z') - timestamp('2024-01-01T00:00:00Z') == duration('24h')", json!(true)),
+        (
+            "timestamp('2024-01-02T00:00:00Z') - timestamp('2024-01-01T00:00:00Z') == duration('24h')",
+            json!(true),
+        ),
         ("int('42') + int(1.9) + int(2u)", json!(45)),
         ("double('1.5')", json!(1.5)),
         ("string(1e6)", json!("1e+06")),
@@ -113,11 +116,12 @@ fn values() {
         ("object.b.exists(x, object.y == x || x == 3)", json!(true)),
         ("1 in object.b", json!(true)),
         ("'d' in object.c", json!(true)),
-        ("1.0 in [1, 2]", json!(true)),
+        ("dyn(1.0) in [1, 2]", json!(true)),
     ];
-    for (source, expected) in table {
-        assert_eq!(evaluated(source, &data).0, Ok(expected.clone()), "{source}");
-    }
+    let wrong = |(source, expected): &&(&str, Json)| evaluated(source, &data).0 != Ok(expected.clone());
+    let wrong: Vec<_> =
+        table.iter().filter(wrong).map(|(source, _)| (source, evaluated(source, &data).0)).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
@@ -133,7 +137,10 @@ fn errors_at_run_time() {
         ("object.a.b", "no such key: b"),
         ("int(object.s)", "type conversion error from 'string' to 'int'"),
         ("optional.none().value()", "optional.none() dereference"),
-        ("quantity(object.s)", "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"),
+        (
+            "quantity(object.s)",
+            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ),
         ("object.s.substring(5)", "index out of range: 5"),
         ("[1, 2].slice(1, 9)", "cannot slice(1, 9), list is length 2"),
         ("lists.range(2000000).size()", "operation cancelled: actual cost limit exceeded"),
@@ -155,17 +162,33 @@ fn errors_at_compile_time() {
             "'a'.size(1)",
             "ERROR: <input>:1:9: found no matching overload for 'size' applied to 'string.(int)'\n | 'a'.size(1)\n | ........^",
         ),
-        ("nothing(1)", "ERROR: <input>:1:8: undeclared reference to 'nothing' (in container '')\n | nothing(1)\n | .......^"),
+        (
+            "nothing(1)",
+            "ERROR: <input>:1:8: undeclared reference to 'nothing' (in container '')\n | nothing(1)\n | .......^",
+        ),
         ("[1, 'a']", "ERROR: <input>:1:5: expected type 'int' but found 'string'\n | [1, 'a']\n | ....^"),
         ("true && 1", "ERROR: <input>:1:9: expected type 'bool' but found 'int'\n | true && 1\n | ........^"),
         ("duration('x')", "ERROR: <input>:1:10: invalid duration argument\n | duration('x')\n | .........^"),
-        ("'a'.matches('(')", "ERROR: <input>:1:13: invalid matches argument\n | 'a'.matches('(')\n | ............^"),
-        ("1.all(x, true)", "ERROR: <input>:1:1: expression of type 'int' cannot be range of a comprehension (must be list, map, or dynamic)\n | 1.all(x, true)\n | ^"),
-        ("[1].all(1, true)", "ERROR: <input>:1:9: argument must be a simple name\n | [1].all(1, true)\n | ........^"),
+        (
+            "'a'.matches('(')",
+            "ERROR: <input>:1:13: invalid matches argument\n | 'a'.matches('(')\n | ............^",
+        ),
+        (
+            "1.all(x, true)",
+            "ERROR: <input>:1:1: expression of type 'int' cannot be range of a comprehension (must be list, map, or dynamic)\n | 1.all(x, true)\n | ^",
+        ),
+        (
+            "[1].all(1, true)",
+            "ERROR: <input>:1:9: argument must be a simple name\n | [1].all(1, true)\n | ........^",
+        ),
         ("has(1)", "ERROR: <input>:1:5: invalid argument to has() macro\n | has(1)\n | ....^"),
         ("'a'.b", "ERROR: <input>:1:4: type 'string' does not support field selection\n | 'a'.b\n | ...^"),
     ];
     for (source, expected) in table {
-        assert_eq!(evaluated(source, &Json::Null).0, Err(format!("compilation failed: {expected}")), "{source}");
+        assert_eq!(
+            evaluated(source, &Json::Null).0,
+            Err(format!("compilation failed: {expected}")),
+            "{source}"
+        );
     }
 }

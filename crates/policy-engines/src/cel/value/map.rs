@@ -71,9 +71,7 @@ impl<'a> Map<'a> {
     /// The value at a key; an error for keys that this map cannot have.
     pub(crate) fn find(&self, key: &Value<'_>) -> std::result::Result<Option<Value<'a>>, EvalError> {
         match self {
-            Self::Made(map) => {
-                Ok(Key::of(key).and_then(|key| map.get(&key)).map(|(_, value)| value.clone()))
-            }
+            Self::Made(map) => Ok(Key::of(key).and_then(|key| map.get(&key)).map(|(_, value)| value.clone())),
             Self::View(_, typing) => match key.as_str() {
                 Some(name) => self.find_name(name),
                 None if typing.is_some() => Err(EvalError::no_such_overload()),
