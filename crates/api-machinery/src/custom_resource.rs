@@ -7,12 +7,14 @@
 //!
 //! Must never evaluate expressions (`x-kubernetes-validations`): that is an engine's task, outside.
 
+pub mod conversion;
 mod defaults;
 pub mod embedded;
 pub mod lists;
 pub mod normal;
 pub mod objects;
 mod rules;
+pub mod scale;
 pub mod status;
 mod structure;
 pub mod validation;

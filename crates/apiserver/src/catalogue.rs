@@ -16,7 +16,7 @@ use crate::registry::strategy::Strategy;
 pub mod builtin;
 mod definition;
 
-pub use definition::{DefinedVersion, Definition, DefinitionError};
+pub use definition::{Conversion, DefinedVersion, Definition, DefinitionError};
 
 /// A served subresource.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Resource};
 
 mod aggregated;
 mod legacy;
@@ -68,6 +68,14 @@ impl Discovery {
         let documents = self.aggregated.get_or_init(|| aggregated::documents(&self.catalogue));
         &documents[&(root, version)]
     }
+}
+
+/// What a client is told it may do. While a definition goes, nothing new comes (changes that release objects are still
+/// served).
+fn verbs(resource: &Resource) -> Vec<&str> {
+    let ending = resource.definition.as_ref().is_some_and(|definition| definition.terminating);
+    let told = resource.verbs.iter().map(String::as_str);
+    told.filter(|verb| !ending || !matches!(*verb, "create" | "patch" | "update")).collect()
 }
 
 /// The groups of a catalogue in order of service, each with its versions, preferred first.

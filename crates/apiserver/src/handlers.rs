@@ -181,8 +181,14 @@ pub(crate) async fn serve(
         "get" | "list" | "watch" => bytes::Bytes::new(),
         _ => body::read(request_body).await?,
     };
+    if let Some(warning) = call.resource.defined_version().and_then(|version| version.deprecation.clone()) {
+        call.warn(warning);
+    }
     if verb == "watch" {
-        return watch::serve(call).await;
+        let warnings = call.warnings.lock().clone();
+        let mut response = watch::serve(call).await?;
+        response::warn(&mut response, &warnings);
+        return Ok(response);
     }
     let answered = match (verb, call.path.subresource.as_str()) {
         ("list", "") => list::serve(&call).await,

@@ -20,3 +20,4 @@ pub mod reviews;
 mod smaller_groups;
 pub mod strategy;
 pub mod subresources;
+pub(crate) mod versions;

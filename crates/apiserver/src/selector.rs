@@ -27,6 +27,7 @@ impl Selector {
         let unknown = parsed.terms.iter().map(|term| term.field.as_str()).find(|path| {
             !matches!(*path, "metadata.name" | "metadata.namespace")
                 && !resource.strategy.selectable_fields().contains(path)
+                && !resource.strategy.custom_selectable_fields().iter().any(|own| own == path)
         });
         if let Some(path) = unknown {
             let message = format!("field label not supported: {path}");
@@ -38,6 +39,11 @@ impl Selector {
     /// Whether it wants everything.
     pub(crate) fn is_empty(&self) -> bool {
         self.labels.is_everything() && self.fields.is_everything()
+    }
+
+    /// Whether it wants `object` by its name; everything else may look otherwise in another version.
+    pub(crate) fn matches_name(&self, object: &CachedObject) -> bool {
+        self.name().is_none_or(|name| object.name == name)
     }
 
     /// Whether it wants `object`.

@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use access::{Authenticator, Authorizer, TokenIssuer, TokenVerifier};
 use http_body_util::BodyExt;
@@ -147,7 +147,12 @@ impl Service {
         )
         .await
         .map_err(ServiceError::Load)?;
-        let objects = Arc::new(ObjectAccess { store: options.store, cache, kinds: Arc::clone(&kinds) });
+        let objects = Arc::new(ObjectAccess {
+            store: options.store,
+            cache,
+            kinds: Arc::clone(&kinds),
+            webhooks: OnceLock::new(),
+        });
         let authenticator = match (options.authenticator, &options.token_issuer) {
             (Some(authenticator), Some(issuer)) => {
                 let bound = Arc::new(bound::StoredObjects(Arc::clone(&objects)));

@@ -19,6 +19,8 @@ mod corpus;
 mod custom_resources;
 #[path = "objects/webhooks.rs"]
 mod webhooks;
+#[path = "objects/custom_versions.rs"]
+mod custom_versions;
 
 async fn start() -> (Handle, kube::Client, DropGuard) {
     start_with(false).await

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use api_machinery::custom_resource::scale::ScalePaths;
 use api_machinery::custom_resource::status;
 use api_machinery::schema::{Schema, SchemaRef};
 use bytes::Bytes;
@@ -40,9 +41,39 @@ pub struct DefinedVersion {
     pub deprecation: Option<String>,
     /// What its objects look like; compiled when first used.
     pub schema: SchemaRef,
+    /// Where its replicas are, when it has a scale subresource.
+    pub scale: Option<ScalePaths>,
     /// Its subresources, sorted by name.
     subresources: Vec<Subresource>,
     strategy: Arc<Custom>,
+}
+
+/// How an object of one version becomes one of another.
+#[derive(Clone, Debug)]
+pub enum Conversion {
+    /// Only the apiVersion changes.
+    None,
+    /// A webhook is asked.
+    Webhook {
+        /// `spec.conversion.webhook.clientConfig`.
+        client: Value,
+        /// The version of `ConversionReview` that is spoken: the first that both sides know.
+        review: String,
+    },
+}
+
+impl Conversion {
+    fn read(own: &Value) -> Self {
+        if own["strategy"] != "Webhook" {
+            return Self::None;
+        }
+        let reviews = own["webhook"]["conversionReviewVersions"].as_array().into_iter().flatten();
+        let known = reviews.filter_map(Value::as_str).find(|version| matches!(*version, "v1" | "v1beta1"));
+        Self::Webhook {
+            client: own["webhook"]["clientConfig"].clone(),
+            review: known.unwrap_or("v1").to_owned(),
+        }
+    }
 }
 
 /// A definition as it is served.
@@ -59,6 +90,8 @@ pub struct Definition {
     pub list_kind: String,
     /// Whether its objects live in namespaces.
     pub namespaced: bool,
+    /// How versions become each other.
+    pub conversion: Conversion,
     /// In the document's order.
     pub versions: Vec<DefinedVersion>,
     /// Index of the version that objects are stored in.
@@ -123,6 +156,7 @@ impl Definition {
             versions.push(DefinedVersion {
                 served: version["served"] == true,
                 deprecation: deprecation(spec, version),
+                scale: ScalePaths::read(&version["subresources"]["scale"]),
                 schema,
                 subresources: subresources(&version["subresources"], &gvk),
                 strategy: Arc::new(Custom::of_version(version)),
@@ -140,6 +174,7 @@ impl Definition {
             names_accepted: status::is_true(value, "NamesAccepted"),
             terminating: status::is_true(value, "Terminating"),
             accepted_names: value["status"]["acceptedNames"].clone(),
+            conversion: Conversion::read(&spec["conversion"]),
             retired: older.map(|older| older.retired.clone()).unwrap_or_default(),
             shape,
             document,
@@ -161,6 +196,16 @@ impl Definition {
     #[must_use]
     pub fn version(&self, name: &str) -> Option<&DefinedVersion> {
         self.versions.iter().find(|version| version.name == name)
+    }
+
+    /// What a version does beyond the engine.
+    pub(crate) fn strategy(&self, version: &str) -> Option<&dyn crate::Strategy> {
+        self.version(version).map(|version| version.strategy.as_ref() as &dyn crate::Strategy)
+    }
+
+    /// The same for the version that objects are stored in.
+    pub(crate) fn strategy_of_storage(&self) -> &dyn crate::Strategy {
+        self.storage_version().strategy.as_ref()
     }
 
     /// The stored document.

@@ -71,12 +71,16 @@ fn describe_group(catalogue: &Catalogue, group: &str, versions: &[String]) -> Va
 }
 
 fn describe(resource: &Resource) -> Value {
+    // Upstream names group and version for custom kinds, and leaves the list's own out for built-in ones.
+    let custom = resource.custom;
+    let (group, version) =
+        if custom { (resource.gvr.group.as_str(), resource.gvr.version.as_str()) } else { ("", "") };
     let mut described = json!({
         "resource": resource.gvr.resource,
-        "responseKind": { "group": "", "version": "", "kind": resource.kind },
+        "responseKind": { "group": group, "version": version, "kind": resource.kind },
         "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": resource.singular,
-        "verbs": resource.verbs,
+        "verbs": super::verbs(resource),
     });
     if !resource.short_names.is_empty() {
         described["shortNames"] = json!(resource.short_names);
@@ -93,7 +97,7 @@ fn describe(resource: &Resource) -> Value {
                 let own = kind.group == resource.gvr.group && kind.version == resource.gvr.version;
                 // Upstream leaves group and version empty where they are the list's own.
                 let (group, version) =
-                    if own { ("", "") } else { (kind.group.as_str(), kind.version.as_str()) };
+                    if own && !custom { ("", "") } else { (kind.group.as_str(), kind.version.as_str()) };
                 json!({
                     "subresource": subresource.name,
                     "responseKind": { "group": group, "version": version, "kind": kind.kind },

@@ -11,7 +11,7 @@ use super::{Call, conversion, metadata};
 use crate::admission::Operation;
 use crate::engine;
 use crate::extension::Body;
-use crate::registry::objects::{ObjectAccess, Written, encode, stamp};
+use crate::registry::objects::{ObjectAccess, Written, stamp};
 
 /// How often a generated name is drawn anew when it is taken (upstream's number).
 const NAME_ATTEMPTS: usize = 8;
@@ -88,7 +88,8 @@ fn complete(call: &Call, object: &mut Value) -> Result<(), Status> {
     }
     fields.insert("uid".to_owned(), json!(Uuid::new_v4().to_string()));
     fields.insert("creationTimestamp".to_owned(), json!(seconds(call.now)));
-    if call.resource.has_status() && call.resource.strategy.counts_generation() {
+    let counts = call.resource.has_status() || call.resource.custom;
+    if counts && call.resource.strategy.counts_generation() {
         fields.insert("generation".to_owned(), json!(1));
     }
     Ok(())
@@ -156,8 +157,12 @@ fn taken(call: &Call, name: &str) -> Status {
 
 async fn write(call: &Call, name: &str, object: &mut Value) -> Result<(), Status> {
     let key = ObjectAccess::key(&call.resource, call.namespace(), name);
-    match call.server.objects.insert(key, encode(object)).await? {
+    let stored = call.server.objects.storable(&call.resource, object).await?;
+    match call.server.objects.insert(key, stored.bytes).await? {
         Written::At(revision) => {
+            if let Some(read_back) = stored.read_back {
+                *object = read_back;
+            }
             stamp(object, revision);
             Ok(())
         }

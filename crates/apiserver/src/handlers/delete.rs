@@ -13,7 +13,7 @@ use super::{Call, conversion, create::seconds, list, metadata, view};
 use crate::extension::Body;
 use crate::http::negotiation::Format;
 use crate::http::response;
-use crate::registry::objects::{ObjectAccess, Written, encode, stamp};
+use crate::registry::objects::{ObjectAccess, Written, stamp};
 use crate::watch_cache::CachedObject;
 
 /// As in [`super::update`].
@@ -130,14 +130,17 @@ pub(crate) async fn delete(
         let key = ObjectAccess::key(&call.resource, &current.namespace, &name);
         let written = match marked(call, &old, options) {
             Some(object) if object == old || options.dry_run => return Ok(Deleted::Pending(object)),
-            Some(mut object) => match objects.replace(key, revision, encode(&object)).await? {
-                Written::At(revision) => {
-                    stamp(&mut object, revision);
-                    call.resource.strategy.after_update(&cx, &object, &old).await;
-                    return Ok(Deleted::Pending(object));
+            Some(mut object) => {
+                let stored = objects.storable(&call.resource, &object).await?;
+                match objects.replace(key, revision, stored.bytes).await? {
+                    Written::At(revision) => {
+                        stamp(&mut object, revision);
+                        call.resource.strategy.after_update(&cx, &object, &old).await;
+                        return Ok(Deleted::Pending(object));
+                    }
+                    lost @ Written::Lost(_) => lost,
                 }
-                lost @ Written::Lost(_) => lost,
-            },
+            }
             None if options.dry_run => return Ok(Deleted::Gone(old)),
             None => objects.remove(key, revision).await?,
         };
@@ -149,7 +152,7 @@ pub(crate) async fn delete(
                 return Ok(Deleted::Gone(gone));
             }
             Written::Lost(found) => {
-                let found = objects.version(&call.resource, found.as_ref())?;
+                let found = objects.version(&call.resource, found.as_ref()).await?;
                 current = found.ok_or_else(|| call.not_found(&name))?;
             }
         }

@@ -22,7 +22,8 @@ pub(crate) async fn find(call: &Call) -> Result<Arc<CachedObject>, Status> {
         }
     }
     let found = objects.cache_of(&call.resource)?.get(call.namespace(), &call.path.name);
-    found.ok_or_else(|| call.not_found(&call.path.name))
+    let found = found.ok_or_else(|| call.not_found(&call.path.name))?;
+    objects.view(&call.resource, found).await
 }
 
 /// Serves it.

@@ -132,14 +132,19 @@ pub(crate) async fn page(call: &Call) -> Result<Page, ListError> {
         State::NotOlderThan(revision) => objects.cache.wait_for(revision).await?,
         State::NewestFrom(after) => {
             objects.catch_up().await?;
-            return Ok(from_memory(call, &selector, limit, Some(&after))?);
+            return Ok(from_memory(call, &selector, limit, Some(&after)).await?);
         }
         State::Exact(revision, after) => return past(call, &selector, limit, revision, after).await,
     }
-    Ok(from_memory(call, &selector, limit, None)?)
+    Ok(from_memory(call, &selector, limit, None).await?)
 }
 
-fn from_memory(call: &Call, selector: &Selector, limit: usize, after: Option<&str>) -> Result<Page, Status> {
+async fn from_memory(
+    call: &Call,
+    selector: &Selector,
+    limit: usize,
+    after: Option<&str>,
+) -> Result<Page, Status> {
     let objects = &call.server.objects;
     let cache = objects.cache_of(&call.resource)?;
     let applied = objects.cache.revision();
@@ -155,6 +160,7 @@ fn from_memory(call: &Call, selector: &Selector, limit: usize, after: Option<&st
         }
         None => cache.snapshot(call.namespace(), after),
     };
+    let found = objects.views(&call.resource, found).await?;
     Ok(cut(found, selector, limit, applied.max(newest)))
 }
 
@@ -209,6 +215,7 @@ async fn past(
         (Err(error), _) => return Err(store_failure(&error).into()),
     };
     let versions = found.kvs.iter().filter_map(|kv| cache.version(kv)).collect();
+    let versions = objects.views(&call.resource, versions).await?;
     Ok(cut(versions, selector, limit, revision))
 }
 

@@ -1,5 +1,6 @@
 //! Subresources: parts of an object with a path of their own, and what is not an object at all.
 
+use api_machinery::custom_resource::scale::ScalePaths;
 use http::Response;
 use kube_objects::{Reason, Status};
 use serde_json::{Value, json};
@@ -75,7 +76,7 @@ pub(crate) async fn serve(call: &Call, verb: &str, bytes: &[u8]) -> Result<Respo
         ("log", "get") => log::serve(call).await,
         ("scale", "get") => {
             let object = get::find(call).await?;
-            Ok(scale_answer(call, &object.encoded.to_value()))
+            scale_answer(call, &object.encoded.to_value())
         }
         ("scale", "update") => put_scale(call, bytes).await,
         ("scale", "patch") => patch_scale(call, bytes).await,
@@ -89,8 +90,30 @@ pub(crate) async fn serve(call: &Call, verb: &str, bytes: &[u8]) -> Result<Respo
     }
 }
 
-fn scale_answer(call: &Call, object: &Value) -> Response<Body> {
-    response::object(200, &subresources::scale_of(object), call.style)
+fn scale_answer(call: &Call, object: &Value) -> Result<Response<Body>, Status> {
+    Ok(response::object(200, &scale_of(call, object)?, call.style))
+}
+
+/// Where a custom kind has its replicas.
+fn scale_paths(call: &Call) -> Option<&ScalePaths> {
+    call.resource.defined_version()?.scale.as_ref()
+}
+
+fn scale_of(call: &Call, object: &Value) -> Result<Value, Status> {
+    match scale_paths(call) {
+        Some(paths) => paths.scale_of(object).map_err(Status::internal),
+        None => Ok(subresources::scale_of(object)),
+    }
+}
+
+fn apply_scale(call: &Call, object: &mut Value, scale: &Value) -> Result<(), Status> {
+    let Some(paths) = scale_paths(call) else { return subresources::apply_scale(object, scale) };
+    // The same checks and preconditions; only the place is another.
+    let mut checked = json!({"metadata": object["metadata"].take()});
+    subresources::apply_scale(&mut checked, scale)?;
+    object["metadata"] = checked["metadata"].take();
+    paths.set_replicas(object, scale["spec"]["replicas"].as_i64().unwrap_or_default());
+    Ok(())
 }
 
 async fn put_scale(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status> {
@@ -124,15 +147,15 @@ async fn change_scale(
     let current = call.server.objects.current(&call.resource, call.namespace(), &call.path.name).await?;
     let current = current.ok_or_else(|| call.not_found(&call.path.name))?;
     let outcome = update::change(call, current, |old| {
-        let scale = make(&subresources::scale_of(old))?;
+        let scale = make(&scale_of(call, old)?)?;
         let mut object = old.clone();
         metadata::of(&mut object)?.remove("resourceVersion");
-        subresources::apply_scale(&mut object, &scale)?;
+        apply_scale(call, &mut object, &scale)?;
         Ok(object)
     })
     .await?;
     let (Outcome::Updated(object) | Outcome::Gone(object)) = outcome;
-    Ok(scale_answer(call, &object))
+    scale_answer(call, &object)
 }
 
 fn success(call: &Call) -> Response<Body> {

@@ -10,7 +10,7 @@ use super::{Call, conversion, create, metadata};
 use crate::admission::Operation;
 use crate::engine;
 use crate::extension::Body;
-use crate::registry::objects::{ObjectAccess, Written, encode, stamp};
+use crate::registry::objects::{ObjectAccess, Written, stamp};
 use crate::watch_cache::CachedObject;
 
 /// How often a change without a resourceVersion is tried again when another writer was faster. Each failure means that
@@ -101,8 +101,9 @@ pub(crate) async fn change(
         if !pinned.is_empty() && pinned != metadata::text(&old, "resourceVersion") {
             return Err(call.conflict(&name, MODIFIED));
         }
-        let object = prepare(call, wanted, &old).await?;
-        if call.dry_run || object == old {
+        let mut object = prepare(call, wanted, &old).await?;
+        let outdated = ObjectAccess::is_outdated(&call.resource, &current);
+        if call.dry_run || object == old && !outdated {
             return Ok(Outcome::Updated(object));
         }
         let objects = &call.server.objects;
@@ -112,12 +113,16 @@ pub(crate) async fn change(
         let written = if ends {
             objects.remove(key, revision).await?
         } else {
-            objects.replace(key, revision, encode(&object)).await?
+            let stored = objects.storable(&call.resource, &object).await?;
+            if let Some(read_back) = stored.read_back {
+                object = read_back;
+            }
+            objects.replace(key, revision, stored.bytes).await?
         };
         match written {
             Written::At(revision) => return Ok(finish(call, object, &old, revision, ends).await),
             Written::Lost(found) => {
-                let found = objects.version(&call.resource, found.as_ref())?;
+                let found = objects.version(&call.resource, found.as_ref()).await?;
                 current = found.ok_or_else(|| call.not_found(&name))?;
             }
         }

@@ -87,18 +87,53 @@ struct Shown {
     include: Include,
     /// `None`: plain JSON as stored.
     form: Option<u64>,
+    /// What is wanted of objects that may have to be converted first; the subscription has not asked for it then.
+    selector: Option<Arc<Selector>>,
 }
 
 impl Shown {
-    fn new(call: Call) -> Result<Self, Status> {
+    fn new(call: Call, selector: Option<Arc<Selector>>) -> Result<Self, Status> {
         let include = Include::of(call.query.get("includeObject"))?;
-        let plain = call.accepted == Accepted::default() && conversion::is_identity(&call.resource);
+        let plain = call.accepted == Accepted::default()
+            && conversion::is_identity(&call.resource)
+            && selector.is_none();
         let form = (!plain).then(|| {
             let mut hasher = std::hash::DefaultHasher::new();
-            (call.accepted, include, &call.resource.gvr).hash(&mut hasher);
+            let shape = call.resource.definition.as_ref().map(|definition| definition.shape);
+            (call.accepted, include, &call.resource.gvr, shape).hash(&mut hasher);
             hasher.finish()
         });
-        Ok(Self { call, include, form })
+        Ok(Self { call, include, form, selector })
+    }
+
+    /// The frames of what was delivered, in order.
+    async fn frames(&self, deliveries: Vec<Delivery>) -> Result<Vec<Bytes>, Status> {
+        let Some(selector) = &self.selector else {
+            return Ok(deliveries.iter().map(|delivery| self.frame(delivery)).collect());
+        };
+        let mut frames = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            let event = &delivery.event;
+            let now = self.view(&event.object).await?;
+            let before = match &event.previous {
+                Some(previous) => Some(self.view(previous).await?),
+                None => None,
+            };
+            let selected = |object: &Arc<CachedObject>| selector.matches(object);
+            let told = match (before.filter(selected), !event.deleted && selected(&now)) {
+                (None, false) => continue,
+                (None, true) => (Change::Added, now),
+                (Some(_), true) => (Change::Modified, now),
+                (Some(_), false) if event.deleted => (Change::Deleted, now),
+                (Some(before), false) => (Change::Deleted, Arc::new(before.at(event.revision))),
+            };
+            frames.push(self.frame(&Delivery { change: told.0, object: told.1, event: Arc::clone(event) }));
+        }
+        Ok(frames)
+    }
+
+    async fn view(&self, object: &Arc<CachedObject>) -> Result<Arc<CachedObject>, Status> {
+        self.call.server.objects.view(&self.call.resource, Arc::clone(object)).await
     }
 
     fn frame(&self, delivery: &Delivery) -> Bytes {
@@ -188,11 +223,59 @@ struct Running {
     deadline: Instant,
 }
 
+/// What a running watch has to do next.
+enum Step {
+    End,
+    Deliver(Vec<Delivery>),
+    Expire,
+    Bookmark,
+    LastBookmark,
+}
+
 impl Running {
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
+        // Selections that only look otherwise in another version let events through that say nothing here.
+        loop {
+            let step = self.step().await?;
+            let subscription = self.subscription.as_mut()?;
+            let server = &self.shown.call.server;
+            match step {
+                Step::End => return None,
+                Step::Expire => {
+                    self.subscription = None;
+                    return Some(self.shown.expired());
+                }
+                Step::Bookmark => {
+                    let revision = subscription.bookmark(server.objects.cache.revision());
+                    return Some(self.shown.bookmark(revision, false));
+                }
+                Step::LastBookmark => {
+                    let revision = subscription.bookmark(server.objects.cache.revision());
+                    self.last_bookmark = self.deadline + BOOKMARK_EVERY;
+                    return Some(self.shown.bookmark(revision, false));
+                }
+                // Converting may wait for a webhook; what was delivered is not lost by that, for nothing else runs.
+                Step::Deliver(deliveries) => match self.shown.frames(deliveries).await {
+                    Ok(frames) if frames.is_empty() => {}
+                    Ok(frames) => {
+                        return Some(match <[Bytes; 1]>::try_from(frames) {
+                            Ok([only]) => only,
+                            Err(frames) => frames.concat().into(),
+                        });
+                    }
+                    Err(status) => {
+                        self.subscription = None;
+                        return Some(self.shown.line("ERROR", &status.to_json()));
+                    }
+                },
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Option<Step> {
         let subscription = self.subscription.as_mut()?;
         let server = &self.shown.call.server;
         let bookmarking = self.bookmarks.is_some();
@@ -203,34 +286,24 @@ impl Running {
                 None => std::future::pending().await,
             }
         };
+        // A custom kind that has changed its form: the client comes back and sees the new one.
+        let definition = self.shown.call.resource.definition.as_ref();
+        let retired = async move {
+            match definition {
+                Some(definition) => definition.retired.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
         let last = self.last_bookmark;
-        tokio::select! {
+        Some(tokio::select! {
             biased;
-            () = server.shutdown.cancelled() => None,
-            () = tokio::time::sleep_until(self.deadline) => None,
-            delivered = subscription.next() => Some(match delivered {
-                Ok(deliveries) => {
-                    let frames: Vec<Bytes> = deliveries.iter().map(|delivery| self.shown.frame(delivery)).collect();
-                    match <[Bytes; 1]>::try_from(frames) {
-                        Ok([only]) => only,
-                        Err(frames) => frames.concat().into(),
-                    }
-                }
-                Err(_) => {
-                    self.subscription = None;
-                    self.shown.expired()
-                }
-            }),
-            () = tick => {
-                let revision = subscription.bookmark(server.objects.cache.revision());
-                Some(self.shown.bookmark(revision, false))
-            }
-            () = tokio::time::sleep_until(last), if bookmarking => {
-                let revision = subscription.bookmark(server.objects.cache.revision());
-                self.last_bookmark = self.deadline + BOOKMARK_EVERY;
-                Some(self.shown.bookmark(revision, false))
-            }
-        }
+            () = server.shutdown.cancelled() => Step::End,
+            () = tokio::time::sleep_until(self.deadline) => Step::End,
+            delivered = subscription.next() => delivered.map_or(Step::Expire, Step::Deliver),
+            () = retired => Step::End,
+            () = tick => Step::Bookmark,
+            () = tokio::time::sleep_until(last), if bookmarking => Step::LastBookmark,
+        })
     }
 }
 
@@ -244,8 +317,13 @@ pub(crate) async fn serve(call: Call) -> Result<Response<Body>, Status> {
     let selector =
         Selector::parse(&call.resource, call.query.get("labelSelector").unwrap_or_default(), &selector)?;
     let namespace = call.namespace().to_owned();
+    let selector = Arc::new(selector);
+    // Objects stored in another version show their labels and fields only when they are converted.
+    let foreign = call.resource.definition.as_ref().is_some_and(|definition| definition.versions.len() > 1);
+    let wanted = Arc::clone(&selector);
     let filter: Filter = Arc::new(move |object: &CachedObject| {
-        (namespace.is_empty() || object.namespace == namespace) && selector.matches(object)
+        let selected = if foreign { wanted.matches_name(object) } else { wanted.matches(object) };
+        selected && (namespace.is_empty() || object.namespace == namespace)
     });
     let bookmarks = call.query.flag("allowWatchBookmarks");
     let timeout: Option<u64> = call.query.number("timeoutSeconds")?;
@@ -259,9 +337,11 @@ pub(crate) async fn serve(call: Call) -> Result<Response<Body>, Status> {
         Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
         Format::Json | Format::Yaml => "application/json",
     };
-    let shown = Shown::new(call)?;
+    let state: Vec<_> = state.into_iter().flatten().filter(|object| filter(object)).collect();
+    let state = call.server.objects.views(&call.resource, state).await?;
+    let shown = Shown::new(call, foreign.then(|| Arc::clone(&selector)))?;
     let mut first = BytesMut::new();
-    for object in state.iter().flatten().filter(|object| filter(object)) {
+    for object in state.iter().filter(|object| !foreign || selector.matches(object)) {
         shown.initial(object, &mut first);
     }
     if bookmarks && matches!(start, Start::List { .. }) {

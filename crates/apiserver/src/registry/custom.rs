@@ -1,14 +1,16 @@
 //! Custom resources: columns from the definition, values validated by its schema.
 
+use access::authorization::forbidden;
 use api_machinery::custom_resource::{embedded, lists, values};
 use api_machinery::field_path::{FieldError, FieldPath};
 use api_machinery::json_path::JsonPath;
 use api_machinery::schema::Schema;
 use async_trait::async_trait;
 use jiff::Timestamp;
+use kube_objects::Status;
 use serde_json::Value;
 
-use super::strategy::Strategy;
+use super::strategy::{RequestContext, Strategy};
 use crate::catalogue::Resource;
 use kind_rules::columns::{Column, age, human_duration};
 use kind_rules::names::NameRule;
@@ -24,7 +26,8 @@ struct PrinterColumn {
 #[derive(Clone, Debug)]
 pub(crate) struct Custom {
     columns: Vec<PrinterColumn>,
-    spec_counts: bool,
+    /// Without their leading dots.
+    selectable: Vec<String>,
 }
 
 impl Custom {
@@ -32,8 +35,9 @@ impl Custom {
     pub(crate) fn of_version(version: &Value) -> Self {
         let declared = version["additionalPrinterColumns"].as_array().cloned().unwrap_or_default();
         let columns = declared.iter().map(printer_column).collect();
-        // Without a status subresource every change counts, as upstream has it; with one, changes of status do not.
-        Self { columns, spec_counts: true }
+        let fields = version["selectableFields"].as_array().into_iter().flatten();
+        let paths = fields.filter_map(|field| field["jsonPath"].as_str());
+        Self { columns, selectable: paths.map(|path| path.trim_start_matches('.').to_owned()).collect() }
     }
 }
 
@@ -66,13 +70,20 @@ pub(crate) fn problems(
         let (Some(rules), Some(own)) = (rules, object.get("status")) else { return Vec::new() };
         let before = old.and_then(|old| old.get("status"));
         let mut errors = values::validate_update(own, before, rules, &FieldPath::new("status"));
+        errors.extend(scale(resource, object, false));
         errors.extend(duplicates(object, old, schema));
         return errors;
     }
     let mut errors = values::validate_update(object, old, schema, &FieldPath::root());
+    errors.extend(scale(resource, object, true));
     errors.extend(embedded::validate(object, schema, &FieldPath::root(), false));
     errors.extend(duplicates(object, old, schema));
     errors
+}
+
+fn scale(resource: &Resource, object: &Value, spec: bool) -> Vec<FieldError> {
+    let paths = resource.defined_version().and_then(|version| version.scale.as_ref());
+    paths.map(|paths| paths.violations(object, spec)).unwrap_or_default()
 }
 
 /// Items that stand twice, unless the object before had such already.
@@ -107,8 +118,16 @@ impl Strategy for Custom {
         cells
     }
 
-    fn counts_generation(&self) -> bool {
-        self.spec_counts
+    async fn prepare_for_create(&self, cx: &RequestContext<'_>, _object: &mut Value) -> Result<(), Status> {
+        if cx.resource.definition.as_ref().is_some_and(|definition| definition.terminating) {
+            let why = "create not allowed while custom resource definition is terminating";
+            return Err(forbidden(&cx.resource.gvr.group, &cx.resource.gvr.resource, cx.name, why));
+        }
+        Ok(())
+    }
+
+    fn custom_selectable_fields(&self) -> &[String] {
+        &self.selectable
     }
 
     fn allows_unconditional_update(&self) -> bool {

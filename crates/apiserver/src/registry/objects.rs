@@ -1,6 +1,6 @@
 //! Objects over the store: consistent reads through the watch cache, conditional writes.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use api_machinery::custom_resource::status::NamesInUse;
 use async_trait::async_trait;
@@ -15,6 +15,7 @@ use storage::{
 
 use crate::catalogue::Resource;
 use crate::registry::strategy::Objects;
+use crate::registry::versions::ConversionWebhooks;
 use crate::served::ServedKinds;
 use crate::watch_cache::{CachedObject, ResourceCache, WatchCache, object_key};
 
@@ -32,6 +33,8 @@ pub(crate) struct ObjectAccess {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) cache: Arc<WatchCache>,
     pub(crate) kinds: Arc<ServedKinds>,
+    /// Who asks conversion webhooks; set once at start.
+    pub(crate) webhooks: OnceLock<Arc<dyn ConversionWebhooks>>,
 }
 
 /// A store's failure as a client sees it.
@@ -112,11 +115,14 @@ impl ObjectAccess {
         name: &str,
     ) -> Result<Option<Arc<CachedObject>>, Status> {
         self.catch_up().await?;
-        Ok(self.cache_of(resource)?.get(namespace, name))
+        match self.cache_of(resource)?.get(namespace, name) {
+            Some(found) => self.view(resource, found).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// A version that a lost write brought along.
-    pub(crate) fn version(
+    pub(crate) async fn version(
         &self,
         resource: &Resource,
         kv: Option<&KeyValue>,
@@ -124,7 +130,7 @@ impl ObjectAccess {
         let Some(kv) = kv else { return Ok(None) };
         let cache = self.cache_of(resource)?;
         let found = cache.version(kv).ok_or_else(|| Status::internal("a stored object is damaged"))?;
-        Ok(Some(found))
+        self.view(resource, found).await.map(Some)
     }
 
     /// The key of an object of `resource`.
@@ -209,6 +215,7 @@ impl Objects for ObjectAccess {
         let Ok(resource) = self.stored(group, resource) else { return Ok(Vec::new()) };
         self.catch_up().await?;
         let objects = self.cache_of(&resource)?.objects(namespace, None);
+        let objects = self.views(&resource, objects).await?;
         Ok(objects.iter().map(|object| object.encoded.to_value()).collect())
     }
 
@@ -231,7 +238,7 @@ impl Objects for ObjectAccess {
             let key = Self::key(&resource, namespace, name);
             match self.replace(key, object.encoded.revision(), encode(&value)).await? {
                 Written::At(_) => return Ok(true),
-                Written::Lost(found) => current = self.version(&resource, found.as_ref())?,
+                Written::Lost(found) => current = self.version(&resource, found.as_ref()).await?,
             }
         }
     }

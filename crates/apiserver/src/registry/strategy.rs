@@ -163,6 +163,11 @@ pub trait Strategy: Send + Sync + 'static {
         &[]
     }
 
+    /// The same for a custom kind, whose paths come with its definition.
+    fn custom_selectable_fields(&self) -> &[String] {
+        &[]
+    }
+
     /// The value of a selectable field; the default reads the path, with "" for nothing there.
     fn field_value(&self, object: &Value, path: &str) -> String {
         field_at(object, path)

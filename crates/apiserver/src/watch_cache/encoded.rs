@@ -1,12 +1,17 @@
 //! Objects as bytes, and what is indexed of them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use api_machinery::custom_resource::objects;
 use bytes::{BufMut, Bytes, BytesMut};
+use parking_lot::Mutex;
 use serde_json::Value;
 use storage::{KeyValue, Revision};
 
-use crate::catalogue::Resource;
+use crate::catalogue::{Definition, Resource};
+use crate::registry::strategy::Strategy;
 
 /// An object as JSON. Stored bytes carry no resourceVersion (the store gives it at commit); it is spliced in when the
 /// bytes are written out, so that neither a second copy nor a second encoding is kept.
@@ -114,6 +119,31 @@ fn string_end(bytes: &[u8], start: usize) -> Option<usize> {
     }
 }
 
+/// What the cache knows of an object of a custom kind: it is stored in one version and read in several.
+#[derive(Debug)]
+pub(crate) struct CustomForm {
+    /// The version that the stored bytes are in.
+    pub(crate) stored: Box<str>,
+    /// The version that these bytes are in.
+    pub(crate) version: Box<str>,
+    /// Of which definition ([`crate::Definition::shape`], its first bytes).
+    shape: u64,
+    /// The same object in versions that were asked for.
+    forms: Mutex<Vec<Arc<CachedObject>>>,
+}
+
+impl Clone for CustomForm {
+    /// Without the other versions: they are of another revision.
+    fn clone(&self) -> Self {
+        let (stored, version) = (self.stored.clone(), self.version.clone());
+        Self { stored, version, shape: self.shape, forms: Mutex::default() }
+    }
+}
+
+fn short(shape: &[u8; 32]) -> u64 {
+    shape.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
 /// An object in the cache: its bytes, and what selectors and preconditions look at.
 #[derive(Clone, Debug)]
 pub(crate) struct CachedObject {
@@ -126,23 +156,92 @@ pub(crate) struct CachedObject {
     /// What label selectors look at.
     pub(crate) labels: BTreeMap<String, String>,
     /// What field selectors look at besides name and namespace, in the order of the strategy's selectable fields.
-    pub(crate) fields: Vec<(&'static str, String)>,
+    pub(crate) fields: Vec<(Cow<'static, str>, String)>,
     /// The object itself.
     pub(crate) encoded: EncodedObject,
+    /// Of a custom kind.
+    pub(crate) custom: Option<Box<CustomForm>>,
 }
 
 impl CachedObject {
-    /// Of a stored version; `None` if it cannot be an object (damaged by another writer of the store).
+    /// Of a stored version; `None` if it cannot be an object (damaged by another writer of the store). Objects of custom
+    /// kinds are brought into the form of their version's schema, so that a definition's defaults show in old objects.
     pub(crate) fn of(resource: &Resource, kv: &KeyValue) -> Option<Self> {
-        let encoded = EncodedObject::new(kv.value.clone(), kv.mod_revision)?;
-        let value: Value = serde_json::from_slice(&kv.value).ok()?;
-        Some(Self::index(resource, encoded, &value))
+        let mut value: Value = serde_json::from_slice(&kv.value).ok()?;
+        let Some(definition) = &resource.definition else {
+            let encoded = EncodedObject::new(kv.value.clone(), kv.mod_revision)?;
+            return Some(Self::index(resource.strategy.as_ref(), encoded, &value));
+        };
+        let version = value["apiVersion"].as_str()?.rsplit('/').next().unwrap_or_default().to_owned();
+        let mut bytes = kv.value.clone();
+        if let Some(defined) = definition.version(&version) {
+            let before = value.clone();
+            objects::shape(&mut value, &defined.schema);
+            if value != before {
+                bytes = Bytes::from(value.to_string());
+            }
+        }
+        let encoded = EncodedObject::new(bytes, kv.mod_revision)?;
+        Some(Self::custom(definition, encoded, &value, &version, &version))
     }
 
-    fn index(resource: &Resource, encoded: EncodedObject, value: &Value) -> Self {
+    /// The same object in another version. `value` carries its resourceVersion, which is left out of the bytes.
+    pub(crate) fn converted(
+        &self,
+        definition: &Definition,
+        version: &str,
+        mut value: Value,
+    ) -> Option<Arc<Self>> {
+        value.get_mut("metadata")?.as_object_mut()?.remove("resourceVersion");
+        let encoded = EncodedObject::new(Bytes::from(value.to_string()), self.encoded.revision())?;
+        let stored = self.custom.as_ref().map_or(version, |custom| &custom.stored);
+        let converted = Arc::new(Self::custom(definition, encoded, &value, stored, version));
+        if let Some(custom) = &self.custom {
+            let mut forms = custom.forms.lock();
+            forms.retain(|form| form.is_in(version) != Some(true));
+            forms.push(Arc::clone(&converted));
+        }
+        Some(converted)
+    }
+
+    /// The same object in another version, when it was asked for before.
+    pub(crate) fn known_in(&self, definition: &Definition, version: &str) -> Option<Arc<Self>> {
+        let wanted = short(&definition.shape);
+        let forms = self.custom.as_ref()?.forms.lock();
+        let fits = |form: &&Arc<Self>| {
+            form.custom.as_ref().is_some_and(|own| &*own.version == version && own.shape == wanted)
+        };
+        forms.iter().find(fits).cloned()
+    }
+
+    /// Whether its bytes are in a version; `None`: it is not of a custom kind.
+    pub(crate) fn is_in(&self, version: &str) -> Option<bool> {
+        self.custom.as_ref().map(|custom| &*custom.version == version)
+    }
+
+    fn custom(
+        definition: &Definition,
+        encoded: EncodedObject,
+        value: &Value,
+        stored: &str,
+        version: &str,
+    ) -> Self {
+        let own = definition.strategy(version).unwrap_or_else(|| definition.strategy_of_storage());
+        let form = CustomForm {
+            stored: stored.into(),
+            version: version.into(),
+            shape: short(&definition.shape),
+            forms: Mutex::default(),
+        };
+        Self { custom: Some(Box::new(form)), ..Self::index(own, encoded, value) }
+    }
+
+    fn index(strategy: &dyn Strategy, encoded: EncodedObject, value: &Value) -> Self {
         let metadata = &value["metadata"];
         let text = |key: &str| metadata[key].as_str().unwrap_or_default().to_owned();
         let labels = metadata["labels"].as_object().into_iter().flatten();
+        let own = strategy.selectable_fields().iter().map(|path| Cow::Borrowed(*path));
+        let custom = strategy.custom_selectable_fields().iter().map(|path| Cow::Owned(path.clone()));
         Self {
             namespace: text("namespace"),
             name: text("name"),
@@ -150,13 +249,15 @@ impl CachedObject {
             labels: labels
                 .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
                 .collect(),
-            fields: resource
-                .strategy
-                .selectable_fields()
-                .iter()
-                .map(|path| (*path, resource.strategy.field_value(value, path)))
+            fields: own
+                .chain(custom)
+                .map(|path| {
+                    let found = strategy.field_value(value, &path);
+                    (path, found)
+                })
                 .collect(),
             encoded,
+            custom: None,
         }
     }
 
@@ -170,7 +271,7 @@ impl CachedObject {
         match path {
             "metadata.name" => Some(&self.name),
             "metadata.namespace" => Some(&self.namespace),
-            _ => self.fields.iter().find(|(own, _)| *own == path).map(|(_, value)| value.as_str()),
+            _ => self.fields.iter().find(|(own, _)| own == path).map(|(_, value)| value.as_str()),
         }
     }
 }
