@@ -46,8 +46,8 @@ pub(crate) struct Server {
     pub(crate) objects: Arc<ObjectAccess>,
     pub(crate) kinds: Arc<ServedKinds>,
     pub(crate) admission: Chain,
-    #[expect(dead_code, reason = "conversion webhooks use it once they are there")]
-    pub(crate) webhooks: Arc<WebhookClient>,
+    /// Keeps it alive for conversions, which reach it through [`ObjectAccess`].
+    pub(crate) _webhooks: Arc<WebhookClient>,
     pub(crate) authenticator: Option<Authenticator>,
     pub(crate) authorizer: Option<Arc<Authorizer>>,
     pub(crate) tokens: Option<access::TokenIssuer>,

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use access::{Authenticator, Authorizer, TokenIssuer, TokenVerifier};
 use http_body_util::BodyExt;
@@ -168,9 +168,12 @@ impl Service {
         let mut facts = options.facts;
         facts.advertise_address = facts.advertise_address.or_else(|| address.and_then(advertised::of));
         let webhooks = Arc::new(WebhookClient::new(Arc::clone(&objects) as _));
+        let converting: Weak<WebhookClient> = Arc::downgrade(&webhooks);
+        // Set here and nowhere else, so that it cannot be set already.
+        let _ = objects.webhooks.set(converting);
         let server = Arc::new(Server {
             admission: Chain::new(&objects, &webhooks),
-            webhooks,
+            _webhooks: webhooks,
             objects,
             kinds,
             authenticator,

@@ -15,12 +15,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 #[path = "objects/corpus.rs"]
 mod corpus;
+#[path = "objects/custom_conversion.rs"]
+mod custom_conversion;
 #[path = "objects/custom_resources.rs"]
 mod custom_resources;
-#[path = "objects/webhooks.rs"]
-mod webhooks;
 #[path = "objects/custom_versions.rs"]
 mod custom_versions;
+#[path = "objects/webhooks.rs"]
+mod webhooks;
 
 async fn start() -> (Handle, kube::Client, DropGuard) {
     start_with(false).await

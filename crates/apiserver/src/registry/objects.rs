@@ -1,6 +1,6 @@
 //! Objects over the store: consistent reads through the watch cache, conditional writes.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use api_machinery::custom_resource::status::NamesInUse;
 use async_trait::async_trait;
@@ -15,9 +15,9 @@ use storage::{
 
 use crate::catalogue::Resource;
 use crate::registry::strategy::Objects;
-use crate::registry::versions::ConversionWebhooks;
 use crate::served::ServedKinds;
 use crate::watch_cache::{CachedObject, ResourceCache, WatchCache, object_key};
+use crate::webhook_client::WebhookClient;
 
 /// What a conditional write came to.
 #[derive(Debug)]
@@ -33,8 +33,8 @@ pub(crate) struct ObjectAccess {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) cache: Arc<WatchCache>,
     pub(crate) kinds: Arc<ServedKinds>,
-    /// Who asks conversion webhooks; set once at start.
-    pub(crate) webhooks: OnceLock<Arc<dyn ConversionWebhooks>>,
+    /// Asks conversion webhooks; set once at start. Weak, for it resolves Services through this very access.
+    pub(crate) webhooks: OnceLock<Weak<WebhookClient>>,
 }
 
 /// A store's failure as a client sees it.

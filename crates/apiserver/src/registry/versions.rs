@@ -2,11 +2,10 @@
 //! version. Conversion is a change of apiVersion, or a webhook's work; either way the result is brought into the form
 //! of its version's schema.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use api_machinery::custom_resource::{conversion, objects};
-use async_trait::async_trait;
 use bytes::Bytes;
 use kube_objects::Status;
 use serde_json::Value;
@@ -15,19 +14,10 @@ use uuid::Uuid;
 use super::objects::{ObjectAccess, encode};
 use crate::catalogue::{Conversion, Definition, Resource};
 use crate::watch_cache::CachedObject;
+use crate::webhook_client::ClientConfig;
 
 /// How long a conversion may take (upstream's default for webhooks that name no other).
-pub(crate) const CONVERSION_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Asks webhooks over the network.
-#[async_trait]
-pub(crate) trait ConversionWebhooks: Send + Sync {
-    /// Sends a `ConversionReview` to where `client` (a `clientConfig`) says, and answers what came back.
-    ///
-    /// # Errors
-    /// Why there is no answer.
-    async fn ask(&self, client: &Value, review: &Value) -> Result<Value, String>;
-}
+const CONVERSION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An object as it is to be written.
 pub(crate) struct Storable {
@@ -156,11 +146,12 @@ impl ObjectAccess {
             let from = originals.first().and_then(|object| object["apiVersion"].as_str()).unwrap_or_default();
             Status::internal(format!("conversion webhook for {from}, Kind={}{why}", definition.kind))
         };
-        let webhooks =
-            self.webhooks.get().ok_or_else(|| failed(" failed: no webhook can be reached".to_owned()))?;
+        let webhooks = self.webhooks.get().and_then(Weak::upgrade);
+        let webhooks = webhooks.ok_or_else(|| failed(" failed: the server is shutting down".to_owned()))?;
+        let config = ClientConfig::from_json(client).map_err(|why| failed(format!(" failed: {why}")))?;
         let uid = Uuid::new_v4().to_string();
         let question = conversion::review(review, &uid, desired, &originals);
-        let answered = webhooks.ask(client, &question).await;
+        let answered = webhooks.post(&config, &question, CONVERSION_TIMEOUT).await;
         let answer = answered.map_err(|why| failed(format!(" failed: {why}")))?;
         conversion::converted(&answer, review, &uid, desired, &originals).map_err(failed)
     }
