@@ -9,6 +9,7 @@ mod connection;
 mod documents;
 mod failure;
 mod output;
+mod serving;
 mod signals;
 mod store_choice;
 mod telemetry;

@@ -37,7 +37,6 @@ pub(crate) mod watch;
 
 /// What admission had to say for the audit log, among a response's extensions.
 #[derive(Clone, Debug)]
-#[expect(dead_code, reason = "the audit log reads it once it is there")]
 pub(crate) struct AuditAnnotations(pub(crate) BTreeMap<String, String>);
 
 /// One request about one resource.

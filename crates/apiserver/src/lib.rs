@@ -6,12 +6,14 @@
 //! * [`service`]: [`Options`] in, [`Service`] to run, [`Handle`] to reach it in process.
 //! * [`catalogue`]: which kinds are served; built-in and custom kinds go through one engine.
 //! * [`registry`]: what one kind does beyond the engine ([`Strategy`]), and objects over the store.
+//! * [`audit`]: what is recorded of requests.
 //! * [`extension`], [`node_connection`]: what assemblies plug in.
 //!
 //! It must never know a controller, a node agent or the hub: those are its clients. Objects at rest are encoded
 //! bytes, never trees of values.
 
 mod admission;
+pub mod audit;
 pub mod catalogue;
 mod discovery;
 mod engine;

@@ -12,6 +12,7 @@ use rustls_pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Chain;
+use crate::audit::Auditor;
 use crate::extension::{Body, Extension};
 use crate::node_connection::NodeConnection;
 use crate::registry::bootstrap::Facts;
@@ -57,6 +58,7 @@ pub(crate) struct Server {
     pub(crate) ready: AtomicBool,
     pub(crate) shutdown: CancellationToken,
     pub(crate) limiter: limiter::Limiter,
+    pub(crate) auditor: Option<Arc<Auditor>>,
     /// How long a request may take that is not long-running.
     pub(crate) request_timeout: std::time::Duration,
     pub(crate) sessions: sessions::Sessions,

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Chain;
+use crate::audit::{self, Auditor};
 use crate::catalogue::Catalogue;
 use crate::extension::{Body, Extension};
 use crate::node_connection::NodeConnection;
@@ -59,6 +60,8 @@ pub struct Options {
     pub limits: Limits,
     /// How long a request may take that is not long-running.
     pub request_timeout: std::time::Duration,
+    /// What is recorded of requests, and where; `None`: nothing.
+    pub audit: Option<audit::Options>,
 }
 
 impl fmt::Debug for Options {
@@ -88,6 +91,7 @@ impl Options {
             facts,
             limits: Limits::default(),
             request_timeout: crate::server::deadline::REQUEST_TIMEOUT,
+            audit: None,
         }
     }
 }
@@ -110,6 +114,9 @@ pub enum ServiceError {
     /// An address without TLS.
     #[error("refused to listen on {0} without TLS: credentials would travel in the clear")]
     WithoutTls(SocketAddr),
+    /// An output of the audit log could not be prepared.
+    #[error("failed to start the audit log")]
+    Audit(#[source] audit::AuditError),
     /// The start-up objects could not be written.
     #[error("failed to write the objects a server starts with")]
     Bootstrap(#[source] Box<kube::Error>),
@@ -165,6 +172,10 @@ impl Service {
             roles::feed(Arc::clone(authorizer), &objects.cache, &shutdown);
         }
         definitions::follow(Arc::clone(&objects), shutdown.clone());
+        let auditor = match options.audit {
+            Some(audit) => Some(Auditor::start(audit, &shutdown).await.map_err(ServiceError::Audit)?),
+            None => None,
+        };
         let mut facts = options.facts;
         facts.advertise_address = facts.advertise_address.or_else(|| address.and_then(advertised::of));
         let webhooks = Arc::new(WebhookClient::new(Arc::clone(&objects) as _));
@@ -187,6 +198,7 @@ impl Service {
             shutdown,
             limiter: Limiter::new(options.limits),
             request_timeout: options.request_timeout,
+            auditor,
         });
         let (ready, is_ready) = watch::channel(false);
         let handle = Handle { server: Arc::clone(&server), address, ready: is_ready };

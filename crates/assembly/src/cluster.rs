@@ -10,7 +10,7 @@ use node_agent::runtime::simulated::{Simulated, SimulatedOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::containers::Containers;
-use crate::control_plane::{ControlPlane, Plan};
+use crate::control_plane::{ControlPlane, Plan, Serving};
 use crate::error::AssemblyError;
 use crate::leader::{self, Candidate};
 use crate::nodes::LocalNodes;
@@ -41,6 +41,8 @@ pub struct Options {
     pub bind: Option<SocketAddr>,
     /// Its nodes.
     pub nodes: Nodes,
+    /// How it treats requests.
+    pub serving: Serving,
 }
 
 impl Options {
@@ -53,6 +55,7 @@ impl Options {
             store: StoreOptions::default(),
             bind: None,
             nodes: Nodes::Simulated(1),
+            serving: Serving::default(),
         }
     }
 }
@@ -85,6 +88,7 @@ impl Cluster {
             extensions: Vec::new(),
             nodes: Some(Arc::clone(&nodes) as Arc<dyn apiserver::NodeConnection>),
             service_cidr: Some(SERVICE_CIDR.to_owned()),
+            serving: options.serving.clone(),
         })
         .await?;
         plane.ready().await?;

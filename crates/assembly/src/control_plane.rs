@@ -23,6 +23,15 @@ const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// The group that RBAC does not restrict.
 const ADMINISTRATORS: &str = "system:masters";
 
+/// How a server treats requests; the default is upstream's.
+#[derive(Clone, Debug, Default)]
+pub struct Serving {
+    /// What is recorded of requests, and where; `None`: nothing.
+    pub audit: Option<apiserver::audit::Options>,
+    /// How many requests run at once.
+    pub limits: apiserver::Limits,
+}
+
 /// What a control plane is made of.
 pub(crate) struct Plan {
     pub(crate) name: String,
@@ -34,6 +43,7 @@ pub(crate) struct Plan {
     pub(crate) extensions: Vec<Extension>,
     pub(crate) nodes: Option<Arc<dyn NodeConnection>>,
     pub(crate) service_cidr: Option<String>,
+    pub(crate) serving: Serving,
 }
 
 /// A running control plane and whatever else runs beside it.
@@ -51,7 +61,8 @@ pub(crate) struct ControlPlane {
 impl ControlPlane {
     /// Opens the state and starts serving; [`Self::ready`] waits for the start-up objects.
     pub(crate) async fn start(plan: Plan) -> Result<Self, AssemblyError> {
-        let Plan { name, state, store, bind, names, catalogue, mut extensions, nodes, service_cidr } = plan;
+        let Plan { name, state, store, bind, names, catalogue, mut extensions, nodes, service_cidr, serving } =
+            plan;
         let failed =
             |cause: crate::error::Cause| AssemblyError::new(format!("failed to start {name}"), cause);
         let shared = matches!(store.engine, Engine::Etcd(_));
@@ -77,6 +88,8 @@ impl ControlPlane {
             extensions,
             nodes,
             facts,
+            audit: serving.audit,
+            limits: serving.limits,
             ..apiserver::Options::new(Arc::clone(&store), catalogue)
         };
         let service = apiserver::Service::new(options).await.map_err(|error| failed(error.into()))?;

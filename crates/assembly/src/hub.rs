@@ -12,7 +12,7 @@ use http_body_util::BodyExt as _;
 use hub::{CertificateIssuer, CertificateSubject, IssueError, IssuedCertificate};
 use tokio_util::sync::CancellationToken;
 
-use crate::control_plane::{ControlPlane, Plan};
+use crate::control_plane::{ControlPlane, Plan, Serving};
 use crate::error::AssemblyError;
 use crate::state::{State, StoreOptions};
 
@@ -27,6 +27,8 @@ pub struct Options {
     pub bind: SocketAddr,
     /// DNS names and addresses by which agents reach it, besides this machine's loopback.
     pub names: Vec<String>,
+    /// How it treats requests.
+    pub serving: Serving,
 }
 
 /// A running hub.
@@ -59,6 +61,7 @@ impl Hub {
             extensions: vec![extension(Arc::clone(&endpoints))],
             nodes: None,
             service_cidr: None,
+            serving: options.serving,
         })
         .await?;
         let failed = |cause: crate::error::Cause| AssemblyError::new("failed to start the hub", cause);

@@ -7,6 +7,7 @@ use assembly::hub::{Hub, Options};
 use clap::{Args, Subcommand};
 
 use crate::failure::{Code, Failure, program};
+use crate::serving::ServingArguments;
 use crate::store_choice::{HistoryChoice, StoreChoice};
 use crate::telemetry::{self, LogArguments};
 use crate::{output, signals};
@@ -34,6 +35,8 @@ pub(crate) struct ServeArguments {
     #[command(flatten)]
     history: HistoryChoice,
     #[command(flatten)]
+    serving: ServingArguments,
+    #[command(flatten)]
     log: LogArguments,
 }
 
@@ -44,7 +47,8 @@ pub(crate) async fn run(command: HubCommand) -> Result<Code, Failure> {
     let directory = arguments.dir.ok_or_else(|| Failure::usage("--dir is missing"))?;
     let kubeconfig = assembly::control_plane::kubeconfig_path(&directory);
     let store = arguments.store.resolve(&arguments.history)?;
-    let options = Options { directory, store, bind: arguments.listen, names: arguments.names };
+    let serving = arguments.serving.resolve()?;
+    let options = Options { directory, store, bind: arguments.listen, names: arguments.names, serving };
     let Some(started) = stop.run_until_cancelled(Box::pin(Hub::start(options))).await else {
         return Ok(Code::Ok);
     };

@@ -1,6 +1,7 @@
 //! Answers: objects, errors, compressed when large.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use api_machinery::protobuf;
 use bytes::Bytes;
@@ -101,8 +102,13 @@ pub(crate) fn status_in(status: &Status, format: Format) -> Response<Body> {
     if let Some(seconds) = retry.or((status.reason == Some(Reason::TooManyRequests)).then_some(1)) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    response.extensions_mut().insert(Failed(Arc::new(status.clone())));
     response
 }
+
+/// A failed request's status, attached to its answer for whoever records it.
+#[derive(Clone, Debug)]
+pub(crate) struct Failed(pub(crate) Arc<Status>);
 
 /// Adds `Warning` headers (RFC 7234 code 299), at most as many bytes of them as upstream sends.
 pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {

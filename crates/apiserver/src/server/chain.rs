@@ -3,9 +3,11 @@
 //! turn it is; whether it may; and only then what serves it.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use access::authentication::{Bearer, Credentials};
+use access::{Attributes, Decision};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -16,58 +18,80 @@ use tower::ServiceExt;
 
 use super::limiter::Class;
 use super::{Authentic, InProcess, Peer, Server, deadline, paths};
+use crate::audit::{Decided, Record};
 use crate::extension::{Body, Extension, ExtensionService};
 use crate::handlers;
-use crate::http::response;
+use crate::http::{body, response};
 use crate::request_info::RequestInfo;
 
 /// The header by which one request is found again in every server's audit log.
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
+/// What is known of a request besides itself, for whoever answers when serving it fails.
+struct Exchange {
+    audit_id: HeaderValue,
+    info: RequestInfo,
+    /// Set once it is known who asks, if the policy records it.
+    record: OnceLock<Arc<Record>>,
+}
+
 /// Serves a request; failures are answers. Boxed, so that callers need not prove the whole server's future.
 pub(super) fn serve(server: Arc<Server>, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
     let (parts, body) = request.into_parts();
     Box::pin(async move {
-        let audit_id = audit_id(&parts.headers);
-        let info = Arc::new(RequestInfo::of(&parts.method, &parts.uri));
-        let extension = server.extensions.iter().find(|extension| extension.serves(&info.path)).cloned();
-        let mut response = match deadline::of(&info, extension.is_some(), server.request_timeout) {
-            Ok(limit) => {
-                let answering = answer(server, parts, body, Arc::clone(&info), extension);
-                let answering = AssertUnwindSafe(answering).catch_unwind();
-                let answered = match limit {
-                    Some(limit) => tokio::time::timeout(limit, answering).await,
-                    None => Ok(answering.await),
-                };
-                match answered {
-                    Ok(Ok(response)) => response,
-                    Ok(Err(_)) => panicked(&info),
-                    Err(_) => response::status(&deadline::exceeded()),
-                }
-            }
-            Err(status) => response::status(&status),
+        let info = RequestInfo::of(&parts.method, &parts.uri);
+        let exchange =
+            Arc::new(Exchange { audit_id: audit_id(&parts.headers), info, record: OnceLock::new() });
+        let extension =
+            server.extensions.iter().find(|extension| extension.serves(&exchange.info.path)).cloned();
+        let limit = deadline::of(&exchange.info, extension.is_some(), server.request_timeout);
+        let answered = match limit {
+            Ok(limit) => within(limit, answer(server, parts, body, Arc::clone(&exchange), extension)).await,
+            Err(status) => Some(response::status(&status)),
         };
+        let panicked = answered.is_none();
+        let mut response = answered.unwrap_or_else(|| panic_answer(&exchange.info));
+        if let Some(record) = exchange.record.get().map(Arc::clone) {
+            if panicked {
+                record.panicked().await;
+            } else {
+                response = record.answered(response).await;
+            }
+        }
         let headers = response.headers_mut();
-        if let (Some(id), false) = (audit_id, headers.contains_key(&AUDIT_ID)) {
-            headers.insert(AUDIT_ID, id);
-        }
-        if !headers.contains_key(header::CACHE_CONTROL) {
-            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
-        }
+        headers.entry(AUDIT_ID).or_insert_with(|| exchange.audit_id.clone());
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
         response
     })
 }
 
+/// Answers in time, with a 504, or, when it panics, with nothing.
+async fn within(
+    limit: Option<Duration>,
+    answering: impl Future<Output = Response<Body>>,
+) -> Option<Response<Body>> {
+    let answering = AssertUnwindSafe(answering).catch_unwind();
+    let answered = match limit {
+        Some(limit) => tokio::time::timeout(limit, answering).await,
+        None => Ok(answering.await),
+    };
+    match answered {
+        Ok(answered) => answered.ok(),
+        Err(_) => Some(response::status(&deadline::exceeded())),
+    }
+}
+
 /// The client's own, as it says it, or a new one.
-fn audit_id(headers: &HeaderMap) -> Option<HeaderValue> {
+fn audit_id(headers: &HeaderMap) -> HeaderValue {
+    let new = || HeaderValue::from_str(&uuid::Uuid::new_v4().to_string());
     match headers.get(AUDIT_ID).filter(|value| !value.is_empty()) {
-        Some(given) => Some(given.clone()),
-        None => HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok(),
+        Some(given) => given.clone(),
+        None => new().expect("a UUID is hexadecimal digits and dashes"),
     }
 }
 
 /// What went wrong is in the log: the panic hook wrote it there.
-fn panicked(info: &RequestInfo) -> Response<Body> {
+fn panic_answer(info: &RequestInfo) -> Response<Body> {
     tracing::error!(verb = %info.verb, path = %info.path, "serving a request panicked");
     plain_error(
         StatusCode::INTERNAL_SERVER_ERROR,
@@ -87,12 +111,12 @@ async fn answer(
     server: Arc<Server>,
     parts: Parts,
     body: Body,
-    info: Arc<RequestInfo>,
+    exchange: Arc<Exchange>,
     extension: Option<Extension>,
 ) -> Response<Body> {
     let answered = match extension {
-        Some(extension) => extended(&server, parts, body, &info, extension).await,
-        None => authenticated(server, parts, body, info).await,
+        Some(extension) => extended(&server, parts, body, &exchange, extension).await,
+        None => authenticated(server, parts, body, exchange).await,
     };
     answered.unwrap_or_else(|status| {
         let mut response = response::status(&status);
@@ -109,18 +133,19 @@ async fn extended(
     server: &Server,
     mut parts: Parts,
     body: Body,
-    info: &RequestInfo,
+    exchange: &Exchange,
     extension: Extension,
 ) -> Result<Response<Body>, Status> {
     match user_of(server, &parts).await {
         Ok(user) => {
+            record(server, exchange, &parts, Some(&user)).await?;
             if !extension.anonymous {
-                server.authorize(&user, &info.attributes())?;
+                authorize(server, exchange, &user, &exchange.info.attributes())?;
             }
             parts.extensions.insert(user);
         }
-        Err(_) if extension.anonymous => {}
-        Err(status) => return Err(status),
+        Err(_) if extension.anonymous => record(server, exchange, &parts, None).await?,
+        Err(status) => return Err(refuse(server, exchange, &parts, status).await),
     }
     Ok(extend(extension.service, Request::from_parts(parts, body)).await)
 }
@@ -134,28 +159,94 @@ fn extend(service: ExtensionService, request: Request<Body>) -> BoxFuture<'stati
     Box::pin(answered)
 }
 
+/// Begins the record of a request when the policy wants one.
+async fn record(
+    server: &Server,
+    exchange: &Exchange,
+    parts: &Parts,
+    user: Option<&UserInfo>,
+) -> Result<(), Status> {
+    let Some(record) = begin(server, exchange, parts, user) else { return Ok(()) };
+    record.received().await?;
+    // Set nowhere else, and only once in a request's way.
+    let _ = exchange.record.set(record);
+    Ok(())
+}
+
+fn begin(
+    server: &Server,
+    exchange: &Exchange,
+    parts: &Parts,
+    user: Option<&UserInfo>,
+) -> Option<Arc<Record>> {
+    let auditor = server.auditor.as_ref()?;
+    let peer = parts.extensions.get::<Peer>().map(|peer| peer.address);
+    let id = String::from_utf8_lossy(exchange.audit_id.as_bytes());
+    Record::begin(auditor, &id, &exchange.info, parts, peer, user)
+}
+
+/// Records a request whose sender was not recognized.
+async fn refuse(server: &Server, exchange: &Exchange, parts: &Parts, status: Status) -> Status {
+    if let Some(record) = begin(server, exchange, parts, None) {
+        let peer = parts.extensions.get::<Peer>();
+        record.unrecognized(&parts.headers, peer.is_some_and(|peer| peer.certificate.is_some())).await;
+    }
+    status
+}
+
+fn authorize(
+    server: &Server,
+    exchange: &Exchange,
+    user: &UserInfo,
+    attributes: &Attributes,
+) -> Result<(), Status> {
+    let decision = match &server.authorizer {
+        Some(authorizer) if !paths::is_open(&exchange.info) => authorizer.authorize(user, attributes),
+        _ => Decision { allowed: true, reason: String::new() },
+    };
+    if let Some(record) = exchange.record.get() {
+        record.decided(Decided { allowed: decision.allowed, reason: &decision.reason });
+    }
+    if decision.allowed { Ok(()) } else { Err(attributes.forbidden(user, &decision.reason)) }
+}
+
 async fn authenticated(
     server: Arc<Server>,
     mut parts: Parts,
     body: Body,
-    info: Arc<RequestInfo>,
+    exchange: Arc<Exchange>,
 ) -> Result<Response<Body>, Status> {
-    let user = user_of(&server, &parts).await?;
+    let user = match user_of(&server, &parts).await {
+        Ok(user) => user,
+        Err(status) => return Err(refuse(&server, &exchange, &parts, status).await),
+    };
+    record(&server, &exchange, &parts, Some(&user)).await?;
     // No credential goes further than this.
     parts.headers.remove(header::AUTHORIZATION);
+    let info = &exchange.info;
     let attributes = info.attributes();
     let user = match server.impersonate(&user, &attributes, &mut parts.headers)? {
-        Some(acting) => acting.user,
+        Some(acting) => {
+            if let Some(record) = exchange.record.get() {
+                record.acts_as(&acting.user, acting.constraint);
+            }
+            acting.user
+        }
         None => user,
     };
-    let (class, seat) = server.limiter.admit(&user, &info).await;
+    let (class, seat) = server.limiter.admit(&user, info).await;
     let Ok(seat) = seat else { return Ok(too_many(&server, class)) };
-    let allowed = paths::is_open(&info) || {
-        server.authorize(&user, &attributes)?;
-        true
+    authorize(&server, &exchange, &user, &attributes)?;
+    let body = match exchange.record.get() {
+        Some(record) if record.wants_body(info) => {
+            let bytes = body::read(body).await?;
+            let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            record.requested(kind, &info.verb, &bytes);
+            body::full(bytes)
+        }
+        _ => body,
     };
-    debug_assert!(allowed, "a refusal has returned");
-    let mut response = dispatch(Arc::clone(&server), user, parts, body, &info).await?;
+    let mut response = dispatch(Arc::clone(&server), user, parts, body, info).await?;
     drop(seat);
     classified(&server, class, &mut response);
     Ok(response)

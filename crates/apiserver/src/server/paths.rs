@@ -156,6 +156,16 @@ fn metrics(server: &Server) -> String {
     }
     text.push_str("# TYPE apiserver_flowcontrol_rejected_requests_total counter\n");
     text.push_str(&format!("apiserver_flowcontrol_rejected_requests_total {}\n", server.limiter.refused()));
+    if let Some(auditor) = &server.auditor {
+        let counts: Vec<_> = auditor.counts().collect();
+        text.push_str("# TYPE apiserver_audit_event_total counter\n");
+        let taken: u64 = counts.iter().map(|(_, taken, _)| taken).sum();
+        text.push_str(&format!("apiserver_audit_event_total {taken}\n"));
+        text.push_str("# TYPE apiserver_audit_error_total counter\n");
+        for (plugin, _, dropped) in counts {
+            text.push_str(&format!("apiserver_audit_error_total{{plugin=\"{plugin}\"}} {dropped}\n"));
+        }
+    }
     text
 }
 

@@ -86,6 +86,7 @@ impl Bench {
             store: StoreOptions::default(),
             bind: self.address,
             names: Vec::new(),
+            serving: assembly::control_plane::Serving::default(),
         };
         // The last tasks of a hub that was stopped let go of its store a moment later.
         let ends = tokio::time::Instant::now() + LIMIT;

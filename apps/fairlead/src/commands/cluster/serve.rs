@@ -10,6 +10,7 @@ use assembly::state::State;
 use clap::Args;
 
 use crate::failure::{Code, Failure, program};
+use crate::serving::ServingArguments;
 use crate::store_choice::{HistoryChoice, StoreChoice};
 use crate::telemetry::{self, LogArguments};
 use crate::{output, signals};
@@ -40,6 +41,8 @@ pub(crate) struct ServeArguments {
     store: StoreChoice,
     #[command(flatten)]
     history: HistoryChoice,
+    #[command(flatten)]
+    serving: ServingArguments,
     #[command(flatten)]
     log: LogArguments,
 }
@@ -102,7 +105,9 @@ fn resolve(arguments: &ServeArguments) -> Result<Options, Failure> {
     };
     let state = arguments.dir.clone().map_or(State::Ephemeral, State::Directory);
     let store = arguments.store.resolve(&arguments.history)?;
-    Ok(Options { name: arguments.name.clone(), state, store, bind: Some(arguments.listen), nodes })
+    let serving = arguments.serving.resolve()?;
+    let name = arguments.name.clone();
+    Ok(Options { name, state, store, bind: Some(arguments.listen), nodes, serving })
 }
 
 fn containers(arguments: &ServeArguments, directory: Option<PathBuf>) -> Result<Nodes, Failure> {
