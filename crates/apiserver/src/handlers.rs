@@ -171,7 +171,7 @@ pub(crate) async fn serve(
         audit: Mutex::default(),
         duplicates: Mutex::default(),
     };
-    if connect::connects(&call.path) {
+    if connect::connects(&call.path) || connect::is_socket_log(&call.path, &call.headers) {
         let incoming = connect::Incoming::new(parts, request_body, verb);
         let answered = connect::serve(&call, incoming).await;
         return Ok(finished(&call, answered));

@@ -1,6 +1,7 @@
 //! WebSockets: channels of bytes in messages (upstream `wsstream`), and a tunnel for another protocol.
 
 pub mod channels;
+pub mod reader;
 mod socket;
 mod tunnel;
 

@@ -21,23 +21,39 @@ impl Kubectl {
         Self { kubeconfig: kubeconfig.to_owned(), cache: kubeconfig.with_extension("cache") }
     }
 
+    /// `kubectl ARGUMENTS`, to be started by the caller.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("kubectl");
+        command.arg("--kubeconfig").arg(&self.kubeconfig).arg("--cache-dir").arg(&self.cache).args(arguments);
+        command
+    }
+
+    /// The kubeconfig it uses.
+    #[must_use]
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
     /// Runs `kubectl ARGUMENTS`, `input` on its stdin.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn output(&self, arguments: &[&str], input: &str) -> Result<Output> {
-        let mut child = Command::new("kubectl")
-            .arg("--kubeconfig")
-            .arg(&self.kubeconfig)
-            .arg("--cache-dir")
-            .arg(&self.cache)
-            .args(arguments)
+        let mut child = self
+            .command(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .context("failed to start kubectl")?;
-        child.stdin.take().context("kubectl has no stdin")?.write_all(input.as_bytes())?;
+        let written = child.stdin.take().context("kubectl has no stdin")?.write_all(input.as_bytes());
+        // One that has ended already reads no more; its status tells why.
+        if let Err(error) = written
+            && error.kind() != std::io::ErrorKind::BrokenPipe
+        {
+            return Err(error.into());
+        }
         Ok(child.wait_with_output()?)
     }
 

@@ -3,11 +3,11 @@
 
 use access::authorization::forbidden;
 use http::request::Parts;
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use kube_objects::{Reason, Status};
 use serde_json::{Map, Value, json};
-use streams::upgrade::Refusal;
+use streams::upgrade::{self, Refusal, Upgrade};
 
 use super::{Call, pods};
 use crate::extension::Body;
@@ -17,6 +17,7 @@ use crate::request_info::ResourcePath;
 use std::sync::Arc;
 
 mod exec;
+mod log;
 mod port_forward;
 mod proxy;
 
@@ -45,8 +46,18 @@ pub(crate) fn connects(path: &ResourcePath) -> bool {
         )
 }
 
+/// Whether a log is asked for over a WebSocket, as browsers do.
+pub(crate) fn is_socket_log(path: &ResourcePath, headers: &HeaderMap) -> bool {
+    let log = path.group.is_empty() && path.resource == "pods" && path.subresource == "log";
+    log && upgrade::requested(headers) == Some(Upgrade::WebSocket)
+}
+
 /// Serves one.
 pub(crate) async fn serve(call: &Call, incoming: Incoming) -> Result<Response<Body>, Status> {
+    if call.path.subresource == "log" {
+        // A read like any other: admission is for connections.
+        return log::serve(call, incoming).await;
+    }
     call.admit_connection(&mut options(call)).await?;
     match call.path.subresource.as_str() {
         "exec" | "attach" => exec::serve(call, incoming).await,

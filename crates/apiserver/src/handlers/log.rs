@@ -10,31 +10,38 @@ use kube_objects::{Reason, Status, StatusCause};
 use super::{Call, pods};
 use crate::extension::{Body, BoxError};
 use crate::http::response;
-use crate::node_connection::LogOptions;
+use crate::node_connection::{LogOptions, LogStream};
 
 /// Serves it.
 pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, Status> {
-    let options = options(call)?;
-    let target = pods::Target::of(call).await?;
-    let container = target.container(call.query.text("container"))?;
-    if target.reference.node.is_empty() {
-        // Upstream answers an empty log for a pod that has no node yet.
+    // Upstream answers an empty log for a pod that has no node yet.
+    let Some(stream) = open(call).await? else {
         return Ok(response::plain(200, "text/plain", Bytes::new()));
-    }
-    let previous = options.previous;
-    let opened = call.nodes()?.logs(&target.reference, &container, options).await;
-    let stream = opened.map_err(|mut status| {
-        // The node knows that there is nothing yet, the pod's status why.
-        if status.reason == Some(Reason::BadRequest) && !previous {
-            status.message = not_started(&target, &container);
-        }
-        status
-    })?;
+    };
     let stop = call.server.shutdown.clone().cancelled_owned();
     let frames = stream.take_until(stop).map(|chunk| chunk.map(Frame::data).map_err(BoxError::from));
     let mut answer = response::plain(200, "text/plain", Bytes::new());
     *answer.body_mut() = StreamBody::new(frames).boxed_unsync();
     Ok(answer)
+}
+
+/// The log that is asked for; `None` for a pod without a node.
+pub(super) async fn open(call: &Call) -> Result<Option<LogStream>, Status> {
+    let options = options(call)?;
+    let target = pods::Target::of(call).await?;
+    let container = target.container(call.query.text("container"))?;
+    if target.reference.node.is_empty() {
+        return Ok(None);
+    }
+    let previous = options.previous;
+    let opened = call.nodes()?.logs(&target.reference, &container, options).await;
+    opened.map(Some).map_err(|mut status| {
+        // The node knows that there is nothing yet, the pod's status why.
+        if status.reason == Some(Reason::BadRequest) && !previous {
+            status.message = not_started(&target, &container);
+        }
+        status
+    })
 }
 
 /// Why a container has no log yet (upstream `validateContainerLogStatus`).

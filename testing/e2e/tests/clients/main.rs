@@ -1,0 +1,5 @@
+//! Unmodified clients against an embedded cluster with simulated nodes, over the network: kubectl's streaming commands,
+//! the Python and the JavaScript client from their registries.
+
+mod kubectl;
+mod languages;
