@@ -1,6 +1,6 @@
 //! An embedded cluster: API server, controllers, scheduler and node agents in one process.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use access::certificates::ServerNames;
@@ -14,10 +14,13 @@ use crate::control_plane::{ControlPlane, Plan, Serving};
 use crate::error::AssemblyError;
 use crate::leader::{self, Candidate};
 use crate::nodes::LocalNodes;
+use crate::reach::reached_at;
 use crate::state::{State, StoreOptions};
 
 /// The service network of every embedded cluster: upstream's usual one.
 const SERVICE_CIDR: &str = "10.96.0.0/12";
+/// Its first address: the Service `kubernetes`.
+const SERVICE_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1));
 
 /// What nodes a cluster has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +86,7 @@ impl Cluster {
             state: options.state.clone(),
             store: options.store.clone(),
             bind: options.bind,
-            names: ServerNames::default(),
+            names: server_names(options.bind),
             catalogue: Catalogue::cluster(),
             extensions: Vec::new(),
             nodes: Some(Arc::clone(&nodes) as Arc<dyn apiserver::NodeConnection>),
@@ -116,7 +119,8 @@ impl Cluster {
     /// # Errors
     /// When the certificate cannot be issued.
     pub fn kubeconfig(&self, name: &str) -> Result<Option<String>, AssemblyError> {
-        self.address().map(|address| self.plane.identity.kubeconfig(name, address)).transpose()
+        let address = self.address().map(reached_at);
+        address.map(|address| self.plane.identity.kubeconfig(name, address)).transpose()
     }
 
     /// Runs until `shutdown`, then ends every part. Containers of real nodes go on running.
@@ -126,6 +130,14 @@ impl Cluster {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), AssemblyError> {
         self.plane.tasks.finish(shutdown).await
     }
+}
+
+/// What pods and other machines call the server: its own address and that of the Service `kubernetes`.
+fn server_names(bind: Option<SocketAddr>) -> ServerNames {
+    let mut names = ServerNames::default();
+    names.addresses.push(SERVICE_ADDRESS);
+    names.addresses.extend(bind.map(|address| reached_at(address).ip()));
+    names
 }
 
 fn start_controllers(plane: &mut ControlPlane, name: &str) {
@@ -148,7 +160,7 @@ fn start_controllers(plane: &mut ControlPlane, name: &str) {
 }
 
 fn node_options(options: &Options, address: Option<SocketAddr>) -> Vec<node_agent::Options> {
-    let api_server = address.map(|address| format!("https://{address}"));
+    let api_server = address.map(|address| format!("https://{}", reached_at(address)));
     let one = |name: String| node_agent::Options {
         api_server: api_server.clone(),
         ..node_agent::Options::new(name)

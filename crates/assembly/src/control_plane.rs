@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::AssemblyError;
 use crate::identity::Identity;
+use crate::reach::reached_at;
 use crate::state::{Engine, Opened, State, StoreOptions};
 
 /// Who signs service-account tokens, as upstream clusters call themselves.
@@ -115,7 +116,7 @@ impl ControlPlane {
             }));
         }
         let Some(directory) = self.state.directory() else { return Ok(()) };
-        let Some(address) = self.server.address() else { return Ok(()) };
+        let Some(address) = self.server.address().map(reached_at) else { return Ok(()) };
         let path = kubeconfig_path(directory);
         let (identity, name) = (Arc::clone(&self.identity), self.name.clone());
         let write = move || identity.write_kubeconfig(&path, &name, address);

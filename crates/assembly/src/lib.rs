@@ -21,6 +21,7 @@ pub mod hub;
 pub mod identity;
 mod leader;
 mod nodes;
+mod reach;
 pub mod state;
 pub mod up;
 mod witness;

@@ -125,16 +125,24 @@ where
         let mut stderr = None;
         let mut resize = None;
         let mut error = None;
+        // The end of our side of an input tells clients that the command takes no more.
+        let mut held = Vec::new();
         for _ in 0..wanted {
             let next = tokio::time::timeout(STREAM_CREATION_LIMIT, incoming.recv()).await;
             let stream = next.map_err(|_| StreamError::Timeout("client to create streams"))?;
             let Some(stream) = stream else { return Ok(()) };
             match stream.headers.get("streamtype") {
                 Some("error") => error = Some(stream.writer),
-                Some("stdin") => stdin = Some(stream.reader),
+                Some("stdin") => {
+                    held.push(stream.writer);
+                    stdin = Some(stream.reader);
+                }
                 Some("stdout") => stdout = Some(stream.writer),
                 Some("stderr") => stderr = Some(stream.writer),
-                Some("resize") => resize = Some(stream.reader),
+                Some("resize") => {
+                    held.push(stream.writer);
+                    resize = Some(stream.reader);
+                }
                 other => {
                     let name = other.unwrap_or_default();
                     return Err(StreamError::Protocol(format!("unexpected stream type: {name:?}")));
@@ -143,6 +151,7 @@ where
         }
         let error = error.ok_or_else(|| StreamError::Protocol("no error stream".to_owned()))?;
         join(Front { stdin, stdout, stderr, resize, error, document: version >= 4 }, command).await;
+        drop(held);
         Ok(())
     };
     let finish = control.close();

@@ -5,7 +5,9 @@ pub mod reader;
 mod socket;
 mod tunnel;
 
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 
 pub use channels::{Codec, Inbound};
 pub use socket::{Channels, serve};
@@ -14,6 +16,11 @@ pub use tunnel::Tunnel;
 /// Bytes of one message, at most. Clients send what they read at once, tens of kilobytes; upstream's bound for frames
 /// of its clients is 32 MB, a seat for a whole SPDY frame is enough here.
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
+
+/// The end of a session that went well.
+pub(crate) fn normal() -> CloseFrame {
+    CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() }
+}
 
 pub(crate) fn config() -> WebSocketConfig {
     WebSocketConfig::default()

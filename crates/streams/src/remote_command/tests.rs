@@ -137,9 +137,12 @@ async fn spdy_clients_get_their_streams_and_the_ending() {
     let running = tokio::spawn(driver.run());
     let open = async |kind| control.open(Headers::of(&[("streamType", kind)])).await.expect("accepted");
     let mut error = open("error").await;
-    let stdin = open("stdin").await;
+    let mut stdin = open("stdin").await;
     let mut stdout = open("stdout").await;
     let mut stderr = open("stderr").await;
+    // The server's side of the input stays open as long as the command takes any: kubectl closes its own after it.
+    let early = tokio::time::timeout(Duration::from_millis(100), stdin.reader.recv()).await;
+    assert!(early.is_err(), "{early:?}");
     stdin.writer.send(Bytes::from_static(b"abc")).await.expect("sent");
     assert_eq!(stdout.reader.recv().await.as_deref(), Some(b"ABC".as_slice()));
     drop(stdin);

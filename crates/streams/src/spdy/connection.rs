@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
@@ -22,6 +23,8 @@ use crate::session::{CHUNK_BYTES, CHUNKS, StreamError};
 const MAX_STREAMS: usize = 4096;
 /// Commands and accepted streams that wait.
 const QUEUE: usize = 64;
+/// How long the peer may take to close its side once this one has.
+const LINGER_LIMIT: Duration = Duration::from_secs(2);
 /// `RST_STREAM` codes of the draft.
 const PROTOCOL_ERROR: u32 = 1;
 const REFUSED_STREAM: u32 = 3;
@@ -172,9 +175,15 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Driver<IO> {
             outgoing: SelectAll::new(),
             idle,
         };
+        let reading = reading.run();
+        tokio::pin!(reading);
         let ended = tokio::select! {
-            ended = reading.run() => ended,
-            ended = writing.run(commands) => ended,
+            ended = &mut reading => ended,
+            ended = writing.run(commands) => match ended {
+                // A connection that is closed with bytes unread is reset, and the peer loses what it had not read yet.
+                Ok(()) => tokio::time::timeout(LINGER_LIMIT, &mut reading).await.unwrap_or(Ok(())),
+                failed => failed,
+            },
         };
         entries.lock().clear();
         match ended {

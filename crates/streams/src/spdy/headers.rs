@@ -97,7 +97,7 @@ impl Deflater {
         let block = render(headers);
         let length =
             u16::try_from(block.len()).map_err(|_| FrameError::Headers("headers that are too long"))?;
-        let mut packed = Vec::with_capacity(block.len() + 11);
+        let mut packed = Vec::with_capacity(block.len() + 16);
         if !self.begun {
             self.begun = true;
             packed.extend_from_slice(&HEAD);
@@ -108,6 +108,8 @@ impl Deflater {
         packed.extend_from_slice(&length.to_le_bytes());
         packed.extend_from_slice(&(!length).to_le_bytes());
         packed.extend_from_slice(&block);
+        // And an empty one, as a flush leaves it: Go's decoder holds back what it has read until it sees this.
+        packed.extend_from_slice(&[0, 0, 0, 0xff, 0xff]);
         Ok(packed)
     }
 }

@@ -46,10 +46,10 @@ fn frames_stand_on_the_wire_as_the_draft_has_them() {
     assert_eq!(render(Frame::Ping { id: 7 }), "800300060000000400000007");
     assert_eq!(render(Frame::RstStream { id: 5, status: 3 }), "80030003000000080000000500000003");
     assert_eq!(render(Frame::GoAway { last: 9 }), "80030007000000080000000900000000");
-    // The zlib head with the dictionary's name, then a stored block: no headers.
+    // The zlib head with the dictionary's name, a stored block (no headers), and an empty one.
     let reply = Frame::SynReply { id: 1, fin: true, headers: Headers::default() };
-    assert_eq!(render(reply.clone()), "80030002010000130000000178bbe3c6a7c2000400fbff00000000");
-    assert_eq!(render(reply), "800300020100000d00000001000400fbff00000000");
+    assert_eq!(render(reply.clone()), "80030002010000180000000178bbe3c6a7c2000400fbff00000000000000ffff");
+    assert_eq!(render(reply), "800300020100001200000001000400fbff00000000000000ffff");
     assert_eq!(hex::encode(data(3, true, b"ab")), "00000003010000026162");
 }
 

@@ -44,7 +44,7 @@ where
                     idle.touch();
                     socket.send(message(chunk?)).await.map_err(failed)?;
                 }
-                None => return socket.close(None).await.map_err(failed),
+                None => return socket.close(Some(super::normal())).await.map_err(failed),
             },
             said = socket.next() => match said {
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return Ok(()),

@@ -54,7 +54,8 @@ where
         }
     }
     let close = async {
-        sink.close().await?;
+        // Go's clients take every other end for a failure.
+        sink.send(Message::Close(Some(super::normal()))).await?;
         while let Some(Ok(_)) = stream.next().await {}
         Ok::<(), Error>(())
     };
