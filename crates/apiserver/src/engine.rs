@@ -120,7 +120,9 @@ pub(crate) fn problems(call: &Call, object: &Value, old: Option<&Value>) -> Vec<
     if !resource.custom {
         return Vec::new();
     }
-    causes(&custom::problems(resource, object, old, call.path.subresource == "status"))
+    let verdict = custom::problems(resource, object, old, call.path.subresource == "status");
+    verdict.warnings.into_iter().for_each(|warning| call.warn(warning));
+    verdict.causes
 }
 
 struct Owner {

@@ -3,13 +3,14 @@
 //! kilobytes.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use api_machinery::custom_resource::scale::ScalePaths;
 use api_machinery::custom_resource::status;
 use api_machinery::schema::{Schema, SchemaRef};
 use bytes::Bytes;
 use kube_objects::{GroupVersionKind, GroupVersionResource};
+use policy_engines::crd_rules::RuleSet;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -46,6 +47,15 @@ pub struct DefinedVersion {
     /// Its subresources, sorted by name.
     subresources: Vec<Subresource>,
     strategy: Arc<Custom>,
+    /// Compiled when an object is written first; shared by definitions of one shape.
+    rules: Arc<OnceLock<Option<Arc<RuleSet>>>>,
+}
+
+impl DefinedVersion {
+    /// The rules (`x-kubernetes-validations`) of its objects.
+    pub(crate) fn rules(&self) -> Option<&Arc<RuleSet>> {
+        self.rules.get_or_init(|| RuleSet::compile(&self.schema, true)).as_ref()
+    }
 }
 
 /// How an object of one version becomes one of another.
@@ -149,15 +159,16 @@ impl Definition {
         for (index, version) in declared.iter().enumerate() {
             let version_name = text(&version["name"], "spec.versions[*].name")?;
             let gvk = GroupVersionKind::new(&group, &version_name, &kind);
-            let schema = match older.and_then(|older| older.versions.get(index)) {
-                Some(same) => same.schema.clone(),
-                None => lazy_schema(&document, index, gvk.clone()),
+            let (schema, rules) = match older.and_then(|older| older.versions.get(index)) {
+                Some(same) => (same.schema.clone(), Arc::clone(&same.rules)),
+                None => (lazy_schema(&document, index, gvk.clone()), Arc::default()),
             };
             versions.push(DefinedVersion {
                 served: version["served"] == true,
                 deprecation: deprecation(spec, version),
                 scale: ScalePaths::read(&version["subresources"]["scale"]),
                 schema,
+                rules,
                 subresources: subresources(&version["subresources"], &gvk),
                 strategy: Arc::new(Custom::of_version(version)),
                 name: version_name,

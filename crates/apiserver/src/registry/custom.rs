@@ -2,12 +2,13 @@
 
 use access::authorization::forbidden;
 use api_machinery::custom_resource::{embedded, lists, values};
-use api_machinery::field_path::{FieldError, FieldPath};
+use api_machinery::field_path::{FieldError, FieldPath, causes};
 use api_machinery::json_path::JsonPath;
 use api_machinery::schema::Schema;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kube_objects::Status;
+use policy_engines::crd_rules::{RULE_BUDGET, Verdict};
 use serde_json::Value;
 
 use super::strategy::{RequestContext, Strategy};
@@ -57,8 +58,28 @@ fn printer_column(declared: &Value) -> PrinterColumn {
     PrinterColumn { column, path: declared["jsonPath"].as_str().and_then(JsonPath::parse) }
 }
 
-/// What is wrong with an object of a custom kind, as a step from `old`. Of a status only the status is judged.
-pub(crate) fn problems(
+/// What is wrong with an object of a custom kind, as a step from `old`: first by its schema, then by its rules, which
+/// are not evaluated when the schema finds types wrong.
+pub(crate) fn problems(resource: &Resource, object: &Value, old: Option<&Value>, status: bool) -> Verdict {
+    let mut errors = schema_problems(resource, object, old, status);
+    let Some(rules) = resource.defined_version().and_then(|version| version.rules()) else {
+        return Verdict { causes: causes(&errors), ..Verdict::default() };
+    };
+    if values::blocks_rules(&errors) {
+        let why = "some validation rules were not checked because the object was invalid; correct the existing errors \
+                   to complete validation";
+        errors.push(FieldError::invalid(&FieldPath::root(), Value::Null, why));
+        return Verdict { causes: causes(&errors), ..Verdict::default() };
+    }
+    let mut verdict = rules.validate("", object, old, &mut { RULE_BUDGET });
+    let mut found = causes(&errors);
+    found.append(&mut verdict.causes);
+    verdict.causes = found;
+    verdict
+}
+
+/// Of a status only the status is judged.
+fn schema_problems(
     resource: &Resource,
     object: &Value,
     old: Option<&Value>,

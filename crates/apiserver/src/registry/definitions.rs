@@ -4,12 +4,13 @@
 //! the new resource is served. What later events call for (a name given back, an end to be made) is
 //! [`crate::service`]'s.
 
-use api_machinery::custom_resource::{self, normal, status};
+use api_machinery::custom_resource::{self, normal, status, validation};
 use api_machinery::field_path::causes;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kind_rules::columns::Column;
 use kube_objects::{Status, StatusCause};
+use policy_engines::crd_rules::check_rules;
 use serde_json::{Value, json};
 
 use crate::handlers::create::seconds;
@@ -52,6 +53,18 @@ async fn settle(cx: &RequestContext<'_>, object: &Value) {
     }
 }
 
+/// What is wrong with a definition; its rules are judged when everything else is fine, and only in schemas that are new.
+fn problems(object: &Value, old: Option<&Value>) -> Vec<StatusCause> {
+    let found = causes(&validation::definition(object, old));
+    if !found.is_empty() {
+        return found;
+    }
+    let known = old.map(validation::schemas).unwrap_or_default();
+    let schemas = validation::schemas(object).into_iter();
+    let new = schemas.filter(|(_, schema)| known.iter().all(|(_, other)| other != schema));
+    new.flat_map(|(path, schema)| check_rules(schema, &path.to_string(), true)).collect()
+}
+
 #[async_trait]
 impl Strategy for Definitions {
     fn default_fields(&self, object: &mut Value) {
@@ -80,18 +93,18 @@ impl Strategy for Definitions {
     }
 
     fn validate(&self, _: &RequestContext<'_>, object: &Value) -> Vec<StatusCause> {
-        causes(&custom_resource::validation::definition(object, None))
+        problems(object, None)
     }
 
     fn validate_update(&self, cx: &RequestContext<'_>, object: &Value, old: &Value) -> Vec<StatusCause> {
         if cx.subresource == Some("status") {
-            return causes(&custom_resource::validation::status(object));
+            return causes(&validation::status(object));
         }
-        causes(&custom_resource::validation::definition(object, Some(old)))
+        problems(object, Some(old))
     }
 
     fn warnings(&self, object: &Value) -> Vec<String> {
-        let unknown = custom_resource::validation::unknown_formats(object);
+        let unknown = validation::unknown_formats(object);
         unknown.into_iter().map(|format| format!("unrecognized format {format:?}")).collect()
     }
 

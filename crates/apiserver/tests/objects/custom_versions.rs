@@ -213,3 +213,34 @@ async fn a_name_that_is_taken_waits_until_it_is_given_back() {
     ask(&handle, Method::DELETE, ONE, &Value::Null).await;
     until(async || ask(&handle, Method::GET, gadgets, &Value::Null).await.0 == 200).await;
 }
+
+#[tokio::test]
+async fn rules_are_compiled_with_the_definition_and_hold_for_every_write() {
+    let (handle, _client, _stop) = start().await;
+    let mut definition = widgets();
+    let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
+    definition.pointer_mut(spec).unwrap()["x-kubernetes-validations"] = json!([{ "rule": "self.size <" }]);
+    let (code, refused) = ask(&handle, Method::POST, DEFINITIONS, &definition).await;
+    let cause = &refused["details"]["causes"][0];
+    assert_eq!(
+        (code, &cause["field"]),
+        (422, &json!("spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule")),
+        "{refused}"
+    );
+    definition.pointer_mut(spec).unwrap()["x-kubernetes-validations"] = json!([
+        { "rule": "self.size <= 10", "message": "too large" },
+        { "rule": "!has(oldSelf.color) || self.color == oldSelf.color", "message": "colors stay" },
+    ]);
+    let (code, made) = ask(&handle, Method::POST, DEFINITIONS, &definition).await;
+    assert_eq!(code, 201, "{made}");
+    let (code, refused) = ask(&handle, Method::POST, V1, &widget("a", &json!({ "size": 11 }))).await;
+    let cause = &refused["details"]["causes"][0];
+    assert_eq!((code, &cause["field"]), (422, &json!("spec")), "{refused}");
+    assert!(cause["message"].as_str().unwrap().ends_with("too large"), "{refused}");
+    let (code, _) = ask(&handle, Method::POST, V1, &widget("a", &json!({ "size": 1, "color": "red" }))).await;
+    assert_eq!(code, 201);
+    let (code, refused) =
+        ask(&handle, Method::PATCH, &format!("{V1}/a"), &json!({ "spec": { "color": "blue" } })).await;
+    assert_eq!(code, 422);
+    assert!(refused["message"].as_str().unwrap().contains("colors stay"), "{refused}");
+}
