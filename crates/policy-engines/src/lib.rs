@@ -6,6 +6,7 @@
 //! Must never: do I/O or wait; panic, overflow the stack or run without a bound, whatever users write; decide on a
 //! policy that it could not evaluate as if it had.
 
+pub mod admission_policy;
 pub mod cel;
 pub mod crd_rules;
 pub mod pod_security;

@@ -55,11 +55,6 @@ pub(crate) fn not_supported(field: &str, value: &str, supported: &[&str]) -> Sta
     cause("FieldValueNotSupported", field, message)
 }
 
-/// `Too many`.
-pub(crate) fn too_many(field: &str, actual: usize, most: usize) -> StatusCause {
-    cause("FieldValueTooMany", field, format!("Too many: {actual}: must have at most {most} items"))
-}
-
 /// `Internal error`.
 pub(crate) fn internal(field: &str, detail: &str) -> StatusCause {
     cause("InternalError", field, with_detail("Internal error".to_owned(), detail))

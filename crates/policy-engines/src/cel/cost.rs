@@ -112,8 +112,12 @@ impl Estimator<'_> {
     }
 
     fn select(&mut self, expr: &Expr, operand: &Expr, field: &str, test_only: bool) -> Range {
-        if let Some(Reference::Variable(name)) = self.checked.reference(expr) {
-            self.paths.insert(expr.id, vec![name.clone()]);
+        if let Some(reference) = self.checked.reference(expr) {
+            let name = match reference {
+                Reference::Variable(name) => name.clone(),
+                _ => expr.qualified_name().unwrap_or_default(),
+            };
+            self.paths.insert(expr.id, vec![name]);
             return Range::fixed(1);
         }
         let mut sum = self.cost(operand);

@@ -283,10 +283,20 @@ impl<'a> Run<'a, '_> {
         value
     }
 
+    /// A part of what is being made: it costs its making even if the part fails.
+    fn part(&mut self, node: &'a Node, making: u64) -> Result<'a> {
+        let value = self.eval(node);
+        match &value {
+            Err(error) if !error.is_stop() => self.spend(making)?,
+            _ => {}
+        }
+        value
+    }
+
     fn list(&mut self, elements: &'a [(Node, bool)]) -> Result<'a> {
         let mut items = Vec::with_capacity(elements.len());
         for (element, optional) in elements {
-            match self.eval(element)? {
+            match self.part(element, MAKE_LIST)? {
                 Value::Optional(inner) if *optional => items.extend(inner.map(|inner| (*inner).clone())),
                 other if *optional => return Err(not_optional("optional list element", &other)),
                 value => items.push(value),
@@ -299,8 +309,8 @@ impl<'a> Run<'a, '_> {
     fn map(&mut self, entries: &'a [MapEntry]) -> Result<'a> {
         let mut made = std::collections::BTreeMap::new();
         for entry in entries {
-            let key = self.eval(&entry.key)?;
-            let value = self.eval(&entry.value)?;
+            let key = self.part(&entry.key, MAKE_MAP)?;
+            let value = self.part(&entry.value, MAKE_MAP)?;
             let lookup = Key::of(&key).filter(|_| !matches!(key, Value::Double(_)));
             let lookup =
                 lookup.ok_or_else(|| EvalError::new(format!("unsupported key type: {}", key.type_name())))?;
@@ -323,7 +333,7 @@ impl<'a> Run<'a, '_> {
     fn object(&mut self, object: &'a ObjectNode) -> Result<'a> {
         let mut fields = std::collections::BTreeMap::new();
         for (name, node, optional) in &object.fields {
-            match self.eval(node)? {
+            match self.part(node, MAKE_OBJECT)? {
                 Value::Optional(inner) if *optional => {
                     if let Some(inner) = inner {
                         fields.insert(name.clone(), (*inner).clone());
@@ -428,11 +438,19 @@ impl<'a> Run<'a, '_> {
                 _ => return Err(EvalError::no_such_overload()),
             }
         }
-        // The accumulator, the list of one, and the sum. A constant list costs nothing.
-        self.keep(depth)?;
+        // The accumulator, the list of one, and the sum. A constant list costs nothing. Both sides are evaluated, and
+        // cost, whatever becomes of the other.
+        let kept = self.keep(depth);
         self.spend(SELECT)?;
-        let value = self.eval(item)?;
+        let value = self.eval(item);
+        if let Err(error) = &value {
+            if error.is_stop() {
+                return Err(error.clone());
+            }
+        }
         self.spend(if matches!(item, Node::Constant(_)) { 1 } else { MAKE_LIST + 1 })?;
+        kept?;
+        let value = value?;
         work::spend(1)?;
         let taken = std::mem::replace(&mut self.locals[depth], Local::Is(Ok(Value::Null)));
         let Local::Is(Ok(Value::List(mut list))) = taken else { return Err(EvalError::no_such_overload()) };

@@ -45,6 +45,11 @@ pub(crate) fn find(function: &str) -> Option<Implementation> {
         .or_else(|| authorizer::find(function))
 }
 
+/// The implementation of an overload that does what its types do not say: an empty sum is a zero of its type.
+pub(crate) fn find_overload(overload: &str) -> Option<Implementation> {
+    lists::find_overload(overload)
+}
+
 /// A function that takes a pattern, with that compiled beforehand.
 pub(crate) fn with_pattern<'a>(function: &str, pattern: &Regex, args: &[Value<'a>]) -> Result<'a> {
     patterns::apply(function, pattern, args)

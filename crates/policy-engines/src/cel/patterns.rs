@@ -7,12 +7,61 @@ const MAX_BYTES: usize = 1 << 20;
 
 /// Compiles; the error is Go's text as far as it is known.
 pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
+    if let Some(why) = refused(pattern) {
+        return Err(format!("error parsing regexp: {why}"));
+    }
     let translated = translate(pattern);
     RegexBuilder::new(&translated)
         .size_limit(MAX_BYTES)
         .dfa_size_limit(MAX_BYTES)
         .build()
         .map_err(|_| format!("error parsing regexp: invalid pattern: `{pattern}`"))
+}
+
+/// What Go refuses and the crate would take, or says in words of its own.
+fn refused(pattern: &str) -> Option<String> {
+    let (mut depth, mut in_class, mut repeated) = (0_usize, false, None);
+    let mut letters = pattern.char_indices().peekable();
+    while let Some((at, letter)) = letters.next() {
+        if in_class {
+            in_class = letter != ']';
+            if letter == '\\' {
+                letters.next();
+            }
+            continue;
+        }
+        let before = repeated.take();
+        match letter {
+            '\\' => {
+                letters.next();
+            }
+            '[' => {
+                in_class = true;
+                if letters.peek().is_some_and(|(_, next)| *next == '^') {
+                    letters.next();
+                }
+                if letters.peek().is_some_and(|(_, next)| *next == ']') {
+                    letters.next();
+                }
+            }
+            '(' => depth += 1,
+            ')' if depth == 0 => return Some(format!("unexpected ): `{pattern}`")),
+            ')' => depth -= 1,
+            '*' | '+' | '?' => {
+                if let Some(start) = before {
+                    return Some(format!("invalid nested repetition operator: `{}`", &pattern[start..=at]));
+                }
+                if letters.peek().is_some_and(|(_, next)| *next == '?') && !pattern[..at].ends_with('(') {
+                    letters.next();
+                }
+                if !pattern[..at].ends_with('(') {
+                    repeated = Some(at);
+                }
+            }
+            _ => {}
+        }
+    }
+    (depth > 0).then(|| format!("missing closing ): `{pattern}`"))
 }
 
 /// What Go means by the pattern, in the crate's words: `\d`, `\w`, `\s` and `\b` are ASCII, and inside a class `[`,

@@ -217,7 +217,9 @@ impl Lowering<'_> {
             }
             _ => None,
         };
-        let implementation = library::find(function).ok_or_else(|| format!("unknown function {function}"))?;
+        let implementation = library::find_overload(overload)
+            .or_else(|| library::find(function))
+            .ok_or_else(|| format!("unknown function {function}"))?;
         Ok(Node::Call(Box::new(Call { function, overload, implementation, args, pattern })))
     }
 

@@ -26,6 +26,11 @@ impl Timestamp {
         (FIRST_SECOND..=LAST_SECOND).contains(&floor_seconds(at)).then_some(Self { at, offset })
     }
 
+    /// Whether it is Go's zero time, the first second there is.
+    pub(crate) fn is_zero(&self) -> bool {
+        self.at.as_nanosecond() == i128::from(FIRST_SECOND) * i128::from(NANOS)
+    }
+
     /// Unix seconds, rounded down.
     pub(crate) fn seconds(&self) -> i64 {
         floor_seconds(self.at)

@@ -23,7 +23,7 @@ mod map;
 pub(crate) use equality::equal;
 pub(crate) use json::{from_json, texts, to_json};
 pub(crate) use list::List;
-pub(crate) use map::{Key, Map, get, shown};
+pub(crate) use map::{Key, Map, shown};
 
 /// What an evaluation step comes to.
 pub(crate) type Result<'a> = std::result::Result<Value<'a>, EvalError>;

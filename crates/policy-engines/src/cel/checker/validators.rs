@@ -35,8 +35,8 @@ impl Validator<'_> {
             }
             Kind::List { elements, optional } if !formatted => self.list(elements, optional),
             Kind::Map(entries) if !formatted => {
-                self.same_types(entries.iter().map(|entry| (&entry.key, false)).collect());
-                self.same_types(entries.iter().map(|entry| (&entry.value, entry.optional)).collect());
+                self.same_types(entries.iter().map(|entry| (&entry.key, false)).collect(), false);
+                self.same_types(entries.iter().map(|entry| (&entry.value, entry.optional)).collect(), false);
             }
             _ => {}
         }
@@ -49,6 +49,7 @@ impl Validator<'_> {
         let Some(Expr { id, kind: Kind::Literal(literal) }) = args.first() else { return };
         let valid = match (function, literal) {
             ("duration", Literal::String(text)) => time::parse_duration(text).is_ok(),
+            ("timestamp", Literal::Int(seconds)) => time::Timestamp::from_seconds(*seconds).is_some(),
             ("timestamp", Literal::String(text)) => time::parse_timestamp(text).is_ok(),
             ("matches", Literal::String(pattern)) => patterns::compile(pattern).is_ok(),
             _ => true,
@@ -59,10 +60,11 @@ impl Validator<'_> {
     }
 
     fn list(&mut self, elements: &[Expr], optional: &[bool]) {
-        self.same_types(elements.iter().zip(optional.iter().copied()).collect());
+        self.same_types(elements.iter().zip(optional.iter().copied()).collect(), true);
     }
 
-    fn same_types(&mut self, values: Vec<(&Expr, bool)>) {
+    /// `once`: the first difference is all that is said.
+    fn same_types(&mut self, values: Vec<(&Expr, bool)>, once: bool) {
         let mut first: Option<Type> = None;
         for (value, optional) in values {
             let t = self.checked.type_of(value);
@@ -73,7 +75,9 @@ impl Validator<'_> {
                 Some(expected) => {
                     let message = format!("expected type '{expected}' but found '{t}'");
                     self.report(value.id, message);
-                    return;
+                    if once {
+                        return;
+                    }
                 }
             }
         }

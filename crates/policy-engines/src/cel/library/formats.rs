@@ -29,18 +29,18 @@ static FORMATS: [Format; 13] = [
     Format { name: "uri", pattern_size: 1_103, check: |text| Url::parse(text).err().into_iter().collect() },
     Format {
         name: "uuid",
-        pattern_size: 77,
+        pattern_size: 72,
         check: |text| say(is_uuid(text), "does not match the UUID format"),
     },
     Format { name: "byte", pattern_size: 84, check: |text| say(is_base64(text), "invalid base64") },
     Format {
         name: "date",
-        pattern_size: 125,
+        pattern_size: 69,
         check: |text| say(time::parse_date(text).is_ok(), "invalid date"),
     },
     Format {
         name: "datetime",
-        pattern_size: 125,
+        pattern_size: 69,
         check: |text| say(time::parse_date_time_format(text).is_ok(), "invalid datetime"),
     },
 ];

@@ -31,6 +31,15 @@ pub(super) fn find(function: &str) -> Option<Implementation> {
     })
 }
 
+pub(super) fn find_overload(overload: &str) -> Option<Implementation> {
+    Some(match overload {
+        "list_uint_sum_uint" => |args| sum_from(args, Value::Uint(0)),
+        "list_double_sum_double" => |args| sum_from(args, Value::Double(0.0)),
+        "list_duration_sum_duration" => |args| sum_from(args, Value::Duration(0)),
+        _ => return None,
+    })
+}
+
 type Out<T> = std::result::Result<T, EvalError>;
 
 fn is_sorted<'a>(args: &[Value<'a>]) -> Result<'a> {
@@ -51,6 +60,10 @@ fn is_sorted<'a>(args: &[Value<'a>]) -> Result<'a> {
 }
 
 fn sum<'a>(args: &[Value<'a>]) -> Result<'a> {
+    sum_from(args, Value::Int(0))
+}
+
+fn sum_from<'a>(args: &[Value<'a>], zero: Value<'a>) -> Result<'a> {
     let [Value::List(list)] = args else { return no_overload() };
     let mut total: Option<Value<'a>> = None;
     for item in list.iter() {
@@ -63,7 +76,7 @@ fn sum<'a>(args: &[Value<'a>]) -> Result<'a> {
             Some(total) => operators::add(&[total, item])?,
         });
     }
-    Ok(total.unwrap_or(Value::Int(0)))
+    Ok(total.unwrap_or(zero))
 }
 
 fn extreme<'a>(args: &[Value<'a>], name: &str, prefer: Ordering) -> Result<'a> {

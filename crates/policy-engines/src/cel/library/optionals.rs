@@ -61,6 +61,7 @@ fn is_zero(value: &Value<'_>) -> bool {
         Value::String(text) => text.as_str().is_empty(),
         Value::Bytes(bytes) => bytes.is_empty(),
         Value::Duration(nanos) => *nanos == 0,
+        Value::Timestamp(at) => at.is_zero(),
         Value::List(list) => list.len() == 0,
         Value::Map(map) => map.len() == 0,
         Value::Optional(inner) => inner.is_none(),

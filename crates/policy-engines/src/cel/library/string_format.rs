@@ -173,7 +173,7 @@ fn scientific(number: f64, precision: usize) -> String {
         .chars()
         .filter_map(|digit| SUPERSCRIPT.get(digit.to_digit(10)? as usize).copied())
         .collect();
-    format!("{mantissa}\u{202f}×\u{202f}10{sign}{raised}")
+    format!("{mantissa}×10{sign}{raised}")
 }
 
 fn string(value: &Value<'_>) -> Out<String> {

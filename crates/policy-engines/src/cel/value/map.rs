@@ -6,7 +6,7 @@ use std::sync::Arc;
 use api_machinery::schema::Additional;
 use serde_json::{Map as JsonMap, Value as Json};
 
-use super::{Result, Text, Typing, Value, equality, from_json};
+use super::{Text, Typing, Value, equality, from_json};
 use crate::cel::error::EvalError;
 use crate::cel::names;
 
@@ -168,8 +168,8 @@ impl<'a> Map<'a> {
         if self.len() != other.len() {
             return Ok(false);
         }
-        if let (Self::View(a, typing), Self::View(b, _)) = (self, other) {
-            if is_object(*typing) {
+        if let (Self::View(a, Some(schema)), Self::View(b, _)) = (self, other) {
+            if !matches!(schema.additional, Additional::Schema(_)) {
                 return self.object_equals(a, other, b);
             }
         }
@@ -222,9 +222,4 @@ pub(crate) fn shown(key: &Value<'_>) -> String {
         Value::String(text) => text.as_str().to_owned(),
         other => other.type_name().to_string(),
     }
-}
-
-/// What evaluates to the value at a key, or says that there is none.
-pub(crate) fn get<'a>(map: &Map<'a>, key: &Value<'_>) -> Result<'a> {
-    map.find(key)?.ok_or_else(|| EvalError::no_such_key(&shown(key)))
 }

@@ -1,0 +1,63 @@
+//! Admission policies: ValidatingAdmissionPolicy, MutatingAdmissionPolicy, and match conditions of webhooks.
+//!
+//! Tasks: say what is wrong with the expressions of a policy when it is written; compile a policy once; evaluate it on a
+//! request, within upstream's budgets. Which requests a policy is for, and where its parameters come from, is the API
+//! server's business.
+//!
+//! Must never: take an expression that failed for one that holds.
+
+use kube_objects::StatusCause;
+use serde_json::Value as Json;
+
+mod conditions;
+mod context;
+mod expression;
+mod mutating;
+mod types;
+mod validating;
+
+pub use conditions::{Conditions, Match, check_conditions};
+pub use context::Inputs;
+pub use mutating::{MutatingPolicy, Mutation, check_mutating};
+pub use validating::{Annotation, Decision, Evaluated, ValidatingPolicy, check_validating};
+
+/// What one policy may cost on one request (upstream `RuntimeCELCostBudget`).
+pub(crate) const POLICY_BUDGET: u64 = 10_000_000;
+/// What the match conditions of one policy or webhook may cost (`RuntimeCELCostBudgetMatchConditions`).
+pub(crate) const CONDITIONS_BUDGET: u64 = 2_500_000;
+
+/// What happens when something about a policy fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FailurePolicy {
+    /// The request is refused.
+    #[default]
+    Fail,
+    /// The policy is left out.
+    Ignore,
+}
+
+impl FailurePolicy {
+    /// As a policy's or webhook's `failurePolicy` says.
+    #[must_use]
+    pub fn read(json: &Json) -> Self {
+        if json.as_str() == Some("Ignore") { Self::Ignore } else { Self::Fail }
+    }
+}
+
+fn items<'j>(json: &'j Json, key: &str) -> &'j [Json] {
+    json.get(key).and_then(Json::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn text<'j>(json: &'j Json, key: &str) -> &'j str {
+    json.get(key).and_then(Json::as_str).unwrap_or_default()
+}
+
+/// A problem with an expression, or none.
+fn problem(
+    field: &str,
+    source: &str,
+    compiled: &Result<expression::Expression, String>,
+) -> Option<StatusCause> {
+    let error = compiled.as_ref().err()?;
+    Some(crate::problems::invalid_text(field, source, error))
+}
