@@ -12,7 +12,7 @@ use crate::cel::CALL_LIMIT;
 use crate::cel::authorizer::{Authorizer, AuthorizerValue, Question, State};
 use crate::cel::error::EvalError;
 use crate::cel::evaluate::{self, Activation};
-use crate::cel::value::{self, Library, Value, from_json};
+use crate::cel::value::{self, Value, from_json};
 
 /// A request, as expressions see it. JSON null where there is nothing.
 #[derive(Clone)]
@@ -28,7 +28,7 @@ pub struct Inputs<'a> {
     /// `params`; `None` is null too.
     pub params: Option<&'a Json>,
     /// Who answers `authorizer`'s questions, and about whom. `None`: questions are errors.
-    pub authorizer: Option<(Arc<dyn Authorizer>, UserInfo)>,
+    pub authorizer: Option<(&'a dyn Authorizer, &'a UserInfo)>,
     /// What `authorizer.requestResource` asks about.
     pub request_resource: Question,
 }
@@ -104,11 +104,11 @@ impl<'a, 'i> Context<'a, 'i> {
     }
 
     fn authorizer(&self, about_request: bool) -> Option<value::Result<'a>> {
-        let (by, user) = self.inputs.authorizer.as_ref().filter(|_| self.scope_authorizer)?;
-        let root = AuthorizerValue::new(Arc::clone(by), user.clone());
+        let (by, user) = self.inputs.authorizer.filter(|_| self.scope_authorizer)?;
+        let root = AuthorizerValue::new(by, user.clone());
         let state = State::Resource(self.inputs.request_resource.clone());
         let value = if about_request { root.with(state) } else { root };
-        Some(Ok(Value::library(Library::Authorizer(value))))
+        Some(Ok(Value::Authorizer(Arc::new(value))))
     }
 
     fn compute(&self, name: &str) -> Option<value::Result<'a>> {

@@ -43,8 +43,8 @@ pub trait Authorizer: Send + Sync {
 
 /// Steps of a question in an expression.
 #[derive(Clone)]
-pub(crate) struct AuthorizerValue {
-    pub(crate) by: Arc<dyn Authorizer>,
+pub(crate) struct AuthorizerValue<'a> {
+    pub(crate) by: &'a dyn Authorizer,
     pub(crate) user: Arc<UserInfo>,
     pub(crate) state: State,
 }
@@ -58,19 +58,19 @@ pub(crate) enum State {
     Decision(Answer),
 }
 
-impl fmt::Debug for AuthorizerValue {
+impl fmt::Debug for AuthorizerValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthorizerValue").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
-impl AuthorizerValue {
-    pub(crate) fn new(by: Arc<dyn Authorizer>, user: UserInfo) -> Self {
+impl<'a> AuthorizerValue<'a> {
+    pub(crate) fn new(by: &'a dyn Authorizer, user: UserInfo) -> Self {
         Self { by, user: Arc::new(user), state: State::Authorizer }
     }
 
     pub(crate) fn with(&self, state: State) -> Self {
-        Self { by: Arc::clone(&self.by), user: Arc::clone(&self.user), state }
+        Self { by: self.by, user: Arc::clone(&self.user), state }
     }
 
     pub(crate) fn type_name(&self) -> &'static str {

@@ -78,7 +78,7 @@ pub(super) fn of_call(function: &str, overload: &str, args: &[Value<'_>], result
             },
             _ => 1,
         },
-        "_==_" if matches!(args.first(), Some(Value::Library(_))) => 1,
+        "_==_" if matches!(args.first(), Some(Value::Library(_) | Value::Authorizer(_))) => 1,
         _ => of_standard(function, overload, args),
     }
 }

@@ -46,6 +46,8 @@ pub(crate) enum Value<'a> {
     Optional(Option<Arc<Value<'a>>>),
     Type(Arc<str>),
     Library(Arc<Library>),
+    /// A question of authorization, as far as it is put together.
+    Authorizer(Arc<AuthorizerValue<'a>>),
     /// An object made of fields: `Object{}`, `JSONPatch{}`.
     Object(Arc<Object<'a>>),
     /// Preserved data that no schema describes.
@@ -70,7 +72,6 @@ pub(crate) enum Library {
     Semver(super::library::Semver),
     /// The name of a named format.
     Format(&'static super::library::Format),
-    Authorizer(AuthorizerValue),
 }
 
 /// An object made in an expression.
@@ -135,6 +136,7 @@ impl<'a> Value<'a> {
             Self::Optional(_) => "optional_type".into(),
             Self::Type(_) => "type".into(),
             Self::Library(library) => library.type_name().into(),
+            Self::Authorizer(value) => value.type_name().into(),
             Self::Object(object) => object.type_name.as_str().into(),
             Self::Opaque(_) => "unknown".into(),
         }
@@ -176,7 +178,6 @@ impl Library {
             Self::Url(_) => "kubernetes.URL",
             Self::Semver(_) => "kubernetes.Semver",
             Self::Format(_) => "kubernetes.NamedFormat",
-            Self::Authorizer(value) => value.type_name(),
         }
     }
 

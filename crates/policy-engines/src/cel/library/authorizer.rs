@@ -1,11 +1,13 @@
 //! Questions of authorization, put together step by step and asked by `check`.
 
+use std::sync::Arc;
+
 use kube_objects::UserInfo;
 
 use super::{Implementation, fail, no_overload};
 use crate::cel::authorizer::{Answer, AuthorizerValue, Question, State};
 use crate::cel::error::EvalError;
-use crate::cel::value::{Library, Result, Value};
+use crate::cel::value::{Result, Value};
 
 pub(super) fn find(function: &str) -> Option<Implementation> {
     Some(match function {
@@ -32,18 +34,15 @@ pub(super) fn find(function: &str) -> Option<Implementation> {
 
 type Out<T> = std::result::Result<T, EvalError>;
 
-fn authorizer(value: Option<&Value<'_>>) -> Out<AuthorizerValue> {
+fn authorizer<'a>(value: Option<&Value<'a>>) -> Out<AuthorizerValue<'a>> {
     match value {
-        Some(Value::Library(library)) => match &**library {
-            Library::Authorizer(value) => Ok(value.clone()),
-            _ => Err(EvalError::no_such_overload()),
-        },
+        Some(Value::Authorizer(value)) => Ok((**value).clone()),
         _ => Err(EvalError::no_such_overload()),
     }
 }
 
 /// The target and so many texts.
-fn texts<const N: usize>(args: &[Value<'_>]) -> Out<(AuthorizerValue, [String; N])> {
+fn texts<'a, const N: usize>(args: &[Value<'a>]) -> Out<(AuthorizerValue<'a>, [String; N])> {
     let target = authorizer(args.first())?;
     let rest = args.get(1..).unwrap_or_default();
     let texts: Option<Vec<String>> = rest.iter().map(|text| text.as_str().map(ToOwned::to_owned)).collect();
@@ -52,8 +51,8 @@ fn texts<const N: usize>(args: &[Value<'_>]) -> Out<(AuthorizerValue, [String; N
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the last step of functions that can fail")]
-fn step<'a>(value: &AuthorizerValue, state: State) -> Result<'a> {
-    Ok(Value::library(Library::Authorizer(value.with(state))))
+fn step<'a>(value: &AuthorizerValue<'a>, state: State) -> Result<'a> {
+    Ok(Value::Authorizer(Arc::new(value.with(state))))
 }
 
 fn path<'a>(args: &[Value<'a>]) -> Result<'a> {
@@ -106,7 +105,7 @@ fn service_account<'a>(args: &[Value<'a>]) -> Result<'a> {
         ],
         ..UserInfo::default()
     };
-    Ok(Value::library(Library::Authorizer(AuthorizerValue::new(value.by, user))))
+    Ok(Value::Authorizer(Arc::new(AuthorizerValue::new(value.by, user))))
 }
 
 fn check<'a>(args: &[Value<'a>]) -> Result<'a> {

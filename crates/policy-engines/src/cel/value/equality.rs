@@ -22,6 +22,7 @@ pub(crate) fn equal(a: &Value<'_>, b: &Value<'_>) -> Result<bool, EvalError> {
         (Value::Optional(Some(a)), Value::Optional(Some(b))) => equal(a, b)?,
         (Value::Opaque(a), Value::Opaque(b)) => a == b,
         (Value::Library(a), Value::Library(b)) => library(a, b),
+        (Value::Authorizer(a), Value::Authorizer(b)) => a.is(b),
         (Value::Object(a), Value::Object(b)) => {
             if a.type_name != b.type_name || a.fields.len() != b.fields.len() {
                 return Ok(false);
@@ -46,7 +47,6 @@ fn library(a: &Library, b: &Library) -> bool {
         (Library::Url(a), Library::Url(b)) => a.text() == b.text(),
         (Library::Semver(a), Library::Semver(b)) => a.compare(b) == Ordering::Equal,
         (Library::Format(a), Library::Format(b)) => a.name == b.name,
-        (Library::Authorizer(a), Library::Authorizer(b)) => a.is(b),
         _ => false,
     }
 }

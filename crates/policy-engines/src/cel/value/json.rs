@@ -167,7 +167,7 @@ fn bounded(value: &Value<'_>, depth: usize) -> std::result::Result<Json, EvalErr
             super::Library::Quantity(quantity) => Json::from(quantity.to_string()),
             _ => return Err(unsupported(value)),
         },
-        Value::Type(_) => return Err(unsupported(value)),
+        Value::Type(_) | Value::Authorizer(_) => return Err(unsupported(value)),
     })
 }
 
