@@ -4,6 +4,7 @@
 //! Must never be a dependency of the product.
 
 mod codegen;
+mod kinds;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -32,6 +33,12 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Writes docs/reference/kinds.md from the API server's catalogue.
+    Kinds {
+        /// Compares with what is committed and writes nothing.
+        #[arg(long)]
+        check: bool,
+    },
     /// Checks layers, effects in pure files, file lengths, lints and names.
     Tidy,
 }
@@ -43,6 +50,7 @@ fn main() -> anyhow::Result<()> {
             codegen::protobuf_table(&root, &directory, check)
         }
         Chore::Codegen { from, check, .. } => codegen::run(&root, from.as_deref(), check),
+        Chore::Kinds { check } => kinds::run(&root, check),
         Chore::Tidy => tidy::run(&root),
     }
 }

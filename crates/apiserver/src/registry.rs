@@ -9,6 +9,8 @@ mod apiregistration;
 pub mod bootstrap;
 mod certificates;
 pub(crate) mod core;
+#[cfg(test)]
+mod coverage;
 pub(crate) mod custom;
 mod definitions;
 mod events;
@@ -16,6 +18,8 @@ pub mod kinds;
 pub(crate) mod objects;
 mod plain;
 mod rbac;
+#[cfg(test)]
+mod reference;
 pub mod reviews;
 mod smaller_groups;
 pub mod strategy;

@@ -37,6 +37,7 @@ pub mod path;
 pub mod pod_spec;
 pub mod problems;
 pub mod rbac;
+pub mod resource;
 pub mod reviews;
 pub mod rules;
 pub mod scheduling;

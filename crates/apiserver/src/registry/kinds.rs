@@ -93,6 +93,16 @@ fn plain(group: &str, resource: &str) -> Option<KindRules> {
         ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => {
             admissionregistration::VALIDATING_ADMISSION_POLICY_BINDING
         }
+        // Upstream has no columns of its own for it.
+        ("", "limitranges") => KindRules {
+            columns: kind_rules::storage::CSI_STORAGE_CAPACITY.columns,
+            cells: kind_rules::storage::CSI_STORAGE_CAPACITY.cells,
+            ..KindRules::NEW
+        },
+        ("resource.k8s.io", "deviceclasses") => kind_rules::resource::DEVICE_CLASS,
+        ("resource.k8s.io", "resourceclaims") => kind_rules::resource::RESOURCE_CLAIM,
+        ("resource.k8s.io", "resourceclaimtemplates") => kind_rules::resource::RESOURCE_CLAIM_TEMPLATE,
+        ("resource.k8s.io", "resourceslices") => kind_rules::resource::RESOURCE_SLICE,
         ("coordination.k8s.io", "leases") => coordination::LEASE,
         ("scheduling.k8s.io", "priorityclasses") => scheduling::PRIORITY_CLASS,
         ("storage.k8s.io", "storageclasses") => kind_rules::storage::STORAGE_CLASS,

@@ -93,7 +93,7 @@ async fn play(client: &Client, group: &Value, case: &Value) -> Value {
                 found["generation"] = object["metadata"]["generation"].clone();
             }
             if expect.get("object").is_some() {
-                found["object"] = without_volatile(object);
+                found["object"] = object;
             }
             found
         }
@@ -123,6 +123,9 @@ fn sorted(mut answer: Value) -> Value {
     }
     if let Some(fields) = answer.as_object_mut() {
         fields.remove("warnings");
+    }
+    if answer["object"].is_object() {
+        answer["object"] = without_volatile(answer["object"].take());
     }
     answer
 }
