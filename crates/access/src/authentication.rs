@@ -8,6 +8,7 @@ mod certificate;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use kube_objects::UserInfo;
 use parking_lot::RwLock;
@@ -76,6 +77,14 @@ impl<'a> Bearer<'a> {
     }
 }
 
+/// Tokens that are kept elsewhere: bootstrap tokens in Secrets.
+#[async_trait]
+pub trait TokenSource: Send + Sync + 'static {
+    /// The user of a token; `None` when it is no token of this source, or no good any more. Must not tell by its
+    /// duration how much of a token is right.
+    async fn user(&self, token: Bearer<'_>) -> Option<UserInfo>;
+}
+
 /// Who it is, and for which audiences the credential speaks (empty: the API server's own).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authenticated {
@@ -86,20 +95,26 @@ pub struct Authenticated {
 }
 
 /// Turns credentials into users. Cheap to share behind an `Arc`.
-#[derive(Debug)]
 pub struct Authenticator {
     roots: Option<ClientRoots>,
     tokens: Option<Arc<TokenVerifier>>,
+    source: Option<Arc<dyn TokenSource>>,
     /// By the token's digest: comparing digests gives nothing away by timing.
     static_tokens: RwLock<BTreeMap<[u8; 32], UserInfo>>,
     anonymous: bool,
+}
+
+impl std::fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authenticator").field("anonymous", &self.anonymous).finish_non_exhaustive()
+    }
 }
 
 impl Authenticator {
     /// One that knows nobody but, if `anonymous`, `system:anonymous`.
     #[must_use]
     pub fn new(anonymous: bool) -> Self {
-        Self { roots: None, tokens: None, static_tokens: RwLock::default(), anonymous }
+        Self { roots: None, tokens: None, source: None, static_tokens: RwLock::default(), anonymous }
     }
 
     /// Accepts client certificates of `authority`.
@@ -118,6 +133,13 @@ impl Authenticator {
     #[must_use]
     pub fn with_tokens(mut self, verifier: Arc<TokenVerifier>) -> Self {
         self.tokens = Some(verifier);
+        self
+    }
+
+    /// Accepts the tokens of `source`, after all others.
+    #[must_use]
+    pub fn with_token_source(mut self, source: Arc<dyn TokenSource>) -> Self {
+        self.source = Some(source);
         self
     }
 
@@ -195,7 +217,13 @@ impl Authenticator {
                 let verified = verifier.verify(token, audiences, Timestamp::now()).await.map_err(Arc::new)?;
                 Ok(authenticated(verified.user, verified.audiences))
             }
-            _ => Err(AuthenticationError::UnknownToken),
+            _ => match &self.source {
+                Some(source) => {
+                    let user = source.user(Bearer(token)).await.ok_or(AuthenticationError::UnknownToken)?;
+                    Ok(authenticated(user, audiences.to_vec()))
+                }
+                None => Err(AuthenticationError::UnknownToken),
+            },
         }
     }
 }

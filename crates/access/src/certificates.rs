@@ -1,9 +1,11 @@
 //! The certificate authority of one control plane: ECDSA P-256, one self-signed root, no intermediates.
 //!
-//! It names the subject of everything it signs itself; a signing request contributes its public key and nothing else.
+//! It names the subject of what it signs for joining agents itself: their request contributes its public key and nothing
+//! else. Only [`CertificateAuthority::sign_request`] takes the subject from a request, which somebody has approved.
 
 mod issue;
 mod pin;
+mod requests;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +17,7 @@ use crate::files::{Visibility, read_optional, write_atomically};
 
 pub use issue::{ClientSubject, Issued, ServerNames, requested_pin, signing_request};
 pub use pin::{Pin, pin_of_certificate};
+pub use requests::{Requested, not_after, read_request};
 
 /// How long a root is valid. Long, because replacing a root means touching every client; ten years is upstream
 /// kubeadm's choice too.

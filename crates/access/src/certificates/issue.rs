@@ -138,7 +138,7 @@ impl CertificateAuthority {
         })
     }
 
-    fn sign(
+    pub(super) fn sign(
         &self,
         subject: &str,
         params: &CertificateParams,
@@ -174,7 +174,7 @@ pub fn requested_pin(request_pem: &str) -> Result<super::Pin, CertificateError> 
 }
 
 /// The public key of a signing request whose signature proves that the sender holds the private key.
-fn requested_public_key(request_pem: &str) -> Result<SubjectPublicKeyInfo, CertificateError> {
+pub(super) fn requested_public_key(request_pem: &str) -> Result<SubjectPublicKeyInfo, CertificateError> {
     let unusable =
         |detail: String| CertificateError::Unusable { subject: "the signing request".to_owned(), detail };
     let document = ::pem::parse(request_pem).map_err(|error| unusable(error.to_string()))?;
@@ -192,7 +192,7 @@ fn requested_public_key(request_pem: &str) -> Result<SubjectPublicKeyInfo, Certi
 /// attribute type and tells its named types from the same types by number.
 const ORGANIZATION: [u64; 4] = [2, 5, 4, 10];
 
-fn leaf(
+pub(super) fn leaf(
     common_name: &str,
     organizations: &[String],
     usage: ExtendedKeyUsagePurpose,

@@ -95,3 +95,39 @@ fn a_third_group_is_an_error_not_a_lost_group() {
     assert!(authority.issue_client(&subject("a", &["x", "y"]), HOUR).is_ok());
     assert!(authority.issue_client(&subject("a", &["x", "y", "z"]), HOUR).is_err());
 }
+
+fn request(names: &[&str], organizations: &[&str]) -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = rcgen::CertificateParams::new(names).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "system:node:n1");
+    for organization in organizations {
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, *organization);
+    }
+    params.serialize_request(&key).unwrap().pem().unwrap()
+}
+
+#[test]
+fn an_approved_request_is_signed_as_it_asks_with_its_usages() {
+    let authority = CertificateAuthority::ephemeral("ca").unwrap();
+    let pem = request(&["n1.example.org", "192.0.2.1"], &["system:nodes"]);
+    let requested = read_request(&pem).unwrap();
+    assert_eq!(requested.common_name, "system:node:n1");
+    assert_eq!(requested.organizations, ["system:nodes"]);
+    assert_eq!(requested.dns, ["n1.example.org"]);
+    assert_eq!(requested.addresses, ["192.0.2.1".parse::<std::net::IpAddr>().unwrap()]);
+    let usages = ["digital signature".to_owned(), "server auth".to_owned()];
+    let signed = authority.sign_request(&pem, &usages, HOUR).unwrap();
+    let der = ::pem::parse(&signed).unwrap().into_contents();
+    let (_, certificate) = X509Certificate::from_der(&der).unwrap();
+    let extended = certificate.extended_key_usage().unwrap().unwrap().value;
+    assert!(extended.server_auth && !extended.client_auth);
+    assert_eq!(certificate.subject_alternative_name().unwrap().unwrap().value.general_names.len(), 2);
+    let left = not_after(&signed).unwrap().as_second() - jiff::Timestamp::now().as_second();
+    assert!((3500..=3600).contains(&left), "{left}");
+    let strange = ["world domination".to_owned()];
+    assert!(authority.sign_request(&pem, &strange, HOUR).is_err());
+    let long = authority.sign_request(&pem, &usages, ROOT_VALIDITY * 2).unwrap();
+    assert!(not_after(&long).unwrap() <= not_after(authority.bundle_pem()).unwrap());
+}
