@@ -23,6 +23,7 @@ use crate::webhook_client::WebhookClient;
 
 mod chain;
 pub(crate) mod deadline;
+mod health;
 mod impersonation;
 pub(crate) mod limiter;
 pub(crate) mod paths;

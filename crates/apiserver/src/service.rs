@@ -29,6 +29,7 @@ use crate::watch_cache::{HistoryBounds, WatchCache};
 use crate::webhook_client::WebhookClient;
 
 mod advertised;
+mod bootstrap_tokens;
 mod bound;
 mod definitions;
 mod roles;
@@ -168,6 +169,10 @@ impl Service {
             }
             (authenticator, _) => authenticator,
         };
+        let authenticator = authenticator.map(|authenticator| {
+            let tokens = bootstrap_tokens::StoredTokens(Arc::clone(&objects));
+            authenticator.with_token_source(Arc::new(tokens))
+        });
         if let Some(authorizer) = &options.authorizer {
             roles::feed(Arc::clone(authorizer), &objects.cache, &shutdown);
         }

@@ -95,6 +95,7 @@ impl Cluster {
         })
         .await?;
         plane.ready().await?;
+        plane.start_credentials();
         start_controllers(&mut plane, &options.name);
         for agent in node_options(&options, plane.server.address()).into_iter().enumerate() {
             start_node(&mut plane, &nodes, agent, &options).await?;

@@ -8,13 +8,14 @@ use access::certificates::ServerNames;
 use access::{Authenticator, Authorizer, TokenIssuer};
 use apiserver::registry::bootstrap::Facts;
 use apiserver::{Catalogue, Extension, NodeConnection};
+use controllers::credentials;
 use kube_objects::UserInfo;
 use storage::Store;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::AssemblyError;
-use crate::identity::Identity;
+use crate::identity::{Identity, Signer};
 use crate::reach::reached_at;
 use crate::state::{Engine, Opened, State, StoreOptions};
 
@@ -123,6 +124,15 @@ impl ControlPlane {
         tokio::task::spawn_blocking(write).await.unwrap_or_else(|panic| {
             Err(AssemblyError::new("failed to write the administrator's kubeconfig", panic.into()))
         })
+    }
+
+    /// Runs the controllers of certificates and bootstrap tokens.
+    pub(crate) fn start_credentials(&mut self) {
+        let client = self.client("system:kube-controller-manager");
+        let signer = Arc::new(Signer(Arc::clone(&self.identity.authority)));
+        let service = credentials::Service::new(credentials::Options::new(client, signer));
+        let stop = self.tasks.stop.clone();
+        self.tasks.spawn("controllers of credentials", async move { service.run(stop).await });
     }
 
     /// A client in process that RBAC does not restrict: parts of the control plane itself act as `user`.

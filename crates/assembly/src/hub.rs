@@ -66,6 +66,7 @@ impl Hub {
         .await?;
         let failed = |cause: crate::error::Cause| AssemblyError::new("failed to start the hub", cause);
         plane.ready().await?;
+        plane.start_credentials();
         let client = plane.client("system:fairlead:hub");
         let issuer = Arc::new(Issuer(Arc::clone(&plane.identity.authority)));
         let epoch = plane.store.incarnation().to_string();

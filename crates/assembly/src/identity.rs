@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use access::certificates::{ClientSubject, ServerNames};
+use access::certificates::{ClientSubject, ServerNames, not_after, read_request};
 use access::tls::{ServerCertificate, server_config};
 use access::tokens::SigningKey;
 use access::{CertificateAuthority, Issued};
+use controllers::credentials::{CertificateSigner, Requested};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{AssemblyError, Cause};
@@ -146,6 +147,32 @@ impl Identity {
             certificate = encode(&admin.certificate_pem),
             key = encode(admin.key_pem.reveal()),
         ))
+    }
+}
+
+/// Signs for the controllers with an authority.
+#[derive(Debug)]
+pub(crate) struct Signer(pub(crate) Arc<CertificateAuthority>);
+
+impl CertificateSigner for Signer {
+    fn read(&self, request_pem: &str) -> Result<Requested, String> {
+        let found = read_request(request_pem).map_err(|error| error.to_string())?;
+        Ok(Requested {
+            common_name: found.common_name,
+            organizations: found.organizations,
+            dns: found.dns,
+            addresses: found.addresses,
+            emails: found.emails,
+            uris: found.uris,
+        })
+    }
+
+    fn sign(&self, request_pem: &str, usages: &[String], validity: Duration) -> Result<String, String> {
+        self.0.sign_request(request_pem, usages, validity).map_err(|error| error.to_string())
+    }
+
+    fn expires(&self, certificate_pem: &str) -> Option<jiff::Timestamp> {
+        not_after(certificate_pem)
     }
 }
 

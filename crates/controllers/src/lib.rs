@@ -8,6 +8,7 @@
 //! They reach objects through a `kube::Client` alone and must not assume what server is behind it.
 
 mod context;
+pub mod credentials;
 mod cron_job;
 mod daemon_set;
 mod deployment;

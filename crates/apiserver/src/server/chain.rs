@@ -260,7 +260,7 @@ async fn dispatch(
     info: &RequestInfo,
 ) -> Result<Response<Body>, Status> {
     let Some(path) = &info.resource else {
-        return paths::serve(&server, info, &parts.method, &parts.headers);
+        return paths::serve(&server, info, &parts.method, &parts.headers).await;
     };
     let verb = match &info.verb {
         std::borrow::Cow::Borrowed(verb) => *verb,

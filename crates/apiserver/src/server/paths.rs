@@ -1,5 +1,6 @@
 //! Everything that is not objects: health, version, discovery documents.
 
+use access::TokenIssuer;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use kube_objects::{Reason, Status};
@@ -21,7 +22,7 @@ pub(super) fn is_open(info: &RequestInfo) -> bool {
 }
 
 /// Everything that is no resource.
-pub(super) fn serve(
+pub(super) async fn serve(
     server: &Server,
     info: &RequestInfo,
     method: &Method,
@@ -29,23 +30,10 @@ pub(super) fn serve(
 ) -> Result<Response<Body>, Status> {
     let first = info.path.trim_start_matches('/').split('/').next().unwrap_or_default();
     match first {
-        "livez" | "readyz" | "healthz" => Ok(health(server, info)),
+        "livez" | "readyz" | "healthz" => super::health::serve(server, info).await,
         "version" => Ok(response::object(200, &version(), Style { pretty: true, ..Style::default() })),
         _ => document(server, &info.path, method, headers),
     }
-}
-
-fn health(server: &Server, info: &RequestInfo) -> Response<Body> {
-    let path = info.path.as_str();
-    let ready = server.is_ready() || path.starts_with("/livez");
-    let verbose = info.query.get("verbose").is_some();
-    let name = path.trim_matches('/').split('/').next().unwrap_or_default();
-    let text = match (ready, verbose) {
-        (true, false) => "ok".to_owned(),
-        (true, true) => format!("[+]ping ok\n[+]store ok\n[+]start ok\n{name} check passed\n"),
-        (false, _) => format!("[+]ping ok\n[-]start failed: not finished\n{name} check failed\n"),
-    };
-    response::plain(if ready { 200 } else { 500 }, "text/plain; charset=utf-8", text.into())
 }
 
 /// The Kubernetes version this server follows, with our build.
@@ -91,11 +79,13 @@ fn document(
     match path {
         "" => Ok(response::object(
             200,
-            &json!({"paths": ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]}),
+            &json!({"paths": ["/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]}),
             Style::default(),
         )),
         "/openapi/v2" => Ok(openapi_v2(server, headers, accept)),
         "/openapi/v3" => Ok(openapi(served.openapi.index(), headers, "application/json")),
+        "/.well-known/openid-configuration" => issuer(server, "application/json", TokenIssuer::discovery),
+        "/openid/v1/jwks" => issuer(server, "application/jwk-set+json", TokenIssuer::key_set),
         "/metrics" => Ok(response::plain(200, "text/plain; version=0.0.4", metrics(server).into())),
         "/api" | "/apis" => {
             let root = if path == "/api" { Root::Core } else { Root::Groups };
@@ -135,6 +125,20 @@ fn openapi_v2(server: &Server, headers: &HeaderMap, accept: Option<&str>) -> Res
 fn openapi(document: &crate::openapi::Document, headers: &HeaderMap, kind: &'static str) -> Response<Body> {
     let document = Document { body: document.body.clone(), etag: document.etag() };
     tagged(&document, headers, kind)
+}
+
+/// By which others verify service-account tokens.
+fn issuer(
+    server: &Server,
+    kind: &'static str,
+    document: fn(&TokenIssuer) -> Value,
+) -> Result<Response<Body>, Status> {
+    let tokens = server.tokens.as_ref().ok_or_else(not_served)?;
+    let mut answer = response::plain(200, kind, document(tokens).to_string().into());
+    // Upstream's bound: keys are rotated seldom, and an old set must not be believed for long.
+    let cache = HeaderValue::from_static("public, max-age=3600");
+    answer.headers_mut().insert(header::CACHE_CONTROL, cache);
+    Ok(answer)
 }
 
 fn metrics(server: &Server) -> String {

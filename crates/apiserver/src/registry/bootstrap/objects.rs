@@ -23,6 +23,8 @@ pub(super) fn namespaces(facts: &Facts) -> Vec<Wanted> {
 pub(super) fn all(facts: &Facts) -> Vec<Wanted> {
     let mut all: Vec<Wanted> = access::bootstrap::objects().into_iter().map(role_or_binding).collect();
     all.push(client_authority(facts));
+    all.push(token_tracking());
+    all.extend(kind_rules::flowcontrol::bootstrap_objects().iter().cloned().map(flow_control));
     if facts.cluster {
         all.extend(priority_classes());
         all.extend(own_service(facts));
@@ -38,6 +40,24 @@ fn role_or_binding(object: Value) -> Wanted {
         None => format!("{ROOT}/{resource}"),
     };
     Wanted { collection, object, existing: Existing::AddMissing }
+}
+
+/// FlowSchemas and priority levels: the mandatory and the suggested ones. Who changed one keeps the change, as upstream.
+fn flow_control(object: Value) -> Wanted {
+    let resource = match object["kind"].as_str() {
+        Some("FlowSchema") => "flowschemas",
+        _ => "prioritylevelconfigurations",
+    };
+    wanted(&format!("/apis/flowcontrol.apiserver.k8s.io/v1/{resource}"), object, Existing::Keep)
+}
+
+/// Since when unused legacy tokens are noticed: upstream's clients look for this object. The day is that of the first
+/// start.
+fn token_tracking() -> Wanted {
+    let since = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"since": since},
+        "metadata": {"name": "kube-apiserver-legacy-service-account-token-tracking", "namespace": "kube-system"}});
+    wanted("/api/v1/namespaces/kube-system/configmaps", object, Existing::Keep)
 }
 
 /// Where extension servers look for whom to trust.
