@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a failed expectation should break off")]
 
+#[path = "cluster/credentials.rs"]
+mod credentials;
+
 use std::{
     fmt::Debug,
     sync::Arc,

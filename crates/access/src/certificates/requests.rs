@@ -124,7 +124,8 @@ impl CertificateAuthority {
                 _ => {}
             }
         }
-        let text = |name: &String| name.clone().try_into().map_err(|_| unusable(format!("{name:?} is not ASCII")));
+        let text =
+            |name: &String| name.clone().try_into().map_err(|_| unusable(format!("{name:?} is not ASCII")));
         for name in &requested.dns {
             params.subject_alt_names.push(SanType::DnsName(text(name)?));
         }

@@ -41,10 +41,8 @@ pub(super) async fn serve(server: &Server, info: &RequestInfo) -> Result<Respons
 
 async fn checks(server: &Server, root: &str) -> Vec<Check> {
     let ok = |name| Check { name, problem: None };
-    let unless = |name, holds: bool, problem: &str| Check {
-        name,
-        problem: (!holds).then(|| problem.to_owned()),
-    };
+    let unless =
+        |name, holds: bool, problem: &str| Check { name, problem: (!holds).then(|| problem.to_owned()) };
     let store = tokio::time::timeout(STORE_LIMIT, server.objects.store.status()).await;
     let etcd = match store {
         Ok(Ok(_)) => None,

@@ -98,14 +98,8 @@ pub(super) fn approvals(
     if signer != KUBELET_CLIENT || check_kubelet_client(requested, usages).is_err() {
         return Vec::new();
     }
-    let node = (
-        "nodeclient",
-        "Auto approving kubelet client certificate after SubjectAccessReview.",
-    );
-    let own = (
-        "selfnodeclient",
-        "Auto approving self kubelet client certificate after SubjectAccessReview.",
-    );
+    let node = ("nodeclient", "Auto approving kubelet client certificate after SubjectAccessReview.");
+    let own = ("selfnodeclient", "Auto approving self kubelet client certificate after SubjectAccessReview.");
     if user == requested.common_name { vec![own, node] } else { vec![node] }
 }
 
@@ -131,11 +125,8 @@ pub(super) fn ends(request: &CertificateSigningRequest, expires: Option<Timestam
         let found = condition(request, kind).filter(|_| !waits)?;
         found.last_update_time.as_ref().map(|time| time.0.saturating_add(DECIDED).unwrap_or(Timestamp::MAX))
     };
-    let undecided = request
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.as_ref())
-        .is_none_or(Vec::is_empty);
+    let undecided =
+        request.status.as_ref().and_then(|status| status.conditions.as_ref()).is_none_or(Vec::is_empty);
     let pending = request
         .metadata
         .creation_timestamp
@@ -225,7 +216,11 @@ mod tests {
             .unwrap()
         };
         request.status = Some(approved(serde_json::Value::Null));
-        assert_eq!(ends(&request, None), None, "approved, not yet signed: somebody else's signer may be at it");
+        assert_eq!(
+            ends(&request, None),
+            None,
+            "approved, not yet signed: somebody else's signer may be at it"
+        );
         request.status = Some(approved("YQ==".into()));
         assert_eq!(ends(&request, None), Some(at("2026-01-01T03:00:00Z")));
         let soon = at("2026-01-01T02:30:00Z");

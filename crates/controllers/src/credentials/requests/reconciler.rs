@@ -8,9 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::{
     ByteString,
     api::{
-        authorization::v1::{
-            ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
-        },
+        authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
         certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition},
     },
     apimachinery::pkg::apis::meta::v1::Time,
@@ -123,7 +121,8 @@ impl Requests {
         let spec = &request.spec;
         let usages = spec.usages.clone().unwrap_or_default();
         let pem = String::from_utf8_lossy(&spec.request.0).into_owned();
-        let checked = self.signer.read(&pem).and_then(|requested| plan::check(&spec.signer_name, &requested, &usages));
+        let checked =
+            self.signer.read(&pem).and_then(|requested| plan::check(&spec.signer_name, &requested, &usages));
         let (signer, validity) = (Arc::clone(&self.signer), plan::validity(spec.expiration_seconds));
         let signed = checked.and_then(|()| signer.sign(&pem, &usages, validity));
         let mut changed = request.clone();
@@ -146,8 +145,7 @@ impl Requests {
     /// Removes a request whose time has come; answers when that of one that stays will.
     async fn clean(&self, request: &CertificateSigningRequest) -> Result<Action, Error> {
         let certificate = request.status.as_ref().and_then(|status| status.certificate.as_ref());
-        let expires =
-            certificate.and_then(|bytes| self.signer.expires(&String::from_utf8_lossy(&bytes.0)));
+        let expires = certificate.and_then(|bytes| self.signer.expires(&String::from_utf8_lossy(&bytes.0)));
         let Some(end) = plan::ends(request, expires) else { return Ok(Action::Done) };
         let now = self.clock.now();
         if now < end {
