@@ -85,14 +85,18 @@ fn signed(request: Option<&CertificateSigningRequest>) -> bool {
 #[tokio::test]
 async fn a_nodes_own_request_is_approved_and_signed() {
     let (handle, client, _stop) = start().await;
-    let binding: ClusterRoleBinding = serde_json::from_value(json!({
-        "metadata": {"name": "nodes"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
-            "name": "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient"},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}],
-    }))
-    .unwrap();
-    Api::<ClusterRoleBinding>::all(client.clone()).create(&PostParams::default(), &binding).await.unwrap();
+    let roles =
+        ["system:certificates.k8s.io:certificatesigningrequests:selfnodeclient", "system:node-bootstrapper"];
+    for role in roles {
+        let binding: ClusterRoleBinding = serde_json::from_value(json!({
+            "metadata": {"name": role},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}],
+        }))
+        .unwrap();
+        let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
+        bindings.create(&PostParams::default(), &binding).await.unwrap();
+    }
     let node = handle.client(UserInfo::new("system:node:n1", &["system:nodes", "system:authenticated"]));
     let own =
         request("own", "kubernetes.io/kube-apiserver-client-kubelet", &["digital signature", "client auth"]);
