@@ -10,13 +10,22 @@
 //! A plug-in never writes the object itself; it changes what it is given or refuses.
 
 mod attributes;
+mod certificates;
 mod chain;
+mod claim_resize;
 pub(crate) mod compiled;
+mod default_classes;
 mod lifecycle;
+mod limit_ranger;
+mod node_taints;
+pub(crate) mod pod_security;
 mod priority;
 mod request;
+mod resource_quota;
+mod runtime_class;
 mod service_account;
 mod tolerations;
+mod topology_labels;
 mod webhook;
 
 pub(crate) use attributes::{Attributes, Operation, RequestOptions};

@@ -32,6 +32,7 @@ mod service_resolver;
 mod watch_cache;
 mod webhook_client;
 
+pub use admission::pod_security::PodSecurityConfiguration;
 pub use catalogue::{Catalogue, Definition, Resource, Subresource};
 pub use extension::{Body, BoxError, Extension, ExtensionService};
 pub use node_connection::{LogOptions, LogStream, NodeConnection, PodReference};

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Chain;
+use crate::admission::pod_security::PodSecurityConfiguration;
 use crate::audit::{self, Auditor};
 use crate::catalogue::Catalogue;
 use crate::extension::{Body, Extension};
@@ -55,6 +56,8 @@ pub struct Options {
     pub extensions: Vec<Extension>,
     /// How `pods/log` reaches nodes; `None` answers such requests 503.
     pub nodes: Option<Arc<dyn NodeConnection>>,
+    /// What pods are held to where namespaces say nothing, and who is exempt.
+    pub pod_security: PodSecurityConfiguration,
     /// What start-up objects depend on.
     pub facts: Facts,
     /// How many requests run at once.
@@ -89,6 +92,7 @@ impl Options {
             bind: None,
             extensions: Vec::new(),
             nodes: None,
+            pod_security: PodSecurityConfiguration::default(),
             facts,
             limits: Limits::default(),
             request_timeout: crate::server::deadline::REQUEST_TIMEOUT,
@@ -188,7 +192,7 @@ impl Service {
         // Set here and nowhere else, so that it cannot be set already.
         let _ = objects.webhooks.set(converting);
         let server = Arc::new(Server {
-            admission: Chain::new(&objects, &webhooks),
+            admission: Chain::new(&objects, &webhooks, options.pod_security),
             _webhooks: webhooks,
             objects,
             kinds,

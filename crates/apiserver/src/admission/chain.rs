@@ -6,7 +6,11 @@ use async_trait::async_trait;
 use kube_objects::Status;
 use serde_json::Value;
 
-use super::{Attributes, lifecycle, priority, service_account, tolerations, webhook};
+use super::pod_security::{PodSecurity, PodSecurityConfiguration};
+use super::{
+    Attributes, certificates, claim_resize, default_classes, lifecycle, limit_ranger, node_taints, priority,
+    resource_quota, runtime_class, service_account, tolerations, topology_labels, webhook,
+};
 use crate::registry::objects::ObjectAccess;
 use crate::webhook_client::WebhookClient;
 
@@ -46,18 +50,34 @@ pub(crate) struct Chain {
 impl Chain {
     /// All built-in plug-ins, in the order of upstream's `AllOrderedPlugins`. `objects` is what they read from the cache
     /// between requests (webhook configurations, policies, quotas).
-    pub(crate) fn new(objects: &Arc<ObjectAccess>, webhooks: &Arc<WebhookClient>) -> Self {
+    pub(crate) fn new(
+        objects: &Arc<ObjectAccess>,
+        webhooks: &Arc<WebhookClient>,
+        pod_security: PodSecurityConfiguration,
+    ) -> Self {
         Self {
             plugins: vec![
                 Arc::new(lifecycle::NamespaceLifecycle),
+                Arc::new(limit_ranger::LimitRanger),
                 Arc::new(service_account::ServiceAccount),
+                Arc::new(node_taints::TaintNodesByCondition),
+                Arc::new(PodSecurity::new(pod_security)),
                 Arc::new(priority::Priority),
                 Arc::new(tolerations::DefaultTolerationSeconds),
+                Arc::new(default_classes::DefaultStorageClass),
+                Arc::new(claim_resize::PersistentVolumeClaimResize),
+                Arc::new(runtime_class::RuntimeClass),
+                Arc::new(certificates::CertificateApproval),
+                Arc::new(certificates::CertificateSigning),
+                Arc::new(certificates::ClusterTrustBundleAttest),
+                Arc::new(certificates::CertificateSubjectRestriction),
+                Arc::new(default_classes::DefaultIngressClass),
+                Arc::new(topology_labels::PodTopologyLabels),
                 // MutatingAdmissionPolicy comes here,
                 Arc::new(webhook::MutatingWebhooks::new(objects, webhooks)),
-                // ValidatingAdmissionPolicy here,
+                // ValidatingAdmissionPolicy here.
                 Arc::new(webhook::ValidatingWebhooks::new(objects, webhooks)),
-                // ResourceQuota last.
+                Arc::new(resource_quota::ResourceQuota),
             ],
         }
     }

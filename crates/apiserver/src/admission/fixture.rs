@@ -51,6 +51,15 @@ impl Fixture {
         self
     }
 
+    /// An object as it is now.
+    pub(super) fn object(&self, group: &str, resource: &str, name: &str) -> Value {
+        let all = self.objects.0.lock();
+        let own = all.iter().find(|(own_group, own, object)| {
+            own_group == group && own == resource && object["metadata"]["name"] == name
+        });
+        own.map(|(_, _, object)| object.clone()).expect("an object of that name")
+    }
+
     /// As an update of `old`.
     pub(super) fn updating(self, old: Value) -> Self {
         Self { old: Some(old), ..self }
