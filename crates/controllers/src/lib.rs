@@ -20,6 +20,7 @@ mod namespace;
 mod nodes;
 mod objects;
 mod replica_set;
+mod resource_quota;
 mod service_accounts;
 mod stateful_set;
 

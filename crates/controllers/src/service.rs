@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     context::Context, cron_job, daemon_set, deployment, endpoints, error::Error, garbage::Collector, job,
-    namespace, nodes, replica_set, service_accounts, stateful_set,
+    namespace, nodes, replica_set, resource_quota, service_accounts, stateful_set,
 };
 
 /// What the controllers need.
@@ -106,12 +106,14 @@ impl Service {
         let discovery = Discovery::new(context.client.clone());
         let root_certificate = self.options.root_certificate.as_deref().map(Arc::from);
         let it = || context.clone();
-        let collector = Collector::new(discovery.clone());
+        let (quotas, quotas_queue, gone) = resource_quota::start(context, discovery.clone());
+        let collector = Collector::new(discovery.clone(), gone);
         let options = DriverOptions::new("garbage collector").concurrency(16);
         let collecting = Driver::new(Arc::new(collector.clone()), collector.queue(), options);
         let (nodes, nodes_queue) = nodes::queue(context);
         vec![
             self.task("node", nodes, nodes_queue, shutdown),
+            self.task("resourcequota", quotas, quotas_queue, shutdown),
             Box::pin(collecting.run(shutdown.clone())),
             Box::pin(collector.follow_kinds(shutdown.clone())),
             self.task(

@@ -134,7 +134,8 @@ fn organizations(request: &str) -> Result<Vec<String>, String> {
     let pem = STANDARD.decode(request).map_err(|error| error.to_string())?;
     let (_, block) = x509_parser::pem::parse_x509_pem(&pem)
         .map_err(|_| "PEM block type must be CERTIFICATE REQUEST".to_owned())?;
-    let (_, parsed) = X509CertificationRequest::from_der(&block.contents).map_err(|error| error.to_string())?;
+    let (_, parsed) =
+        X509CertificationRequest::from_der(&block.contents).map_err(|error| error.to_string())?;
     let subject = &parsed.certification_request_info.subject;
     Ok(subject.iter_organization().filter_map(|name| name.as_str().ok().map(str::to_owned)).collect())
 }

@@ -69,7 +69,11 @@ mod tests {
             (claim("1Gi", "grows", "Bound"), claim("2Gi", "grows", "Bound"), None),
             (claim("2Gi", "stays", "Bound"), claim("1Gi", "stays", "Bound"), None),
             (claim("1Gi", "grows", "Pending"), claim("2Gi", "grows", "Pending"), Some("Only bound")),
-            (claim("1Gi", "stays", "Bound"), claim("2Gi", "stays", "Bound"), Some("only dynamically provisioned")),
+            (
+                claim("1Gi", "stays", "Bound"),
+                claim("2Gi", "stays", "Bound"),
+                Some("only dynamically provisioned"),
+            ),
             (claim("1Gi", "", "Bound"), claim("2Gi", "", "Bound"), Some("only dynamically provisioned")),
         ] {
             let grows = json!({"metadata": {"name": "grows"}, "allowVolumeExpansion": true});
@@ -78,7 +82,8 @@ mod tests {
                 .with(group, "storageclasses", json!({"metadata": {"name": "stays"}}))
                 .updating(old);
             let resource = "persistentvolumeclaims";
-            let run = fixture.run(&PersistentVolumeClaimResize, Operation::Update, "", resource, "n", new).await;
+            let run =
+                fixture.run(&PersistentVolumeClaimResize, Operation::Update, "", resource, "n", new).await;
             let refused = run.err().map(|refused| refused.message);
             assert_eq!(refused.is_some(), wanted.is_some(), "{refused:?}");
             assert!(refused.unwrap_or_default().contains(wanted.unwrap_or_default()));

@@ -116,9 +116,8 @@ mod tests {
         let group = "networking.k8s.io";
         let front = class("front", "2026-01-01T00:00:00Z", INGRESS[0]);
         let fixture = Fixture::new().with(group, "ingressclasses", front);
-        let run = |ingress| {
-            fixture.run(&DefaultIngressClass, Operation::Create, group, "ingresses", "n", ingress)
-        };
+        let run =
+            |ingress| fixture.run(&DefaultIngressClass, Operation::Create, group, "ingresses", "n", ingress);
         let given = run(json!({"metadata": {"name": "i"}})).await.unwrap();
         assert_eq!(given["spec"]["ingressClassName"], "front");
         let old = json!({"metadata": {"name": "i", "annotations": {"kubernetes.io/ingress.class": "x"}}});

@@ -28,8 +28,7 @@ impl Plugin for LimitRanger {
                 attributes.is("", "pods", None) || attributes.is("", "persistentvolumeclaims", None)
             }
             Operation::Update => {
-                attributes.is("", "pods", Some("resize"))
-                    || attributes.is("", "persistentvolumeclaims", None)
+                attributes.is("", "pods", Some("resize")) || attributes.is("", "persistentvolumeclaims", None)
             }
             _ => false,
         };
@@ -82,8 +81,7 @@ fn fill_in(range: &Value, pod: &mut Value) {
         }
     }
     if !notes.is_empty()
-        && let Some(annotations) =
-            child(pod, "metadata").and_then(|metadata| child(metadata, "annotations"))
+        && let Some(annotations) = child(pod, "metadata").and_then(|metadata| child(metadata, "annotations"))
     {
         set(annotations, ANNOTATION, format!("LimitRanger plugin set: {}", notes.join("; ")));
     }

@@ -24,7 +24,8 @@ impl Plugin for TaintNodesByCondition {
 
     async fn mutate(&self, _: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
         let Some(spec) = child(object, "spec") else { return Ok(()) };
-        let tainted = |taint: &Value| text(taint, "key") == NOT_READY && text(taint, "effect") == "NoSchedule";
+        let tainted =
+            |taint: &Value| text(taint, "key") == NOT_READY && text(taint, "effect") == "NoSchedule";
         if list(spec, "taints").iter().any(tainted) {
             return Ok(());
         }
@@ -45,7 +46,10 @@ mod tests {
     async fn a_node_is_tainted_once() {
         let node = json!({"metadata": {"name": "n"}});
         let run = |node| async {
-            Fixture::new().run(&TaintNodesByCondition, Operation::Create, "", "nodes", "", node).await.unwrap()
+            Fixture::new()
+                .run(&TaintNodesByCondition, Operation::Create, "", "nodes", "", node)
+                .await
+                .unwrap()
         };
         let once = run(node).await;
         assert_eq!(once["spec"]["taints"], json!([{"key": NOT_READY, "effect": "NoSchedule"}]));

@@ -95,7 +95,11 @@ impl Plugin for PodSecurity {
         let labels = &namespace["metadata"]["labels"];
         let (policy, problems) = Policy::of_labels(labels, &self.configuration.defaults);
         let silent = |standard: LevelVersion| standard.level == Level::Privileged;
-        if problems.is_empty() && (!is_pod || silent(policy.enforce)) && silent(policy.warn) && silent(policy.audit) {
+        if problems.is_empty()
+            && (!is_pod || silent(policy.enforce))
+            && silent(policy.warn)
+            && silent(policy.audit)
+        {
             if is_pod {
                 attributes.annotate(format!("{PREFIX}enforce-policy"), "privileged:latest");
             }
@@ -142,15 +146,22 @@ impl PodSecurity {
         let evaluate = |standard| pod_security::evaluate(standard, &pod["metadata"], &pod["spec"]);
         let audited = evaluate(policy.audit);
         if !audited.is_empty() {
-            let told = format!("would violate PodSecurity \"{}\": {}", policy.audit, pod_security::details(&audited));
+            let told = format!(
+                "would violate PodSecurity \"{}\": {}",
+                policy.audit,
+                pod_security::details(&audited)
+            );
             attributes.annotate(format!("{PREFIX}audit-violations"), told);
         }
         if enforce {
             attributes.annotate(format!("{PREFIX}enforce-policy"), policy.enforce.to_string());
             let violations = evaluate(policy.enforce);
             if !violations.is_empty() {
-                let why =
-                    format!("violates PodSecurity \"{}\": {}", policy.enforce, pod_security::details(&violations));
+                let why = format!(
+                    "violates PodSecurity \"{}\": {}",
+                    policy.enforce,
+                    pod_security::details(&violations)
+                );
                 return Err(attributes.forbidden(object, &why));
             }
         }
@@ -168,7 +179,8 @@ fn is_significant(pod: &Value, old: &Value) -> bool {
     let (new, old) = (&pod["spec"], &old["spec"]);
     let ordered = ["containers", "initContainers"].iter().any(|key| {
         let (new, old) = (list(new, key), list(old, key));
-        new.len() != old.len() || new.iter().zip(old).any(|(new, old)| text(new, "image") != text(old, "image"))
+        new.len() != old.len()
+            || new.iter().zip(old).any(|(new, old)| text(new, "image") != text(old, "image"))
     });
     let before = list(old, "ephemeralContainers");
     ordered

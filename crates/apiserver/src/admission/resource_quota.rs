@@ -72,7 +72,8 @@ fn concerns(evaluator: &Evaluator, attributes: &Attributes<'_>, object: &Value) 
     let Some(old) = attributes.old else { return true };
     match (evaluator, attributes.cx.subresource) {
         (Evaluator::Pods, None) => {
-            let ends = |pod: &Value| pod["spec"]["activeDeadlineSeconds"].as_i64().is_some_and(|left| left >= 0);
+            let ends =
+                |pod: &Value| pod["spec"]["activeDeadlineSeconds"].as_i64().is_some_and(|left| left >= 0);
             ends(object) != ends(old)
         }
         _ => true,
@@ -157,15 +158,23 @@ mod tests {
     async fn what_fits_is_taken_from_every_quota_and_what_does_not_from_none() {
         let fixture = Fixture::new()
             .with(QUOTAS.0, QUOTAS.1, quota("a", json!({"secrets": "2"}), json!({"secrets": "0"})))
-            .with(QUOTAS.0, QUOTAS.1, quota("b", json!({"count/secrets": "1"}), json!({"count/secrets": "0"})));
+            .with(
+                QUOTAS.0,
+                QUOTAS.1,
+                quota("b", json!({"count/secrets": "1"}), json!({"count/secrets": "0"})),
+            );
         let secret = || json!({"metadata": {"name": "s"}});
         fixture.run(&ResourceQuota, Operation::Create, "", "secrets", "n", secret()).await.unwrap();
-        let refused = fixture.run(&ResourceQuota, Operation::Create, "", "secrets", "n", secret()).await.unwrap_err();
+        let refused =
+            fixture.run(&ResourceQuota, Operation::Create, "", "secrets", "n", secret()).await.unwrap_err();
         assert_eq!(
             refused.message,
             "secrets \"s\" is forbidden: exceeded quota: b, requested: count/secrets=1, used: count/secrets=1, limited: \
              count/secrets=1"
         );
-        assert_eq!((used(&fixture, "a"), used(&fixture, "b")), (json!({"secrets": "1"}), json!({"count/secrets": "1"})));
+        assert_eq!(
+            (used(&fixture, "a"), used(&fixture, "b")),
+            (json!({"secrets": "1"}), json!({"count/secrets": "1"}))
+        );
     }
 }

@@ -46,7 +46,8 @@ impl Plugin for RuntimeClass {
                 Err(attributes.forbidden(pod, MISMATCH))
             }
             None if !own.is_null() => {
-                let why = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
+                let why =
+                    "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
                 Err(attributes.forbidden(pod, why))
             }
             _ => Ok(()),
@@ -105,9 +106,11 @@ mod tests {
     async fn create(spec: Value) -> Result<Value, String> {
         let class = json!({"metadata": {"name": "vm"}, "handler": "h", "overhead": {"podFixed": {"cpu": "250m"}},
             "scheduling": {"nodeSelector": {"vm": "yes"}, "tolerations": [{"key": "vm", "operator": "Exists"}]}});
-        let fixture = Fixture::new()
-            .with("node.k8s.io", "runtimeclasses", class)
-            .with("node.k8s.io", "runtimeclasses", json!({"metadata": {"name": "plain"}, "handler": "p"}));
+        let fixture = Fixture::new().with("node.k8s.io", "runtimeclasses", class).with(
+            "node.k8s.io",
+            "runtimeclasses",
+            json!({"metadata": {"name": "plain"}, "handler": "p"}),
+        );
         let pod = json!({"metadata": {"name": "p"}, "spec": spec});
         let outcome = fixture.run(&RuntimeClass, Operation::Create, "", "pods", "n", pod).await;
         outcome.map(|pod| pod["spec"].clone()).map_err(|refused| refused.message)

@@ -57,7 +57,8 @@ mod tests {
 
     #[tokio::test]
     async fn pods_and_bindings_get_their_nodes_topology() {
-        let node = json!({"metadata": {"name": "n1", "labels": {LABELS[0]: "z", LABELS[1]: "r", "other": "x"}}});
+        let node =
+            json!({"metadata": {"name": "n1", "labels": {LABELS[0]: "z", LABELS[1]: "r", "other": "x"}}});
         let wanted = json!({LABELS[0]: "z", LABELS[1]: "r"});
         let fixture = Fixture::new().with("", "nodes", node.clone());
         let pod = json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n1"}});
@@ -65,7 +66,8 @@ mod tests {
         assert_eq!(pod["metadata"]["labels"], wanted);
         let fixture = Fixture::new().with("", "nodes", node).at("binding");
         let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}});
-        let binding = fixture.run(&PodTopologyLabels, Operation::Create, "", "pods", "n", binding).await.unwrap();
+        let binding =
+            fixture.run(&PodTopologyLabels, Operation::Create, "", "pods", "n", binding).await.unwrap();
         assert_eq!(binding["metadata"]["labels"], wanted);
     }
 }

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::plan::{FOREGROUND, ORPHAN, Owner, Step, plan};
 use crate::error::{Doing, Error, Gone};
+use crate::resource_quota::Told;
 
 const BY_OWNER: &str = "owner";
 const BY_UID: &str = "uid";
@@ -55,11 +56,13 @@ pub(crate) struct Collector {
     discovery: Discovery,
     queue: Queue<Item>,
     watched: Arc<RwLock<Watches>>,
+    told: Told,
 }
 
 impl Collector {
-    pub(crate) fn new(discovery: Discovery) -> Self {
-        Self { discovery, queue: Queue::new(), watched: Arc::default() }
+    /// Tells `told` of every namespace in which an object of any kind is gone.
+    pub(crate) fn new(discovery: Discovery, told: Told) -> Self {
+        Self { discovery, queue: Queue::new(), watched: Arc::default(), told }
     }
 
     pub(crate) fn queue(&self) -> Queue<Item> {
@@ -127,7 +130,11 @@ impl Collector {
     fn listen(&self, cache: &ObjectCache<Metadata>, group: String, kind: String) {
         // The listener must not keep the caches alive: it belongs to one of them.
         let (queue, watched) = (self.queue.clone(), Arc::downgrade(&self.watched));
+        let told = Arc::clone(&self.told);
         cache.on_change(move |change| {
+            if change.new.is_none() && !change.key.namespace.is_empty() {
+                told(&change.key.namespace);
+            }
             let Some(object) = change.latest() else { return };
             let owned = object.metadata.owner_references.as_ref().is_some_and(|owners| !owners.is_empty());
             let going = object.metadata.deletion_timestamp.is_some();

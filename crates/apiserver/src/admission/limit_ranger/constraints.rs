@@ -5,12 +5,7 @@ use kind_rules::resource_list::ResourceList;
 use serde_json::Value;
 
 /// Minimum, maximum and ratio of what has requests and limits.
-pub(super) fn both(
-    limit: &Value,
-    kind: &str,
-    requests: &ResourceList,
-    limits: &ResourceList,
-) -> Vec<String> {
+pub(super) fn both(limit: &Value, kind: &str, requests: &ResourceList, limits: &ResourceList) -> Vec<String> {
     let mut found = Vec::new();
     for (name, bound) in &ResourceList::of(&limit["min"]).0 {
         found.extend(minimum(kind, name, bound, requests.0.get(name), limits.0.get(name)));

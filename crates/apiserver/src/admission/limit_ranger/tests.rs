@@ -35,17 +35,46 @@ async fn defaults_are_filled_in_and_noted() {
 #[tokio::test]
 async fn bounds_are_told_in_upstreams_words() {
     for (limit, resources, wanted) in [
-        (json!({"type": "Container", "min": {"cpu": "100m"}}), json!({}), "minimum cpu usage per Container is 100m.  No request is specified"),
-        (json!({"type": "Container", "min": {"cpu": "100m"}}), json!({"requests": {"cpu": "50m"}}), "minimum cpu usage per Container is 100m, but request is 50m"),
-        (json!({"type": "Container", "max": {"memory": "1Gi"}}), json!({}), "maximum memory usage per Container is 1Gi.  No limit is specified"),
-        (json!({"type": "Container", "max": {"memory": "1Gi"}}), json!({"limits": {"memory": "2Gi"}}), "maximum memory usage per Container is 1Gi, but limit is 2Gi"),
-        (json!({"type": "Pod", "max": {"cpu": "1"}}), json!({"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}), "maximum cpu usage per Pod is 1, but request is 2"),
-        (json!({"type": "Container", "maxLimitRequestRatio": {"cpu": "1500m"}}), json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}),
-            "cpu max limit to request ratio per Container is 1500m, but provided ratio is 2.000000"),
-        (json!({"type": "Container", "maxLimitRequestRatio": {"cpu": "2"}}), json!({"limits": {"cpu": "2"}}),
-            "cpu max limit to request ratio per Container is 2, but no request is specified or request is 0"),
-        (json!({"type": "Container", "min": {"cpu": "1", "memory": "1Gi"}}), json!({}),
-            "[minimum cpu usage per Container is 1.  No request is specified, minimum memory usage per Container is 1Gi.  No request is specified]"),
+        (
+            json!({"type": "Container", "min": {"cpu": "100m"}}),
+            json!({}),
+            "minimum cpu usage per Container is 100m.  No request is specified",
+        ),
+        (
+            json!({"type": "Container", "min": {"cpu": "100m"}}),
+            json!({"requests": {"cpu": "50m"}}),
+            "minimum cpu usage per Container is 100m, but request is 50m",
+        ),
+        (
+            json!({"type": "Container", "max": {"memory": "1Gi"}}),
+            json!({}),
+            "maximum memory usage per Container is 1Gi.  No limit is specified",
+        ),
+        (
+            json!({"type": "Container", "max": {"memory": "1Gi"}}),
+            json!({"limits": {"memory": "2Gi"}}),
+            "maximum memory usage per Container is 1Gi, but limit is 2Gi",
+        ),
+        (
+            json!({"type": "Pod", "max": {"cpu": "1"}}),
+            json!({"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}),
+            "maximum cpu usage per Pod is 1, but request is 2",
+        ),
+        (
+            json!({"type": "Container", "maxLimitRequestRatio": {"cpu": "1500m"}}),
+            json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}),
+            "cpu max limit to request ratio per Container is 1500m, but provided ratio is 2.000000",
+        ),
+        (
+            json!({"type": "Container", "maxLimitRequestRatio": {"cpu": "2"}}),
+            json!({"limits": {"cpu": "2"}}),
+            "cpu max limit to request ratio per Container is 2, but no request is specified or request is 0",
+        ),
+        (
+            json!({"type": "Container", "min": {"cpu": "1", "memory": "1Gi"}}),
+            json!({}),
+            "[minimum cpu usage per Container is 1.  No request is specified, minimum memory usage per Container is 1Gi.  No request is specified]",
+        ),
     ] {
         assert_eq!(create(limit, resources).await.unwrap_err(), wanted);
     }
@@ -55,14 +84,23 @@ async fn bounds_are_told_in_upstreams_words() {
 
 #[tokio::test]
 async fn claims_have_bounds_too() {
-    let limit = json!({"type": "PersistentVolumeClaim", "min": {"storage": "1Gi"}, "max": {"storage": "2Gi"}});
+    let limit =
+        json!({"type": "PersistentVolumeClaim", "min": {"storage": "1Gi"}, "max": {"storage": "2Gi"}});
     let fixture = Fixture::new().with("", "limitranges", range(limit));
     let claim = |storage: &str| json!({"metadata": {"name": "v"}, "spec": {"resources": {"requests": {"storage": storage}}}});
-    let run = |storage| fixture.run(&LimitRanger, Operation::Create, "", "persistentvolumeclaims", "n", claim(storage));
+    let run = |storage| {
+        fixture.run(&LimitRanger, Operation::Create, "", "persistentvolumeclaims", "n", claim(storage))
+    };
     assert!(run("1.5Gi").await.is_ok());
     assert_eq!(
         run("3Gi").await.unwrap_err().message,
         "persistentvolumeclaims \"v\" is forbidden: maximum storage usage per PersistentVolumeClaim is 2Gi, but request is 3Gi"
     );
-    assert!(run("1Mi").await.unwrap_err().message.contains("minimum storage usage per PersistentVolumeClaim is 1Gi, but request is 1Mi"));
+    assert!(
+        run("1Mi")
+            .await
+            .unwrap_err()
+            .message
+            .contains("minimum storage usage per PersistentVolumeClaim is 1Gi, but request is 1Mi")
+    );
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use policy_engines::pod_security::{LabelProblem, reasons};
 
 use super::{
-    Attributes, Instant, LevelVersion, Level, MAX_PODS, MAX_TIME, Operation, PREFIX, PodSecurity, Policy, Status,
-    StatusCause, Value, list, pod_security, present, text,
+    Attributes, Instant, Level, LevelVersion, MAX_PODS, MAX_TIME, Operation, PREFIX, PodSecurity, Policy,
+    Status, StatusCause, Value, list, pod_security, present, text,
 };
 
 /// As a field error: `metadata.labels[…]: Invalid value: …`.
@@ -135,9 +135,10 @@ impl PodSecurity {
             let owners = list(&pod["metadata"], "ownerReferences");
             let controller = owners.iter().find(|owner| owner["controller"] == true);
             let controller = controller.map(|owner| text(owner, "uid").to_owned());
-            match controller {
-                Some(uid) if !seen.insert(uid) => others.push(pod),
-                _ => first.push(pod),
+            if controller.is_some_and(|uid| !seen.insert(uid)) {
+                others.push(pod);
+            } else {
+                first.push(pod);
             }
         }
         first.extend(others);
