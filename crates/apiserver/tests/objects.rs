@@ -21,6 +21,8 @@ mod custom_conversion;
 mod custom_resources;
 #[path = "objects/custom_versions.rs"]
 mod custom_versions;
+#[path = "objects/quota.rs"]
+mod quota;
 #[path = "objects/webhooks.rs"]
 mod webhooks;
 

@@ -18,7 +18,7 @@ use k8s_openapi::{
     api::{
         apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
         batch::v1::Job,
-        core::v1::{ConfigMap, Namespace, Node, Pod, Service, ServiceAccount},
+        core::v1::{ConfigMap, Namespace, Node, Pod, ResourceQuota, Service, ServiceAccount},
         discovery::v1::EndpointSlice,
     },
 };
@@ -389,6 +389,45 @@ async fn a_pod_that_fits_nowhere_says_why_and_a_cluster_at_rest_does_nothing() {
         let before = work();
         tokio::time::sleep(Duration::from_secs(1)).await;
         work() == before
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quota_counts_what_is_there_and_gives_back_what_is_gone() {
+    let cluster = start().await;
+    let quotas: Api<ResourceQuota> = cluster.api();
+    let hard =
+        json!({"pods": "2", "requests.cpu": "1", "count/configmaps": "5", "count/deployments.apps": "1"});
+    cluster.create::<ResourceQuota>(json!({"metadata": {"name": "q"}, "spec": {"hard": hard}})).await;
+    let used = async |name: &str| {
+        let status = quotas.get("q").await.unwrap().status.unwrap_or_default();
+        status.used.and_then(|used| used.get(name).map(|amount| amount.0.clone()))
+    };
+    until("the quota counts the root certificate", async || {
+        used("count/configmaps").await == Some("1".to_owned())
+    })
+    .await;
+    let pod = |name: &str, cpu: &str| {
+        json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i",
+            "resources": {"requests": {"cpu": cpu}}}]}})
+    };
+    cluster.create::<Pod>(pod("a", "600m")).await;
+    assert_eq!(used("requests.cpu").await.as_deref(), Some("600m"), "taken before the pod is there");
+    let pods: Api<Pod> = cluster.api();
+    let too_much = serde_json::from_value(pod("b", "500m")).unwrap();
+    let refused = pods.create(&PostParams::default(), &too_much).await.unwrap_err().to_string();
+    let told =
+        "exceeded quota: q, requested: requests.cpu=500m, used: requests.cpu=600m, limited: requests.cpu=1";
+    assert!(refused.contains(told), "{refused}");
+    pods.delete("a", &DeleteParams::default()).await.unwrap();
+    until("the pod's share is given back", async || used("requests.cpu").await == Some("0".to_owned())).await;
+    assert_eq!(used("pods").await.as_deref(), Some("0"));
+    let patch = Patch::Merge(json!({"spec": {"hard": {"pods": "0"}}}));
+    quotas.patch("q", &PatchParams::default(), &patch).await.unwrap();
+    until("the new limit holds", async || {
+        let hard = quotas.get("q").await.unwrap().status.unwrap_or_default().hard.unwrap_or_default();
+        hard["pods"].0 == "0"
     })
     .await;
 }
