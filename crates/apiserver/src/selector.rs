@@ -23,15 +23,21 @@ impl Selector {
     pub(crate) fn parse(resource: &Resource, labels: &str, fields: &str) -> Result<Self, Status> {
         let bad = |error: &dyn std::fmt::Display| Status::new(Reason::BadRequest, error.to_string());
         let labels = labels.parse().map_err(|error| bad(&error))?;
-        let parsed: FieldSelector = fields.parse().map_err(|error| bad(&error))?;
-        let unknown = parsed.terms.iter().map(|term| term.field.as_str()).find(|path| {
-            !matches!(*path, "metadata.name" | "metadata.namespace")
-                && !resource.strategy.selectable_fields().contains(path)
-                && !resource.strategy.custom_selectable_fields().iter().any(|own| own == path)
-        });
-        if let Some(path) = unknown {
-            let message = format!("field label not supported: {path}");
-            return Err(Status::new(Reason::BadRequest, message));
+        let mut parsed: FieldSelector = fields.parse().map_err(|error| bad(&error))?;
+        for term in &mut parsed.terms {
+            let path = term.field.as_str();
+            let known = matches!(path, "metadata.name" | "metadata.namespace")
+                || resource.strategy.custom_selectable_fields().iter().any(|own| own == path);
+            if known {
+                continue;
+            }
+            match resource.strategy.field_label(&resource.gvr.group, path) {
+                Some(stored) => term.field = stored,
+                None => {
+                    let message = format!("field label not supported: {path}");
+                    return Err(Status::new(Reason::BadRequest, message));
+                }
+            }
         }
         Ok(Self { labels, fields: parsed })
     }

@@ -45,6 +45,18 @@ pub fn default_times(event: &mut Value) {
     }
 }
 
+/// The stored field that a label of a field selector means; the newer API has names of its own.
+#[must_use]
+pub fn field_label(label: &str, newer: bool) -> Option<String> {
+    let stored = match label {
+        _ if !newer => label.to_owned(),
+        "reportingController" => "reportingComponent".to_owned(),
+        "reason" | "type" => label.to_owned(),
+        _ => format!("involvedObject.{}", label.strip_prefix("regarding.")?),
+    };
+    SELECTABLE.contains(&stored.as_str()).then_some(stored)
+}
+
 /// The value of a selectable field.
 #[must_use]
 pub fn field_value(event: &Value, path: &str) -> String {
@@ -242,6 +254,16 @@ mod tests {
             .into_iter()
             .map(|cause| format!("{}: {}", cause.field, cause.message))
             .collect()
+    }
+
+    #[test]
+    fn each_api_selects_by_its_own_names() {
+        assert_eq!(field_label("regarding.name", true).as_deref(), Some("involvedObject.name"));
+        assert_eq!(field_label("reportingController", true).as_deref(), Some("reportingComponent"));
+        assert_eq!(field_label("source", false).as_deref(), Some("source"));
+        for unknown in ["involvedObject.name", "source", "reportingComponent", "regarding.x"] {
+            assert_eq!(field_label(unknown, true), None, "{unknown}");
+        }
     }
 
     #[test]

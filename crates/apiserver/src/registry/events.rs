@@ -37,6 +37,10 @@ impl Strategy for Event {
         events::SELECTABLE
     }
 
+    fn field_label(&self, group: &str, label: &str) -> Option<String> {
+        events::field_label(label, group == "events.k8s.io")
+    }
+
     fn field_value(&self, object: &Value, path: &str) -> String {
         events::field_value(object, path)
     }

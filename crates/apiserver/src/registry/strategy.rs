@@ -168,6 +168,12 @@ pub trait Strategy: Send + Sync + 'static {
         &[]
     }
 
+    /// The selectable field that `label` of a field selector means in requests to `group`; `None` for one that means
+    /// nothing there.
+    fn field_label(&self, _group: &str, label: &str) -> Option<String> {
+        self.selectable_fields().contains(&label).then(|| label.to_owned())
+    }
+
     /// The value of a selectable field; the default reads the path, with "" for nothing there.
     fn field_value(&self, object: &Value, path: &str) -> String {
         field_at(object, path)
