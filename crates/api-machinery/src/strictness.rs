@@ -9,6 +9,9 @@ use crate::schema::{Dialect, Schema, SchemaRef, ValueType};
 /// More findings than this are not listed, as upstream bounds them.
 const MAX_FINDINGS: usize = 100;
 
+/// Fields of the type `MicroTime`: of leases, lease candidates and events.
+const MICRO_TIMES: [&str; 5] = ["acquireTime", "eventTime", "lastObservedTime", "pingTime", "renewTime"];
+
 /// What a request wants done about unknown and duplicate fields (`fieldValidation`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FieldValidation {
@@ -107,8 +110,31 @@ fn walk(value: &mut Value, schema: &Schema, path: &mut String, unknown: &mut Vec
                 path.truncate(length);
             }
         }
+        Value::String(text)
+            if schema.dialect == Dialect::Native && schema.format.as_deref() == Some("date-time") =>
+        {
+            if let Some(canonical) = canonical_time(text, path) {
+                *text = canonical;
+            }
+        }
         _ => {}
     }
+}
+
+/// A time as Go's types write it, when it is written otherwise: UTC, whole seconds, or microseconds for the few fields that
+/// have them (`MicroTime`). Clients of other languages send back `+00:00` and fractions: such an object is still the same.
+fn canonical_time(text: &str, path: &str) -> Option<String> {
+    let micro = MICRO_TIMES.contains(&path.rsplit('.').next().unwrap_or_default());
+    let canonical_length = if micro { 27 } else { 20 };
+    if text.len() == canonical_length && text.ends_with('Z') {
+        return None;
+    }
+    let time: jiff::Timestamp = text.parse().ok()?;
+    // Cut like Go's, not rounded.
+    let digits = if micro { 6 } else { 0 };
+    let unit = if micro { jiff::Unit::Microsecond } else { jiff::Unit::Second };
+    let cut = jiff::TimestampRound::new().smallest(unit).mode(jiff::RoundMode::Floor);
+    Some(format!("{:.digits$}", time.round(cut).ok()?))
 }
 
 fn walk_child(value: &mut Value, schema: &SchemaRef, path: &mut String, unknown: &mut Vec<String>) {
@@ -161,6 +187,26 @@ mod tests {
         );
         assert!(check(FieldValidation::Ignore, &unknown, &[], &kind).unwrap().is_empty());
         assert_eq!(FieldValidation::parse("warn"), None);
+    }
+
+    #[test]
+    fn times_are_kept_as_go_writes_them() {
+        let (schema, _) = pod();
+        let mut value = json!({"metadata": {"creationTimestamp": "2026-01-02T05:04:05.678+02:00", "managedFields": [
+            {"time": "2026-01-02T03:04:05+00:00"}, {"time": "2026-01-02T03:04:05Z"}, {"time": "soon"}]}});
+        prune(&mut value, &schema);
+        assert_eq!(value["metadata"]["creationTimestamp"], "2026-01-02T03:04:05Z");
+        let times: Vec<_> = value["metadata"]["managedFields"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|own| own["time"].clone())
+            .collect();
+        assert_eq!(times, ["2026-01-02T03:04:05Z", "2026-01-02T03:04:05Z", "soon"]);
+        let lease = GroupVersionKind::new("coordination.k8s.io", "v1", "Lease");
+        let mut value = json!({"spec": {"renewTime": "2026-01-02T03:04:05.123456+00:00"}});
+        prune(&mut value, &SchemaSet::builtin().for_kind(&lease).unwrap());
+        assert_eq!(value["spec"]["renewTime"], "2026-01-02T03:04:05.123456Z");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use node_agent::runtime::containerd::{self, Containerd, ContainerdOptions};
@@ -14,6 +15,9 @@ use node_agent::runtime::{
     ProbeTarget, PullPolicy,
 };
 use serde_json::json;
+use streams::{RemoteCommand, Streams};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
 
 struct Machine {
     _dir: tempfile::TempDir,
@@ -77,6 +81,46 @@ impl Machine {
         }
     }
 
+    /// What `exec` and `port-forward` do, against the pod `serving` on port 18080.
+    async fn runs_commands_and_forwards_ports(&self, container: &str) {
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let streams = Streams { stdin: true, stdout: true, stderr: true, tty: false };
+        let run = async |line: &str, streams| {
+            let command = self.cri.exec("serving", container, &words(line), streams).await.expect("begun");
+            let RemoteCommand { stdout, stderr, run, .. } = command;
+            let (ending, out, err) = tokio::join!(run, said(stdout), said(stderr));
+            let ending: serde_json::Value = serde_json::from_slice(&ending.document()).expect("a document");
+            (ending, out, err)
+        };
+        let (ending, out, err) = run("/fairlead tool print hi there", streams).await;
+        assert_eq!(
+            (ending["status"].as_str(), out.as_str(), err.as_str()),
+            (Some("Success"), "hi there\n", "")
+        );
+        let (ending, _, err) = run("/fairlead tool env NOT_THERE", streams).await;
+        assert_eq!(ending["details"]["causes"][0]["message"], "1", "{ending}");
+        assert_eq!(err, "NOT_THERE is not set\n");
+        let terminal = Streams { stdin: true, stdout: true, stderr: false, tty: true };
+        let (_, out, _) = run("/fairlead tool print on a terminal", terminal).await;
+        assert_eq!(out, "on a terminal\r\n");
+        let (ending, ..) = run("/not-there", streams).await;
+        assert_eq!(ending["reason"], "InternalError", "{ending}");
+        assert!(
+            self.cri.exec("ending", container, &words("/fairlead"), streams).await.is_err(),
+            "of another pod"
+        );
+
+        for (port, open) in [(18080, true), (18081, false)] {
+            let mut io = self.cri.port_forward("serving", port).await.expect("a connection");
+            io.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").await.expect("sent");
+            let mut answer = String::new();
+            let read = io.read_to_string(&mut answer).await;
+            assert_eq!(answer.ends_with("ok\n"), open, "{answer}");
+            assert_eq!(read.is_ok(), open, "{read:?}");
+        }
+        self.cri.connect("serving", 18080).await.expect("the pod's own address");
+    }
+
     async fn log(&self, uid: &str, id: &str, query: LogQuery) -> String {
         let mut stream = self.cri.logs(uid, id, query).await.expect("a log");
         let mut text = Vec::new();
@@ -85,6 +129,16 @@ impl Machine {
         }
         String::from_utf8(text).expect("text")
     }
+}
+
+/// All that a command says.
+async fn said(from: Option<mpsc::Receiver<Bytes>>) -> String {
+    let mut text = Vec::new();
+    let Some(mut from) = from else { return String::new() };
+    while let Some(chunk) = from.recv().await {
+        text.extend_from_slice(&chunk);
+    }
+    String::from_utf8(text).expect("text")
 }
 
 fn pod(uid: &str, args: &[&str]) -> Arc<Pod> {
@@ -167,6 +221,7 @@ async fn real_containers_run_log_serve_and_stop() {
     assert!(
         matches!(machine.cri.probe(&target, &exec("4")).await, ProbeOutcome::Failure(why) if why.contains('4'))
     );
+    machine.runs_commands_and_forwards_ports(&container).await;
     let before = Instant::now();
     machine.cri.stop_container("serving", &container, Duration::from_secs(20)).await.expect("stopped");
     assert!(before.elapsed() < Duration::from_secs(10), "TERM was not heeded");
