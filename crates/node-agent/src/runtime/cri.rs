@@ -10,6 +10,7 @@ mod convert;
 mod follow;
 mod logs;
 mod probe;
+mod rotation;
 mod sandbox;
 mod streaming;
 
@@ -96,6 +97,7 @@ impl CriOptions {
 pub struct Cri {
     inner: Arc<Inner>,
     relisting: tokio::task::JoinHandle<()>,
+    rotating: tokio::task::JoinHandle<()>,
 }
 
 pub(super) struct Inner {
@@ -120,7 +122,8 @@ impl Cri {
             Arc::new(Inner { options, runtime, images, listener: RwLock::new(None), seen: Mutex::default() });
         inner.version().await?;
         let relisting = tokio::spawn(relist(Arc::downgrade(&inner)));
-        Ok(Self { inner, relisting })
+        let rotating = tokio::spawn(rotation::run(Arc::downgrade(&inner)));
+        Ok(Self { inner, relisting, rotating })
     }
 
     /// Stops and removes every pod of this node: for taking a cluster down, never for a restart.
@@ -138,6 +141,7 @@ impl Cri {
 impl Drop for Cri {
     fn drop(&mut self) {
         self.relisting.abort();
+        self.rotating.abort();
     }
 }
 

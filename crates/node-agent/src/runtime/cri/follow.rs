@@ -1,6 +1,7 @@
 //! Reading a container's log file, and going on while it grows.
 
 use std::io::SeekFrom;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,10 @@ struct Follow {
     path: PathBuf,
     query: LogQuery,
     file: Option<File>,
+    /// Which file that is: a rotated one is another under the same name.
+    inode: u64,
+    /// The path is another file by now; what this one still holds comes first.
+    rotated: bool,
     read: u64,
     parser: Parser,
     left: u64,
@@ -49,6 +54,8 @@ pub(super) fn stream(inner: Arc<Inner>, id: String, path: PathBuf, query: LogQue
         path,
         query,
         file: None,
+        inode: 0,
+        rotated: false,
         read: 0,
         parser: Parser::default(),
         left,
@@ -111,7 +118,10 @@ impl Follow {
     async fn more(&mut self) -> std::io::Result<Option<Vec<Line>>> {
         if self.file.is_none() {
             self.file = match File::open(&self.path).await {
-                Ok(file) => Some(file),
+                Ok(file) => {
+                    self.inode = file.metadata().await?.ino();
+                    Some(file)
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(error),
             };
@@ -120,6 +130,11 @@ impl Follow {
         let mut buffer = vec![0; CHUNK];
         let count = file.read(&mut buffer).await?;
         self.read += count as u64;
+        if count == 0 && std::mem::take(&mut self.rotated) {
+            self.read = 0;
+            self.file = None;
+            return Ok(Some(Vec::new()));
+        }
         Ok((count > 0).then(|| self.parser.push(&buffer[..count])))
     }
 
@@ -148,12 +163,10 @@ impl Follow {
             // Asked before the file is read the last time: what it wrote at its end is there by then.
             self.ended = !self.inner.runs(&self.id).await;
         }
-        let length = tokio::fs::metadata(&self.path).await.map(|meta| meta.len());
-        if length.is_ok_and(|length| length < self.read) {
-            // Rotated: the path is a new file.
-            self.read = 0;
-            self.file = None;
-        } else if let Some(file) = &mut self.file {
+        let now = tokio::fs::metadata(&self.path).await.map(|meta| meta.ino());
+        // The runtime writes to the new file once there is one, so that the old one is whole by then.
+        self.rotated = now.is_ok_and(|inode| inode != self.inode);
+        if let Some(file) = &mut self.file {
             let _ = file.seek(SeekFrom::Start(self.read)).await;
         }
     }
