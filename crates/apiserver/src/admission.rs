@@ -19,6 +19,7 @@ mod lifecycle;
 mod limit_ranger;
 mod node_taints;
 pub(crate) mod pod_security;
+mod policy;
 mod priority;
 mod request;
 mod resource_quota;

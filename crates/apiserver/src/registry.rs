@@ -5,6 +5,7 @@
 //! * [`custom`]: what a CustomResourceDefinition says of its kind.
 //! * [`bootstrap`]: objects that have to be there when the server is ready.
 
+mod admissionregistration;
 mod apiregistration;
 pub mod bootstrap;
 mod certificates;

@@ -100,6 +100,11 @@ impl Problems {
         self.0
     }
 
+    /// Adds what was found elsewhere.
+    pub fn add_causes(&mut self, causes: Vec<StatusCause>) {
+        self.0.extend(causes);
+    }
+
     /// Whether nothing was found.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::pod_security::{PodSecurity, PodSecurityConfiguration};
 use super::{
-    Attributes, certificates, claim_resize, default_classes, lifecycle, limit_ranger, node_taints, priority,
+    Attributes, certificates, claim_resize, default_classes, lifecycle, limit_ranger, node_taints, policy, priority,
     resource_quota, runtime_class, service_account, tolerations, topology_labels, webhook,
 };
 use crate::registry::objects::ObjectAccess;
@@ -73,9 +73,9 @@ impl Chain {
                 Arc::new(certificates::CertificateSubjectRestriction),
                 Arc::new(default_classes::DefaultIngressClass),
                 Arc::new(topology_labels::PodTopologyLabels),
-                // MutatingAdmissionPolicy comes here,
+                Arc::new(policy::MutatingPolicies::new(objects)),
                 Arc::new(webhook::MutatingWebhooks::new(objects, webhooks)),
-                // ValidatingAdmissionPolicy here.
+                Arc::new(policy::ValidatingPolicies::new(objects)),
                 Arc::new(webhook::ValidatingWebhooks::new(objects, webhooks)),
                 Arc::new(resource_quota::ResourceQuota),
             ],

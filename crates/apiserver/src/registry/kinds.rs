@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::admissionregistration as policies;
 use super::core::{config, namespace::Namespace, node, others, pod::Pod, service::Service, storage};
 use super::plain::Plain;
 use super::rbac::{Binding, Role};
@@ -75,18 +76,10 @@ fn plain(group: &str, resource: &str) -> Option<KindRules> {
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => {
             flowcontrol::PRIORITY_LEVEL_CONFIGURATION
         }
-        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => {
-            admissionregistration::MUTATING_WEBHOOK_CONFIGURATION
-        }
-        ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => {
-            admissionregistration::VALIDATING_WEBHOOK_CONFIGURATION
-        }
-        ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => {
-            admissionregistration::MUTATING_ADMISSION_POLICY
-        }
-        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
-            admissionregistration::VALIDATING_ADMISSION_POLICY
-        }
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => policies::MUTATING_WEBHOOKS,
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => policies::VALIDATING_WEBHOOKS,
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => policies::MUTATING_POLICY,
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => policies::VALIDATING_POLICY,
         ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings") => {
             admissionregistration::MUTATING_ADMISSION_POLICY_BINDING
         }
