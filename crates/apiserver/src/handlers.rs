@@ -26,6 +26,7 @@ pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod get;
 pub(crate) mod list;
+pub(crate) mod list_options;
 pub(crate) mod log;
 pub(crate) mod metadata;
 pub(crate) mod patch;

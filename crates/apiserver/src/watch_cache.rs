@@ -34,7 +34,7 @@ pub(crate) mod subscription;
 
 pub(crate) use encoded::CachedObject;
 pub(crate) use event::{CachedEvent, Change};
-pub(crate) use resource::{CacheVersion, HistoryBounds, ResourceCache};
+pub(crate) use resource::{CacheVersion, HistoryBounds, ResourceCache, Scope, Wanted};
 pub(crate) use subscription::{Delivery, Filter, Subscription};
 
 /// Everything stored lies below this prefix.
@@ -126,7 +126,8 @@ impl WatchCache {
         if matches!(arrived, Ok(Ok(_))) {
             return Ok(());
         }
-        let message = format!("Too large resource version: {revision}, current: {}", self.revision());
+        let message =
+            format!("Timeout: Too large resource version: {revision}, current: {}", self.revision());
         let cause = kube_objects::StatusCause {
             reason: "ResourceVersionTooLarge".to_owned(),
             message: "Too large resource version".to_owned(),

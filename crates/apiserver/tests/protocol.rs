@@ -16,6 +16,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 mod audit;
 #[path = "protocol/chain.rs"]
 mod chain;
+#[path = "protocol/lists.rs"]
+mod lists;
+#[path = "protocol/overload.rs"]
+mod overload;
 #[path = "protocol/protobuf.rs"]
 mod protobuf;
 

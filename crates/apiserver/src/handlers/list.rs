@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use api_machinery::protobuf;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{BufMut, BytesMut};
 use http::Response;
 use kube_objects::{Reason, Status};
 use serde_json::{Value, json};
 use storage::{KeyRange, RangeRequest, Revision, StoreError};
 
+use super::list_options::{self, ListOptions, State};
 use super::view::{self, Include};
 use super::{Call, conversion};
 use crate::catalogue::Resource;
@@ -19,22 +18,17 @@ use crate::http::negotiation::{Format, View};
 use crate::http::response;
 use crate::registry::objects::{ObjectAccess, store_failure};
 use crate::selector::Selector;
-use crate::watch_cache::CachedObject;
+use crate::watch_cache::{CachedObject, ResourceCache, Scope, Wanted};
 
-/// Which state a list shows (the decision table of upstream's `cacher/delegator`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum State {
-    /// Everything acknowledged before the request.
-    Newest,
-    /// Whatever is at hand.
-    Any,
-    /// At least this.
-    NotOlderThan(Revision),
-    /// Exactly this, from behind a key.
-    Exact(Revision, Option<String>),
-    /// The newest, from behind a key: after an expired token the client goes on inconsistently.
-    NewestFrom(String),
-}
+/// Versions read of the past at a time when a selector decides which count.
+const CHUNK: usize = 500;
+
+/// A token too old for a consistent list, in upstream's words.
+const INCONSISTENT: &str = "The provided continue parameter is too old to display a consistent list result. You can start \
+                            a new list without the continue parameter, or use the continue token in this response to \
+                            retrieve the remainder of the results. Continuing with the provided token results in an \
+                            inconsistent list - objects that were created, modified, or deleted between the time the \
+                            first chunk was returned and now may show up in the list.";
 
 /// A page and where it ends.
 pub(crate) struct Page {
@@ -43,66 +37,6 @@ pub(crate) struct Page {
     /// The token for the next page.
     next: Option<String>,
     remaining: Option<usize>,
-}
-
-fn bad(message: impl Into<String>) -> Status {
-    Status::new(Reason::BadRequest, message)
-}
-
-fn state(call: &Call, limit: usize) -> Result<State, Status> {
-    let query = &call.query;
-    let matching = query.text("resourceVersionMatch");
-    let version = query.text("resourceVersion");
-    if let Some(token) = query.text("continue") {
-        if matching.is_some() {
-            return Err(bad("resourceVersionMatch is forbidden for continue"));
-        }
-        if version.is_some_and(|version| version != "0") {
-            return Err(bad("specifying resource version is not allowed when using continue"));
-        }
-        return from_token(token);
-    }
-    let Some(version) = version else {
-        if matching.is_some() {
-            return Err(bad("resourceVersionMatch is forbidden unless resourceVersion is provided"));
-        }
-        return Ok(State::Newest);
-    };
-    let number = version.parse::<u64>().map_err(|_| bad(format!("invalid resource version {version:?}")))?;
-    match (matching, number) {
-        (Some("Exact"), 0) => {
-            Err(bad("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\""))
-        }
-        (Some("Exact"), _) => Ok(State::Exact(Revision(number), None)),
-        (None | Some("NotOlderThan"), 0) => Ok(State::Any),
-        (Some("NotOlderThan"), _) => Ok(State::NotOlderThan(Revision(number))),
-        (None, _) if limit > 0 => Ok(State::Exact(Revision(number), None)),
-        (None, _) => Ok(State::NotOlderThan(Revision(number))),
-        (Some(other), _) => Err(bad(format!("resourceVersionMatch: unsupported value {other:?}"))),
-    }
-}
-
-fn token(revision: Option<Revision>, after: &str) -> String {
-    let rv = revision.map_or(-1, |revision| i64::try_from(revision.0).unwrap_or(i64::MAX));
-    let text = json!({"v": "meta.k8s.io/v1", "rv": rv, "start": format!("{after}\0")});
-    URL_SAFE_NO_PAD.encode(text.to_string())
-}
-
-fn from_token(token: &str) -> Result<State, Status> {
-    let invalid = || bad("continue key is not valid: the token was not issued by this server");
-    let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_| invalid())?;
-    let value: Value = serde_json::from_slice(&bytes).map_err(|_| invalid())?;
-    if value["v"] != "meta.k8s.io/v1" {
-        return Err(invalid());
-    }
-    let start = value["start"].as_str().and_then(|start| start.strip_suffix('\0')).ok_or_else(invalid)?;
-    match value["rv"].as_i64().ok_or_else(invalid)? {
-        -1 => Ok(State::NewestFrom(start.to_owned())),
-        revision => {
-            let revision = u64::try_from(revision).map_err(|_| invalid())?;
-            Ok(State::Exact(Revision(revision), Some(start.to_owned())))
-        }
-    }
 }
 
 /// A list's failure; an expired continue token carries a fresh one.
@@ -119,104 +53,168 @@ impl From<Status> for ListError {
 
 /// The objects a request selects.
 pub(crate) async fn page(call: &Call) -> Result<Page, ListError> {
-    let limit: usize = call.query.number("limit")?.unwrap_or(0);
+    let ListOptions { state, limit } = list_options::list(&call.query)?;
     let selector = Selector::parse(
         &call.resource,
         call.query.get("labelSelector").unwrap_or_default(),
         call.query.get("fieldSelector").unwrap_or_default(),
     )?;
     let objects = &call.server.objects;
-    match state(call, limit)? {
+    let asked = Asked { call, selector: &selector, limit };
+    match state {
         State::Newest => drop(objects.catch_up().await?),
         State::Any => {}
-        State::NotOlderThan(revision) => objects.cache.wait_for(revision).await?,
-        State::NewestFrom(after) => {
+        State::NotOlderThan(revision) => objects.reach(revision).await?,
+        State::NewestFrom(start) => {
             objects.catch_up().await?;
-            return Ok(from_memory(call, &selector, limit, Some(&after)).await?);
+            return Ok(asked.from_memory(&start).await?);
         }
-        State::Exact(revision, after) => return past(call, &selector, limit, revision, after).await,
+        State::Exact(revision) => return asked.at(revision, None).await,
+        State::Continued(revision, start) => return asked.at(revision, Some(&start)).await,
     }
-    Ok(from_memory(call, &selector, limit, None).await?)
+    Ok(asked.from_memory("").await?)
 }
 
-async fn from_memory(
-    call: &Call,
-    selector: &Selector,
-    limit: usize,
-    after: Option<&str>,
-) -> Result<Page, Status> {
-    let objects = &call.server.objects;
-    let cache = objects.cache_of(&call.resource)?;
-    let applied = objects.cache.revision();
-    // A single name needs no walk over the whole storage.
-    let (newest, found) = match selector.name() {
-        Some(name) if call.resource.namespaced && call.namespace().is_empty() || name.is_empty() => {
-            cache.snapshot(call.namespace(), after)
-        }
-        Some(name) => {
-            let found: Vec<_> = cache.get(call.namespace(), name).into_iter().collect();
-            let newest = found.iter().map(|object| object.encoded.revision()).max().unwrap_or_default();
-            (newest, found)
-        }
-        None => cache.snapshot(call.namespace(), after),
-    };
-    let found = objects.views(&call.resource, found).await?;
-    Ok(cut(found, selector, limit, applied.max(newest)))
+/// Why the past could not be listed.
+enum Past {
+    Store(StoreError),
+    Status(Status),
 }
 
-fn cut(found: Vec<Arc<CachedObject>>, selector: &Selector, limit: usize, revision: Revision) -> Page {
-    let mut objects: Vec<_> = found.into_iter().filter(|object| selector.matches(object)).collect();
-    let (mut next, mut remaining) = (None, None);
-    if limit > 0 && objects.len() > limit {
-        remaining = selector.is_empty().then_some(objects.len() - limit);
-        objects.truncate(limit);
-        next = objects.last().map(|last| token(Some(revision), &relative_key(last)));
+/// A list that is being put together.
+struct Asked<'a> {
+    call: &'a Call,
+    selector: &'a Selector,
+    limit: Option<usize>,
+}
+
+impl Asked<'_> {
+    /// The newest state, from a key of the scope on.
+    async fn from_memory(&self, start: &str) -> Result<Page, Status> {
+        let objects = &self.call.server.objects;
+        let cache = objects.cache_of(&self.call.resource)?;
+        let applied = objects.cache.revision();
+        // A single name needs no walk over the whole storage.
+        let namespaced = self.call.resource.namespaced;
+        let single = self.selector.name().filter(|name| {
+            start.is_empty() && !name.is_empty() && !(namespaced && self.call.namespace().is_empty())
+        });
+        let found = match single {
+            Some(name) => cache.single(self.call.namespace(), name),
+            None => cache.page(&self.scope(start)),
+        };
+        let matching = self.selected(found.objects).await?;
+        Ok(self.cut(matching, found.rest, applied.max(found.newest)))
     }
-    Page { revision, objects, next, remaining }
+
+    /// Whether objects may be stored in another version, and show what selectors look at only when they are converted.
+    fn is_foreign(&self) -> bool {
+        let definition = self.call.resource.definition.as_ref();
+        definition.is_some_and(|definition| definition.versions.len() > 1)
+    }
+
+    /// Objects in the version asked for, those that the selector wants.
+    async fn selected(&self, found: Vec<Arc<CachedObject>>) -> Result<Vec<Arc<CachedObject>>, Status> {
+        let mut views = self.call.server.objects.views(&self.call.resource, found).await?;
+        if !self.selector.is_empty() {
+            views.retain(|object| self.selector.matches(object));
+        }
+        Ok(views)
+    }
+
+    fn scope<'s>(&'s self, start: &'s str) -> Scope<'s> {
+        let namespace = self.call.namespace();
+        if self.selector.is_empty() {
+            return Scope { namespace, start, limit: self.limit, wanted: None };
+        }
+        if self.is_foreign() {
+            return Scope { namespace, start, limit: None, wanted: None };
+        }
+        let wanted: Wanted<'s> = Box::new(|object| self.selector.matches(object));
+        Scope { namespace, start, limit: self.limit, wanted: Some(wanted) }
+    }
+
+    /// The state of a revision, from memory while that is still the newest, else from the store.
+    async fn at(&self, revision: Revision, start: Option<&str>) -> Result<Page, ListError> {
+        let objects = &self.call.server.objects;
+        objects.reach(revision).await?;
+        let cache = objects.cache_of(&self.call.resource)?;
+        let found = cache.page(&self.scope(start.unwrap_or_default()));
+        if found.newest <= revision {
+            let matching = self.selected(found.objects).await?;
+            return Ok(self.cut(matching, found.rest, revision));
+        }
+        match self.past(&cache, revision, start.unwrap_or_default()).await {
+            Err(Past::Store(StoreError::Compacted { .. })) => Err(match start {
+                Some(start) => ListError::Expired {
+                    status: Status::new(Reason::Expired, INCONSISTENT),
+                    token: list_options::token_from(None, start),
+                },
+                None => {
+                    let message = "The resourceVersion for the provided list is too old.";
+                    Status::new(Reason::Expired, message).into()
+                }
+            }),
+            Err(Past::Store(error)) => Err(store_failure(&error).into()),
+            Err(Past::Status(status)) => Err(status.into()),
+            Ok(page) => Ok(page),
+        }
+    }
+
+    /// The state of a past revision. Reads what the page needs, not the whole range.
+    async fn past(&self, cache: &ResourceCache, revision: Revision, start: &str) -> Result<Page, Past> {
+        let objects = &self.call.server.objects;
+        let mut range = ObjectAccess::range(&self.call.resource, self.call.namespace());
+        if !start.is_empty() {
+            let start = [range.start.as_ref(), start.as_bytes()].concat();
+            range = KeyRange { start: start.into(), end: range.end };
+        }
+        let everything = self.selector.is_empty();
+        let chunk = self.limit.map(|limit| if everything { limit } else { limit.max(CHUNK) });
+        let mut matching = Vec::new();
+        loop {
+            let request = RangeRequest {
+                range: range.clone(),
+                revision: Some(revision),
+                limit: chunk,
+                count_only: false,
+            };
+            let found = objects.store.range(request).await.map_err(Past::Store)?;
+            let rest = found.count - found.kvs.len();
+            let versions = found.kvs.iter().filter_map(|kv| cache.version(kv)).collect();
+            matching.extend(self.selected(versions).await.map_err(Past::Status)?);
+            let full = self.limit.is_some_and(|limit| matching.len() > limit);
+            let last = found.kvs.last().filter(|_| rest > 0 && !full && !everything);
+            let Some(last) = last else { return Ok(self.cut(matching, rest, revision)) };
+            let next = [last.key.as_ref(), b"\0"].concat();
+            range = KeyRange { start: next.into(), end: range.end };
+        }
+    }
+
+    /// Cuts a page; `rest` is how many objects lie behind those found, whether they match or not.
+    fn cut(&self, mut objects: Vec<Arc<CachedObject>>, rest: usize, revision: Revision) -> Page {
+        let (mut next, mut remaining) = (None, None);
+        if let Some(limit) = self.limit {
+            let behind =
+                objects.len().saturating_sub(limit) + if self.selector.is_empty() { rest } else { 0 };
+            objects.truncate(limit);
+            if behind > 0 {
+                remaining = self.selector.is_empty().then_some(behind);
+                let scoped = !self.call.namespace().is_empty();
+                next = objects.last().map(|last| list_options::token(Some(revision), &key_of(last, scoped)));
+            }
+        }
+        Page { revision, objects, next, remaining }
+    }
 }
 
-/// An object's key behind its storage's prefix.
-fn relative_key(object: &CachedObject) -> String {
-    if object.namespace.is_empty() {
+/// An object's key within a list's scope.
+fn key_of(object: &CachedObject, scoped: bool) -> String {
+    if scoped || object.namespace.is_empty() {
         object.name.clone()
     } else {
         format!("{}/{}", object.namespace, object.name)
     }
-}
-
-async fn past(
-    call: &Call,
-    selector: &Selector,
-    limit: usize,
-    revision: Revision,
-    after: Option<String>,
-) -> Result<Page, ListError> {
-    let objects = &call.server.objects;
-    let cache = objects.cache_of(&call.resource)?;
-    let mut range = ObjectAccess::range(&call.resource, call.namespace());
-    if let Some(after) = &after {
-        let start = format!("{}{after}\0", cache.prefix()).into_bytes();
-        if start.as_slice() > range.start.as_ref() {
-            range = KeyRange { start: start.into(), end: range.end };
-        }
-    }
-    let request = RangeRequest { range, revision: Some(revision), limit: None, count_only: false };
-    let found = match (objects.store.range(request).await, after) {
-        (Ok(found), _) => found,
-        (Err(StoreError::Compacted { .. }), Some(after)) => {
-            let message = "The provided continue parameter is too old to display a consistent list result. You can \
-                           start a new list without the continue parameter, or use the continue token in this \
-                           response to retrieve the remainder of the results. Continuing with the provided token \
-                           results in an inconsistent list - objects that were created, modified, or deleted between \
-                           the time the first chunk was returned and now may show up in the list.";
-            let status = Status::new(Reason::Expired, message);
-            return Err(ListError::Expired { status, token: token(None, &after) });
-        }
-        (Err(error), _) => return Err(store_failure(&error).into()),
-    };
-    let versions = found.kvs.iter().filter_map(|kv| cache.version(kv)).collect();
-    let versions = objects.views(&call.resource, versions).await?;
-    Ok(cut(versions, selector, limit, revision))
 }
 
 /// Serves a list.
@@ -325,19 +323,5 @@ impl JsonList {
     pub(crate) fn end(mut self) -> BytesMut {
         self.out.put_slice(b"]}");
         self.out
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tokens_carry_their_place() {
-        let exact = from_token(&token(Some(Revision(7)), "ns/a")).expect("own token");
-        assert_eq!(exact, State::Exact(Revision(7), Some("ns/a".to_owned())));
-        let newest = from_token(&token(None, "a")).expect("own token");
-        assert_eq!(newest, State::NewestFrom("a".to_owned()));
-        assert!(from_token("rubbish").is_err());
     }
 }

@@ -15,13 +15,14 @@ use serde_json::{Value, json};
 use storage::Revision;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
+use super::list_options::{self, Start, WatchOptions};
 use super::view::{self, Include};
 use super::{Call, conversion};
 use crate::extension::{Body, BoxError};
 use crate::http::negotiation::{Accepted, Format, View};
 use crate::http::response;
 use crate::selector::Selector;
-use crate::watch_cache::{CachedObject, Change, Delivery, Filter, Subscription};
+use crate::watch_cache::{CachedObject, Change, Delivery, Filter, Scope, Subscription};
 
 /// Between two bookmarks (upstream: about a minute).
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
@@ -30,56 +31,9 @@ const SHORTEST_DEFAULT_SECONDS: u64 = 1800;
 /// How long before its end a watch sends its last bookmark.
 const LAST_BOOKMARK_BEFORE: Duration = Duration::from_secs(2);
 
-/// How a watch begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Start {
-    /// With the state (as old as the cache has it, or consistent), then what changes.
-    State { consistent: bool },
-    /// With what changes from now on.
-    Now,
-    /// With what changed after a revision.
-    After(Revision),
-    /// WatchList: with the state at least as new as this, then a marked bookmark.
-    List { at_least: Option<Revision> },
-}
-
-fn start(call: &Call) -> Result<Start, Status> {
-    let query = &call.query;
-    let version = query.text("resourceVersion");
-    let revision: Option<u64> = query.number("resourceVersion")?;
-    let initial = query.optional_flag("sendInitialEvents");
-    let matching = query.text("resourceVersionMatch");
-    let refuse = |message: &str| {
-        Err(Status::new(Reason::Invalid, format!("ListOptions.meta.k8s.io \"\" is invalid: {message}")))
-    };
-    if query.text("continue").is_some() {
-        return Err(Status::new(Reason::BadRequest, "continue is not supported by watches"));
-    }
-    match (initial, matching) {
-        (None, Some(_)) => {
-            return refuse(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            );
-        }
-        (Some(_), Some("NotOlderThan")) | (None, None) => {}
-        (Some(_), None) => {
-            return refuse(
-                "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-            );
-        }
-        (Some(_), Some(_)) => {
-            return refuse("resourceVersionMatch: Unsupported value: supported values: \"NotOlderThan\"");
-        }
-    }
-    Ok(match (initial, version, revision) {
-        (Some(true), None, _) => Start::List { at_least: None },
-        (Some(true), _, revision) => Start::List { at_least: Some(Revision(revision.unwrap_or(0))) },
-        (Some(false), None | Some("0"), _) => Start::Now,
-        (_, None, _) => Start::State { consistent: true },
-        (_, _, Some(0) | None) => Start::State { consistent: false },
-        (_, _, Some(revision)) => Start::After(Revision(revision)),
-    })
-}
+/// Objects of the initial state are written into pieces of about this size, one at a time: a watcher that begins with ten
+/// thousand objects costs a piece, not a copy of them.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// One watch: what it shows and how.
 struct Shown {
@@ -187,9 +141,13 @@ impl Shown {
         self.line("BOOKMARK", &object)
     }
 
-    /// What ends a watch that fell behind the history.
-    fn expired(&self) -> Bytes {
-        let status = Status::new(Reason::Expired, "The resourceVersion for the provided watch is too old.");
+    /// What ends a watch whose place in history is gone.
+    fn expired(&self, from: Revision, floor: Revision) -> Bytes {
+        let message = format!("too old resource version: {from} ({floor})");
+        self.error(&Status::new(Reason::Expired, message))
+    }
+
+    fn error(&self, status: &Status) -> Bytes {
         self.line("ERROR", &status.to_json())
     }
 
@@ -215,7 +173,9 @@ impl Shown {
 /// A running watch as a stream of chunks.
 struct Running {
     shown: Shown,
-    /// What is sent before the subscription is asked.
+    /// The state that is sent first, as far as it has not been.
+    initial: std::vec::IntoIter<Arc<CachedObject>>,
+    /// What is sent after it, before the subscription is asked.
     first: Option<Bytes>,
     subscription: Option<Subscription>,
     bookmarks: Option<Interval>,
@@ -233,7 +193,20 @@ enum Step {
 }
 
 impl Running {
+    /// The next piece of the initial state.
+    fn piece(&mut self) -> Option<Bytes> {
+        let mut out = BytesMut::new();
+        while out.len() < PIECE_BYTES {
+            let Some(object) = self.initial.next() else { break };
+            self.shown.initial(&object, &mut out);
+        }
+        (!out.is_empty()).then(|| out.freeze())
+    }
+
     async fn next(&mut self) -> Option<Bytes> {
+        if let Some(piece) = self.piece() {
+            return Some(piece);
+        }
         if let Some(first) = self.first.take() {
             return Some(first);
         }
@@ -245,8 +218,9 @@ impl Running {
             match step {
                 Step::End => return None,
                 Step::Expire => {
+                    let ended = self.shown.expired(subscription.cursor(), subscription.floor());
                     self.subscription = None;
-                    return Some(self.shown.expired());
+                    return Some(ended);
                 }
                 Step::Bookmark => {
                     let revision = subscription.bookmark(server.objects.cache.revision());
@@ -268,7 +242,7 @@ impl Running {
                     }
                     Err(status) => {
                         self.subscription = None;
-                        return Some(self.shown.line("ERROR", &status.to_json()));
+                        return Some(self.shown.error(&status));
                     }
                 },
             }
@@ -307,9 +281,16 @@ impl Running {
     }
 }
 
-/// Serves a watch.
+/// Why a watch ends before it began.
+enum Gone {
+    /// History from behind the first revision is not there any more; it begins behind the second.
+    Expired(Revision, Revision),
+    Failed(Status),
+}
+
+/// Serves a watch. What goes wrong once it is known what is watched is told in the stream, as upstream does.
 pub(crate) async fn serve(call: Call) -> Result<Response<Body>, Status> {
-    let start = start(&call)?;
+    let WatchOptions { start, bookmarks, timeout_seconds } = list_options::watch(&call.query)?;
     let mut selector = call.query.get("fieldSelector").unwrap_or_default().to_owned();
     if !call.path.name.is_empty() {
         selector = format!("metadata.name={}", call.path.name);
@@ -325,31 +306,40 @@ pub(crate) async fn serve(call: Call) -> Result<Response<Body>, Status> {
         let selected = if foreign { wanted.matches_name(object) } else { wanted.matches(object) };
         selected && (namespace.is_empty() || object.namespace == namespace)
     });
-    let bookmarks = call.query.flag("allowWatchBookmarks");
-    let timeout: Option<u64> = call.query.number("timeoutSeconds")?;
-    let seconds = timeout
-        .filter(|seconds| *seconds > 0)
+    let seconds = timeout_seconds
         .unwrap_or_else(|| rand::random_range(SHORTEST_DEFAULT_SECONDS..SHORTEST_DEFAULT_SECONDS * 2));
-    let (cursor, state) = begin(&call, start).await?;
-    let subscription = call.server.objects.cache_of(&call.resource)?.subscribe(cursor, Arc::clone(&filter));
+    let cache = call.server.objects.cache_of(&call.resource)?;
+    let begun = begin(&call, start).await;
     // Only the binary stream has a type of its own (upstream's `serveWatchHandler`).
     let content_type = match call.accepted.format {
         Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
         Format::Json | Format::Yaml => "application/json",
     };
-    let state: Vec<_> = state.into_iter().flatten().filter(|object| filter(object)).collect();
-    let state = call.server.objects.views(&call.resource, state).await?;
-    let shown = Shown::new(call, foreign.then(|| Arc::clone(&selector)))?;
-    let mut first = BytesMut::new();
-    for object in state.iter().filter(|object| !foreign || selector.matches(object)) {
-        shown.initial(object, &mut first);
-    }
-    if bookmarks && matches!(start, Start::List { .. }) {
-        first.put_slice(&shown.bookmark(cursor, true));
-    }
-    if subscription.is_none() {
-        first.put_slice(&shown.expired());
-    }
+    let foreign = foreign.then(|| Arc::clone(&selector));
+    let mut initial = Vec::new();
+    let begun = match begun {
+        // What passes is worth another try at once: the stream says so, as upstream's does.
+        Err(status) if status.reason != Some(Reason::Timeout) => return Err(status),
+        Err(status) => Err(Gone::Failed(status)),
+        Ok((cursor, state)) => match cache.subscribe(cursor, Arc::clone(&filter)) {
+            None => Err(Gone::Expired(cursor, cache.floor())),
+            Some(subscription) => {
+                let state: Vec<_> = state.into_iter().flatten().filter(|object| filter(object)).collect();
+                initial = call.server.objects.views(&call.resource, state).await?;
+                initial.retain(|object| foreign.as_ref().is_none_or(|selector| selector.matches(object)));
+                Ok((subscription, cursor))
+            }
+        },
+    };
+    let shown = Shown::new(call, foreign)?;
+    let (subscription, first) = match begun {
+        Ok((subscription, cursor)) => {
+            let marked = bookmarks && matches!(start, Start::List { .. });
+            (Some(subscription), marked.then(|| shown.bookmark(cursor, true)))
+        }
+        Err(Gone::Expired(cursor, floor)) => (None, Some(shown.expired(cursor, floor))),
+        Err(Gone::Failed(status)) => (None, Some(shown.error(&status))),
+    };
     let now = Instant::now();
     let deadline = now + Duration::from_secs(seconds.min(24 * 3600));
     let bookmarks = bookmarks.then(|| {
@@ -359,7 +349,8 @@ pub(crate) async fn serve(call: Call) -> Result<Response<Body>, Status> {
     });
     let running = Running {
         shown,
-        first: (!first.is_empty()).then(|| first.freeze()),
+        initial: initial.into_iter(),
+        first,
         subscription,
         last_bookmark: if seconds > 4 { deadline - LAST_BOOKMARK_BEFORE } else { deadline + BOOKMARK_EVERY },
         bookmarks,
@@ -384,9 +375,10 @@ async fn begin(call: &Call, start: Start) -> Result<(Revision, Option<Vec<Arc<Ca
         Start::Now => return Ok((objects.catch_up().await?, None)),
         Start::State { consistent: true } | Start::List { at_least: None } => drop(objects.catch_up().await?),
         Start::State { consistent: false } => {}
-        Start::List { at_least: Some(revision) } => objects.cache.wait_for(revision).await?,
+        Start::List { at_least: Some(revision) } => objects.reach(revision).await?,
     }
     let applied = objects.cache.revision();
-    let (newest, state) = objects.cache_of(&call.resource)?.snapshot(call.namespace(), None);
-    Ok((applied.max(newest), Some(state)))
+    let scope = Scope { namespace: call.namespace(), start: "", limit: None, wanted: None };
+    let state = objects.cache_of(&call.resource)?.page(&scope);
+    Ok((applied.max(state.newest), Some(state.objects)))
 }

@@ -102,6 +102,18 @@ impl ObjectAccess {
         Ok(revision)
     }
 
+    /// Waits until reads of the cache show at least `revision`.
+    ///
+    /// # Errors
+    /// After 3 s, "Too large resource version".
+    pub(crate) async fn reach(&self, revision: Revision) -> Result<(), Status> {
+        if self.cache.revision() < revision {
+            // Also makes a store that others write to say how far it is.
+            self.store.revision().await.map_err(|error| store_failure(&error))?;
+        }
+        self.cache.wait_for(revision).await
+    }
+
     /// The cache of a served resource; 404 for one that is not stored.
     pub(crate) fn cache_of(&self, resource: &Resource) -> Result<Arc<ResourceCache>, Status> {
         self.cache.of(resource).ok_or_else(not_served)

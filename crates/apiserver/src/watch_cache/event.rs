@@ -34,6 +34,9 @@ impl Change {
 /// PartialObjectMetadata. Equal names must mean equal bytes.
 pub(crate) type Form = u64;
 
+/// A change's frame in one form, or the place where somebody is putting it.
+type Framed = (Change, Option<Form>, Arc<OnceLock<Bytes>>);
+
 /// One revision's change of one object.
 #[derive(Debug)]
 pub(crate) struct CachedEvent {
@@ -46,7 +49,7 @@ pub(crate) struct CachedEvent {
     /// Whether it was a deletion.
     pub(crate) deleted: bool,
     departed: OnceLock<Arc<CachedObject>>,
-    frames: Mutex<Vec<(Change, Option<Form>, Bytes)>>,
+    frames: Mutex<Vec<Framed>>,
 }
 
 impl CachedEvent {
@@ -108,14 +111,20 @@ impl CachedEvent {
     }
 
     fn frame(&self, change: Change, form: Option<Form>, encode: impl FnOnce() -> Bytes) -> Bytes {
-        let mut frames = self.frames.lock();
-        if let Some((_, _, known)) = frames.iter().find(|(of, as_form, _)| *of == change && *as_form == form)
-        {
-            return known.clone();
-        }
-        let bytes = encode();
-        frames.push((change, form, bytes.clone()));
-        bytes
+        // Only the place is made under the lock: who wants another form does not wait while this one is encoded.
+        let place = {
+            let mut frames = self.frames.lock();
+            let known = frames.iter().find(|(of, as_form, _)| *of == change && *as_form == form);
+            match known {
+                Some((_, _, place)) => Arc::clone(place),
+                None => {
+                    let place = Arc::new(OnceLock::new());
+                    frames.push((change, form, Arc::clone(&place)));
+                    place
+                }
+            }
+        };
+        place.get_or_init(encode).clone()
     }
 
     /// Drops the encoded frames: most watchers have had them, a late one encodes again.

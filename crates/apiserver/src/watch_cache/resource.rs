@@ -34,6 +34,31 @@ impl Default for HistoryBounds {
 /// Events newer than this many keep their encoded frames: watchers that keep up are within a few of the newest.
 const FRAMED_EVENTS: usize = 64;
 
+/// Whether an object is wanted.
+pub(crate) type Wanted<'a> = Box<dyn Fn(&CachedObject) -> bool + Send + Sync + 'a>;
+
+/// Which objects a list wants.
+pub(crate) struct Scope<'a> {
+    /// "" for all.
+    pub(crate) namespace: &'a str,
+    /// The first key within the scope that counts; "" for the beginning.
+    pub(crate) start: &'a str,
+    /// `None`: all.
+    pub(crate) limit: Option<usize>,
+    /// `None`: every object.
+    pub(crate) wanted: Option<Wanted<'a>>,
+}
+
+/// What a scope showed.
+pub(crate) struct CachedPage {
+    /// The newest event that is shown.
+    pub(crate) newest: Revision,
+    /// In key order.
+    pub(crate) objects: Vec<Arc<CachedObject>>,
+    /// How many more there are, counted only where every object is wanted.
+    pub(crate) rest: usize,
+}
+
 /// The objects and recent events of one storage.
 #[derive(Debug)]
 pub(crate) struct ResourceCache {
@@ -102,6 +127,38 @@ impl ResourceCache {
         from.take_while(|(key, _)| key.starts_with(&scope)).map(|(_, object)| Arc::clone(object)).collect()
     }
 
+    /// One object as a page of its own.
+    pub(crate) fn single(&self, namespace: &str, name: &str) -> CachedPage {
+        let newest = self.state.read().progress.revision;
+        let objects: Vec<_> = self.get(namespace, name).into_iter().collect();
+        let shown = objects.iter().map(|object| object.encoded.revision()).max().unwrap_or_default();
+        CachedPage { newest: newest.max(shown), objects, rest: 0 }
+    }
+
+    /// What a scope shows now. With a limit at most one object more than it, which says that there is a next page; the rest
+    /// is only counted.
+    pub(crate) fn page(&self, scope: &Scope<'_>) -> CachedPage {
+        let state = self.state.read();
+        let prefix = if scope.namespace.is_empty() { String::new() } else { format!("{}/", scope.namespace) };
+        let from = format!("{prefix}{}", scope.start);
+        let most = scope.limit.map_or(usize::MAX, |limit| limit.saturating_add(1));
+        let mut inside = state
+            .objects
+            .range::<str, _>((Bound::Included(from.as_str()), Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(&prefix));
+        let mut objects = Vec::new();
+        for (_, object) in inside.by_ref() {
+            if scope.wanted.as_ref().is_none_or(|wanted| wanted(object)) {
+                objects.push(Arc::clone(object));
+                if objects.len() >= most {
+                    break;
+                }
+            }
+        }
+        let rest = if scope.limit.is_some() && scope.wanted.is_none() { inside.count() } else { 0 };
+        CachedPage { newest: state.progress.revision, objects, rest }
+    }
+
     /// [`Self::objects`] with the revision of the newest event they show.
     pub(crate) fn snapshot(
         &self,
@@ -118,6 +175,11 @@ impl ResourceCache {
     /// Differs after every change.
     pub(crate) fn version_now(&self) -> CacheVersion {
         CacheVersion(self.state.read().progress)
+    }
+
+    /// Every event after this revision is still known.
+    pub(crate) fn floor(&self) -> Revision {
+        self.state.read().floor
     }
 
     /// How many objects there are.

@@ -86,6 +86,16 @@ impl Subscription {
         }
     }
 
+    /// The last revision it has been told of.
+    pub(crate) fn cursor(&self) -> Revision {
+        self.cursor
+    }
+
+    /// The revision after which history is still there.
+    pub(crate) fn floor(&self) -> Revision {
+        self.cache.floor()
+    }
+
     /// A revision up to which this watcher has been told everything: what a bookmark says. `applied` is the revision up to
     /// which the whole cache was complete before this call.
     pub(crate) fn bookmark(&mut self, applied: Revision) -> Revision {
