@@ -2,6 +2,7 @@
 //!
 //! * [`figures`]: what was measured, as a table and as JSON, with the machine's facts.
 //! * [`objects`]: creating, listing and watching pods.
+//! * [`watches`]: many watches of one storm of changes.
 //! * [`fleet`]: drift repair and the way of a profile's change, seen from the clusters.
 //! * [`engine`], [`in_process`]: the stores alone, and the API server without a network.
 //! * [`process`]: cold start and idle memory of a spawned program.
@@ -15,6 +16,7 @@ pub mod fleet;
 pub mod in_process;
 pub mod objects;
 pub mod process;
+pub mod watches;
 
 /// Connects to the API server of a kubeconfig's current context. Client-side throttling does not exist in this client.
 ///

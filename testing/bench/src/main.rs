@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bench::figures::{Figure, Machine, Report};
 use bench::fleet::{self, Target};
-use bench::{connect, engine, in_process, objects, process};
+use bench::{connect, engine, in_process, objects, process, watches};
 use clap::{Parser, Subcommand};
 use serde_json::Value;
 
@@ -37,6 +37,15 @@ enum Measure {
         ephemeral: bool,
         #[command(flatten)]
         amounts: Amounts,
+    },
+    /// Delivers a storm of changes to many watches; every event is counted.
+    Watches {
+        /// How many watches.
+        #[arg(long, default_value_t = 1_000)]
+        watchers: usize,
+        /// How many changes.
+        #[arg(long, default_value_t = 2_000)]
+        events: usize,
     },
     /// Spoils an object that something keeps right, and waits until it is right again.
     Drift {
@@ -133,6 +142,15 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
             let running = in_process::start((!ephemeral).then_some(dir.path())).await?;
             let mut figures = running.figures.clone();
             figures.extend(measure_objects(&running.client, amounts).await?);
+            Ok(figures)
+        }
+        Measure::Watches { watchers, events } => {
+            let client = connect(kubeconfig).await?;
+            let namespace = objects::namespace(&client).await?;
+            let measured = watches::storm(&client, &namespace, *watchers, *events).await;
+            let cleaned = objects::clean(&client, &namespace).await;
+            let figures = measured?;
+            cleaned?;
             Ok(figures)
         }
         Measure::Drift { target, pointer, wrong, rounds } => {
