@@ -13,6 +13,7 @@ pub mod embedded;
 pub mod lists;
 pub mod normal;
 pub mod objects;
+pub mod publish;
 mod rules;
 pub mod scale;
 pub mod status;

@@ -93,30 +93,6 @@ fn extensions(map: &Map<String, Value>) -> Map<String, Value> {
     map.iter().filter(|(key, _)| kept(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-/// A custom resource's schema for publishing: with `apiVersion`, `kind`, `metadata` (by reference) and its kind.
-#[must_use]
-pub fn custom_resource_v3(schema: Option<&Value>, group: &str, version: &str, kind: &str) -> Value {
-    let mut out = match schema {
-        Some(Value::Object(map)) => map.clone(),
-        _ => {
-            let mut open = Map::new();
-            open.insert("x-kubernetes-preserve-unknown-fields".into(), json!(true));
-            open
-        }
-    };
-    out.insert("type".into(), json!("object"));
-    let properties = out.entry("properties").or_insert_with(|| json!({}));
-    if let Value::Object(properties) = properties {
-        properties.insert("apiVersion".into(), json!({"type": "string"}));
-        properties.insert("kind".into(), json!({"type": "string"}));
-        let metadata = format!("{V3}io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
-        properties.insert("metadata".into(), json!({"allOf": [{"$ref": metadata}]}));
-    }
-    let kinds = json!([{"group": group, "version": version, "kind": kind}]);
-    out.insert("x-kubernetes-group-version-kind".into(), kinds);
-    Value::Object(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -57,7 +57,7 @@ pub fn check(
 ) -> Result<Vec<String>, Status> {
     let unknown = unknown.iter().map(|path| format!("unknown field {}", quote(path)));
     let duplicates = duplicates.iter().map(|path| format!("duplicate field {}", quote(path)));
-    let found: Vec<String> = duplicates.chain(unknown).take(MAX_FINDINGS).collect();
+    let found: Vec<String> = unknown.chain(duplicates).take(MAX_FINDINGS).collect();
     match mode {
         FieldValidation::Ignore => Ok(Vec::new()),
         FieldValidation::Strict if !found.is_empty() => {
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(error.code, 400);
         assert_eq!(
             error.message,
-            r#"Pod in version "v1" cannot be handled as a Pod: strict decoding error: duplicate field "spec.x", unknown field "spec.foo""#
+            r#"Pod in version "v1" cannot be handled as a Pod: strict decoding error: unknown field "spec.foo", duplicate field "spec.x""#
         );
         assert!(check(FieldValidation::Ignore, &unknown, &[], &kind).unwrap().is_empty());
         assert_eq!(FieldValidation::parse("warn"), None);

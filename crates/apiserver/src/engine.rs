@@ -4,7 +4,6 @@ use api_machinery::apply::field_set::FieldSet;
 use api_machinery::apply::{self, Manager};
 use api_machinery::custom_resource::objects;
 use api_machinery::defaulting::apply_defaults;
-use api_machinery::field_path::causes;
 use api_machinery::schema::Schema;
 use api_machinery::strictness::{self, FieldValidation};
 use api_machinery::{patch, validation};
@@ -106,11 +105,17 @@ pub(crate) fn configuration(call: &Call, mut config: Value) -> Result<Value, Sta
     if unknown.is_empty() {
         return Ok(config);
     }
-    // Typed apply knows no fields outside the schema, whatever the request says.
-    Err(strictness::undecodable(
-        &resource.gvk(),
-        &format!("strict decoding error: unknown field {:?}", unknown[0]),
-    ))
+    // Typed apply knows no fields outside the schema, whatever the request says. Upstream answers with a plain error.
+    let gvk = resource.gvk();
+    let message = format!(
+        "failed to create typed patch object ({}/{}; {}, Kind={}): .{}: field not declared in schema",
+        call.namespace(),
+        call.path.name,
+        gvk.api_version(),
+        gvk.kind,
+        unknown[0],
+    );
+    Err(Status { reason: None, code: 500, message, details: None, other_reason: None })
 }
 
 /// What is wrong with a custom resource by its schema, as a step from `old`; native kinds are judged by their

@@ -17,6 +17,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 mod corpus;
 #[path = "objects/custom_conversion.rs"]
 mod custom_conversion;
+#[path = "objects/custom_memory.rs"]
+mod custom_memory;
 #[path = "objects/custom_resources.rs"]
 mod custom_resources;
 #[path = "objects/custom_versions.rs"]

@@ -113,9 +113,7 @@ fn bad_input_gets_a_clear_error_and_changes_nothing() -> Result<()> {
     let misspelt = r#"{ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "m" }, "dta": {} }"#;
     refused(misspelt, "unknown field \"dta\"")?;
     let confused = r#"{ "apiVersion": "v1", "kind": "Confusion", "metadata": { "name": "m" } }"#;
-    // kubectl asks for CustomResourceDefinitions before it says "no matches for kind"; this server does not serve them
-    // yet. When it does, this expectation has to become the plain one.
-    refused(confused, "failed to check CRD")?;
+    refused(confused, "no matches for kind \"Confusion\" in version \"v1\"")?;
     let mismatched = r#"{ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "d" }, "spec": {
          "selector": { "matchLabels": { "a": "b" } }, "template": { "metadata": { "labels": { "a": "c" } },
          "spec": { "containers": [{ "name": "x", "image": "y" }] } } } }"#;

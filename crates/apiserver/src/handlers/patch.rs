@@ -61,7 +61,19 @@ async fn apply(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status> {
             "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
         ));
     }
-    let mut wanted = body::decode(Encoding::Yaml, bytes)?;
+    let (mut wanted, duplicate) = body::decode_yaml(bytes)?;
+    if let Some(duplicate) = duplicate {
+        match call.query.get("fieldValidation") {
+            Some("Strict") => {
+                let message = format!(
+                    "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {duplicate}"
+                );
+                return Err(Status::new(Reason::BadRequest, message));
+            }
+            Some("Ignore") => {}
+            _ => call.warn(duplicate),
+        }
+    }
     if wanted["metadata"]
         .get("managedFields")
         .is_some_and(|fields| fields.as_array().is_none_or(|list| !list.is_empty()))

@@ -83,6 +83,26 @@ pub(crate) fn decode(encoding: Encoding, bytes: &[u8]) -> Result<Value, Status> 
     }
 }
 
+/// A YAML document and the first key that stands twice in it, in the words of Go's parser (`line 9: key "a" already set
+/// in map`); the last value counts.
+pub(crate) fn decode_yaml(bytes: &[u8]) -> Result<(Value, Option<String>), Status> {
+    let text = std::str::from_utf8(bytes).map_err(|error| undecodable(&error))?;
+    let error = match serde_saphyr::from_str(text) {
+        Ok(value) => return Ok((value, None)),
+        Err(error) => error,
+    };
+    let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins };
+    let Ok(value) = serde_saphyr::from_str_with_options(text, options) else {
+        return Err(undecodable(&error));
+    };
+    let told = error.to_string();
+    let after = |mark: &str| told.split_once(mark).map_or("", |(_, rest)| rest);
+    let line: String = after("line ").chars().take_while(char::is_ascii_digit).collect();
+    let key: String =
+        after("duplicate mapping key: ").chars().take_while(|c| !matches!(c, ',' | '\n')).collect();
+    Ok((value, Some(format!("line {line}: key {key:?} already set in map"))))
+}
+
 /// 400 for what is no document.
 pub(crate) fn undecodable(error: &dyn std::fmt::Display) -> Status {
     Status::new(

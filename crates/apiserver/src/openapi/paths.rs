@@ -151,7 +151,7 @@ fn operation(resource: &Resource, verb: &str, suffix: &str, query: Query, body: 
     };
     let id = format!("{spoken}{}{scope}{}{suffix}", operation_infix(resource), resource.kind);
     let own = schemas::reference(&resource.gvk());
-    let answer = if verb == "list" { schemas::list_reference(&resource.gvk()) } else { own.clone() };
+    let answer = if verb == "list" { schemas::list_reference(resource) } else { own.clone() };
     let mut operation = describe_operation(&id, query, body, &own, &answer);
     operation["x-kubernetes-action"] = json!(action);
     operation["x-kubernetes-group-version-kind"] = gvk_extension(&resource.gvk());

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use api_machinery::openapi::{custom_resource_v3, v3_schemas};
+use api_machinery::custom_resource::publish::{Form, Published};
+use api_machinery::openapi::v3_schemas;
 use api_machinery::schema::SchemaSet;
 use kube_objects::GroupVersionKind;
 use serde_json::{Value, json};
@@ -24,14 +25,7 @@ pub(super) fn components(resources: &[Arc<Resource>], descriptions: &Description
             builtin.insert(name_of(kind));
         }
         if resource.custom {
-            let (group, version) = (&resource.gvr.group, &resource.gvr.version);
-            let own =
-                resource.definition.as_ref().and_then(|definition| definition.version_document(version));
-            let published = own.as_ref().map(|own| &own["schema"]["openAPIV3Schema"]);
-            let published = published.filter(|schema| !schema.is_null());
-            let schema = custom_resource_v3(published, group, version, &resource.kind);
-            custom.insert(name_of(&resource.gvk()), schema);
-            custom.insert(name_of(&list_of(&resource.gvk())), custom_list(&resource.gvk()));
+            custom.extend(custom_schemas(resource, Form::V3));
         } else {
             builtin.insert(name_of(&resource.gvk()));
             builtin.insert(name_of(&list_of(&resource.gvk())));
@@ -48,9 +42,13 @@ pub(super) fn reference(kind: &GroupVersionKind) -> Value {
     json!({ "$ref": format!("#/components/schemas/{}", name_of(kind)) })
 }
 
-/// A reference to the schema of a kind's list.
-pub(super) fn list_reference(kind: &GroupVersionKind) -> Value {
-    reference(&list_of(kind))
+/// A reference to the schema of a resource's list.
+pub(super) fn list_reference(resource: &Resource) -> Value {
+    let kind = resource.gvk();
+    match &resource.definition {
+        Some(definition) => reference(&GroupVersionKind { kind: definition.list_kind.clone(), ..kind }),
+        None => reference(&list_of(&kind)),
+    }
 }
 
 /// A reference to the schema of patches: anything.
@@ -71,17 +69,23 @@ fn list_of(kind: &GroupVersionKind) -> GroupVersionKind {
     GroupVersionKind { kind: format!("{}List", kind.kind), ..kind.clone() }
 }
 
-fn custom_list(kind: &GroupVersionKind) -> Value {
-    let list = list_of(kind);
-    json!({
-        "type": "object",
-        "required": ["items"],
-        "properties": {
-            "apiVersion": { "type": "string" },
-            "kind": { "type": "string" },
-            "metadata": { "allOf": [{ "$ref": format!("#/components/schemas/{META}.ListMeta") }] },
-            "items": { "type": "array", "items": reference(kind) },
-        },
-        "x-kubernetes-group-version-kind": [super::gvk_extension(&list)],
-    })
+/// The schemas of a custom kind and of its list by name.
+pub(super) fn custom_schemas(resource: &Resource, form: Form) -> Vec<(String, Value)> {
+    let Some(definition) = &resource.definition else { return Vec::new() };
+    let gvk = resource.gvk();
+    let declared = definition.version_document(&gvk.version).unwrap_or_default();
+    let published = Published {
+        group: &gvk.group,
+        version: &gvk.version,
+        kind: &gvk.kind,
+        list_kind: &definition.list_kind,
+        plural: &definition.plural,
+        declared: &declared,
+    };
+    let item = match form {
+        Form::V3 => reference(&gvk),
+        Form::V2 => json!({ "$ref": format!("#/definitions/{}", name_of(&gvk)) }),
+    };
+    let list = GroupVersionKind { kind: definition.list_kind.clone(), ..gvk.clone() };
+    vec![(name_of(&gvk), published.object(form)), (name_of(&list), published.list(form, &item))]
 }

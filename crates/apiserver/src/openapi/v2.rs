@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api_machinery::custom_resource::publish::Form;
 use api_machinery::openapi::to_v2;
 use serde_json::{Map, Value, json};
 
@@ -19,8 +20,11 @@ pub(super) fn document(resources: &[Arc<Resource>], version: &str) -> Value {
     let paths: Map<String, Value> =
         v3_paths.into_iter().map(|(path, item)| (path, path_item(item))).collect();
     let components = schemas::components(resources, &descriptions);
-    let definitions: Map<String, Value> =
+    let mut definitions: Map<String, Value> =
         components.into_iter().map(|(name, schema)| (name, to_v2(&schema))).collect();
+    for resource in resources {
+        definitions.extend(schemas::custom_schemas(resource, Form::V2));
+    }
     json!({
         "swagger": "2.0",
         "info": { "title": "Kubernetes", "version": version },

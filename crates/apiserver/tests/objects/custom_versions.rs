@@ -244,3 +244,48 @@ async fn rules_are_compiled_with_the_definition_and_hold_for_every_write() {
     assert_eq!(code, 422);
     assert!(refused["message"].as_str().unwrap().contains("colors stay"), "{refused}");
 }
+
+#[tokio::test]
+async fn documents_follow_a_definition_at_once() {
+    let (handle, _client, _stop) = start().await;
+    let tag = async || {
+        let (_, index) = ask(&handle, Method::GET, "/openapi/v3", &Value::Null).await;
+        index["paths"]["apis/example.com/v1"]["serverRelativeURL"].clone()
+    };
+    assert_eq!(tag().await, Value::Null);
+    ask(&handle, Method::POST, DEFINITIONS, &widgets()).await;
+    let first = tag().await;
+    assert!(first.is_string());
+    let change = json!([{ "op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/description", "value": "A widget." }]);
+    let (code, _) =
+        ask_as(&handle, Method::PATCH, ONE, "application/json-patch+json", "application/json", &change).await;
+    assert_eq!(code, 200);
+    assert_ne!(tag().await, first);
+    let (_, v2) = ask(&handle, Method::GET, "/openapi/v2", &Value::Null).await;
+    assert_eq!(v2["definitions"]["com.example.v1.Widget"]["description"], "A widget.");
+    let stop_serving = json!({ "spec": { "versions": [{ "name": "v1", "served": false, "storage": true,
+        "schema": { "openAPIV3Schema": { "type": "object" } } }] } });
+    assert_eq!(ask(&handle, Method::PATCH, ONE, &stop_serving).await.0, 200);
+    assert_eq!(tag().await, Value::Null);
+    assert_eq!(ask(&handle, Method::GET, V1, &Value::Null).await.0, 404);
+}
+
+#[tokio::test]
+async fn an_apply_tells_of_unknown_and_repeated_fields() {
+    let (handle, _client, _stop) = start().await;
+    ask(&handle, Method::POST, DEFINITIONS, &widgets()).await;
+    let path = format!("{V1}/a?fieldManager=m&fieldValidation=Strict");
+    let unknown =
+        json!({ "apiVersion": "example.com/v1", "kind": "Widget", "metadata": { "name": "a" }, "oops": 1 });
+    let apply = "application/apply-patch+yaml";
+    let (code, refused) = ask_as(&handle, Method::PATCH, &path, apply, "application/json", &unknown).await;
+    assert_eq!(
+        (code, &refused["message"]),
+        (
+            500,
+            &json!(
+                "failed to create typed patch object (default/a; example.com/v1, Kind=Widget): .oops: field not declared in schema"
+            )
+        )
+    );
+}
