@@ -17,6 +17,7 @@ pub(crate) mod compiled;
 mod default_classes;
 mod lifecycle;
 mod limit_ranger;
+mod node_restriction;
 mod node_taints;
 pub(crate) mod pod_security;
 mod policy;

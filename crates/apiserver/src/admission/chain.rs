@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use super::pod_security::{PodSecurity, PodSecurityConfiguration};
 use super::{
-    Attributes, certificates, claim_resize, default_classes, lifecycle, limit_ranger, node_taints, policy, priority,
-    resource_quota, runtime_class, service_account, tolerations, topology_labels, webhook,
+    Attributes, certificates, claim_resize, default_classes, lifecycle, limit_ranger, node_restriction,
+    node_taints, policy, priority, resource_quota, runtime_class, service_account, tolerations,
+    topology_labels, webhook,
 };
 use crate::registry::objects::ObjectAccess;
 use crate::webhook_client::WebhookClient;
@@ -60,6 +61,7 @@ impl Chain {
                 Arc::new(lifecycle::NamespaceLifecycle),
                 Arc::new(limit_ranger::LimitRanger),
                 Arc::new(service_account::ServiceAccount),
+                Arc::new(node_restriction::NodeRestriction),
                 Arc::new(node_taints::TaintNodesByCondition),
                 Arc::new(PodSecurity::new(pod_security)),
                 Arc::new(priority::Priority),

@@ -3,6 +3,7 @@
 //! * [`hook`]: a webhook of a configuration, parsed once per change of it.
 //! * [`rules`]: whether a webhook wants a request.
 //! * [`review`]: the AdmissionReview that is sent, and what an answer may say.
+//! * [`conditions`]: its match conditions in CEL.
 //! * [`call`]: one call with its failure policy.
 //! * [`mutating`], [`validating`]: the plug-ins.
 //!
@@ -10,6 +11,7 @@
 //! removed any more.
 
 mod call;
+mod conditions;
 mod hook;
 mod mutating;
 mod review;

@@ -84,7 +84,7 @@ pub(super) async fn ask(
 }
 
 /// An object as a webhook sees it.
-struct Seen<'a> {
+pub(super) struct Seen<'a> {
     resource: &'a Resource,
     kind: kube_objects::GroupVersionKind,
     object: Value,
@@ -92,7 +92,7 @@ struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
-    fn of(invocation: &'a Invocation<'_>, attributes: &'a Attributes<'_>, object: &Value) -> Self {
+    pub(super) fn of(invocation: &'a Invocation<'_>, attributes: &'a Attributes<'_>, object: &Value) -> Self {
         let resource = invocation.equivalent.as_deref().unwrap_or(attributes.cx.resource);
         let convert = |object: &Value| {
             if object.is_null() || attributes.cx.subresource.is_some_and(|sub| sub != "status") {
@@ -118,7 +118,7 @@ impl<'a> Seen<'a> {
         }
     }
 
-    fn shown(&self) -> Shown<'_> {
+    pub(super) fn shown(&self) -> Shown<'_> {
         Shown { resource: &self.resource.gvr, kind: &self.kind, object: &self.object, old: &self.old }
     }
 }

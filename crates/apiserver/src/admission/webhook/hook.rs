@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use api_machinery::selector::LabelSelector;
 use kind_rules::json::{list, present, text};
+use policy_engines::admission_policy::Conditions;
 use serde_json::Value;
 
 use super::rules::Rule;
@@ -32,6 +33,7 @@ pub(super) struct Hook {
     pub(super) review_versions: Vec<String>,
     pub(super) namespaces: Result<LabelSelector, String>,
     pub(super) objects: Result<LabelSelector, String>,
+    pub(super) conditions: Conditions,
     /// `reinvocationPolicy: IfNeeded`.
     pub(super) reinvoke: bool,
 }
@@ -76,6 +78,7 @@ fn hook(configuration: &str, webhook: &Value, count: usize) -> Hook {
         review_versions: versions.filter_map(|version| version.as_str().map(str::to_owned)).collect(),
         namespaces: selector(webhook, "namespaceSelector"),
         objects: selector(webhook, "objectSelector"),
+        conditions: Conditions::compile(list(webhook, "matchConditions")),
         reinvoke: text(webhook, "reinvocationPolicy") == "IfNeeded",
     }
 }

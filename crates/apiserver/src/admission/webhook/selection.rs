@@ -5,6 +5,8 @@ use std::sync::Arc;
 use kube_objects::{Reason, Status};
 use serde_json::Value;
 
+use super::call::Seen;
+use super::conditions;
 use super::hook::Hook;
 use super::rules::Asked;
 use crate::admission::{Attributes, Operation};
@@ -31,7 +33,13 @@ pub(super) async fn select<'h>(
     if !namespace_matches(hook, attributes, object).await? || !object_matches(hook, attributes, object)? {
         return Ok(None);
     }
-    Ok(Some(Invocation { hook, equivalent }))
+    let invocation = Invocation { hook, equivalent };
+    if hook.conditions.is_empty() {
+        return Ok(Some(invocation));
+    }
+    let seen = Seen::of(&invocation, attributes, object);
+    let holds = conditions::hold(&hook.conditions, hook.fails_open, attributes, &seen.shown())?;
+    Ok(holds.then_some(invocation))
 }
 
 /// `None`: no rule wants it. An equivalent resource is one stored in the same place under another group or version.

@@ -1,0 +1,338 @@
+//! NodeRestriction: a node changes itself and what runs on it, nothing else.
+
+use async_trait::async_trait;
+use kind_rules::json::{entries, list, present, text, truth};
+use kube_objects::Status;
+use serde_json::Value;
+
+use super::{Attributes, Operation, Plugin};
+
+const NODES: &str = "system:nodes";
+const USER: &str = "system:node:";
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// Labels of Kubernetes' own names that a node may give itself (upstream `kubelet/apis`).
+const OWN_LABELS: [&str; 12] = [
+    "kubernetes.io/hostname",
+    "kubernetes.io/arch",
+    "kubernetes.io/os",
+    "beta.kubernetes.io/arch",
+    "beta.kubernetes.io/os",
+    "beta.kubernetes.io/instance-type",
+    "node.kubernetes.io/instance-type",
+    "failure-domain.beta.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+    "node.kubernetes.io/windows-build",
+];
+
+/// The plug-in.
+pub(super) struct NodeRestriction;
+
+#[async_trait]
+impl Plugin for NodeRestriction {
+    fn name(&self) -> &'static str {
+        "NodeRestriction"
+    }
+
+    fn handles(&self, attributes: &Attributes<'_>) -> bool {
+        let own = &attributes.cx.resource.gvr;
+        let restricted = matches!(
+            (own.group.as_str(), own.resource.as_str()),
+            ("", "pods" | "nodes" | "persistentvolumeclaims" | "serviceaccounts")
+                | ("coordination.k8s.io", "leases")
+                | ("storage.k8s.io", "csinodes")
+        );
+        restricted && attributes.operation != Operation::Connect && attributes.cx.user.in_group(NODES)
+    }
+
+    async fn mutate(&self, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
+        let user = &attributes.cx.user.username;
+        let refused = match user.strip_prefix(USER).filter(|node| !node.is_empty()) {
+            None => Some(format!("could not determine node from user {user:?}")),
+            Some(node) => refusal(attributes, object, node).await?,
+        };
+        match refused {
+            Some(why) => Err(attributes.forbidden(object, &why)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why `node` may not do this; `None`: it may.
+async fn refusal(attributes: &Attributes<'_>, object: &Value, node: &str) -> Result<Option<String>, Status> {
+    let cx = &attributes.cx;
+    Ok(match (cx.resource.gvr.resource.as_str(), cx.subresource) {
+        ("pods", None) => pod(attributes, object, node).await?,
+        ("pods", Some("status")) => pod_status(attributes, object, node),
+        ("pods", Some("eviction")) => {
+            let found = cx.objects.get("", "pods", cx.namespace, cx.name).await?;
+            let found = found.ok_or_else(|| Status::not_found("", "pods", cx.name))?;
+            (text(&found["spec"], "nodeName") != node)
+                .then(|| format!("node {node} can only evict pods with spec.nodeName set to itself"))
+        }
+        ("pods", Some(other)) => {
+            Some(format!("unexpected pod subresource {other:?}, only 'status' and 'eviction' are allowed"))
+        }
+        ("nodes", _) => own_node(attributes, object, node),
+        ("persistentvolumeclaims", Some("status")) => claim_status(attributes, object, node),
+        ("persistentvolumeclaims", _) => Some("may only update PVC status".to_owned()),
+        ("serviceaccounts", Some("token")) => token(attributes, object, node).await?,
+        ("leases", _) => lease(attributes, node),
+        ("csinodes", _) => named(attributes, object, node, "CSINode"),
+        _ => None,
+    })
+}
+
+async fn pod(attributes: &Attributes<'_>, pod: &Value, node: &str) -> Result<Option<String>, Status> {
+    match attributes.operation {
+        Operation::Create => mirror(attributes, pod, node).await,
+        Operation::Delete => {
+            let own = attributes.old.is_some_and(|old| text(&old["spec"], "nodeName") == node);
+            Ok((!own).then(|| format!("node {node:?} can only delete pods with spec.nodeName set to itself")))
+        }
+        other => Ok(Some(format!(
+            "unexpected operation {:?}, node {node:?} can only create and delete mirror pods",
+            other.as_str()
+        ))),
+    }
+}
+
+async fn mirror(attributes: &Attributes<'_>, pod: &Value, node: &str) -> Result<Option<String>, Status> {
+    let only = |what: &str| Ok(Some(format!("node {node:?} can only create pods with {what}")));
+    if !present(&pod["metadata"]["annotations"], MIRROR) {
+        return Ok(Some(format!(
+            "pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"
+        )));
+    }
+    if text(&pod["spec"], "nodeName") != node {
+        return only("spec.nodeName set to itself");
+    }
+    let owner = match list(&pod["metadata"], "ownerReferences") {
+        [] => return only("an owner reference set to itself"),
+        [owner] => owner,
+        _ => return only("a single owner reference set to itself"),
+    };
+    let own =
+        text(owner, "apiVersion") == "v1" && text(owner, "kind") == "Node" && text(owner, "name") == node;
+    if !own {
+        return only("an owner reference set to itself");
+    }
+    if !truth(owner, "controller") {
+        return only("a controller owner reference set to itself");
+    }
+    if truth(owner, "blockOwnerDeletion") {
+        return Ok(Some(format!("node {node:?} must not set blockOwnerDeletion on an owner reference")));
+    }
+    let found = attributes.cx.objects.get("", "nodes", "", node).await?;
+    let found = found.ok_or_else(|| Status::not_found("", "nodes", node))?;
+    let (expected, uid) = (text(owner, "uid"), text(&found["metadata"], "uid"));
+    Ok((expected != uid).then(|| format!("node {node} UID mismatch: expected {expected} got {uid}")))
+}
+
+fn pod_status(attributes: &Attributes<'_>, pod: &Value, node: &str) -> Option<String> {
+    let Some(old) = attributes.old else {
+        return Some(format!("unexpected operation {:?}", attributes.operation.as_str()));
+    };
+    if text(&old["spec"], "nodeName") != node {
+        return Some(format!(
+            "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
+        ));
+    }
+    if old["metadata"]["labels"] != pod["metadata"]["labels"] {
+        return Some(format!("node {node:?} cannot update labels through pod status"));
+    }
+    (old["status"]["resourceClaimStatuses"] != pod["status"]["resourceClaimStatuses"])
+        .then(|| format!("node {node:?} cannot update resource claim statues"))
+}
+
+fn own_node(attributes: &Attributes<'_>, object: &Value, node: &str) -> Option<String> {
+    let name = attributes.shown_name(object);
+    if name != node {
+        return Some(format!("node {node:?} is not allowed to modify node {name:?}"));
+    }
+    let nothing = Value::Null;
+    let old = match attributes.operation {
+        Operation::Create => &nothing,
+        Operation::Update => attributes.old.unwrap_or(&nothing),
+        _ => return None,
+    };
+    if !old.is_null() {
+        if old["spec"]["taints"] != object["spec"]["taints"] {
+            return Some(format!("node {node:?} is not allowed to modify taints"));
+        }
+        if old["metadata"]["ownerReferences"] != object["metadata"]["ownerReferences"] {
+            return Some(format!("node {node:?} is not allowed to modify ownerReferences"));
+        }
+    }
+    let (new, old_labels) = (&object["metadata"], &old["metadata"]);
+    let mut changed: Vec<&str> = entries(new, "labels")
+        .filter(|(key, value)| old_labels["labels"].get(key.as_str()) != Some(*value))
+        .chain(entries(old_labels, "labels").filter(|(key, _)| !present(&new["labels"], key)))
+        .map(|(key, _)| key.as_str())
+        .filter(|key| !may_label(key))
+        .collect();
+    changed.sort_unstable();
+    if changed.is_empty() {
+        return None;
+    }
+    let labels = changed.join(", ");
+    Some(if old.is_null() {
+        format!("node {node:?} is not allowed to set the following labels: {labels}")
+    } else {
+        format!("is not allowed to modify labels: {labels}")
+    })
+}
+
+/// Whether a node may set a label on itself.
+fn may_label(key: &str) -> bool {
+    let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
+    let below = |domain: &str| prefix == domain || prefix.ends_with(&format!(".{domain}"));
+    if below("node-restriction.kubernetes.io") {
+        return false;
+    }
+    if !below("kubernetes.io") && !below("k8s.io") {
+        return true;
+    }
+    OWN_LABELS.contains(&key) || below("kubelet.kubernetes.io") || below("node.kubernetes.io")
+}
+
+fn claim_status(attributes: &Attributes<'_>, claim: &Value, node: &str) -> Option<String> {
+    let rest = |claim: &Value| {
+        let mut claim = claim.clone();
+        for (part, keys) in [
+            ("metadata", &["resourceVersion", "managedFields"][..]),
+            ("status", &["capacity", "conditions", "allocatedResources", "allocatedResourceStatuses"]),
+        ] {
+            for key in keys {
+                kind_rules::json::remove(&mut claim[part], key);
+            }
+        }
+        claim
+    };
+    let same = attributes.old.is_some_and(|old| rest(old) == rest(claim));
+    (!same).then(|| {
+        format!(
+            "node {node:?} is not allowed to update fields other than status.quantity and status.conditions"
+        )
+    })
+}
+
+async fn token(attributes: &Attributes<'_>, request: &Value, node: &str) -> Result<Option<String>, Status> {
+    let cx = &attributes.cx;
+    let reference = &request["spec"]["boundObjectRef"];
+    let (name, uid) = (text(reference, "name"), text(reference, "uid"));
+    if text(reference, "apiVersion") != "v1" || text(reference, "kind") != "Pod" || name.is_empty() {
+        return Ok(Some("node requested token not bound to a pod".to_owned()));
+    }
+    if uid.is_empty() {
+        return Ok(Some("node requested token with a pod binding without a uid".to_owned()));
+    }
+    let pod = cx.objects.get("", "pods", cx.namespace, name).await?;
+    let pod = pod.ok_or_else(|| Status::not_found("", "pods", name))?;
+    if text(&pod["metadata"], "uid") != uid {
+        return Ok(Some(format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been \
+             deleted and then recreated"
+        )));
+    }
+    let elsewhere = text(&pod["spec"], "nodeName") != node;
+    Ok(elsewhere.then(|| "node requested token bound to a pod scheduled on a different node".to_owned()))
+}
+
+fn lease(attributes: &Attributes<'_>, node: &str) -> Option<String> {
+    let cx = &attributes.cx;
+    if cx.namespace != "kube-node-lease" {
+        return Some("can only access leases in the \"kube-node-lease\" system namespace".to_owned());
+    }
+    (cx.name != node)
+        .then(|| "can only access node lease with the same name as the requesting node".to_owned())
+}
+
+fn named(attributes: &Attributes<'_>, object: &Value, node: &str, kind: &str) -> Option<String> {
+    (attributes.shown_name(object) != node)
+        .then(|| format!("can only access {kind} with the same name as the requesting node"))
+}
+
+#[cfg(test)]
+mod tests {
+    use kube_objects::UserInfo;
+    use serde_json::json;
+
+    use super::super::fixture::Fixture;
+    use super::*;
+
+    fn fixture() -> Fixture {
+        let node = json!({"metadata": {"name": "n1", "uid": "u1"}});
+        let pod =
+            json!({"metadata": {"name": "p", "namespace": "n", "uid": "pu"}, "spec": {"nodeName": "n1"}});
+        let user = UserInfo::new("system:node:n1", &[NODES]);
+        Fixture::new().with("", "nodes", node).with("", "pods", pod).by(user)
+    }
+
+    async fn told(fixture: Fixture, operation: Operation, resource: &str, object: Value) -> Option<String> {
+        let run = fixture.run(&NodeRestriction, operation, "", resource, "n", object).await;
+        run.err().map(|refused| refused.message.split("forbidden: ").last().unwrap_or_default().to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_node_keeps_to_itself() {
+        let create = Operation::Create;
+        let mirror = |uid: &str| {
+            json!({"metadata": {"name": "m", "annotations": {MIRROR: "x"}, "ownerReferences":
+                [{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": uid, "controller": true}]}, "spec": {"nodeName": "n1"}})
+        };
+        assert_eq!(told(fixture(), create, "pods", mirror("u1")).await, None);
+        assert_eq!(
+            told(fixture(), create, "pods", mirror("other")).await.unwrap(),
+            "node n1 UID mismatch: expected other got u1"
+        );
+        assert_eq!(
+            told(fixture(), create, "pods", json!({"metadata": {"name": "x"}})).await.unwrap(),
+            "pod does not have \"kubernetes.io/config.mirror\" annotation, node \"n1\" can only create mirror pods"
+        );
+        assert_eq!(
+            told(fixture(), create, "nodes", json!({"metadata": {"name": "n2"}})).await.unwrap(),
+            "node \"n1\" is not allowed to modify node \"n2\""
+        );
+        let labelled = |label: &str| json!({"metadata": {"name": "n1", "labels": {label: "x"}}});
+        for label in ["mine", "example.com/a", "kubernetes.io/hostname", "a.kubelet.kubernetes.io/b"] {
+            assert_eq!(told(fixture(), create, "nodes", labelled(label)).await, None, "{label}");
+        }
+        for label in [
+            "node-restriction.kubernetes.io/a",
+            "a.node-restriction.kubernetes.io/b",
+            "kubernetes.io/role",
+            "a.k8s.io/b",
+        ] {
+            assert_eq!(
+                told(fixture(), create, "nodes", labelled(label)).await.unwrap(),
+                format!("node \"n1\" is not allowed to set the following labels: {label}")
+            );
+        }
+        let old = json!({"metadata": {"name": "n1"}});
+        let tainted = json!({"metadata": {"name": "n1"}, "spec": {"taints": [{"key": "a"}]}});
+        assert_eq!(
+            told(fixture().updating(old), Operation::Update, "nodes", tainted).await.unwrap(),
+            "node \"n1\" is not allowed to modify taints"
+        );
+    }
+
+    #[tokio::test]
+    async fn tokens_are_for_pods_on_the_node() {
+        let request = |uid: &str| json!({"metadata": {"name": "sa"}, "spec": {"boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid}}});
+        let ask = |request| told(fixture().at("token"), Operation::Create, "serviceaccounts", request);
+        assert_eq!(ask(request("pu")).await, None);
+        assert_eq!(ask(json!({})).await.unwrap(), "node requested token not bound to a pod");
+        assert!(
+            ask(request("old")).await.unwrap().starts_with("the UID in the bound object reference (old)")
+        );
+        let other = Fixture::new().by(UserInfo::new("somebody", &["system:authenticated"])).at("token");
+        assert_eq!(
+            told(other, Operation::Create, "serviceaccounts", json!({})).await,
+            None,
+            "only nodes are held to it"
+        );
+    }
+}
