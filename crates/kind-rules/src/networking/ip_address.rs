@@ -1,7 +1,6 @@
 //! `IPAddress`.
 
 use api_machinery::names;
-use serde_json::Value;
 
 use crate::checks::{columns, each, path_segment};
 use crate::json::{present, text};

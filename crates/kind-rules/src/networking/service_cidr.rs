@@ -9,10 +9,11 @@ use crate::net;
 use crate::path::Path;
 use crate::problems::{IMMUTABLE, Problems, Verbatim, go_form};
 use crate::rules::KindRules;
+use crate::storage::keep_metadata;
 
 /// `networking.k8s.io/v1.ServiceCIDR`.
 pub const SERVICE_CIDR: KindRules = KindRules {
-    validate: validate,
+    validate,
     validates_updates: false,
     validate_update: |problems, object, old| {
         let (new, before) = (list(&object["spec"], "cidrs"), list(&old["spec"], "cidrs"));
@@ -35,7 +36,7 @@ pub const SERVICE_CIDR: KindRules = KindRules {
             _ => problems.invalid(at, &object["spec"]["cidrs"], IMMUTABLE),
         }
     },
-    validate_status: |_, _, _| {},
+    prepare_status: keep_metadata,
     counts_generation: false,
     columns: || columns(&["CIDRs", "Age"]),
     cells: |object, now| {
