@@ -13,12 +13,17 @@ mod conditions;
 mod context;
 mod expression;
 mod mutating;
+mod type_check;
 mod types;
 mod validating;
+
+#[cfg(test)]
+mod tests;
 
 pub use conditions::{Conditions, Match, check_conditions};
 pub use context::Inputs;
 pub use mutating::{MutatingPolicy, Mutation, check_mutating};
+pub use type_check::{CheckedKind, TypeWarning, type_warnings};
 pub use validating::{Annotation, Decision, Evaluated, ValidatingPolicy, check_validating};
 
 /// What one policy may cost on one request (upstream `RuntimeCELCostBudget`).

@@ -113,6 +113,14 @@ impl Strategy for Plain {
         self.0.unconditional_update
     }
 
+    async fn after_create(&self, cx: &RequestContext<'_>, object: &Value) {
+        super::admissionregistration::check_types(cx, object).await;
+    }
+
+    async fn after_update(&self, cx: &RequestContext<'_>, object: &Value, _old: &Value) {
+        super::admissionregistration::check_types(cx, object).await;
+    }
+
     fn allows_create_on_update(&self) -> bool {
         self.0.create_on_update
     }

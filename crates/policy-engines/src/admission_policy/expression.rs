@@ -39,10 +39,15 @@ pub(super) struct Variables {
 impl Variables {
     /// Compiles them in order; each sees those before it.
     pub(super) fn compile(list: &[Json], scope: Scope) -> Self {
+        Self::compile_in(list, &environment(scope))
+    }
+
+    /// The same over another environment.
+    pub(super) fn compile_in(list: &[Json], base: &Environment) -> Self {
         let mut variables = Self::default();
         for json in list {
             let (name, source) = (text(json, "name"), text(json, "expression").trim());
-            let expression = compile(source, &variables.environment(scope), None);
+            let expression = compile(source, &variables.over(base.clone()), None);
             let t =
                 expression.as_ref().map_or(Type::Dyn, |compiled| compiled.program.checked.output().clone());
             variables.types.push((name.to_owned(), t));
@@ -53,7 +58,12 @@ impl Variables {
 
     /// What an expression behind all these variables can refer to.
     pub(super) fn environment(&self, scope: Scope) -> Environment {
-        environment(scope).with("variables", types::variables(&self.types))
+        self.over(environment(scope))
+    }
+
+    /// An environment with these variables.
+    pub(super) fn over(&self, base: Environment) -> Environment {
+        base.with("variables", types::variables(&self.types))
     }
 }
 
