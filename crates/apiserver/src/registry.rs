@@ -22,7 +22,6 @@ mod rbac;
 #[cfg(test)]
 mod reference;
 pub mod reviews;
-mod smaller_groups;
 pub mod strategy;
 pub mod subresources;
 pub(crate) mod versions;

@@ -128,11 +128,19 @@ fn finalizers(problems: &mut Problems, at: &Path<'_>, metadata: &Value) {
 pub fn standard_finalizers(problems: &mut Problems, at: &Path<'_>, metadata: &Value) {
     let given = list(metadata, "finalizers").iter().filter_map(Value::as_str);
     for (index, finalizer) in given.enumerate() {
-        let standard = matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion");
-        if !standard && finalizer.split('/').count() == 1 {
-            let why = "name is neither a standard finalizer name nor is it fully qualified";
-            problems.invalid(at.index(index), finalizer, why);
-        }
+        standard_finalizer(problems, at.index(index), finalizer);
+    }
+}
+
+/// The same of one.
+pub fn standard_finalizer(problems: &mut Problems, at: impl std::fmt::Display, finalizer: &str) {
+    let standard = matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion");
+    if !standard && !finalizer.contains('/') {
+        problems.invalid(
+            at,
+            finalizer,
+            "name is neither a standard finalizer name nor is it fully qualified",
+        );
     }
 }
 

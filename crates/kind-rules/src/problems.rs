@@ -161,6 +161,11 @@ impl Problems {
         self.add("FieldValueDuplicate", &field, format!("Duplicate value: {}", value.shown()));
     }
 
+    /// `Duplicate value: "x": detail`.
+    pub fn duplicate_because(&mut self, field: impl Display, value: impl BadValue, detail: impl Display) {
+        self.add("FieldValueDuplicate", &field, format!("Duplicate value: {}: {detail}", value.shown()));
+    }
+
     /// `Unsupported value: "x": supported values: "a", "b"`, the supported ones sorted (as upstream shows its sets).
     pub fn unsupported(&mut self, field: impl Display, value: impl BadValue, supported: &[&str]) {
         let mut sorted = supported.to_vec();

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use super::admissionregistration as policies;
-use super::core::{config, namespace::Namespace, node, others, pod::Pod, service::Service, storage};
+use super::core::{namespace::Namespace, pod::Pod, service::Service};
 use super::plain::Plain;
 use super::rbac::{Binding, Role};
-use super::smaller_groups as smaller;
 use super::strategy::{Generic, Strategy};
 use kind_rules::rules::KindRules;
 use kind_rules::{
-    admissionregistration, apps, batch, coordination, core, discovery, flowcontrol, networking, rbac,
-    scheduling,
+    admissionregistration, apps, autoscaling, batch, coordination, core, discovery, flowcontrol, networking,
+    policy, rbac, scheduling,
 };
 
 /// The strategy of a built-in resource; [`Generic`] for one without anything special.
@@ -42,15 +41,16 @@ pub fn strategy(group: &str, resource: &str) -> Arc<dyn Strategy> {
 
 fn plain(group: &str, resource: &str) -> Option<KindRules> {
     Some(match (group, resource) {
-        ("", "configmaps") => config::CONFIG_MAP,
-        ("", "secrets") => config::SECRET,
-        ("", "nodes") => node::NODE,
-        ("", "endpoints") => others::ENDPOINTS,
-        ("", "resourcequotas") => others::RESOURCE_QUOTA,
+        ("", "configmaps") => core::config_map::RULES,
+        ("", "secrets") => core::secret::RULES,
+        ("", "nodes") => core::node::RULES,
+        ("", "endpoints") => core::endpoints::RULES,
+        ("", "resourcequotas") => core::resource_quota::RULES,
+        ("", "limitranges") => core::limit_range::RULES,
         ("", "podtemplates") => core::pod_template::RULES,
         ("", "replicationcontrollers") => core::replication_controller::RULES,
         ("", "persistentvolumeclaims") => core::persistent_volume_claim::RULES,
-        ("", "persistentvolumes") => storage::VOLUME,
+        ("", "persistentvolumes") => core::persistent_volume::RULES,
         ("apps", "deployments") => apps::deployment::RULES,
         ("apps", "replicasets") => apps::replica_set::RULES,
         ("apps", "statefulsets") => apps::stateful_set::RULES,
@@ -62,8 +62,8 @@ fn plain(group: &str, resource: &str) -> Option<KindRules> {
         ("networking.k8s.io", "ingresses") => networking::INGRESS,
         ("networking.k8s.io", "ingressclasses") => networking::INGRESS_CLASS,
         ("networking.k8s.io", "networkpolicies") => networking::NETWORK_POLICY,
-        ("policy", "poddisruptionbudgets") => smaller::DISRUPTION_BUDGET,
-        ("autoscaling", "horizontalpodautoscalers") => smaller::AUTOSCALER,
+        ("policy", "poddisruptionbudgets") => policy::pod_disruption_budget::RULES,
+        ("autoscaling", "horizontalpodautoscalers") => autoscaling::horizontal_pod_autoscaler::RULES,
         ("networking.k8s.io", "ipaddresses") => networking::IP_ADDRESS,
         ("networking.k8s.io", "servicecidrs") => networking::SERVICE_CIDR,
         ("storage.k8s.io", "csidrivers") => kind_rules::storage::CSI_DRIVER,

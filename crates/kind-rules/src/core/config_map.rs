@@ -34,9 +34,7 @@ pub const RULES: KindRules = KindRules {
         }
     },
     validate_update: |problems, object, old| immutable(problems, object, old, &["data", "binaryData"]),
-    columns: || {
-        vec![Column::object_name(), Column::described("Data", "ConfigMap", "data"), Column::age()]
-    },
+    columns: || vec![Column::object_name(), Column::described("Data", "ConfigMap", "data"), Column::age()],
     cells: |object, now| {
         let count = entries(object, "data").count() + entries(object, "binaryData").count();
         vec![count.to_string().into(), age(object, now)]

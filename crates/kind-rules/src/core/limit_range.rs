@@ -99,7 +99,10 @@ fn compare(problems: &mut Problems, at: &Path<'_>, limit: &Value, name: &str, is
     let read = |key: &str| limit[key].get(name).and_then(amount);
     let (min, max, ratio) = (read("min"), read("max"), read("maxLimitRequestRatio"));
     let (usual, request) = if is_pod { (None, None) } else { (read("default"), read("defaultRequest")) };
-    let mut ordered = |key: &str, shown: Option<Quantity>, low: (Option<Quantity>, &str), high: (Option<Quantity>, &str)| {
+    let mut ordered = |key: &str,
+                       shown: Option<Quantity>,
+                       low: (Option<Quantity>, &str),
+                       high: (Option<Quantity>, &str)| {
         if let (Some(less), Some(more), Some(shown)) = (low.0, high.0, shown)
             && less > more
         {

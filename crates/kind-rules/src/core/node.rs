@@ -23,7 +23,8 @@ pub const RULES: KindRules = KindRules {
         }
         // The two spellings of the network are kept in step.
         if let Some(spec) = existing(object, "spec") {
-            let (one, all) = (text(spec, "podCIDR").to_owned(), texts(spec, "podCIDRs").next().map(str::to_owned));
+            let (one, all) =
+                (text(spec, "podCIDR").to_owned(), texts(spec, "podCIDRs").next().map(str::to_owned));
             match all {
                 None if !one.is_empty() => set(spec, "podCIDRs", json!([one])),
                 Some(first) if one.is_empty() => set(spec, "podCIDR", first),
@@ -133,7 +134,10 @@ fn features(problems: &mut Problems, object: &Value) {
     for (index, feature) in all.iter().enumerate() {
         let at_this = at.index(index);
         if feature.len() > FEATURE_BYTES {
-            let why = format!("invalid feature name {}: must be no more than {FEATURE_BYTES} characters", quoted(feature));
+            let why = format!(
+                "invalid feature name {}: must be no more than {FEATURE_BYTES} characters",
+                quoted(feature)
+            );
             problems.invalid(at_this, *feature, &why);
         } else if !is_feature(feature) {
             let why = format!(
@@ -155,7 +159,8 @@ fn features(problems: &mut Problems, object: &Value) {
 fn is_feature(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_uppercase())
         && name.split('/').all(|part| {
-            part.starts_with(|c: char| c.is_ascii_alphabetic()) && part.bytes().all(|b| b.is_ascii_alphanumeric())
+            part.starts_with(|c: char| c.is_ascii_alphabetic())
+                && part.bytes().all(|b| b.is_ascii_alphanumeric())
         })
 }
 
@@ -176,7 +181,8 @@ fn networks(problems: &mut Problems, spec: &Value) {
 
 fn steps(problems: &mut Problems, object: &Value, old: &Value) {
     let all = list(&object["status"], "addresses");
-    for (index, address) in all.iter().enumerate().filter(|(index, address)| all[..*index].contains(address)) {
+    for (index, address) in all.iter().enumerate().filter(|(index, address)| all[..*index].contains(address))
+    {
         let shown = format!(
             "{{\"Type\":{},\"Address\":{}}}",
             quoted(text(address, "type")),
@@ -186,7 +192,8 @@ fn steps(problems: &mut Problems, object: &Value, old: &Value) {
     }
     let (new, before) = (&object["spec"], &old["spec"]);
     let (now, then) = (list(new, "podCIDRs"), list(before, "podCIDRs"));
-    let moved = if now.len() == then.len() { now.iter().zip(then).filter(|(a, b)| a != b).count() } else { 1 };
+    let moved =
+        if now.len() == then.len() { now.iter().zip(then).filter(|(a, b)| a != b).count() } else { 1 };
     if !then.is_empty() {
         for _ in 0..moved {
             let why = "node updates may not change podCIDR except from \"\" to valid";

@@ -197,9 +197,12 @@ fn sources(problems: &mut Problems, at: &Path<'_>, object: &Value, has_affinity:
 fn csi(problems: &mut Problems, at: &Path<'_>, source: &Value) {
     csi_driver_name(problems, &at.field("driver"), text(source, "driver"));
     required(problems, at, source, &["volumeHandle"]);
-    for key in
-        ["controllerPublishSecretRef", "controllerExpandSecretRef", "nodePublishSecretRef", "nodeExpandSecretRef"]
-    {
+    for key in [
+        "controllerPublishSecretRef",
+        "controllerExpandSecretRef",
+        "nodePublishSecretRef",
+        "nodeExpandSecretRef",
+    ] {
         if let Some(secret) = given(source, key) {
             let at = at.field(key);
             problems.check_required(at.field("name"), text(secret, "name"), dns1123_subdomain);

@@ -84,7 +84,9 @@ fn validate_type(problems: &mut Problems, object: &Value) {
         "kubernetes.io/dockerconfigjson" => {
             document(problems, &at.key(".dockerconfigjson"), data.get(".dockerconfigjson"));
         }
-        "kubernetes.io/basic-auth" if given(data, "username").is_none() && given(data, "password").is_none() => {
+        "kubernetes.io/basic-auth"
+            if given(data, "username").is_none() && given(data, "password").is_none() =>
+        {
             need(&["username", "password"]);
         }
         "kubernetes.io/service-account-token" => {
@@ -131,9 +133,7 @@ mod tests {
             problems.into_causes().into_iter().map(|cause| cause.field).collect::<Vec<_>>()
         };
         assert_eq!(fields(json!({"type": "kubernetes.io/tls", "data": {"tls.crt": ""}})), ["data[tls.key]"]);
-        let docker = |text: &str| {
-            json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": STANDARD.encode(text)}})
-        };
+        let docker = |text: &str| json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": STANDARD.encode(text)}});
         assert!(fields(docker("{}")).is_empty());
         assert_eq!(fields(docker("no")), ["data[.dockerconfigjson]"]);
     }

@@ -5,9 +5,7 @@ use serde_json::{Value, json};
 
 use crate::addresses;
 use crate::columns::{Column, age};
-use crate::json::{
-    default, default_text, existing, given, integer, list, list_mut, set, text, texts,
-};
+use crate::json::{default, default_text, existing, given, integer, list, list_mut, set, text, texts};
 use crate::names::{self, NameRule};
 use crate::rules::{KindRules, or};
 
@@ -15,8 +13,8 @@ mod update;
 mod validation;
 
 pub use update::{carry_over, normalize};
-pub use validation::beyond_ipv4;
 pub(crate) use validation::protocol;
+pub use validation::{beyond_ipv4, cluster_ips};
 
 /// What Kubernetes demands of services. Addresses and node ports are given out by the server between `prepare_*` and
 /// `validate`.
@@ -165,7 +163,9 @@ fn warnings(object: &Value) -> Vec<String> {
     }
     let named = text(spec, "type") == "ExternalName";
     if external && !headless && !named {
-        found.push("spec.externalIPs is deprecated and may no longer be implemented in some clusters".to_owned());
+        found.push(
+            "spec.externalIPs is deprecated and may no longer be implemented in some clusters".to_owned(),
+        );
     }
     if !text(spec, "loadBalancerIP").is_empty() {
         found.extend(addresses::ip_warning("spec.loadBalancerIP", text(spec, "loadBalancerIP")));
@@ -180,7 +180,9 @@ fn warnings(object: &Value) -> Vec<String> {
         found.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".to_owned());
     }
     if text(spec, "trafficDistribution") == "PreferClose" {
-        found.push("spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".to_owned());
+        found.push(
+            "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".to_owned(),
+        );
     }
     found
 }

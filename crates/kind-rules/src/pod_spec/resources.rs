@@ -141,7 +141,8 @@ pub fn qualified_resource(problems: &mut Problems, at: impl Display, name: &str)
     problems.len() == before
 }
 
-fn container_resource(problems: &mut Problems, at: impl Display, name: &str) {
+/// A name of a resource that containers may ask for.
+pub fn container_resource(problems: &mut Problems, at: impl Display, name: &str) {
     qualified_resource(problems, &at, name);
     if !name.contains('/') {
         if !STANDARD_FOR_CONTAINERS.contains(&name) && !is_huge_page(name) {

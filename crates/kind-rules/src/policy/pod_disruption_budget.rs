@@ -20,7 +20,12 @@ pub const RULES: KindRules = KindRules {
     validate_status: |problems, object, _| {
         let (status, at) = (&object["status"], Path::new("status"));
         meta::conditions(problems, &at.field("conditions"), list(status, "conditions"));
-        counts(problems, &at, status, &["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"]);
+        counts(
+            problems,
+            &at,
+            status,
+            &["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"],
+        );
     },
     unconditional_update: false,
     columns: || {

@@ -2,48 +2,36 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use kube_objects::Status;
+use kube_objects::{Status, StatusCause};
 use serde_json::{Value, json};
 
+use crate::registry::plain::Plain;
 use crate::registry::strategy::{RequestContext, Strategy};
-use kind_rules::columns::{Column, age};
-use kind_rules::json::{child, list, set, text};
+use kind_rules::columns::Column;
+use kind_rules::core::namespace::{RULES, label, validate_finalizers};
+use kind_rules::json::set;
 use kind_rules::names::NameRule;
+use kind_rules::problems::Problems;
 
 /// The strategy.
 #[derive(Debug)]
 pub(crate) struct Namespace;
 
-/// The label that lets selectors choose namespaces by name.
-fn label(object: &mut Value, name: &str) {
-    if !name.is_empty()
-        && let Some(labels) = child(object, "metadata").and_then(|metadata| child(metadata, "labels"))
-    {
-        set(labels, "kubernetes.io/metadata.name", name);
-    }
-}
+const PLAIN: Plain = Plain(RULES);
 
 #[async_trait]
 impl Strategy for Namespace {
     fn name_rule(&self) -> NameRule {
-        NameRule::DnsLabel
+        PLAIN.name_rule()
     }
 
     fn default_fields(&self, object: &mut Value) {
-        let name = text(&object["metadata"], "name").to_owned();
-        label(object, &name);
+        PLAIN.default_fields(object);
     }
 
     async fn prepare_for_create(&self, cx: &RequestContext<'_>, object: &mut Value) -> Result<(), Status> {
         label(object, cx.name);
-        set(object, "status", json!({"phase": "Active"}));
-        let Some(spec) = child(object, "spec") else { return Ok(()) };
-        let mut finalizers = list(spec, "finalizers").to_vec();
-        if !finalizers.contains(&json!("kubernetes")) {
-            finalizers.push(json!("kubernetes"));
-        }
-        set(spec, "finalizers", finalizers);
-        Ok(())
+        PLAIN.prepare_for_create(cx, object).await
     }
 
     async fn prepare_for_update(
@@ -52,39 +40,39 @@ impl Strategy for Namespace {
         object: &mut Value,
         old: &Value,
     ) -> Result<(), Status> {
-        if cx.subresource != Some("finalize") {
-            set(object, "spec", old["spec"].clone());
+        if cx.subresource == Some("finalize") {
+            set(object, "status", old.get("status").cloned().unwrap_or(json!({})));
+            return Ok(());
         }
-        set(object, "status", old["status"].clone());
-        Ok(())
+        PLAIN.prepare_for_update(cx, object, old).await
+    }
+
+    fn validate(&self, cx: &RequestContext<'_>, object: &Value) -> Vec<StatusCause> {
+        PLAIN.validate(cx, object)
+    }
+
+    fn validate_update(&self, cx: &RequestContext<'_>, object: &Value, old: &Value) -> Vec<StatusCause> {
+        if cx.subresource == Some("finalize") {
+            let mut problems = Problems::default();
+            validate_finalizers(&mut problems, object);
+            return problems.into_causes();
+        }
+        PLAIN.validate_update(cx, object, old)
     }
 
     fn selectable_fields(&self) -> &[&'static str] {
-        &["status.phase"]
+        RULES.selectable
     }
 
     fn counts_generation(&self) -> bool {
-        false
+        RULES.counts_generation
     }
 
     fn columns(&self) -> Vec<Column> {
-        vec![Column::object_name(), Column::new("Status"), Column::age()]
+        PLAIN.columns()
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        vec![object["metadata"]["name"].clone(), object["status"]["phase"].clone(), age(object, now)]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_namespace_can_be_chosen_by_name() {
-        let mut namespace =
-            json!({"metadata": {"name": "n", "labels": {"kubernetes.io/metadata.name": "forged"}}});
-        Namespace.default_fields(&mut namespace);
-        assert_eq!(namespace["metadata"]["labels"]["kubernetes.io/metadata.name"], "n");
+        PLAIN.cells(object, now)
     }
 }

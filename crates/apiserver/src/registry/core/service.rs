@@ -1,4 +1,4 @@
-//! `v1.Service`, with its addresses from the service network.
+//! `v1.Service`: its rules, and its addresses from the service network.
 
 pub(crate) mod addresses;
 
@@ -8,17 +8,14 @@ use kube_objects::{Status, StatusCause};
 use serde_json::{Value, json};
 
 use self::addresses::{Addresses, Cidr};
+use crate::registry::plain::Plain;
 use crate::registry::strategy::{RequestContext, Strategy};
-use kind_rules::columns::{Column, age};
-use kind_rules::json::{
-    default, default_text, existing, integer, list, list_mut, present, remove, set, text,
-};
-use kind_rules::names;
+use kind_rules::columns::Column;
+use kind_rules::core::service::{RULES, beyond_ipv4, cluster_ips, is_headless, needs_address};
+use kind_rules::json::{default, default_text, entries, existing, list, set, text, texts};
 use kind_rules::names::NameRule;
+use kind_rules::path::Path;
 use kind_rules::problems::Problems;
-use kind_rules::rules::or;
-
-const TYPES: [&str; 4] = ["ExternalName", "ClusterIP", "NodePort", "LoadBalancer"];
 
 /// Services; holds which addresses and node ports are taken.
 #[derive(Debug, Default)]
@@ -26,65 +23,21 @@ pub(crate) struct Service {
     addresses: Addresses,
 }
 
-fn has_address(spec: &Value) -> bool {
-    !matches!(text(spec, "clusterIP"), "" | "None")
-}
-
-fn takes_node_ports(spec: &Value) -> bool {
-    match text(spec, "type") {
-        "NodePort" => true,
-        "LoadBalancer" => spec["allocateLoadBalancerNodePorts"] != false,
-        _ => false,
-    }
-}
+const PLAIN: Plain = Plain(RULES);
 
 #[async_trait]
 impl Strategy for Service {
     fn name_rule(&self) -> NameRule {
-        NameRule::DnsLabel
+        PLAIN.name_rule()
     }
 
     fn default_fields(&self, object: &mut Value) {
-        let Some(spec) = existing(object, "spec") else { return };
-        default_text(spec, "sessionAffinity", "None");
-        if text(spec, "sessionAffinity") == "ClientIP" {
-            default(spec, "sessionAffinityConfig", json!({"clientIP": {"timeoutSeconds": 10800}}));
-        } else {
-            remove(spec, "sessionAffinityConfig");
-        }
-        default_text(spec, "type", "ClusterIP");
-        for port in list_mut(spec, "ports") {
-            default_text(port, "protocol", "TCP");
-            let number = port.get("port").cloned().unwrap_or(Value::Null);
-            if matches!(port.get("targetPort"), None | Some(Value::Null))
-                || port["targetPort"] == 0
-                || port["targetPort"] == ""
-            {
-                set(port, "targetPort", number);
-            }
-        }
-        let kind = text(spec, "type").to_owned();
-        if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
-            default_text(spec, "externalTrafficPolicy", "Cluster");
-        }
-        if kind == "LoadBalancer" {
-            default(spec, "allocateLoadBalancerNodePorts", true);
-        }
-        if kind != "ExternalName" {
-            default_text(spec, "internalTrafficPolicy", "Cluster");
-        }
-        // The two spellings of the address are kept in step.
-        if !text(spec, "clusterIP").is_empty() && list(spec, "clusterIPs").is_empty() {
-            let address = spec["clusterIP"].clone();
-            set(spec, "clusterIPs", json!([address]));
-        } else if let Some(first) = list(spec, "clusterIPs").first().cloned() {
-            default_text(spec, "clusterIP", first.as_str().unwrap_or_default());
-        }
+        PLAIN.default_fields(object);
     }
 
     async fn prepare_for_create(&self, cx: &RequestContext<'_>, object: &mut Value) -> Result<(), Status> {
-        set(object, "status", json!({"loadBalancer": {}}));
-        self.allocate(cx, object).await
+        PLAIN.prepare_for_create(cx, object).await?;
+        self.allocate(cx, object, None).await
     }
 
     async fn prepare_for_update(
@@ -94,33 +47,8 @@ impl Strategy for Service {
         old: &Value,
     ) -> Result<(), Status> {
         set(object, "status", old["status"].clone());
-        let was_external = text(&old["spec"], "type") == "ExternalName";
-        if let Some(spec) = existing(object, "spec") {
-            let external = text(spec, "type") == "ExternalName";
-            if external && !was_external {
-                for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-                    remove(spec, key);
-                }
-            } else if !external && !was_external {
-                // A PUT without the address keeps it.
-                for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-                    if present(&old["spec"], key) {
-                        default(spec, key, old["spec"][key].clone());
-                    }
-                }
-                if text(spec, "clusterIP").is_empty() {
-                    for key in ["clusterIP", "clusterIPs"] {
-                        set(spec, key, old["spec"][key].clone());
-                    }
-                }
-            }
-            if takes_node_ports(spec) {
-                keep_node_ports(spec, &old["spec"]);
-            } else {
-                list_mut(spec, "ports").iter_mut().for_each(|port| drop(remove(port, "nodePort")));
-            }
-        }
-        self.allocate(cx, object).await?;
+        PLAIN.prepare_for_update(cx, object, old).await?;
+        self.allocate(cx, object, Some(old)).await?;
         if !cx.dry_run {
             self.addresses.release_difference(old, object);
         }
@@ -128,26 +56,19 @@ impl Strategy for Service {
     }
 
     fn validate(&self, cx: &RequestContext<'_>, object: &Value) -> Vec<StatusCause> {
-        let mut problems = Problems::default();
-        validate_spec(&mut problems, &object["spec"], cx.facts.service_cidr.as_deref());
-        problems.into_causes()
+        PLAIN.validate(cx, object)
     }
 
     fn validate_update(&self, cx: &RequestContext<'_>, object: &Value, old: &Value) -> Vec<StatusCause> {
-        if cx.subresource == Some("status") {
-            return Vec::new();
-        }
-        let mut problems = Problems::default();
-        let (new, before) = (&object["spec"], &old["spec"]);
-        validate_spec(&mut problems, new, cx.facts.service_cidr.as_deref());
-        let external = |spec: &Value| text(spec, "type") == "ExternalName";
-        if !external(new) && !external(before) && !text(before, "clusterIP").is_empty() {
-            problems.immutable("spec.clusterIP", new.get("clusterIP"), before.get("clusterIP"));
-            if before["clusterIP"] != new["clusterIP"] {
-                problems.invalid("spec.clusterIPs[0]", &new["clusterIPs"][0], "may not change once set");
-            }
-        }
-        problems.into_causes()
+        PLAIN.validate_update(cx, object, old)
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        PLAIN.warnings(object)
+    }
+
+    fn update_warnings(&self, object: &Value, old: &Value) -> Vec<String> {
+        PLAIN.update_warnings(object, old)
     }
 
     async fn abandon_create(&self, cx: &RequestContext<'_>, object: &Value) {
@@ -167,44 +88,39 @@ impl Strategy for Service {
     }
 
     fn selectable_fields(&self) -> &[&'static str] {
-        &["spec.clusterIP", "spec.type"]
+        RULES.selectable
     }
 
     fn counts_generation(&self) -> bool {
-        false
+        RULES.counts_generation
     }
 
     fn columns(&self) -> Vec<Column> {
-        let mut columns = vec![Column::object_name()];
-        columns.extend(["Type", "Cluster-IP", "External-IP", "Port(s)"].map(Column::new));
-        columns.extend([Column::age(), Column::wide("Selector")]);
-        columns
+        PLAIN.columns()
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        let spec = &object["spec"];
-        let address =
-            list(spec, "clusterIPs").first().and_then(Value::as_str).unwrap_or(text(spec, "clusterIP"));
-        vec![
-            object["metadata"]["name"].clone(),
-            spec["type"].clone(),
-            or(address, "<none>"),
-            external_address(object).into(),
-            or(&shown_ports(spec), "<none>"),
-            age(object, now),
-            names::shown_labels(spec, "selector").into(),
-        ]
+        PLAIN.cells(object, now)
     }
 }
 
 impl Service {
     /// Gives the service what it lacks. On a dry run it gets what it would get, and nothing is kept.
-    async fn allocate(&self, cx: &RequestContext<'_>, object: &mut Value) -> Result<(), Status> {
-        let kind = text(&object["spec"], "type").to_owned();
-        if kind == "ExternalName" || !object["spec"].is_object() {
+    async fn allocate(
+        &self,
+        cx: &RequestContext<'_>,
+        object: &mut Value,
+        old: Option<&Value>,
+    ) -> Result<(), Status> {
+        if !needs_address(&object["spec"]) {
             return Ok(());
         }
         let Some(cidr) = cx.facts.service_cidr.as_deref().and_then(Cidr::parse) else { return Ok(()) };
+        let before = old.map(|old| &old["spec"]).filter(|old| needs_address(old));
+        if before.is_some_and(|before| text(before, "clusterIP") != text(&object["spec"], "clusterIP")) {
+            // Addresses do not change: the rules will say so.
+            return Ok(());
+        }
         self.addresses.load(cx.objects).await?;
         // A name still to be generated leaves the allocation to its namespace; see `Addresses::release`.
         let name = match text(&object["metadata"], "name") {
@@ -212,143 +128,77 @@ impl Service {
             name => name.to_owned(),
         };
         let Some(spec) = existing(object, "spec") else { return Ok(()) };
-        default_text(spec, "ipFamilyPolicy", "SingleStack");
-        default(spec, "ipFamilies", json!(["IPv4"]));
-        let identity = format!("{}/{name}", cx.namespace);
-        self.addresses.assign(cidr, &identity, spec, has_address, takes_node_ports, cx.dry_run).map_err(
-            |(field, value, why)| {
-                let mut problems = Problems::default();
-                problems.invalid(field, &value, &why);
-                Status::invalid("", "Service", cx.name, problems.into_causes())
-            },
-        )
-    }
-}
-
-/// Ports that stay keep their node ports.
-fn keep_node_ports(spec: &mut Value, old: &Value) {
-    for port in list_mut(spec, "ports") {
-        if integer(port, "nodePort") != 0 {
-            continue;
-        }
-        let same = list(old, "ports")
-            .iter()
-            .find(|other| other["port"] == port["port"] && other["protocol"] == port["protocol"]);
-        if let Some(node_port) = same.map(|other| integer(other, "nodePort")).filter(|number| *number != 0) {
-            set(port, "nodePort", node_port);
-        }
-    }
-}
-
-fn validate_spec(problems: &mut Problems, spec: &Value, cidr: Option<&str>) {
-    problems.choice("spec.type", spec.get("type"), &TYPES, false);
-    let affinities = ["ClientIP", "None"];
-    problems.choice("spec.sessionAffinity", spec.get("sessionAffinity"), &affinities, false);
-    let kind = text(spec, "type");
-    let headless = text(spec, "clusterIP") == "None";
-    let ports = list(spec, "ports");
-    if kind == "ExternalName" {
-        names::subdomain(problems, "spec.externalName", &spec["externalName"]);
-        if has_address(spec) || headless {
-            problems.forbidden("spec.clusterIPs", "may not be set when type is 'ExternalName'");
-        }
-    } else if ports.is_empty() && !headless {
-        problems.required("spec.ports", "");
-    }
-    if headless && matches!(kind, "NodePort" | "LoadBalancer") {
-        let detail = format!("may not be set to 'None' for {kind} services");
-        problems.invalid("spec.clusterIPs[0]", &spec["clusterIP"], &detail);
-    }
-    if has_address(spec) {
-        let address = text(spec, "clusterIP").parse::<std::net::IpAddr>();
-        match (address, cidr.and_then(Cidr::parse)) {
-            (Err(_), _) => problems.invalid(
-                "spec.clusterIPs",
-                &json!([spec["clusterIP"]]),
-                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-            ),
-            (Ok(std::net::IpAddr::V4(address)), Some(cidr)) if !cidr.contains(address) => {
-                let detail = format!(
-                    "failed to allocate IP {address}: the provided IP is not in the valid range. The range of valid IPs is {}",
-                    cidr.text()
-                );
-                problems.invalid("spec.clusterIPs", &json!([spec["clusterIP"]]), &detail);
+        let mut problems = Problems::default();
+        cluster_ips(&mut problems, &Path::new("spec"), spec, before);
+        if problems.is_empty() {
+            default_families(spec);
+            for (field, value, why) in beyond_ipv4(spec) {
+                problems.invalid(field, &value, why);
             }
+        }
+        if problems.is_empty() {
+            let identity = format!("{}/{name}", cx.namespace);
+            if let Err((field, value, why)) = self.addresses.assign(cidr, &identity, spec, cx.dry_run) {
+                problems.invalid(field, &value, &why);
+            }
+        }
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(Status::invalid("", "Service", cx.name, problems.into_causes()))
+    }
+}
+
+/// The families of a network of IPv4 alone. One without address or selector may be served by both: whoever writes its
+/// endpoints knows.
+fn default_families(spec: &mut Value) {
+    if is_headless(spec) && entries(spec, "selector").next().is_none() {
+        default_text(spec, "ipFamilyPolicy", "RequireDualStack");
+        let both = text(spec, "ipFamilyPolicy") != "SingleStack";
+        match list(spec, "ipFamilies") {
+            [] if both => set(spec, "ipFamilies", json!(["IPv4", "IPv6"])),
+            [only] if both => {
+                let other = if only == "IPv4" { "IPv6" } else { "IPv4" };
+                set(spec, "ipFamilies", json!([only, other]));
+            }
+            [] => set(spec, "ipFamilies", json!(["IPv4"])),
             _ => {}
         }
+        return;
     }
-    validate_ports(problems, ports, headless);
-    names::labels(problems, "spec.selector", spec, "selector");
-}
-
-fn validate_ports(problems: &mut Problems, ports: &[Value], headless: bool) {
-    let mut seen_names = Vec::new();
-    let mut seen = Vec::new();
-    for (index, port) in ports.iter().enumerate() {
-        let at = format!("spec.ports[{index}]");
-        let name = text(port, "name");
-        if name.is_empty() {
-            if ports.len() > 1 {
-                problems.required(&format!("{at}.name"), "");
-            }
-        } else if !names::is_label(name) {
-            problems.check(format_args!("{at}.name"), name, names::dns1123_label);
-        } else if seen_names.contains(&name) {
-            problems.duplicate(&format!("{at}.name"), &port["name"]);
-        }
-        seen_names.push(name);
-        names::port(problems, &format!("{at}.port"), &port["port"]);
-        problems.choice(&format!("{at}.protocol"), port.get("protocol"), &["TCP", "UDP", "SCTP"], false);
-        if present(port, "targetPort") {
-            names::port_reference(problems, &format!("{at}.targetPort"), &port["targetPort"]);
-        }
-        let key = (port["port"].as_i64(), text(port, "protocol"));
-        if !headless && seen.contains(&key) {
-            problems.duplicate(&at, &json!({"port": port["port"], "protocol": port["protocol"]}));
-        }
-        seen.push(key);
+    let of = |ip: &str| if ip.contains(':') { "IPv6" } else { "IPv4" };
+    let own: Vec<&str> = texts(spec, "clusterIPs").filter(|ip| *ip != "None").map(of).collect();
+    let families = if own.is_empty() { json!(["IPv4"]) } else { json!(own) };
+    default_text(spec, "ipFamilyPolicy", if own.len() > 1 { "RequireDualStack" } else { "SingleStack" });
+    if list(spec, "ipFamilies").is_empty() {
+        set(spec, "ipFamilies", Value::Null);
     }
-}
-
-fn shown_ports(spec: &Value) -> String {
-    let each: Vec<String> = list(spec, "ports")
-        .iter()
-        .map(|port| match integer(port, "nodePort") {
-            0 => format!("{}/{}", integer(port, "port"), text(port, "protocol")),
-            node => format!("{}:{node}/{}", integer(port, "port"), text(port, "protocol")),
-        })
-        .collect();
-    each.join(",")
-}
-
-/// Addresses of a load balancer's status, sorted, each once.
-pub(crate) fn load_balancer_addresses(object: &Value) -> Vec<String> {
-    let found: std::collections::BTreeSet<String> = list(&object["status"]["loadBalancer"], "ingress")
-        .iter()
-        .map(|ingress| match text(ingress, "ip") {
-            "" => text(ingress, "hostname").to_owned(),
-            ip => ip.to_owned(),
-        })
-        .filter(|address| !address.is_empty())
-        .collect();
-    found.into_iter().collect()
-}
-
-fn external_address(object: &Value) -> String {
-    let spec = &object["spec"];
-    let given = list(spec, "externalIPs").iter().filter_map(Value::as_str).map(str::to_owned);
-    match text(spec, "type") {
-        "ExternalName" => text(spec, "externalName").to_owned(),
-        "LoadBalancer" => {
-            let all: Vec<String> = load_balancer_addresses(object).into_iter().chain(given).collect();
-            if all.is_empty() { "<pending>".to_owned() } else { all.join(",") }
-        }
-        _ => {
-            let all: Vec<String> = given.collect();
-            if all.is_empty() { "<none>".to_owned() } else { all.join(",") }
-        }
-    }
+    default(spec, "ipFamilies", families);
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_follow_the_addresses() {
+        let cases = [
+            (json!({}), "SingleStack", json!(["IPv4"])),
+            (
+                json!({"clusterIP": "None", "clusterIPs": ["None"]}),
+                "RequireDualStack",
+                json!(["IPv4", "IPv6"]),
+            ),
+            (
+                json!({"clusterIP": "None", "clusterIPs": ["None"], "selector": {"a": "b"}}),
+                "SingleStack",
+                json!(["IPv4"]),
+            ),
+            (json!({"clusterIPs": ["fd00::1"]}), "SingleStack", json!(["IPv6"])),
+        ];
+        for (mut spec, policy, families) in cases {
+            default_families(&mut spec);
+            assert_eq!((&spec["ipFamilyPolicy"], &spec["ipFamilies"]), (&json!(policy), &families));
+        }
+    }
+}

@@ -68,7 +68,11 @@ fn drop_dependent(spec: &mut Value, old: &Value) {
     }
     if takes_node_ports(old) && !takes_node_ports(spec) {
         let numbers = |spec: &Value| -> std::collections::BTreeSet<i64> {
-            list(spec, "ports").iter().map(|port| integer(port, "nodePort")).filter(|port| *port != 0).collect()
+            list(spec, "ports")
+                .iter()
+                .map(|port| integer(port, "nodePort"))
+                .filter(|port| *port != 0)
+                .collect()
         };
         if numbers(spec).is_subset(&numbers(old)) {
             list_mut(spec, "ports").iter_mut().for_each(|port| drop(remove(port, "nodePort")));

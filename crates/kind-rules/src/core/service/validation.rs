@@ -139,7 +139,8 @@ fn affinity(problems: &mut Problems, at: &Path<'_>, spec: &Value) {
 }
 
 /// Upstream's `ValidateServiceClusterIPsRelatedFields`.
-fn cluster_ips(problems: &mut Problems, at: &Path<'_>, spec: &Value, old: Option<&Value>) {
+/// What is wrong with the addresses and their families: the server asks before it gives any out.
+pub fn cluster_ips(problems: &mut Problems, at: &Path<'_>, spec: &Value, old: Option<&Value>) {
     if text(spec, "type") == "ExternalName" {
         return;
     }
@@ -424,7 +425,9 @@ pub(super) fn status(problems: &mut Problems, object: &Value, old: &Value) {
             addresses::legacy_ip(problems, at.field("ip"), ip, &known);
         }
         match given(ingress, "ipMode") {
-            None if !ip.is_empty() => problems.required(at.field("ipMode"), "must be specified when `ip` is set"),
+            None if !ip.is_empty() => {
+                problems.required(at.field("ipMode"), "must be specified when `ip` is set")
+            }
             None => {}
             Some(_) if ip.is_empty() => {
                 problems.forbidden(at.field("ipMode"), "may not be specified when `ip` is not set");

@@ -13,6 +13,7 @@ use rand::Rng as _;
 use serde_json::{Value, json};
 
 use crate::registry::strategy::Objects;
+use kind_rules::core::service::{needs_health_check, takes_node_ports};
 use kind_rules::json::{integer, list, list_mut, set, text};
 
 /// Node ports are drawn from here (upstream's default range).
@@ -68,7 +69,7 @@ pub(super) struct Addresses {
 }
 
 /// Field, value and explanation of what cannot be had.
-type Refusal = (&'static str, Value, String);
+type Refusal = (String, Value, String);
 
 impl Addresses {
     /// Reads what the stored Services hold, the first time.
@@ -92,59 +93,17 @@ impl Addresses {
         Ok(())
     }
 
-    /// Takes the address and node ports that `spec` asks for, or picks free ones and writes them in. All or nothing.
+    /// Takes the address and ports that `spec` asks for, or picks free ones and writes them in. All or nothing.
     pub(super) fn assign(
         &self,
         cidr: Cidr,
         identity: &str,
         spec: &mut Value,
-        has_address: fn(&Value) -> bool,
-        takes_node_ports: fn(&Value) -> bool,
         dry_run: bool,
     ) -> Result<(), Refusal> {
         let mut taken = self.taken.lock();
-        let free_for = |owner: Option<&String>| owner.is_none_or(|owner| owner == identity);
-        let mut address = None;
-        if has_address(spec) {
-            let wanted = text(spec, "clusterIP").parse::<Ipv4Addr>().ok().filter(|ip| cidr.contains(*ip));
-            if let Some(wanted) = wanted {
-                if !free_for(taken.addresses.get(&wanted)) {
-                    let why = format!("failed to allocate IP {wanted}: provided IP is already allocated");
-                    return Err(("spec.clusterIPs", json!([wanted.to_string()]), why));
-                }
-                address = Some(wanted);
-            }
-        } else if text(spec, "clusterIP") != "None" {
-            let picked = pick_address(cidr, &taken.addresses).ok_or_else(|| {
-                ("spec.clusterIPs", Value::Null, "failed to allocate a serviceIP: range is full".to_owned())
-            })?;
-            set(spec, "clusterIP", picked.to_string());
-            set(spec, "clusterIPs", json!([picked.to_string()]));
-            address = Some(picked);
-        }
-        let mut ports = Vec::new();
-        if takes_node_ports(spec) {
-            for port in list_mut(spec, "ports") {
-                let wanted = integer(port, "nodePort");
-                if wanted == 0 {
-                    let picked = pick_port(&taken.ports, &ports).ok_or_else(|| {
-                        ("spec.ports", Value::Null, "failed to allocate a nodePort: range is full".to_owned())
-                    })?;
-                    set(port, "nodePort", picked);
-                    ports.push(picked);
-                } else if !NODE_PORTS.contains(&wanted) {
-                    let why =
-                        "provided port is not in the valid range. The range of valid ports is 30000-32767"
-                            .to_owned();
-                    return Err(("spec.ports[0].nodePort", json!(wanted), why));
-                } else if free_for(taken.ports.get(&wanted)) {
-                    ports.push(wanted);
-                } else {
-                    let why = "provided port is already allocated".to_owned();
-                    return Err(("spec.ports[0].nodePort", json!(wanted), why));
-                }
-            }
-        }
+        let address = address(&taken, cidr, identity, spec)?;
+        let ports = ports(&taken, identity, spec)?;
         if !dry_run {
             taken.addresses.extend(address.map(|address| (address, identity.to_owned())));
             taken.ports.extend(ports.into_iter().map(|port| (port, identity.to_owned())));
@@ -178,6 +137,103 @@ impl Addresses {
     }
 }
 
+fn free_for(owner: Option<&String>, identity: &str) -> bool {
+    owner.is_none_or(|owner| owner == identity)
+}
+
+fn address(taken: &Taken, cidr: Cidr, identity: &str, spec: &mut Value) -> Result<Option<Ipv4Addr>, Refusal> {
+    let wanted = text(spec, "clusterIP");
+    if wanted == "None" {
+        return Ok(None);
+    }
+    if wanted.is_empty() {
+        let picked = pick_address(cidr, &taken.addresses).ok_or_else(|| {
+            let why = "failed to allocate a serviceIP: range is full".to_owned();
+            ("spec.clusterIPs".to_owned(), Value::Null, why)
+        })?;
+        set(spec, "clusterIP", picked.to_string());
+        set(spec, "clusterIPs", json!([picked.to_string()]));
+        return Ok(Some(picked));
+    }
+    let Ok(wanted) = wanted.parse::<Ipv4Addr>() else { return Ok(None) };
+    let refused = |why: String| {
+        let why = format!("failed to allocate IP {wanted}: {why}");
+        ("spec.clusterIPs".to_owned(), json!([wanted.to_string()]), why)
+    };
+    if !cidr.contains(wanted) {
+        let why = "the provided IP is not in the valid range. The range of valid IPs is";
+        return Err(refused(format!("{why} {}", cidr.text())));
+    }
+    if !free_for(taken.addresses.get(&wanted), identity) {
+        return Err(refused("provided IP is already allocated".to_owned()));
+    }
+    Ok(Some(wanted))
+}
+
+/// Node ports, and the one a load balancer asks for the health of a node's endpoints.
+fn ports(taken: &Taken, identity: &str, spec: &mut Value) -> Result<Vec<i64>, Refusal> {
+    let mut held = Vec::new();
+    if takes_node_ports(spec) {
+        // Those that are asked for first, lest one is given to another port. One number may serve several protocols.
+        for (index, port) in list(spec, "ports").iter().enumerate() {
+            let wanted = integer(port, "nodePort");
+            if wanted != 0 {
+                wanted_port(taken, identity, wanted, || format!("spec.ports[{index}].nodePort"))?;
+                held.push(wanted);
+            }
+        }
+        // Ports of one number share a node port, as far as their protocols differ.
+        let mut given: Vec<(Value, String, i64)> = Vec::new();
+        for port in list_mut(spec, "ports") {
+            let (number, protocol) = (port["port"].clone(), text(port, "protocol").to_owned());
+            if integer(port, "nodePort") == 0 {
+                let clashes = |node: i64| given.iter().any(|(_, other, n)| *n == node && *other == protocol);
+                let shared = given.iter().find(|(other, _, node)| *other == number && !clashes(*node));
+                let picked = match shared {
+                    Some((_, _, node)) => *node,
+                    None => free_port(taken, &held, "spec.ports")?,
+                };
+                set(port, "nodePort", picked);
+                held.push(picked);
+            }
+            given.push((number, protocol, integer(port, "nodePort")));
+        }
+    }
+    if needs_health_check(spec) {
+        let wanted = integer(spec, "healthCheckNodePort");
+        if wanted == 0 {
+            let picked = free_port(taken, &held, "spec.healthCheckNodePort")?;
+            set(spec, "healthCheckNodePort", picked);
+            held.push(picked);
+        } else {
+            wanted_port(taken, identity, wanted, || "spec.healthCheckNodePort".to_owned())?;
+            held.push(wanted);
+        }
+    }
+    Ok(held)
+}
+
+fn wanted_port(
+    taken: &Taken,
+    identity: &str,
+    wanted: i64,
+    field: impl Fn() -> String,
+) -> Result<(), Refusal> {
+    let why = if !NODE_PORTS.contains(&wanted) {
+        "provided port is not in the valid range. The range of valid ports is 30000-32767"
+    } else if !free_for(taken.ports.get(&wanted), identity) {
+        "provided port is already allocated"
+    } else {
+        return Ok(());
+    };
+    Err((field(), json!(wanted), why.to_owned()))
+}
+
+fn free_port(taken: &Taken, held: &[i64], field: &str) -> Result<i64, Refusal> {
+    let full = || (field.to_owned(), Value::Null, "failed to allocate a nodePort: range is full".to_owned());
+    pick_port(&taken.ports, held).ok_or_else(full)
+}
+
 fn identity(service: &Value) -> String {
     let metadata = &service["metadata"];
     format!("{}/{}", text(metadata, "namespace"), text(metadata, "name"))
@@ -197,6 +253,7 @@ fn ports_of(service: &Value) -> Vec<i64> {
     list(&service["spec"], "ports")
         .iter()
         .map(|port| integer(port, "nodePort"))
+        .chain([integer(&service["spec"], "healthCheckNodePort")])
         .filter(|port| *port != 0)
         .collect()
 }
@@ -234,8 +291,8 @@ mod tests {
 
     fn assign(addresses: &Addresses, name: &str, spec: &mut Value) -> Result<(), Refusal> {
         let cidr = Cidr::parse("10.96.0.0/28").expect("a network");
-        let given = |spec: &Value| !matches!(text(spec, "clusterIP"), "" | "None");
-        addresses.assign(cidr, name, spec, given, |_| true, false)
+        set(spec, "type", "NodePort");
+        addresses.assign(cidr, name, spec, false)
     }
 
     #[test]
