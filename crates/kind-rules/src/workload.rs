@@ -39,6 +39,13 @@ pub(crate) fn prepare_create(object: &mut Value) {
     drop_disabled(object, &Value::Null);
 }
 
+/// The same, with a status that counts nothing yet.
+pub(crate) fn prepare_counted(object: &mut Value, counts: &[&str]) {
+    prepare_create(object);
+    let counts = counts.iter().map(|key| ((*key).to_owned(), Value::from(0)));
+    set(object, "status", Value::Object(counts.collect()));
+}
+
 /// An update keeps the status.
 pub(crate) fn prepare_update(object: &mut Value, old: &Value) {
     drop_disabled(object, old);
@@ -92,7 +99,8 @@ pub(crate) fn template(
 /// The template's labels have to be what the selector selects.
 pub(crate) fn selected(problems: &mut Problems, at: &Path<'_>, selector: &Value, template: &Value) {
     let labels = &template["metadata"]["labels"];
-    if !names::is_empty_selector(selector) && !names::matches(selector, labels) {
+    // No selector at all selects nothing.
+    if selector.is_null() || (!names::is_empty_selector(selector) && !names::matches(selector, labels)) {
         let at = at.field("metadata");
         let why = "`selector` does not match template `labels`";
         problems.invalid(at.field("labels"), template["metadata"].get("labels"), why);

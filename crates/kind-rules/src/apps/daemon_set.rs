@@ -1,13 +1,13 @@
 //! `apps/v1.DaemonSet`.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::columns::{Column, age};
 use crate::json::{child, default, default_text, existing, given, same_field, set, text};
 use crate::names;
 use crate::path::Path;
 use crate::pod_spec::{Template, validate_template};
-use crate::problems::Problems;
+use crate::problems::{Problems, Verbatim, quoted};
 use crate::rules::{KindRules, container_cells, number as cell};
 use crate::workload::{self, at_most_all, count_of, counts, int_or_percent};
 
@@ -30,7 +30,9 @@ pub const RULES: KindRules = KindRules {
         });
     },
     prepare_create: |object| {
-        workload::prepare_create(object);
+        let counts =
+            ["currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady"];
+        workload::prepare_counted(object, &counts);
         let generation = generation(object).max(1);
         set_generation(object, generation);
     },
@@ -158,8 +160,9 @@ fn strategy(problems: &mut Problems, at: &Path<'_>, strategy: &Value) {
             }
         }
         kind => {
-            let shown = json!({"Type": kind, "RollingUpdate": rolling});
-            problems.unsupported_of(at, &shown, &["RollingUpdate", "OnDelete"]);
+            let rolling = rolling.map_or_else(|| "null".to_owned(), Value::to_string);
+            let shown = format!("{{\"Type\":{},\"RollingUpdate\":{rolling}}}", quoted(kind));
+            problems.unsupported_of(at, Verbatim(&shown), &["RollingUpdate", "OnDelete"]);
         }
     }
 }

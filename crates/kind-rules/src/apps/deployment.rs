@@ -6,7 +6,7 @@ use crate::columns::{Column, age};
 use crate::json::{child, default, default_text, given, number, text};
 use crate::names;
 use crate::path::Path;
-use crate::problems::Problems;
+use crate::problems::{Problems, Verbatim, quoted};
 use crate::rules::{KindRules, container_cells, number as cell};
 use crate::workload::{self, at_most, at_most_all, count_of, counts, int_or_percent};
 
@@ -132,8 +132,9 @@ fn strategy(problems: &mut Problems, at: &Path<'_>, strategy: &Value) {
             at_most_all(problems, first, unavailable);
         }
         (kind, update) => {
-            let shown = serde_json::json!({"Type": kind, "RollingUpdate": update});
-            problems.unsupported_of(at, &shown, &["Recreate", "RollingUpdate"]);
+            let rolling = update.map_or_else(|| "null".to_owned(), Value::to_string);
+            let shown = format!("{{\"Type\":{},\"RollingUpdate\":{rolling}}}", quoted(kind));
+            problems.unsupported_of(at, Verbatim(&shown), &["Recreate", "RollingUpdate"]);
         }
     }
 }

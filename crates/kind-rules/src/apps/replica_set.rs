@@ -14,7 +14,7 @@ use crate::workload::{self, at_most, counts};
 /// What Kubernetes demands of replica sets.
 pub const RULES: KindRules = KindRules {
     defaults: |object| workload::in_spec(object, |spec| default(spec, "replicas", 1)),
-    prepare_create: workload::prepare_create,
+    prepare_create: |object| workload::prepare_counted(object, &["replicas"]),
     prepare_update: workload::prepare_update,
     validate: |problems, object| validate_spec(problems, &object["spec"], None),
     validates_updates: false,

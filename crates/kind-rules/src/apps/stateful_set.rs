@@ -5,18 +5,19 @@ use serde_json::{Value, json};
 use crate::columns::{Column, age};
 use crate::core::persistent_volume_claim;
 use crate::json::{child, default, default_text, existing, given, list, list_mut, number, remove, set, text};
-use crate::names::dns1123_label;
+use crate::names::{NameRule, dns1123_label};
 use crate::path::Path;
 use crate::pod_spec::{self, Template, validate_template};
-use crate::problems::Problems;
+use crate::problems::{Problems, Verbatim, go_form, quoted};
 use crate::rules::{KindRules, container_cells, number as cell};
 use crate::workload::{self, at_most, at_most_all, count_of, counts, int_or_percent};
 
 /// What Kubernetes demands of stateful sets.
 pub const RULES: KindRules = KindRules {
     defaults: |object| workload::in_spec(object, default_spec),
+    names: NameRule::DnsLabel,
     prepare_create: |object| {
-        workload::prepare_create(object);
+        workload::prepare_counted(object, &["replicas", "availableReplicas"]);
         drop_disabled(object, &Value::Null);
     },
     prepare_update: |object, old| {
@@ -192,10 +193,10 @@ fn strategy(problems: &mut Problems, at: &Path<'_>, strategy: &Value) {
         "" => problems.required(at, ""),
         "OnDelete" => {
             if let Some(rolling) = rolling {
-                let shown = json!({"Partition": number(rolling, "partition").unwrap_or_default(),
-                    "MaxUnavailable": given(rolling, "maxUnavailable")});
+                let fields = [("partition", "Partition", "0"), ("maxUnavailable", "MaxUnavailable", "null")];
+                let shown = go_form(rolling, &fields);
                 let why = "only allowed for updateStrategy 'RollingUpdate'";
-                problems.invalid(at.field("rollingUpdate"), &shown, why);
+                problems.invalid(at.field("rollingUpdate"), Verbatim(&shown), why);
             }
         }
         "RollingUpdate" => {
@@ -212,8 +213,9 @@ fn strategy(problems: &mut Problems, at: &Path<'_>, strategy: &Value) {
             }
         }
         kind => {
-            let shown = json!({"Type": kind, "RollingUpdate": rolling});
-            problems.invalid(at, &shown, "must be 'RollingUpdate' or 'OnDelete'");
+            let rolling = rolling.map_or_else(|| "null".to_owned(), Value::to_string);
+            let shown = format!("{{\"Type\":{},\"RollingUpdate\":{rolling}}}", quoted(kind));
+            problems.invalid(at, Verbatim(&shown), "must be 'RollingUpdate' or 'OnDelete'");
         }
     }
 }

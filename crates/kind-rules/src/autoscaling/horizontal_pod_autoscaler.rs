@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::columns::{Column, age};
-use crate::json::{default, existing, given, integer, list, present, remove, set, text};
+use crate::json::{default, existing, given, integer, list, present, set, text};
 use crate::names::{self, path_segment};
 use crate::path::Path;
 use crate::pod_spec::{amount, container_resource};
@@ -20,7 +20,7 @@ const LONGEST_PERIOD: i64 = 1800;
 /// What Kubernetes demands of autoscalers.
 pub const RULES: KindRules = KindRules {
     defaults,
-    prepare_create: |object| drop(remove(object, "status")),
+    prepare_create: |object| set(object, "status", json!({"desiredReplicas": 0})),
     validate: |problems, object| validate_spec(problems, &object["spec"], &Value::Null),
     validates_updates: false,
     validate_update: |problems, object, old| validate_spec(problems, &object["spec"], &old["spec"]),
@@ -81,13 +81,19 @@ fn validate_spec(problems: &mut Problems, spec: &Value, old: &Value) {
         );
     }
     let most = integer(spec, "maxReplicas");
-    if most < 1 {
-        problems.invalid(at.field("maxReplicas"), most, "must be greater than 0");
+    match most {
+        0 => problems.required(at.field("maxReplicas"), "must be set and greater than 0"),
+        ..0 => problems.invalid(at.field("maxReplicas"), most, "must be greater than or equal to 1"),
+        _ => {}
     }
     if least.is_some_and(|least| most < least) {
         problems.invalid(at.field("maxReplicas"), most, "must be greater than or equal to `minReplicas`");
     }
-    reference(problems, &at.field("scaleTargetRef"), &spec["scaleTargetRef"]);
+    let (target, before) = (&spec["scaleTargetRef"], &old["scaleTargetRef"]);
+    reference(problems, &at.field("scaleTargetRef"), target);
+    if before.is_null() || text(target, "apiVersion") != text(before, "apiVersion") {
+        target_version(problems, &at.field("scaleTargetRef"), target);
+    }
     let metrics = at.field("metrics");
     for (index, metric) in list(spec, "metrics").iter().enumerate() {
         validate_metric(problems, &metrics.index(index), metric);
@@ -109,6 +115,19 @@ fn validate_spec(problems: &mut Problems, spec: &Value, old: &Value) {
 fn reference(problems: &mut Problems, at: &Path<'_>, target: &Value) {
     for key in ["kind", "name"] {
         problems.check_required(at.field(key), text(target, key), path_segment);
+    }
+}
+
+/// What is scaled has to be named with its group; replication controllers have none.
+fn target_version(problems: &mut Problems, at: &Path<'_>, target: &Value) {
+    let version = text(target, "apiVersion");
+    if version.matches('/').count() > 1 {
+        let why = format!("unexpected GroupVersion string: {version}");
+        problems.invalid(at.field("apiVersion"), version, &why);
+    } else if text(target, "kind") != "ReplicationController"
+        && version.split_once('/').is_none_or(|(group, _)| group.is_empty())
+    {
+        problems.invalid(at.field("apiVersion"), version, "apiVersion must specify API group");
     }
 }
 
@@ -150,7 +169,7 @@ fn scaling_rules(problems: &mut Problems, at: &Path<'_>, rules: &Value) {
     if let Some(tolerance) = given(rules, "tolerance")
         && amount(tolerance).is_some_and(|amount| amount.is_negative())
     {
-        problems.invalid(at.field("tolerance"), tolerance, "must be greater than or equal to zero");
+        problems.invalid(at.field("tolerance"), tolerance, "must be greater than or equal to 0");
     }
 }
 
@@ -339,7 +358,11 @@ mod tests {
     use super::*;
 
     fn causes(mut spec: Value) -> Vec<(String, String)> {
-        default(&mut spec, "scaleTargetRef", json!({"kind": "Deployment", "name": "d"}));
+        default(
+            &mut spec,
+            "scaleTargetRef",
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}),
+        );
         let mut object = json!({"spec": spec});
         defaults(&mut object);
         let mut problems = Problems::default();

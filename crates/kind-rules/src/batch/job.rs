@@ -42,6 +42,13 @@ pub const RULES: KindRules = KindRules {
     prepare_create: |object| {
         workload::prepare_create(object);
         generate_selector(object);
+        let labels = object["spec"]["template"]["metadata"]["labels"].clone();
+        if entries(&object["metadata"], "labels").next().is_none()
+            && !labels.is_null()
+            && let Some(metadata) = existing(object, "metadata")
+        {
+            set(metadata, "labels", labels);
+        }
     },
     prepare_update: workload::prepare_update,
     validate: |problems, object| validate(problems, object, None),

@@ -36,9 +36,14 @@ pub const RULES: KindRules = KindRules {
             default_spec(spec);
         }
     },
+    counts_generation: false,
     prepare_create: |object| {
         set(object, "status", serde_json::json!({"phase": "Pending"}));
         if let Some(spec) = existing(object, "spec") {
+            // The feature CrossNamespaceVolumeDataSource is off.
+            if !text(&spec["dataSourceRef"], "namespace").is_empty() {
+                remove(spec, "dataSourceRef");
+            }
             unify_sources(spec);
         }
     },

@@ -115,6 +115,12 @@ fn tokens_need_accounts(problems: &mut Problems, at: &Path<'_>, spec: &Value) {
 /// A new pod waits; what it may not bring along goes, and what follows from its own fields is filled in.
 fn prepare_create(object: &mut Value) {
     let mut status = json!({"phase": "Pending", "qosClass": quality_of_service(&object["spec"])});
+    if crate::json::number(&object["spec"], "terminationGracePeriodSeconds")
+        .is_some_and(|seconds| seconds < 0)
+        && let Some(spec) = existing(object, "spec")
+    {
+        set(spec, "terminationGracePeriodSeconds", 1);
+    }
     if !list(&object["spec"], "schedulingGates").is_empty() {
         status["conditions"] = json!([{
             "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",

@@ -12,7 +12,10 @@ use crate::rules::{KindRules, container_cells};
 /// What Kubernetes demands of pod templates.
 pub const RULES: KindRules = KindRules {
     defaults: default_template,
-    prepare_create: |object| drop_disabled(object, &Value::Null),
+    prepare_create: |object| {
+        drop_disabled(object, &Value::Null);
+        crate::checks::first_generation(object);
+    },
     prepare_update: drop_disabled,
     validate: |problems, object| {
         validate_template(problems, &Path::new("template"), &object["template"], Template::default());

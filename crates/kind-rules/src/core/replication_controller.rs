@@ -30,7 +30,7 @@ pub const RULES: KindRules = KindRules {
             set(metadata, "labels", labels);
         }
     },
-    prepare_create: workload::prepare_create,
+    prepare_create: |object| workload::prepare_counted(object, &["replicas"]),
     prepare_update: workload::prepare_update,
     validate: |problems, object| validate_spec(problems, &object["spec"], None),
     validates_updates: false,

@@ -8,7 +8,7 @@ use super::validation::Scope;
 use super::volumes::paths;
 use crate::json::{given, list, number, text, texts, truth};
 use crate::path::Path;
-use crate::problems::{Problems, Verbatim};
+use crate::problems::{Problems, Verbatim, quoted};
 
 /// Largest uid and gid.
 const MAXIMUM_ID: i64 = i32::MAX as i64;
@@ -217,9 +217,9 @@ fn seccomp(problems: &mut Problems, at: &Path<'_>, profile: &Value) {
         }
         ("Localhost", Some(path)) => paths::descending(problems, at.field("localhostProfile"), path),
         (_, Some(path)) => {
-            let shown = serde_json::json!({"LocalhostProfile": path, "Type": kind});
+            let shown = format!("{{\"Type\":{},\"LocalhostProfile\":{}}}", quoted(kind), quoted(path));
             let why = "can only be set when seccomp type is Localhost";
-            problems.invalid(at.field("localhostProfile"), &shown, why);
+            problems.invalid(at.field("localhostProfile"), Verbatim(&shown), why);
         }
         (_, None) => {}
     }

@@ -175,6 +175,7 @@ pub fn required(problems: &mut Problems, at: &Path<'_>, source: &Value, keys: &[
 pub fn csi_driver_name(problems: &mut Problems, at: &Path<'_>, name: &str) {
     if name.is_empty() {
         problems.required(at, "");
+        return;
     }
     if name.len() > 63 {
         problems.too_many_bytes(at, 63);

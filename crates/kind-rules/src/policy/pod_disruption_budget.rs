@@ -13,7 +13,11 @@ use crate::workload::{at_most_all, counts, int_or_percent};
 
 /// What Kubernetes demands of disruption budgets.
 pub const RULES: KindRules = KindRules {
-    prepare_create: |object| set(object, "status", json!({})),
+    prepare_create: |object| {
+        let none =
+            json!({"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0});
+        set(object, "status", none);
+    },
     validate: |problems, object| validate_spec(problems, &object["spec"], &Value::Null),
     validates_updates: false,
     validate_update: |problems, object, old| validate_spec(problems, &object["spec"], &old["spec"]),

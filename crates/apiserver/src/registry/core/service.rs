@@ -118,7 +118,12 @@ impl Service {
         let Some(cidr) = cx.facts.service_cidr.as_deref().and_then(Cidr::parse) else { return Ok(()) };
         let before = old.map(|old| &old["spec"]).filter(|old| needs_address(old));
         if before.is_some_and(|before| text(before, "clusterIP") != text(&object["spec"], "clusterIP")) {
-            // Addresses do not change: the rules will say so.
+            // Addresses do not change: the rules will say so, and of nothing else.
+            if let (Some(before), Some(spec)) = (before, existing(object, "spec")) {
+                for key in ["ipFamilies", "ipFamilyPolicy"] {
+                    default(spec, key, before[key].clone());
+                }
+            }
             return Ok(());
         }
         self.addresses.load(cx.objects).await?;

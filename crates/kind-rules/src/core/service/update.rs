@@ -110,7 +110,7 @@ pub fn normalize(object: &mut Value, old: Option<&Value>) {
     if list(spec, "clusterIPs").is_empty() && !list(old, "clusterIPs").is_empty() && own == before {
         copy(spec, old, "clusterIPs");
     }
-    if own != before && same_field(spec, old, "clusterIPs") {
+    if own != before && (same_field(spec, old, "clusterIPs") || list(spec, "clusterIPs").is_empty()) {
         if own.is_empty() {
             remove(spec, "clusterIPs");
         } else {

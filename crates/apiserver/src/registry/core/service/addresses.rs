@@ -161,8 +161,10 @@ fn address(taken: &Taken, cidr: Cidr, identity: &str, spec: &mut Value) -> Resul
         ("spec.clusterIPs".to_owned(), json!([wanted.to_string()]), why)
     };
     if !cidr.contains(wanted) {
-        let why = "the provided IP is not in the valid range. The range of valid IPs is";
-        return Err(refused(format!("{why} {}", cidr.text())));
+        let range = cidr.text();
+        return Err(refused(format!(
+            "the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {range}"
+        )));
     }
     if !free_for(taken.addresses.get(&wanted), identity) {
         return Err(refused("provided IP is already allocated".to_owned()));
