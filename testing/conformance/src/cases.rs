@@ -1,0 +1,51 @@
+//! All cases, a file for each topic.
+
+use futures::StreamExt as _;
+
+use crate::case::Case;
+use crate::report;
+use crate::subject::Subject;
+
+mod apply;
+mod custom_resources;
+mod deletion;
+mod discovery;
+mod lists;
+mod media_types;
+mod patches;
+mod status_errors;
+mod validation;
+mod watches;
+
+/// Cases that run at once; each has a namespace of its own.
+const AT_ONCE: usize = 8;
+
+/// Every case, by topic.
+#[must_use]
+pub fn all() -> Vec<Case> {
+    [
+        status_errors::CASES,
+        discovery::CASES,
+        media_types::CASES,
+        lists::CASES,
+        watches::CASES,
+        patches::CASES,
+        apply::CASES,
+        validation::CASES,
+        deletion::CASES,
+        custom_resources::CASES,
+    ]
+    .concat()
+}
+
+/// Runs cases; answers their outcomes in their order.
+pub async fn run(subject: &Subject, cases: Vec<Case>) -> Vec<report::Result> {
+    futures::stream::iter(cases)
+        .map(|case| async move {
+            let (outcome, took) = case.outcome(subject).await;
+            (case, outcome, took)
+        })
+        .buffered(AT_ONCE)
+        .collect()
+        .await
+}

@@ -1,0 +1,314 @@
+//! The server under test.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail, ensure};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request};
+use http_body_util::BodyExt as _;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use crate::watching::Watch;
+
+/// Between two looks at something that is awaited.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// The server under test.
+#[derive(Clone)]
+pub struct Subject {
+    client: kube::Client,
+    /// Whether Kubernetes' controllers run.
+    pub controllers: bool,
+    /// Whether pods get a node that reports of them.
+    pub nodes: bool,
+}
+
+impl std::fmt::Debug for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subject")
+            .field("controllers", &self.controllers)
+            .field("nodes", &self.nodes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An answer, whole.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The HTTP status code.
+    pub code: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// The bytes as JSON; null when they are none.
+    pub json: Value,
+}
+
+impl Answer {
+    /// The `reason` of a Status.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        self.json["reason"].as_str().unwrap_or_default()
+    }
+
+    /// The `message` of a Status.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        self.json["message"].as_str().unwrap_or_default()
+    }
+
+    /// The texts of all `Warning` headers.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let texts =
+            self.headers.get_all(http::header::WARNING).iter().filter_map(|value| value.to_str().ok());
+        let inner = |text: &str| {
+            let quoted = text.trim_start_matches("299 - ");
+            quoted
+                .strip_prefix('"')
+                .and_then(|rest| rest.strip_suffix('"'))
+                .unwrap_or(quoted)
+                .replace(r#"\""#, "\"")
+        };
+        texts.map(inner).collect()
+    }
+
+    /// The answer's document if it has this code.
+    ///
+    /// # Errors
+    /// Another code, with what the server said.
+    pub fn expect(self, code: u16) -> anyhow::Result<Value> {
+        ensure!(self.code == code, "{code} expected, not {}: {}", self.code, self.json);
+        Ok(self.json)
+    }
+
+    /// A refusal with this code and reason.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn refused(&self, code: u16, reason: &str) -> anyhow::Result<()> {
+        ensure!(
+            self.code == code && self.reason() == reason,
+            "{code} {reason} expected, not {}: {}",
+            self.code,
+            self.json
+        );
+        Ok(())
+    }
+}
+
+impl Subject {
+    /// Of a kubeconfig's current context; looks whether controllers and nodes are there.
+    ///
+    /// # Errors
+    /// When the kubeconfig cannot be read or the server does not answer.
+    pub async fn connect(kubeconfig: Option<&Path>) -> anyhow::Result<Self> {
+        // Several crates of a tree could choose one; the choice must be made before the first connection.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let config = match kubeconfig {
+            None => kube::Config::infer().await?,
+            Some(path) => {
+                let file = kube::config::Kubeconfig::read_from(path)?;
+                kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default())
+                    .await?
+            }
+        };
+        let mut subject = Self { client: kube::Client::try_from(config)?, controllers: false, nodes: false };
+        let account = "/api/v1/namespaces/default/serviceaccounts/default";
+        subject.controllers = subject.get(account).await?.code == 200;
+        subject.nodes = subject.get("/api/v1/nodes").await?.expect(200)?["items"]
+            .as_array()
+            .is_some_and(|nodes| !nodes.is_empty());
+        Ok(subject)
+    }
+
+    /// Sends a request and reads the whole answer.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> anyhow::Result<Answer> {
+        let mut request = Request::builder().method(method.clone()).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::from(body.into().to_vec()))?;
+        let context = || format!("{method} {path}");
+        let answer = self.client.send(request).await.with_context(context)?;
+        let (parts, body) = answer.into_parts();
+        let bytes = body.collect().await.with_context(context)?.to_bytes();
+        let json = serde_json::from_slice(&bytes).unwrap_or_default();
+        Ok(Answer { code: parts.status.as_u16(), headers: parts.headers, bytes, json })
+    }
+
+    /// GET.
+    ///
+    /// # Errors
+    /// As [`Self::send`], like all that follow.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Answer> {
+        self.send(Method::GET, path, &[], "").await
+    }
+
+    /// GET with an Accept header.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn get_as(&self, path: &str, accept: &str) -> anyhow::Result<Answer> {
+        self.send(Method::GET, path, &[("accept", accept)], "").await
+    }
+
+    /// POST of a document.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
+        self.send(Method::POST, path, &[("content-type", "application/json")], body.to_string()).await
+    }
+
+    /// PUT of a document.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn put(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
+        self.send(Method::PUT, path, &[("content-type", "application/json")], body.to_string()).await
+    }
+
+    /// PATCH; `kind` is `json`, `merge`, `strategic-merge` or `apply`.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn patch(&self, path: &str, kind: &str, body: &Value) -> anyhow::Result<Answer> {
+        let content_type = match kind {
+            "json" => "application/json-patch+json",
+            "merge" => "application/merge-patch+json",
+            "strategic-merge" => "application/strategic-merge-patch+json",
+            "apply" => "application/apply-patch+yaml",
+            other => bail!("no patch is called {other}"),
+        };
+        self.send(Method::PATCH, path, &[("content-type", content_type)], body.to_string()).await
+    }
+
+    /// DELETE without options.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn delete(&self, path: &str) -> anyhow::Result<Answer> {
+        self.send(Method::DELETE, path, &[], "").await
+    }
+
+    /// DELETE with options.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn delete_with(&self, path: &str, options: &Value) -> anyhow::Result<Answer> {
+        let headers = [("content-type", "application/json")];
+        self.send(Method::DELETE, path, &headers, options.to_string()).await
+    }
+
+    /// Starts a watch; `path` has its query, without `watch`.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn watch(&self, path: &str) -> anyhow::Result<Watch> {
+        let sign = if path.contains('?') { '&' } else { '?' };
+        let path = format!("{path}{sign}watch=1");
+        let request = Request::get(&path).body(Body::empty())?;
+        let answer = self.client.send(request).await.with_context(|| format!("watch of {path}"))?;
+        let (parts, body) = answer.into_parts();
+        if parts.status.as_u16() != 200 {
+            let bytes = body.collect().await?.to_bytes();
+            bail!("watch of {path}: {} {}", parts.status, String::from_utf8_lossy(&bytes));
+        }
+        Ok(Watch::new(body))
+    }
+
+    /// A namespace of a case's own, named after `topic`.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub async fn namespace(&self, topic: &str) -> anyhow::Result<Namespace<'_>> {
+        let name = format!("conformance-{topic}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+        let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        self.post("/api/v1/namespaces", &body).await?.expect(201)?;
+        if self.controllers {
+            let account = format!("/api/v1/namespaces/{name}/serviceaccounts/default");
+            self.wait_for(&account, |answer| answer.code == 200).await?;
+        } else {
+            // Admission refuses pods of an account that is not there, and nobody makes it.
+            let account =
+                json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+            self.post(&format!("/api/v1/namespaces/{name}/serviceaccounts"), &account).await?.expect(201)?;
+        }
+        Ok(Namespace { subject: self, name })
+    }
+
+    /// Looks until `done`, and answers what was then seen. The case's limit ends it.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn wait_for(&self, path: &str, done: impl Fn(&Answer) -> bool) -> anyhow::Result<Answer> {
+        loop {
+            let answer = self.get(path).await?;
+            if done(&answer) {
+                return Ok(answer);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// A namespace of a case's own.
+#[derive(Debug)]
+pub struct Namespace<'a> {
+    subject: &'a Subject,
+    /// Its name.
+    pub name: String,
+}
+
+impl Namespace<'_> {
+    /// `/api/v1/namespaces/NAME/REST`.
+    #[must_use]
+    pub fn core(&self, rest: &str) -> String {
+        format!("/api/v1/namespaces/{}/{rest}", self.name)
+    }
+
+    /// `/apis/GROUP/VERSION/namespaces/NAME/REST`.
+    #[must_use]
+    pub fn of(&self, group_version: &str, rest: &str) -> String {
+        format!("/apis/{group_version}/namespaces/{}/{rest}", self.name)
+    }
+
+    /// Deletes it; without a namespace controller it stays Terminating, which hurts nobody.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn end(self) -> anyhow::Result<()> {
+        let answer = self.subject.delete(&format!("/api/v1/namespaces/{}", self.name)).await?;
+        ensure!(matches!(answer.code, 200 | 202 | 409), "deleting {}: {}", self.name, answer.json);
+        Ok(())
+    }
+}
+
+/// A field by JSON pointer.
+///
+/// # Errors
+/// When nothing is there.
+pub fn field<'a>(document: &'a Value, pointer: &str) -> anyhow::Result<&'a Value> {
+    document.pointer(pointer).ok_or_else(|| anyhow!("nothing at {pointer} of {document}"))
+}
+
+/// A text field by JSON pointer.
+///
+/// # Errors
+/// When there is no text.
+pub fn text<'a>(document: &'a Value, pointer: &str) -> anyhow::Result<&'a str> {
+    field(document, pointer)?.as_str().ok_or_else(|| anyhow!("no text at {pointer} of {document}"))
+}
