@@ -221,7 +221,7 @@ fn finished(call: &Call, answered: Result<Response<Body>, Status>) -> Response<B
 /// What an answer can be written as.
 fn offer(resource: &Resource, path: &ResourcePath, verb: &str) -> Offer {
     Offer {
-        views: path.subresource.is_empty(),
+        views: path.subresource.is_empty() && !resource.virtual_only,
         // What subresources answer (Scale, TokenRequest …) is built in, whatever its parent is.
         protobuf: protobuf::has_form(&resource.api_version(), &resource.kind)
             || !path.subresource.is_empty() && !resource.custom,

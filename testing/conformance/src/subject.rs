@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt as _;
-use kube::client::Body;
+use kube::client::{Body, ConfigExt as _};
 use serde_json::{Value, json};
 
 use crate::watching::Watch;
@@ -116,7 +116,7 @@ impl Subject {
                     .await?
             }
         };
-        let mut subject = Self { client: kube::Client::try_from(config)?, controllers: false, nodes: false };
+        let mut subject = Self { client: client(config)?, controllers: false, nodes: false };
         let account = "/api/v1/namespaces/default/serviceaccounts/default";
         subject.controllers = subject.get(account).await?.code == 200;
         subject.nodes = subject.get("/api/v1/nodes").await?.expect(200)?["items"]
@@ -263,6 +263,19 @@ impl Subject {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
+}
+
+/// A client that sends each request once: the usual one tries 429, 503 and 504 again, which are answers here.
+fn client(config: kube::Config) -> anyhow::Result<kube::Client> {
+    let service = tower::ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .map_err(tower::BoxError::from)
+        .service(
+            hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
+                .build::<_, Body>(config.rustls_https_connector()?),
+        );
+    Ok(kube::Client::new(service, config.default_namespace))
 }
 
 /// A namespace of a case's own.

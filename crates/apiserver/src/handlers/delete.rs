@@ -161,20 +161,25 @@ pub(crate) async fn delete(
 }
 
 fn check_preconditions(call: &Call, old: &Value, name: &str, options: &DeleteOptions) -> Result<(), Status> {
-    for (wanted, key, what) in
-        [(&options.uid, "uid", "UID"), (&options.version, "resourceVersion", "ResourceVersion")]
-    {
+    let differs = |wanted: &Option<String>, key: &str| {
         let own = metadata::text(old, key);
-        if let Some(wanted) = wanted
-            && wanted != own
-        {
-            let why = format!(
-                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {own}"
-            );
-            return Err(call.conflict(name, &why));
-        }
-    }
-    Ok(())
+        wanted.as_deref().filter(|wanted| *wanted != own).map(|wanted| (wanted.to_owned(), own.to_owned()))
+    };
+    let why = if let Some((wanted, own)) = differs(&options.uid, "uid") {
+        format!(
+            "the UID in the precondition ({wanted}) does not match the UID in record ({own}). The object might have been \
+             deleted and then recreated"
+        )
+    } else if let Some((wanted, own)) = differs(&options.version, "resourceVersion") {
+        format!(
+            "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record ({own}). The \
+             object might have been modified"
+        )
+    } else {
+        return Ok(());
+    };
+    // Upstream's `BeforeDelete` names the kind where other conflicts name the resource.
+    Err(Status::conflict(&call.resource.gvr.group, &call.resource.kind, name, &why))
 }
 
 /// Whether a namespace still has finalizers of its own kind, in its spec.

@@ -1,7 +1,7 @@
 //! PATCH: JSON, merge, strategic merge and apply.
 
 use http::Response;
-use kube_objects::{Reason, Status};
+use kube_objects::{Reason, Status, StatusCause};
 use serde_json::Value;
 
 use super::update::{self, Outcome};
@@ -31,6 +31,7 @@ pub(crate) async fn serve(call: &Call, bytes: &[u8]) -> Result<Response<Body>, S
         let mut wanted = engine::patched(&call.resource.schema, kind, &shown, &patch)?;
         metadata::check_identity(call, &mut wanted)?;
         update::check_name(call, &mut wanted)?;
+        check_uid(call, &wanted, old)?;
         // The patch pins a version only if it says one that differs from what it was applied to.
         if wanted["metadata"]["resourceVersion"] == version && !names_version(&patch) {
             metadata::of(&mut wanted)?.remove("resourceVersion");
@@ -39,6 +40,20 @@ pub(crate) async fn serve(call: &Call, bytes: &[u8]) -> Result<Response<Body>, S
     })
     .await?;
     Ok(answer(call, outcome))
+}
+
+/// A patch can not be meant for another object of the name, as a PUT can (409): it asks for another uid, which is invalid.
+fn check_uid(call: &Call, wanted: &Value, old: &Value) -> Result<(), Status> {
+    let uid = metadata::text(wanted, "uid");
+    if uid.is_empty() || uid == metadata::text(old, "uid") {
+        return Ok(());
+    }
+    let cause = StatusCause {
+        reason: "FieldValueInvalid".to_owned(),
+        field: "metadata.uid".to_owned(),
+        message: format!("Invalid value: {uid:?}: field is immutable"),
+    };
+    metadata::refuse(&call.resource, &call.path.name, vec![cause])
 }
 
 fn names_version(patch: &Value) -> bool {
