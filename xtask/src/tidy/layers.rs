@@ -21,12 +21,18 @@ const LAYERS: [&str; 10] = [
 /// Crates of one layer that may import one another: words build on words.
 const OPEN: &str = "vocabulary";
 
-/// The only imports between two crates of another layer: the API server asks who somebody is and what they may, and
-/// speaks the streaming protocols.
-const NEIGHBOURS: [(&str, &str); 2] = [("apiserver", "access"), ("apiserver", "streams")];
+/// The only imports between two crates of another layer: the API server asks who somebody is and what they may, lets
+/// policies judge, and speaks the streaming protocols; the rules of kinds read schemas, names and quantities.
+const NEIGHBOURS: [(&str, &str); 4] = [
+    ("apiserver", "access"),
+    ("apiserver", "policy-engines"),
+    ("apiserver", "streams"),
+    ("kind-rules", "api-machinery"),
+];
 
 /// Adapters that no component may see: components reach objects through a client alone.
-const HIDDEN_FROM_COMPONENTS: [&str; 3] = ["apiserver", "access", "storage-embedded"];
+const HIDDEN_FROM_COMPONENTS: [&str; 5] =
+    ["apiserver", "access", "policy-engines", "storage-embedded", "storage-etcd"];
 
 /// What brings effects with it; no crate of the logic layer depends on these.
 const EFFECTS: [&str; 9] =
