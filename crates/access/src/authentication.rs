@@ -99,6 +99,8 @@ pub struct Authenticator {
     roots: Option<ClientRoots>,
     tokens: Option<Arc<TokenVerifier>>,
     source: Option<Arc<dyn TokenSource>>,
+    /// Who may say in headers whom a request is from: an authority and the names it may sign for.
+    front_proxy: Option<(ClientRoots, Vec<String>)>,
     /// By the token's digest: comparing digests gives nothing away by timing.
     static_tokens: RwLock<BTreeMap<[u8; 32], UserInfo>>,
     anonymous: bool,
@@ -114,7 +116,7 @@ impl Authenticator {
     /// One that knows nobody but, if `anonymous`, `system:anonymous`.
     #[must_use]
     pub fn new(anonymous: bool) -> Self {
-        Self { roots: None, tokens: None, source: None, static_tokens: RwLock::default(), anonymous }
+        Self { roots: None, tokens: None, source: None, front_proxy: None, static_tokens: RwLock::default(), anonymous }
     }
 
     /// Accepts client certificates of `authority`.
@@ -134,6 +136,26 @@ impl Authenticator {
     pub fn with_tokens(mut self, verifier: Arc<TokenVerifier>) -> Self {
         self.tokens = Some(verifier);
         self
+    }
+
+    /// Believes the front proxies that `authority` (a CA certificate) signed for one of `names`.
+    ///
+    /// # Errors
+    /// [`AuthenticationError::Certificate`] when the authority cannot be trusted.
+    pub fn with_front_proxy(
+        mut self,
+        authority: &rustls_pki_types::CertificateDer<'static>,
+        names: Vec<String>,
+    ) -> Result<Self, AuthenticationError> {
+        self.front_proxy = Some((ClientRoots::new(authority)?, names));
+        Ok(self)
+    }
+
+    /// Whether a connection's certificates are a front proxy's, whose word on who asks counts.
+    #[must_use]
+    pub fn is_front_proxy(&self, chain: &[rustls_pki_types::CertificateDer<'_>]) -> bool {
+        let Some((roots, names)) = &self.front_proxy else { return false };
+        roots.verify(chain).is_ok_and(|peer| names.iter().any(|name| peer.is_named(name)))
     }
 
     /// Accepts the tokens of `source`, after all others.

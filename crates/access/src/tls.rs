@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-pub use backend::backend_client_config;
+pub use backend::{backend_client_config, proxy_client_config};
 pub use client::{ClientIdentity, client_config, pinned_client_config};
 pub use server::{ServerCertificate, server_config};
 

@@ -27,7 +27,7 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    fn of(json: &serde_json::Value) -> Self {
+    pub(crate) fn of(json: &serde_json::Value) -> Self {
         let body = Bytes::from(json.to_string());
         // Upstream's tag is the upper-case hex SHA-512 of the body; clients compare it, none recomputes it.
         let etag = format!("\"{}\"", hex::encode_upper(Sha256::digest(&body)));

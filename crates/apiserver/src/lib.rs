@@ -6,6 +6,7 @@
 //! * [`service`]: [`Options`] in, [`Service`] to run, [`Handle`] to reach it in process.
 //! * [`catalogue`]: which kinds are served; built-in and custom kinds go through one engine.
 //! * [`registry`]: what one kind does beyond the engine ([`Strategy`]), and objects over the store.
+//! * [`aggregation`]: other API servers behind this one.
 //! * [`audit`]: what is recorded of requests.
 //! * [`extension`], [`node_connection`]: what assemblies plug in.
 //!
@@ -13,6 +14,7 @@
 //! bytes, never trees of values.
 
 mod admission;
+pub mod aggregation;
 pub mod audit;
 pub mod catalogue;
 mod discovery;

@@ -12,6 +12,7 @@ use rustls_pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Chain;
+use crate::aggregation::Aggregation;
 use crate::audit::Auditor;
 use crate::extension::{Body, Extension};
 use crate::node_connection::NodeConnection;
@@ -36,6 +37,8 @@ pub(crate) struct Peer {
     pub(crate) certificate: Option<Result<PeerCertificate, AuthenticationError>>,
     /// Where it comes from.
     pub(crate) address: std::net::IpAddr,
+    /// Whether it is a front proxy's, which says in headers who asks.
+    pub(crate) front_proxy: bool,
 }
 
 /// The identity of an in-process client. Only [`crate::Handle`] attaches it: network requests begin without
@@ -58,6 +61,7 @@ pub(crate) struct Server {
     pub(crate) facts: Facts,
     pub(crate) ready: AtomicBool,
     pub(crate) shutdown: CancellationToken,
+    pub(crate) aggregation: Aggregation,
     pub(crate) limiter: limiter::Limiter,
     pub(crate) auditor: Option<Arc<Auditor>>,
     /// How long a request may take that is not long-running.
@@ -80,6 +84,13 @@ impl Server {
     ) -> Option<Result<PeerCertificate, AuthenticationError>> {
         let chain = chain.filter(|chain| !chain.is_empty())?;
         Some(self.authenticator.as_ref()?.verify_peer(chain))
+    }
+
+    /// Whether a connection is a front proxy's.
+    pub(crate) fn is_front_proxy(&self, chain: Option<&[CertificateDer<'static>]>) -> bool {
+        let chain = chain.filter(|chain| !chain.is_empty());
+        let authenticator = self.authenticator.as_ref();
+        chain.zip(authenticator).is_some_and(|(chain, authenticator)| authenticator.is_front_proxy(chain))
     }
 
     /// Whether start-up is over and shutdown has not begun.

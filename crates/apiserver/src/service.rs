@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Chain;
 use crate::admission::pod_security::PodSecurityConfiguration;
+use crate::aggregation::{self, Aggregation, FrontProxy};
 use crate::audit::{self, Auditor};
 use crate::catalogue::Catalogue;
 use crate::extension::{Body, Extension};
@@ -64,6 +65,8 @@ pub struct Options {
     pub limits: Limits,
     /// How long a request may take that is not long-running.
     pub request_timeout: std::time::Duration,
+    /// By what aggregated API servers know this one; `None`: they are asked without an identity.
+    pub front_proxy: Option<FrontProxy>,
     /// What is recorded of requests, and where; `None`: nothing.
     pub audit: Option<audit::Options>,
 }
@@ -96,6 +99,7 @@ impl Options {
             facts,
             limits: Limits::default(),
             request_timeout: crate::server::deadline::REQUEST_TIMEOUT,
+            front_proxy: None,
             audit: None,
         }
     }
@@ -187,6 +191,9 @@ impl Service {
         };
         let mut facts = options.facts;
         facts.advertise_address = facts.advertise_address.or_else(|| address.and_then(advertised::of));
+        if let Some(proxy) = &options.front_proxy {
+            facts.front_proxy_authority.clone_from(&proxy.authority_pem);
+        }
         let webhooks = Arc::new(WebhookClient::new(Arc::clone(&objects) as _));
         let converting: Weak<WebhookClient> = Arc::downgrade(&webhooks);
         // Set here and nowhere else, so that it cannot be set already.
@@ -205,6 +212,7 @@ impl Service {
             ready: AtomicBool::new(false),
             sessions: Sessions::new(shutdown.clone()),
             shutdown,
+            aggregation: Aggregation::new(options.front_proxy),
             limiter: Limiter::new(options.limits),
             request_timeout: options.request_timeout,
             auditor,
@@ -239,6 +247,7 @@ impl Service {
             Some(Ok(())) => {
                 server.ready.store(true, Ordering::Release);
                 ready.send_replace(true);
+                tokio::spawn(aggregation::follow(Arc::clone(&server)));
                 shutdown.cancelled().await;
             }
             None => {}

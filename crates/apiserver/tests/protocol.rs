@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use storage::model::MemoryStore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+#[path = "protocol/aggregation.rs"]
+mod aggregation;
 #[path = "protocol/audit.rs"]
 mod audit;
 #[path = "protocol/chain.rs"]

@@ -79,6 +79,7 @@ impl ControlPlane {
             service_cidr,
             advertise_address: None,
             certificate_authority: identity.authority.bundle_pem().to_owned(),
+            front_proxy_authority: String::new(),
             cluster: catalogue.is_cluster(),
         };
         let options = apiserver::Options {
@@ -90,6 +91,7 @@ impl ControlPlane {
             extensions,
             nodes,
             facts,
+            front_proxy: Some(identity.front_proxy()),
             audit: serving.audit,
             limits: serving.limits,
             ..apiserver::Options::new(Arc::clone(&store), catalogue)
@@ -100,8 +102,12 @@ impl ControlPlane {
         let stop = tasks.stop.clone();
         tasks.spawn("API server", async move { service.run(stop).await });
         let (fresh, stop) = (Arc::clone(&identity), tasks.stop.clone());
+        let kubeconfig = state
+            .directory()
+            .zip(server.address())
+            .map(|(directory, address)| (kubeconfig_path(directory), name.clone(), address));
         tasks.spawn("certificate renewal", async move {
-            fresh.keep_fresh(stop).await;
+            fresh.keep_fresh(kubeconfig, stop).await;
             Ok::<(), AssemblyError>(())
         });
         let stop = tasks.stop.clone();

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::certificates::{ClientSubject, ServerNames, not_after, read_request};
-use access::tls::{ServerCertificate, server_config};
+use access::tls::{ClientIdentity, ServerCertificate, server_config};
 use access::tokens::SigningKey;
-use access::{CertificateAuthority, Issued};
+use access::{CertificateAuthority, CertificateError, Issued};
+use apiserver::aggregation::{FRONT_PROXY_NAME, FrontProxy};
+use arc_swap::ArcSwap;
 use controllers::credentials::{CertificateSigner, Requested};
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +23,10 @@ const SERVER_VALIDITY: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How often the serving certificate is renewed: well before two thirds of its life have passed.
 const SERVER_RENEWAL: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How long the administrator's certificate in a kubeconfig holds; a new one is written at every start.
+/// How long to wait after a renewal failed.
+const RETRY: Duration = Duration::from_secs(3600);
+
+/// How long the administrator's certificate in a kubeconfig holds; a new one is written at every start and renewal.
 const ADMIN_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The authority, keys and serving certificate of one API server.
@@ -32,8 +37,58 @@ pub struct Identity {
     /// Signs service-account tokens.
     pub token_key: SigningKey,
     certificate: ServerCertificate,
+    front_proxy: FrontProxyIdentity,
     names: ServerNames,
     common_name: String,
+    lifetimes: Lifetimes,
+}
+
+/// How long issued certificates hold, and when they are renewed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lifetimes {
+    /// Of the serving certificate and that of the front proxy.
+    pub(crate) server: Duration,
+    /// Between renewals; well before two thirds of a life have passed.
+    pub(crate) renewal: Duration,
+    /// After a renewal that failed.
+    pub(crate) retry: Duration,
+}
+
+impl Default for Lifetimes {
+    fn default() -> Self {
+        Self { server: SERVER_VALIDITY, renewal: SERVER_RENEWAL, retry: RETRY }
+    }
+}
+
+/// By what aggregated API servers know this one: an authority of its own, so that no client certificate is mistaken
+/// for it, and the present certificate.
+struct FrontProxyIdentity {
+    authority: CertificateAuthority,
+    shown: Arc<ArcSwap<ClientIdentity>>,
+}
+
+impl std::fmt::Debug for FrontProxyIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FrontProxyIdentity").field("authority", &self.authority).finish_non_exhaustive()
+    }
+}
+
+impl FrontProxyIdentity {
+    fn new(authority: CertificateAuthority, validity: Duration) -> Result<Self, CertificateError> {
+        let shown = Arc::new(ArcSwap::from_pointee(Self::issue(&authority, validity)?));
+        Ok(Self { authority, shown })
+    }
+
+    fn renew(&self, validity: Duration) -> Result<(), CertificateError> {
+        self.shown.store(Arc::new(Self::issue(&self.authority, validity)?));
+        Ok(())
+    }
+
+    fn issue(authority: &CertificateAuthority, validity: Duration) -> Result<ClientIdentity, CertificateError> {
+        let subject = ClientSubject { user: FRONT_PROXY_NAME.to_owned(), groups: Vec::new() };
+        let issued = authority.issue_client(&subject, validity)?;
+        Ok(ClientIdentity { certificate_pem: issued.certificate_pem, key_pem: issued.key_pem })
+    }
 }
 
 impl Identity {
@@ -51,27 +106,36 @@ impl Identity {
             AssemblyError::new(format!("failed to prepare the identity of {common_name}"), source)
         };
         let authority_name = format!("{common_name}-ca");
-        let (authority, token_key) = match directory.map(|directory| directory.join("pki")) {
+        let front_name = format!("{common_name}-front-proxy-ca");
+        let (authority, front, token_key) = match directory.map(|directory| directory.join("pki")) {
             Some(pki) => (
                 CertificateAuthority::open(&pki, &authority_name).map_err(|error| failed(error.into()))?,
+                CertificateAuthority::open(&pki.join("front-proxy"), &front_name)
+                    .map_err(|error| failed(error.into()))?,
                 SigningKey::open(&pki.join("service-account.key")).map_err(|error| failed(error.into()))?,
             ),
             None => (
                 CertificateAuthority::ephemeral(&authority_name).map_err(|error| failed(error.into()))?,
+                CertificateAuthority::ephemeral(&front_name).map_err(|error| failed(error.into()))?,
                 SigningKey::ephemeral().map_err(|error| failed(error.into()))?,
             ),
         };
         let names = with_local_names(names);
+        let lifetimes = Lifetimes::default();
+        let front_proxy =
+            FrontProxyIdentity::new(front, lifetimes.server).map_err(|error| failed(error.into()))?;
         let issued = authority
-            .issue_server(common_name, &names, SERVER_VALIDITY)
+            .issue_server(common_name, &names, lifetimes.server)
             .map_err(|error| failed(error.into()))?;
         let certificate = ServerCertificate::new(&issued).map_err(|error| failed(error.into()))?;
         Ok(Self {
             authority: Arc::new(authority),
             token_key,
             certificate,
+            front_proxy,
             names,
             common_name: common_name.to_owned(),
+            lifetimes,
         })
     }
 
@@ -85,24 +149,49 @@ impl Identity {
         })
     }
 
-    /// Renews the serving certificate until `shutdown`, without a restart. A failed renewal is logged and tried again an
-    /// hour later: the old certificate still holds for weeks.
-    pub async fn keep_fresh(self: Arc<Self>, shutdown: CancellationToken) {
-        let mut pause = SERVER_RENEWAL;
+    /// How aggregated API servers recognise this one. What is renewed later is shown from then on.
+    #[must_use]
+    pub fn front_proxy(&self) -> FrontProxy {
+        FrontProxy {
+            authority_pem: self.front_proxy.authority.bundle_pem().to_owned(),
+            identity: Arc::clone(&self.front_proxy.shown),
+        }
+    }
+
+    /// Renews the serving certificate, the front proxy's and the administrator's in the kubeconfig that `kubeconfig`
+    /// names (path, cluster's name, address), until `shutdown` and without a restart. A failed renewal is logged and
+    /// tried again an hour later: the old certificates still hold for weeks.
+    pub async fn keep_fresh(
+        self: Arc<Self>,
+        kubeconfig: Option<(PathBuf, String, SocketAddr)>,
+        shutdown: CancellationToken,
+    ) {
+        let mut pause = self.lifetimes.renewal;
         while shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-            let renewed = self
-                .authority
-                .issue_server(&self.common_name, &self.names, SERVER_VALIDITY)
-                .map_err(|error| error.to_string())
-                .and_then(|issued| self.certificate.replace(&issued).map_err(|error| error.to_string()));
+            let (fresh, kubeconfig) = (Arc::clone(&self), kubeconfig.clone());
+            // Signing is computing, and the kubeconfig is synced to disk.
+            let renewed = tokio::task::spawn_blocking(move || fresh.renew(kubeconfig.as_ref())).await;
+            let renewed = renewed.map_err(|panic| panic.to_string()).and_then(|renewed| renewed);
             pause = match renewed {
-                Ok(()) => SERVER_RENEWAL,
+                Ok(()) => self.lifetimes.renewal,
                 Err(error) => {
-                    tracing::warn!(%error, "failed to renew the serving certificate; trying again in an hour");
-                    Duration::from_secs(3600)
+                    tracing::warn!(%error, "failed to renew a certificate; trying again later");
+                    self.lifetimes.retry
                 }
             };
         }
+    }
+
+    fn renew(&self, kubeconfig: Option<&(PathBuf, String, SocketAddr)>) -> Result<(), String> {
+        let validity = self.lifetimes.server;
+        let issued = self.authority.issue_server(&self.common_name, &self.names, validity);
+        let issued = issued.map_err(|error| error.to_string())?;
+        self.certificate.replace(&issued).map_err(|error| error.to_string())?;
+        self.front_proxy.renew(validity).map_err(|error| error.to_string())?;
+        if let Some((path, name, server)) = kubeconfig {
+            self.write_kubeconfig(path, name, *server).map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 
     /// A certificate of the group `system:masters`.
@@ -211,3 +300,6 @@ pub(crate) fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     file.sync_all()?;
     std::fs::rename(&next, path)
 }
+
+#[cfg(test)]
+mod tests;

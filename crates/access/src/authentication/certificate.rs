@@ -76,6 +76,11 @@ impl PeerCertificate {
         Ok(Self { user, not_after })
     }
 
+    /// Whether its common name is exactly this.
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        self.user.username == name
+    }
+
     /// The user, if the certificate is still valid at `now`: connections outlive certificates.
     pub(super) fn user_at(&self, now: Timestamp) -> Result<UserInfo, AuthenticationError> {
         if now > self.not_after {

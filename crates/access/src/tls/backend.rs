@@ -5,12 +5,13 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::server::ParsedCertificate;
+use rustls::sign::SingleCertAndKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
-use super::{TlsError, provider};
+use super::{ClientIdentity, TlsError, provider};
 
 /// Trusts servers whose certificate a root of `bundle_pem` signed, or whose very certificate stands in the bundle (a
 /// self-signed serving certificate, which Go's verifier accepts too). An empty bundle means the system's roots.
@@ -44,6 +45,74 @@ pub fn backend_client_config(bundle_pem: &[u8]) -> Result<ClientConfig, TlsError
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth())
+}
+
+/// The same for a server that is told who asks: shows it `identity`. `insecure`: whatever certificate it has is good,
+/// which an APIService may say of its own server.
+///
+/// # Errors
+/// [`TlsError`] when the bundle or the identity cannot be used.
+pub fn proxy_client_config(
+    bundle_pem: &[u8],
+    insecure: bool,
+    identity: Option<&ClientIdentity>,
+) -> Result<ClientConfig, TlsError> {
+    let mut config = if insecure {
+        ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::new("the protocol versions"))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+            .with_no_client_auth()
+    } else {
+        backend_client_config(bundle_pem)?
+    };
+    if let Some(identity) = identity {
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity.certified()?));
+    }
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Believes every certificate whose key the server holds.
+#[derive(Debug)]
+struct AnyCertificate;
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
 }
 
 /// The usual verification, and equality with a certificate of the bundle where the usual one wants a chain.

@@ -25,6 +25,19 @@ pub struct ClientIdentity {
     pub key_pem: Secret,
 }
 
+impl ClientIdentity {
+    /// As rustls takes it.
+    pub(super) fn certified(&self) -> Result<rustls::sign::CertifiedKey, TlsError> {
+        let chain = CertificateDer::pem_slice_iter(self.certificate_pem.as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| TlsError::new("the client certificate")(bad("it is not PEM")))?;
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.reveal().as_bytes())
+            .map_err(|_| TlsError::new("the client key")(bad("it is not PEM")))?;
+        rustls::sign::CertifiedKey::from_der(chain, key, &provider())
+            .map_err(TlsError::new("the client certificate"))
+    }
+}
+
 /// Trusts servers whose certificate one of the roots of `bundle_pem` signed.
 ///
 /// # Errors

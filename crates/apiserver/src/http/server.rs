@@ -75,7 +75,11 @@ async fn connection(
         }
         Err(_) => return,
     };
-    let peer = Peer { certificate: server.verify_peer(tls.get_ref().1.peer_certificates()), address };
+    let chain = tls.get_ref().1.peer_certificates();
+    let front_proxy = server.is_front_proxy(chain);
+    // A front proxy's own certificate need not be one of a client.
+    let certificate = if front_proxy { None } else { server.verify_peer(chain) };
+    let peer = Peer { certificate, address, front_proxy };
     let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
         let (server, peer) = (Arc::clone(&server), peer.clone());
         async move {

@@ -15,6 +15,8 @@ pub struct Facts {
     pub advertise_address: Option<std::net::SocketAddr>,
     /// The certificate authority clients trust, PEM; empty without TLS.
     pub certificate_authority: String,
+    /// The authority of front proxies, which aggregated API servers trust, PEM; empty without one.
+    pub front_proxy_authority: String,
     /// Whether this is a cluster (nodes, pods, services) or a control plane only.
     pub cluster: bool,
 }

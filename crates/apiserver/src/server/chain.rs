@@ -18,6 +18,7 @@ use tower::ServiceExt;
 
 use super::limiter::Class;
 use super::{Authentic, InProcess, Peer, Server, deadline, paths};
+use crate::aggregation;
 use crate::audit::{Decided, Record};
 use crate::extension::{Body, Extension, ExtensionService};
 use crate::handlers;
@@ -223,6 +224,7 @@ async fn authenticated(
     record(&server, &exchange, &parts, Some(&user)).await?;
     // No credential goes further than this.
     parts.headers.remove(header::AUTHORIZATION);
+    aggregation::without_remote_headers(&mut parts.headers);
     let info = &exchange.info;
     let attributes = info.attributes();
     let user = match server.impersonate(&user, &attributes, &mut parts.headers)? {
@@ -259,6 +261,13 @@ async fn dispatch(
     body: Body,
     info: &RequestInfo,
 ) -> Result<Response<Body>, Status> {
+    let remote = match &info.resource {
+        Some(path) => server.aggregation.find(&path.group, &path.version),
+        None => server.aggregation.find_path(&info.path),
+    };
+    if let Some(remote) = remote {
+        return Box::pin(aggregation::serve(&server, &remote, &user, parts, body)).await;
+    }
     let Some(path) = &info.resource else {
         return paths::serve(&server, info, &parts.method, &parts.headers).await;
     };
@@ -300,6 +309,9 @@ async fn user_of(server: &Server, parts: &Parts) -> Result<UserInfo, Status> {
     }
     let Some(authenticator) = &server.authenticator else { return Err(unauthorized()) };
     let peer = parts.extensions.get::<Peer>();
+    if let Some(user) = peer.filter(|peer| peer.front_proxy).and_then(|_| forwarded_user(&parts.headers)) {
+        return Ok(user);
+    }
     let bearer = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let credentials = Credentials {
         peer: peer.and_then(|peer| peer.certificate.as_ref()),
@@ -312,6 +324,31 @@ async fn user_of(server: &Server, parts: &Parts) -> Result<UserInfo, Status> {
             Err(unauthorized())
         }
     }
+}
+
+/// Whom a front proxy says a request is from (upstream `authentication/request/headerrequest`).
+fn forwarded_user(headers: &HeaderMap) -> Option<UserInfo> {
+    let all = |name: &HeaderName| -> Vec<String> {
+        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect()
+    };
+    let first = |name: &'static str| all(&HeaderName::from_static(name)).into_iter().next();
+    let mut user = UserInfo {
+        username: first("x-remote-user").filter(|name| !name.is_empty())?,
+        uid: first("x-remote-uid").unwrap_or_default(),
+        groups: all(&HeaderName::from_static("x-remote-group")),
+        ..UserInfo::default()
+    };
+    for name in headers.keys() {
+        if let Some(key) = name.as_str().strip_prefix("x-remote-extra-") {
+            let key = crate::request_info::decode(key, false);
+            user.extra.entry(key).or_default().extend(all(name));
+        }
+    }
+    let known = access::authentication::AUTHENTICATED;
+    if user.username != access::authentication::ANONYMOUS && !user.in_group(known) {
+        user.groups.push(known.to_owned());
+    }
+    Some(user)
 }
 
 fn unauthorized() -> Status {

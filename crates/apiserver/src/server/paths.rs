@@ -1,5 +1,7 @@
 //! Everything that is not objects: health, version, discovery documents.
 
+use std::sync::Arc;
+
 use access::TokenIssuer;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -7,6 +9,7 @@ use kube_objects::{Reason, Status};
 use serde_json::{Value, json};
 
 use super::Server;
+use crate::aggregation::{Remote, merge};
 use crate::discovery::{AggregatedVersion, Document, Root};
 use crate::extension::Body;
 use crate::http::body::full;
@@ -83,7 +86,11 @@ fn document(
             Style::default(),
         )),
         "/openapi/v2" => Ok(openapi_v2(server, headers, accept)),
-        "/openapi/v3" => Ok(openapi(served.openapi.index(), headers, "application/json")),
+        "/openapi/v3" => {
+            let own = served.openapi.index();
+            let own = Document { body: own.body.clone(), etag: own.etag() };
+            Ok(tagged(&merged(server, &own, merge::into_openapi)?, headers, "application/json"))
+        }
         "/.well-known/openid-configuration" => issuer(server, "application/json", TokenIssuer::discovery),
         "/openid/v1/jwks" => issuer(server, "application/jwk-set+json", TokenIssuer::key_set),
         "/metrics" => Ok(response::plain(200, "text/plain; version=0.0.4", metrics(server).into())),
@@ -91,7 +98,10 @@ fn document(
             let root = if path == "/api" { Root::Core } else { Root::Groups };
             if let Some((version, kind)) = aggregated(accept) {
                 let document = served.discovery.aggregated(root, version);
-                return Ok(tagged(document, headers, kind));
+                if root == Root::Core {
+                    return Ok(tagged(document, headers, kind));
+                }
+                return Ok(tagged(&merged(server, document, merge::into_aggregated)?, headers, kind));
             }
             plain(server, path, headers, accept)
         }
@@ -180,13 +190,40 @@ fn plain(
     accept: Option<&str>,
 ) -> Result<Response<Body>, Status> {
     let served = server.kinds.now();
-    let document = served.discovery.plain(path).ok_or_else(not_served)?;
+    let own = served.discovery.plain(path);
+    let remotes = server.aggregation.all();
+    let shared = match (own, path.strip_prefix("/apis/")) {
+        (Some(document), None) if path == "/apis" => merged(server, document, merge::into_groups)?,
+        (own, Some(name)) if remotes.iter().any(|remote| remote.group == name) => {
+            let own = own.map(|document| serde_json::from_slice(&document.body)).transpose();
+            let group = merge::group(own.map_err(Status::internal)?, name, &remotes).ok_or_else(not_served)?;
+            Document::of(&group)
+        }
+        (Some(document), _) => document.clone(),
+        (None, _) => return Err(not_served()),
+    };
+    let document = &shared;
     let accepted = negotiation::negotiate(accept, Offer::DOCUMENT)?;
     if accepted.format == Format::Yaml {
         let value: Value = serde_json::from_slice(&document.body).map_err(Status::internal)?;
         return Ok(response::object(200, &value, Style { format: Format::Yaml, ..Style::default() }));
     }
     Ok(tagged(document, headers, "application/json"))
+}
+
+/// A document of ours with what aggregated servers add to it.
+fn merged(
+    server: &Server,
+    document: &Document,
+    add: fn(&mut Value, &[Arc<Remote>]),
+) -> Result<Document, Status> {
+    let remotes = server.aggregation.all();
+    if remotes.is_empty() {
+        return Ok(document.clone());
+    }
+    let mut value: Value = serde_json::from_slice(&document.body).map_err(Status::internal)?;
+    add(&mut value, &remotes);
+    Ok(Document::of(&value))
 }
 
 /// The aggregated version a client would rather have than the plain document.

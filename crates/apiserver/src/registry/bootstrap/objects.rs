@@ -66,6 +66,18 @@ fn client_authority(facts: &Facts) -> Wanted {
     if !facts.certificate_authority.is_empty() {
         data.insert("client-ca-file".to_owned(), facts.certificate_authority.clone().into());
     }
+    if !facts.front_proxy_authority.is_empty() {
+        for (key, value) in [
+            ("requestheader-allowed-names", r#"["front-proxy-client"]"#),
+            ("requestheader-client-ca-file", &facts.front_proxy_authority),
+            ("requestheader-extra-headers-prefix", r#"["X-Remote-Extra-"]"#),
+            ("requestheader-group-headers", r#"["X-Remote-Group"]"#),
+            ("requestheader-uid-headers", r#"["X-Remote-Uid"]"#),
+            ("requestheader-username-headers", r#"["X-Remote-User"]"#),
+        ] {
+            data.insert(key.to_owned(), value.into());
+        }
+    }
     let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": data,
         "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"}});
     wanted("/api/v1/namespaces/kube-system/configmaps", object, Existing::Follow)
@@ -155,6 +167,7 @@ mod tests {
             service_cidr: Some("10.96.0.0/16".to_owned()),
             advertise_address: "192.0.2.7:6443".parse().ok(),
             certificate_authority: "pem".to_owned(),
+            front_proxy_authority: String::new(),
             cluster: true,
         }
     }
