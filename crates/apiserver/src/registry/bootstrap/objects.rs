@@ -113,6 +113,9 @@ fn own_service(facts: &Facts) -> Vec<Wanted> {
         "spec": {"type": "ClusterIP", "clusterIP": address.to_string(), "sessionAffinity": "None",
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": target}]}});
     let mut all = vec![wanted("/api/v1/namespaces/default/services", service, Existing::Follow)];
+    let cidr = json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes"}, "spec": {"cidrs": [facts.service_cidr]}});
+    all.push(wanted("/apis/networking.k8s.io/v1/servicecidrs", cidr, Existing::Keep));
     // Endpoints may not lie in the loopback range: a server that listens there alone is reached by no pod.
     let Some(advertised) = facts.advertise_address.filter(|address| !address.ip().is_loopback()) else {
         return all;
