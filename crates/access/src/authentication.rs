@@ -116,7 +116,14 @@ impl Authenticator {
     /// One that knows nobody but, if `anonymous`, `system:anonymous`.
     #[must_use]
     pub fn new(anonymous: bool) -> Self {
-        Self { roots: None, tokens: None, source: None, front_proxy: None, static_tokens: RwLock::default(), anonymous }
+        Self {
+            roots: None,
+            tokens: None,
+            source: None,
+            front_proxy: None,
+            static_tokens: RwLock::default(),
+            anonymous,
+        }
     }
 
     /// Accepts client certificates of `authority`.

@@ -84,7 +84,10 @@ impl FrontProxyIdentity {
         Ok(())
     }
 
-    fn issue(authority: &CertificateAuthority, validity: Duration) -> Result<ClientIdentity, CertificateError> {
+    fn issue(
+        authority: &CertificateAuthority,
+        validity: Duration,
+    ) -> Result<ClientIdentity, CertificateError> {
         let subject = ClientSubject { user: FRONT_PROXY_NAME.to_owned(), groups: Vec::new() };
         let issued = authority.issue_client(&subject, validity)?;
         Ok(ClientIdentity { certificate_pem: issued.certificate_pem, key_pem: issued.key_pem })

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::{join_all, select_all};
+use futures::future::{BoxFuture, join_all, select_all};
+use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use kind_rules::json::{list, text};
@@ -44,32 +45,43 @@ fn verdict(status: &'static str, reason: &'static str, message: impl Into<String
     Verdict { status, reason, message: message.into() }
 }
 
-/// Follows APIServices and what they depend on until the server stops.
-pub(crate) async fn follow(server: Arc<Server>) {
-    let stop = server.shutdown.clone();
-    stop.run_until_cancelled(Box::pin(run(&server))).await;
+/// Follows APIServices and what they depend on until the server stops. Boxed, so that who spawns it need not prove its
+/// future.
+pub(crate) fn follow(server: Arc<Server>) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let stop = server.shutdown.clone().cancelled_owned();
+        tokio::select! {
+            () = stop => {}
+            () = run(server) => {}
+        }
+    })
 }
 
-async fn run(server: &Server) {
-    let objects = &server.objects;
-    loop {
-        // Subscribed before looking, so that no change falls between.
-        let changed = changed(objects);
-        if let Err(error) = local::register(objects, &server.kinds.catalogue()).await {
-            tracing::warn!(%error, "failed to register this server's own APIServices");
+fn run(server: Arc<Server>) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let objects = Arc::clone(&server.objects);
+        loop {
+            // Subscribed before looking, so that no change falls between.
+            let changed = changed(&objects);
+            if let Err(error) = local::register(Arc::clone(&objects), server.kinds.catalogue()).await {
+                tracing::warn!(%error, "failed to register this server's own APIServices");
+            }
+            server.aggregation.refresh(&objects);
+            let mut settling = Vec::new();
+            for remote in server.aggregation.all().iter() {
+                settling.push(settle(Arc::clone(&objects), Arc::clone(remote)));
+            }
+            let failing = join_all(settling).await.contains(&false);
+            server.aggregation.refresh(&objects);
+            let pause = if failing { RETRY } else { AGAIN };
+            let _ = tokio::time::timeout(pause, changed).await;
+            tokio::time::sleep(SETTLE).await;
         }
-        server.aggregation.refresh(objects);
-        let remotes = server.aggregation.all();
-        let failing = !join_all(remotes.iter().map(|remote| settle(objects, remote))).await.into_iter().all(|ok| ok);
-        server.aggregation.refresh(objects);
-        let pause = if failing { RETRY } else { AGAIN };
-        let _ = tokio::time::timeout(pause, changed).await;
-        tokio::time::sleep(SETTLE).await;
-    }
+    })
 }
 
 /// Waits for a change of anything that matters here.
-fn changed(objects: &ObjectAccess) -> impl Future<Output = ()> + use<> {
+fn changed(objects: &ObjectAccess) -> BoxFuture<'static, ()> {
     let kinds = [
         (GROUP, RESOURCE),
         ("apiextensions.k8s.io", "customresourcedefinitions"),
@@ -83,24 +95,25 @@ fn changed(objects: &ObjectAccess) -> impl Future<Output = ()> + use<> {
         let Some(mut subscription) = cache.subscribe(revision, Arc::new(|_| true)) else { continue };
         waits.push(async move { drop(subscription.next().await) }.boxed());
     }
-    async move {
-        if waits.is_empty() {
-            std::future::pending::<()>().await;
-        }
-        select_all(waits).await;
+    if waits.is_empty() {
+        return Box::pin(std::future::pending());
     }
+    Box::pin(async move { drop(select_all(waits).await) })
 }
 
 /// Checks one and writes its condition; `false` when it should be looked at again soon.
-async fn settle(objects: &ObjectAccess, remote: &Arc<Remote>) -> bool {
-    let verdict = check(objects, remote).await;
-    let now = seconds(Timestamp::now());
-    let write = |object: &mut Value| Ok(set_condition(object, &verdict, &now));
-    if let Err(error) = objects.modify(GROUP, RESOURCE, "", &remote.name, &write).await {
-        tracing::warn!(%error, name = remote.name, "failed to write the condition of an APIService");
-        return false;
-    }
-    verdict.status == "True"
+fn settle(objects: Arc<ObjectAccess>, remote: Arc<Remote>) -> BoxFuture<'static, bool> {
+    Box::pin(async move {
+        let verdict = check(&objects, &remote).await;
+        remote.set_available(verdict.status == "True");
+        let now = seconds(Timestamp::now());
+        let write = |object: &mut Value| Ok(set_condition(object, &verdict, &now));
+        if let Err(error) = objects.modify(GROUP, RESOURCE, "", &remote.name, &write).await {
+            tracing::warn!(%error, name = remote.name, "failed to write the condition of an APIService");
+            return false;
+        }
+        verdict.status == "True"
+    })
 }
 
 async fn check(objects: &ObjectAccess, remote: &Arc<Remote>) -> Verdict {
@@ -132,7 +145,8 @@ async fn check_service(objects: &ObjectAccess, remote: &Remote, service: &Value)
         return None;
     }
     let (name, namespace, port) = (&remote.service, &remote.namespace, remote.port);
-    let found = list(&service["spec"], "ports").iter().find(|own| own["port"].as_u64() == Some(u64::from(port)));
+    let found =
+        list(&service["spec"], "ports").iter().find(|own| own["port"].as_u64() == Some(u64::from(port)));
     let Some(found) = found else {
         let message = format!("service/{name} in {namespace:?} is not listening on port {port}");
         return Some(verdict("False", "ServicePortError", message));
@@ -154,7 +168,9 @@ async fn check_service(objects: &ObjectAccess, remote: &Remote, service: &Value)
     let port_name = text(found, "name");
     let active = own.iter().any(|slice| {
         list(slice, "endpoints").iter().any(|each| each["conditions"]["ready"].as_bool().unwrap_or(true))
-            && list(slice, "ports").iter().any(|port| text(port, "name") == port_name && !port["port"].is_null())
+            && list(slice, "ports")
+                .iter()
+                .any(|port| text(port, "name") == port_name && !port["port"].is_null())
     });
     (!active).then(|| {
         let message = format!(
@@ -167,8 +183,10 @@ async fn check_service(objects: &ObjectAccess, remote: &Remote, service: &Value)
 /// Asks for what it has to serve; notes what it says.
 async fn discover(objects: &ObjectAccess, remote: &Arc<Remote>) -> Result<(), String> {
     let root = remote.root();
-    let mut attempts: futures::stream::FuturesUnordered<_> =
-        (0..ATTEMPTS).map(|_| remote.get(objects, &root, "application/json")).collect();
+    let mut attempts = FuturesUnordered::new();
+    for _ in 0..ATTEMPTS {
+        attempts.push(remote.get(objects, &root, "application/json").boxed());
+    }
     let first = async {
         let mut last = String::new();
         while let Some(answered) = attempts.next().await {

@@ -1,8 +1,10 @@
 //! APIServices of what this server serves itself: they are there for whoever lists them, and give the order of groups.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
 use jiff::Timestamp;
 use kube_objects::Status;
 use serde_json::{Value, json};
@@ -16,49 +18,47 @@ use crate::registry::strategy::Objects as _;
 /// Says who keeps an APIService: `onstart` for what is compiled in, `true` for custom kinds.
 const MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
 
-/// Writes at once; the store commits what arrives together as one.
-const CONCURRENCY: usize = 32;
-
 /// Creates what is missing and removes what is not served any more.
-pub(super) async fn register(objects: &ObjectAccess, catalogue: &Catalogue) -> Result<(), Status> {
-    let Some(resource) = catalogue.stored(GROUP, RESOURCE).cloned() else { return Ok(()) };
-    let Some(cache) = objects.cache.storage(GROUP, RESOURCE) else { return Ok(()) };
-    let wanted = wanted(catalogue);
-    let present: BTreeMap<String, Value> =
-        cache.objects("", None).iter().map(|object| (object.name.clone(), object.encoded.to_value())).collect();
-    let now = seconds(Timestamp::now());
-    let missing = wanted.iter().filter(|(name, _)| !present.contains_key(*name));
-    stream::iter(missing)
-        .map(|(name, object)| {
+pub(super) fn register(
+    objects: Arc<ObjectAccess>,
+    catalogue: Arc<Catalogue>,
+) -> BoxFuture<'static, Result<(), Status>> {
+    Box::pin(async move {
+        let Some(resource) = catalogue.stored(GROUP, RESOURCE).cloned() else { return Ok(()) };
+        let Some(cache) = objects.cache.storage(GROUP, RESOURCE) else { return Ok(()) };
+        let wanted = wanted(&catalogue);
+        let stored = cache.objects("", None);
+        let present: BTreeMap<&str, Value> =
+            stored.iter().map(|object| (object.name.as_str(), object.encoded.to_value())).collect();
+        let now = seconds(Timestamp::now());
+        // At once, so that the store commits them together.
+        let mut writes = Vec::new();
+        for (name, object) in wanted.iter().filter(|(name, _)| !present.contains_key(name.as_str())) {
             let mut object = object.clone();
             object["metadata"]["uid"] = json!(uuid::Uuid::new_v4().to_string());
             object["metadata"]["creationTimestamp"] = json!(now);
             availability::always_available(&mut object, &now);
             let key = ObjectAccess::key(&resource, "", name);
-            async move { objects.insert(key, encode(&object)).await.map(drop) }
-        })
-        .buffer_unordered(CONCURRENCY)
-        .try_collect::<Vec<()>>()
-        .await?;
-    for (name, object) in &present {
-        let managed = object["metadata"]["labels"][MANAGED] == "true";
-        if object["spec"]["service"].is_object() {
-            continue;
+            writes.push(objects.insert(key, encode(&object)).boxed());
         }
-        if managed && !wanted.contains_key(name) {
-            if let Some(stored) = cache.get("", name) {
-                let key = ObjectAccess::key(&resource, "", name);
-                objects.remove(key, stored.encoded.revision()).await?;
+        for written in join_all(writes).await {
+            written?;
+        }
+        for object in &stored {
+            let value = &present[object.name.as_str()];
+            if value["spec"]["service"].is_object() {
+                continue;
             }
-            continue;
+            if value["metadata"]["labels"][MANAGED] == "true" && !wanted.contains_key(&object.name) {
+                let key = ObjectAccess::key(&resource, "", &object.name);
+                objects.remove(key, object.encoded.revision()).await?;
+            } else if availability::always_available(&mut value.clone(), &now) {
+                let mend = |object: &mut Value| Ok(availability::always_available(object, &now));
+                objects.modify(GROUP, RESOURCE, "", &object.name, &mend).await?;
+            }
         }
-        let mend = |object: &mut Value| Ok(availability::always_available(object, &now));
-        if !mend(&mut object.clone())? {
-            continue;
-        }
-        objects.modify(GROUP, RESOURCE, "", name, &mend).await?;
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// An APIService for every group version.

@@ -13,7 +13,7 @@ fn version_entry(remote: &Remote) -> Value {
     if !entry.is_object() {
         entry = json!({"version": remote.version});
     }
-    entry["freshness"] = json!(if remote.available { "Current" } else { "Stale" });
+    entry["freshness"] = json!(if remote.is_available() { "Current" } else { "Stale" });
     entry
 }
 
@@ -64,11 +64,12 @@ pub(crate) fn group(own: Option<Value>, name: &str, remotes: &[Arc<Remote>]) -> 
 }
 
 fn shown(remotes: &[Arc<Remote>]) -> impl Iterator<Item = &Arc<Remote>> {
-    remotes.iter().filter(|remote| remote.available && !remote.group.is_empty())
+    remotes.iter().filter(|remote| remote.is_available() && !remote.group.is_empty())
 }
 
 fn add_version(group: &mut Value, remote: &Remote) {
-    let entry = json!({"groupVersion": format!("{}/{}", remote.group, remote.version), "version": remote.version});
+    let entry =
+        json!({"groupVersion": format!("{}/{}", remote.group, remote.version), "version": remote.version});
     let Some(versions) = group.get_mut("versions").and_then(Value::as_array_mut) else { return };
     if !versions.contains(&entry) {
         versions.push(entry);

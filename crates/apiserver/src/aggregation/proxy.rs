@@ -43,14 +43,14 @@ pub(crate) async fn serve(
     mut parts: Parts,
     body: Body,
 ) -> Result<Response<Body>, Status> {
-    if !remote.available {
+    if !remote.is_available() {
         return Ok(error(StatusCode::SERVICE_UNAVAILABLE, "service unavailable"));
     }
     let upgrade = parts.headers.get(header::UPGRADE).cloned().filter(|_| {
         let connection = parts.headers.get_all(header::CONNECTION).iter();
-        connection.filter_map(|value| value.to_str().ok()).any(|text| {
-            text.split(',').any(|part| part.trim().eq_ignore_ascii_case("upgrade"))
-        })
+        connection
+            .filter_map(|value| value.to_str().ok())
+            .any(|text| text.split(',').any(|part| part.trim().eq_ignore_ascii_case("upgrade")))
     });
     let ours = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
     forwarded(&mut parts, user);
@@ -143,8 +143,7 @@ fn escaped(key: &str) -> String {
 
 /// Text, as upstream's aggregator answers.
 fn error(code: StatusCode, text: &str) -> Response<Body> {
-    let mut answer =
-        response::plain(code.as_u16(), "text/plain; charset=utf-8", format!("{text}\n").into());
+    let mut answer = response::plain(code.as_u16(), "text/plain; charset=utf-8", format!("{text}\n").into());
     answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
 }

@@ -1,6 +1,7 @@
 //! One aggregated API server.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use access::tls::{ClientIdentity, proxy_client_config};
@@ -49,8 +50,8 @@ pub(crate) struct Remote {
     pub(super) namespace: String,
     pub(super) service: String,
     pub(super) port: u16,
-    /// As the APIService's status says.
-    pub(super) available: bool,
+    /// As the APIService's status says, or will in a moment.
+    available: AtomicBool,
     tls: Result<Arc<ClientConfig>, String>,
     pub(super) known: ArcSwap<Known>,
 }
@@ -71,10 +72,22 @@ impl Remote {
             namespace: text(service, "namespace").to_owned(),
             service: text(service, "name").to_owned(),
             port: u16::try_from(integer(service, "port")).ok().filter(|port| *port != 0).unwrap_or(443),
-            available: conditions.iter().any(|own| own["type"] == "Available" && own["status"] == "True"),
+            available: AtomicBool::new(
+                conditions.iter().any(|own| own["type"] == "Available" && own["status"] == "True"),
+            ),
             tls: tls.map(Arc::new).map_err(|error| error.to_string()),
             known: ArcSwap::default(),
         })
+    }
+
+    /// Whether it answered when it was last looked at.
+    pub(super) fn is_available(&self) -> bool {
+        self.available.load(Ordering::Acquire)
+    }
+
+    /// Notes whether it answers, before its APIService says so: who reads there that it does finds it so.
+    pub(super) fn set_available(&self, answers: bool) {
+        self.available.store(answers, Ordering::Release);
     }
 
     /// Goes on with what was known before.
@@ -106,7 +119,8 @@ impl Remote {
 
     async fn dial(&self, objects: &dyn Objects) -> Result<http1::SendRequest<Body>, String> {
         let tls = self.tls.clone()?;
-        let destination = service_resolver::resolve(objects, &self.namespace, &self.service, self.port).await?;
+        let destination =
+            service_resolver::resolve(objects, &self.namespace, &self.service, self.port).await?;
         let stream = match &destination {
             Destination::Address(address) => TcpStream::connect(address).await,
             Destination::Name(host, port) => TcpStream::connect((host.as_str(), *port)).await,

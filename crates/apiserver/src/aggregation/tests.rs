@@ -17,7 +17,7 @@ fn remote(available: &str) -> Arc<Remote> {
 fn an_api_service_names_a_server_or_is_ones_own() {
     let found = remote("True");
     assert_eq!((found.host().as_str(), found.root().as_str()), ("s.n.svc", "/apis/things.example.org/v1"));
-    assert!(found.available && !remote("False").available);
+    assert!(found.is_available() && !remote("False").is_available());
     let local = json!({"metadata": {"name": "v1.apps"}, "spec": {"group": "apps", "version": "v1"}});
     assert!(Remote::read(&local, None).is_none());
 }

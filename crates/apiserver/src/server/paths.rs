@@ -196,7 +196,8 @@ fn plain(
         (Some(document), None) if path == "/apis" => merged(server, document, merge::into_groups)?,
         (own, Some(name)) if remotes.iter().any(|remote| remote.group == name) => {
             let own = own.map(|document| serde_json::from_slice(&document.body)).transpose();
-            let group = merge::group(own.map_err(Status::internal)?, name, &remotes).ok_or_else(not_served)?;
+            let group =
+                merge::group(own.map_err(Status::internal)?, name, &remotes).ok_or_else(not_served)?;
             Document::of(&group)
         }
         (Some(document), _) => document.clone(),

@@ -145,9 +145,14 @@ async fn a_second_server_is_reached_through_the_first_as_whoever_asks() {
     assert!(names.contains(&"example.org") && names.contains(&"apps"), "{names:?}");
     let (_, resources) = ask(&front.handle, &ada, Method::GET, "/apis/example.org/v1", &Value::Null).await;
     assert_eq!(resources["resources"][0]["name"], "things");
-    let (_, own) =
-        ask(&front.handle, &ada, Method::GET, "/apis/apiregistration.k8s.io/v1/apiservices/v1.apps", &Value::Null)
-            .await;
+    let (_, own) = ask(
+        &front.handle,
+        &ada,
+        Method::GET,
+        "/apis/apiregistration.k8s.io/v1/apiservices/v1.apps",
+        &Value::Null,
+    )
+    .await;
     assert_eq!(own["status"]["conditions"][0]["reason"], "Local", "{own}");
     assert_eq!(own["spec"]["groupPriorityMinimum"], 17_800);
 }
