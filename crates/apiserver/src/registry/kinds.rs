@@ -46,7 +46,6 @@ fn plain(group: &str, resource: &str) -> Option<KindRules> {
         ("", "nodes") => core::node::RULES,
         ("", "endpoints") => core::endpoints::RULES,
         ("", "resourcequotas") => core::resource_quota::RULES,
-        ("", "limitranges") => core::limit_range::RULES,
         ("", "podtemplates") => core::pod_template::RULES,
         ("", "replicationcontrollers") => core::replication_controller::RULES,
         ("", "persistentvolumeclaims") => core::persistent_volume_claim::RULES,
@@ -90,7 +89,7 @@ fn plain(group: &str, resource: &str) -> Option<KindRules> {
         ("", "limitranges") => KindRules {
             columns: kind_rules::storage::CSI_STORAGE_CAPACITY.columns,
             cells: kind_rules::storage::CSI_STORAGE_CAPACITY.cells,
-            ..KindRules::NEW
+            ..core::limit_range::RULES
         },
         ("resource.k8s.io", "deviceclasses") => kind_rules::resource::DEVICE_CLASS,
         ("resource.k8s.io", "resourceclaims") => kind_rules::resource::RESOURCE_CLAIM,
