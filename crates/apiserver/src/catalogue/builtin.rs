@@ -12,7 +12,7 @@ use crate::registry::kinds;
 
 /// What the table holds and this server does not serve yet: `group/version/resource[/subresource]`, the core group
 /// without a group. Whoever builds one takes its line out.
-pub(crate) const NOT_SERVED: &[&str] = &["v1/componentstatuses", "autoscaling/v1/horizontalpodautoscalers"];
+pub(crate) const NOT_SERVED: &[&str] = &["v1/componentstatuses"];
 
 /// What any control plane serves, besides a cluster's kinds: the groups of upstream's generic control plane
 /// (`GenericStorageProviders`) …

@@ -1,7 +1,9 @@
 //! Between the version an object is stored in and the one it is served in. Pure.
 //!
-//! Today's only kind with two served groups is Event: `events.k8s.io/v1` renames fields of the stored core `v1`.
+//! Two built-in kinds are served in more than one form: Event (`events.k8s.io/v1` renames fields of the stored core `v1`)
+//! and HorizontalPodAutoscaler (`autoscaling/v1` says less than the stored `v2`).
 
+use kind_rules::autoscaling::v1;
 use serde_json::Value;
 
 use crate::catalogue::Resource;
@@ -19,18 +21,32 @@ const EVENT_FIELDS: [(&str, &str); 7] = [
 
 /// Whether stored and served form are one.
 pub(crate) fn is_identity(resource: &Resource) -> bool {
-    resource.storage.0 == resource.gvr.group
+    resource.storage.0 == resource.gvr.group && !is_old_autoscaler(resource)
+}
+
+fn is_old_autoscaler(resource: &Resource) -> bool {
+    let gvr = &resource.gvr;
+    (&*gvr.group, &*gvr.version, &*gvr.resource) == ("autoscaling", "v1", "horizontalpodautoscalers")
 }
 
 /// A stored object as `resource` serves it.
 pub(crate) fn served(resource: &Resource, object: Value) -> Value {
-    if is_identity(resource) { object } else { rename(object, resource, |(core, new)| (core, new)) }
+    if is_identity(resource) {
+        object
+    } else if is_old_autoscaler(resource) {
+        v1::from_v2(object)
+    } else {
+        rename(object, resource, |(core, new)| (core, new))
+    }
 }
 
 /// A served object as it is stored.
 pub(crate) fn stored(resource: &Resource, object: Value) -> Value {
     if is_identity(resource) {
         return object;
+    }
+    if is_old_autoscaler(resource) {
+        return v1::to_v2(object);
     }
     let mut object = rename(object, resource, |(core, new)| (new, core));
     object["apiVersion"] = Value::String("v1".to_owned());
