@@ -90,8 +90,10 @@ impl Remote {
         self.available.store(answers, Ordering::Release);
     }
 
-    /// Goes on with what was known before.
+    /// Goes on with what was known before: what this server saw itself is newer than what the cache holds of the
+    /// condition it wrote a moment ago.
     pub(super) fn keep(&self, before: &Self) {
+        self.set_available(before.is_available());
         self.known.store(before.known.load_full());
     }
 
