@@ -3,15 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
+use std::time::Duration;
 
 use assembly::cluster::{Cluster, Options};
 use conformance::case::Outcome;
 use conformance::subject::Subject;
 use conformance::{cases, report};
 
-async fn all_hold(kubeconfig: &Path) {
-    let subject = Subject::connect(Some(kubeconfig)).await.unwrap();
-    let results = cases::run(&subject, cases::all()).await;
+async fn all_hold(subject: &Subject) {
+    let results = cases::run(subject, cases::all()).await;
     println!("{}", report::table(&results));
     let failed = results.iter().filter(|(_, outcome, _)| matches!(outcome, Outcome::Failed(_))).count();
     assert_eq!(failed, 0);
@@ -24,7 +24,17 @@ async fn an_embedded_cluster_conforms() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("admin.kubeconfig");
     std::fs::write(&file, cluster.kubeconfig("admin").unwrap().unwrap()).unwrap();
-    all_hold(&file).await;
+    // A cluster is ready before its controllers have done their first work.
+    let subject = tokio::time::timeout(Duration::from_secs(30), async {
+        loop {
+            let subject = Subject::connect(Some(&file)).await.unwrap();
+            if subject.controllers && subject.nodes {
+                return subject;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    all_hold(&subject.await.expect("controllers and nodes")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -33,7 +43,7 @@ async fn a_real_server_conforms() {
         println!("skipped: CONFORMANCE_REFERENCE names no kubeconfig");
         return;
     };
-    all_hold(Path::new(&file)).await;
+    all_hold(&Subject::connect(Some(Path::new(&file))).await.unwrap()).await;
 }
 
 #[test]

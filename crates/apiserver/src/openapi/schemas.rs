@@ -39,6 +39,10 @@ pub(super) fn components(resources: &[Arc<Resource>], descriptions: &Description
 
 /// A reference to a kind's schema.
 pub(super) fn reference(kind: &GroupVersionKind) -> Value {
+    // What `connect` subresources take (`PodExecOptions` …) are query parameters, published as no schema; they answer text.
+    if kind.group.is_empty() && SchemaSet::builtin().type_name(kind).is_none() {
+        return json!({ "type": "string" });
+    }
     json!({ "$ref": format!("#/components/schemas/{}", name_of(kind)) })
 }
 

@@ -73,7 +73,13 @@ async fn play(client: &Client, group: &Value, case: &Value) -> Value {
             let mut object = object;
             object["metadata"]["resourceVersion"] = created["metadata"]["resourceVersion"].clone();
             let target = if to.is_empty() { format!("{path}/{name}") } else { format!("{path}/{name}/{to}") };
-            let answer = send(client, Method::PUT, &target, &object).await;
+            let mut answer = send(client, Method::PUT, &target, &object).await;
+            // The server itself may have written a policy's status in between.
+            while answer.as_ref().is_err_and(|status| status.code == 409) {
+                let now = send(client, Method::GET, &format!("{path}/{name}"), &Value::Null).await.unwrap();
+                object["metadata"]["resourceVersion"] = now["metadata"]["resourceVersion"].clone();
+                answer = send(client, Method::PUT, &target, &object).await;
+            }
             send(client, Method::DELETE, &format!("{path}/{name}"), &Value::Null).await.unwrap();
             answer.map(|object| (200, object))
         }

@@ -37,7 +37,7 @@ pub const RULES: KindRules = KindRules {
     columns: || vec![Column::object_name(), Column::described("Data", "ConfigMap", "data"), Column::age()],
     cells: |object, now| {
         let count = entries(object, "data").count() + entries(object, "binaryData").count();
-        vec![count.to_string().into(), age(object, now)]
+        vec![count.into(), age(object, now)]
     },
     ..KindRules::NEW
 };
