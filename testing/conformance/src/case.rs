@@ -50,7 +50,7 @@ pub enum Outcome {
     /// It does not; why.
     Failed(String),
     /// The subject lacks something; what.
-    Skipped(&'static str),
+    Skipped(String),
 }
 
 impl Case {
@@ -59,17 +59,37 @@ impl Case {
         let begun = Instant::now();
         let outcome = match (self.needs, subject.controllers, subject.nodes) {
             (Needs::Controllers | Needs::Nodes, false, _) => {
-                Outcome::Skipped("the subject runs no controllers")
+                Outcome::Skipped("the subject runs no controllers".to_owned())
             }
-            (Needs::Nodes, _, false) => Outcome::Skipped("the subject has no nodes"),
+            (Needs::Nodes, _, false) => Outcome::Skipped("the subject has no nodes".to_owned()),
             _ => match tokio::time::timeout(LIMIT, (self.run)(subject)).await {
                 Ok(Ok(())) => Outcome::Passed,
-                Ok(Err(error)) => Outcome::Failed(format!("{error:#}")),
+                Ok(Err(error)) => match error.downcast_ref::<Skip>() {
+                    Some(Skip(why)) => Outcome::Skipped(why.clone()),
+                    None => Outcome::Failed(format!("{error:#}")),
+                },
                 Err(_) => Outcome::Failed(format!("not done within {LIMIT:?}")),
             },
         };
         (outcome, begun.elapsed())
     }
+}
+
+/// Why a case that has begun makes no sense for this subject.
+#[derive(Debug)]
+struct Skip(String);
+
+impl std::fmt::Display for Skip {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "skipped: {}", self.0)
+    }
+}
+
+impl std::error::Error for Skip {}
+
+/// Ends a running case as skipped: `return Err(skip("the subject …"))`.
+pub fn skip(why: impl Into<String>) -> anyhow::Error {
+    anyhow::Error::new(Skip(why.into()))
 }
 
 /// Lists cases: `case!("topic/name", needs, ["official title"], function)`.

@@ -4,6 +4,9 @@
 //! * [`watching`]: a watch read frame by frame.
 //! * [`case`](mod@case): a case, what it needs, which of Kubernetes' own conformance tests say the same.
 //! * [`cases`]: all of them, a file for each topic.
+//! * [`custom_kind`]: a kind that a case defines.
+//! * [`extension`]: a server of the suite's own that the subject calls: webhooks, an aggregated API.
+//! * [`official`]: titles of Kubernetes' conformance tests, and which of them some case covers.
 //! * [`report`]: outcomes as a table and as JUnit.
 //!
 //! A case asserts only what a real kube-apiserver of the same minor version does too; the suite is run against one whenever
@@ -12,6 +15,9 @@
 
 pub mod case;
 pub mod cases;
+pub mod custom_kind;
+pub mod extension;
+pub mod official;
 pub mod report;
 pub mod subject;
 pub mod watching;

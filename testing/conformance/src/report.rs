@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::case::{Case, Outcome};
+use crate::official;
 
 /// One case's outcome and how long it took.
 pub type Result = (Case, Outcome, Duration);
@@ -66,6 +67,17 @@ pub fn mapping(cases: &[Case]) -> String {
     );
     for case in cases {
         let _ = writeln!(out, "| {} | {} |", case.name, case.official.join("<br>"));
+    }
+    let official::Coverage { covered, missing } = official::coverage(cases);
+    let _ = writeln!(
+        out,
+        "\n{} of the {} official tests that need an API server alone are covered.",
+        covered.len(),
+        covered.len() + missing.len()
+    );
+    if !missing.is_empty() {
+        out.push_str("Not yet:\n\n");
+        missing.iter().for_each(|title| out.push_str(&format!("- {title}\n")));
     }
     out
 }

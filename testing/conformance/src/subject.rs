@@ -1,5 +1,6 @@
 //! The server under test.
 
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub struct Subject {
     pub controllers: bool,
     /// Whether pods get a node that reports of them.
     pub nodes: bool,
+    /// This machine's address on the way to the subject.
+    pub own_address: IpAddr,
 }
 
 impl std::fmt::Debug for Subject {
@@ -116,7 +119,8 @@ impl Subject {
                     .await?
             }
         };
-        let mut subject = Self { client: client(config)?, controllers: false, nodes: false };
+        let own_address = own_address(&config.cluster_url);
+        let mut subject = Self { client: client(config)?, controllers: false, nodes: false, own_address };
         let account = "/api/v1/namespaces/default/serviceaccounts/default";
         subject.controllers = subject.get(account).await?.code == 200;
         subject.nodes = subject.get("/api/v1/nodes").await?.expect(200)?["items"]
@@ -263,6 +267,17 @@ impl Subject {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
+}
+
+/// The address that packets to this server would be sent from. Nothing is sent.
+fn own_address(server: &http::Uri) -> IpAddr {
+    let route = || {
+        let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
+        let host = server.host()?.trim_matches(['[', ']']);
+        socket.connect((host, server.port_u16().unwrap_or(443))).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    route().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
 /// A client that sends each request once: the usual one tries 429, 503 and 504 again, which are answers here.
