@@ -16,6 +16,7 @@ mod patches;
 mod status_errors;
 mod validation;
 mod watches;
+mod webhooks;
 
 /// Cases that run at once; each has a namespace of its own.
 const AT_ONCE: usize = 8;
@@ -29,6 +30,7 @@ pub fn all() -> Vec<Case> {
         media_types::CASES,
         lists::CASES,
         watches::CASES,
+        webhooks::CASES,
         patches::CASES,
         apply::CASES,
         validation::CASES,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
+use base64::Engine as _;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response};
@@ -106,19 +107,7 @@ impl Extension {
     /// Who signed its certificate, as `caBundle` takes it.
     #[must_use]
     pub fn authority(&self) -> String {
-        k8s_openapi::ByteString(self.authority_pem.clone().into_bytes()).to_json()
-    }
-}
-
-/// How a `ByteString` is written in JSON.
-trait Encoded {
-    fn to_json(&self) -> String;
-}
-
-impl Encoded for k8s_openapi::ByteString {
-    fn to_json(&self) -> String {
-        let value = serde_json::to_value(self).unwrap_or_default();
-        value.as_str().unwrap_or_default().to_owned()
+        base64::engine::general_purpose::STANDARD.encode(&self.authority_pem)
     }
 }
 

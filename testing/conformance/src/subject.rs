@@ -294,7 +294,7 @@ fn client(config: kube::Config) -> anyhow::Result<kube::Client> {
 }
 
 /// A namespace of a case's own.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Namespace<'a> {
     subject: &'a Subject,
     /// Its name.
