@@ -54,7 +54,9 @@ pub(super) async fn pods_and_config_maps(subject: &Subject) -> anyhow::Result<()
 pub(super) async fn connections(subject: &Subject) -> anyhow::Result<()> {
     let stage = &Stage::new(subject).await?;
     let outcome = async {
-        let hook = stage.hook("/attach", &["CONNECT"], "", &["pods/attach"]);
+        let mut hook = stage.hook("/attach", &["CONNECT"], "", &["pods/attach"]);
+        // Options of a connection have no labels: a selector, whichever, would never choose them.
+        hook["objectSelector"] = json!({});
         stage.configure(Sort::Validating, "attach", vec![hook]).await?;
         subject.post(&stage.space.core("pods"), &pod("p", "c", "no")).await?.expect(201)?;
         let path = stage.space.core("pods/p/attach?container=c&stdout=true");
