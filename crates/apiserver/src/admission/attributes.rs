@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 
+use api_machinery::selector::LabelSelector;
 use kube_objects::{GroupVersionKind, Status};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -75,6 +76,15 @@ impl Attributes<'_> {
     /// Tells the audit log something; the first word under a key counts (upstream refuses to overwrite).
     pub(crate) fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
         self.audit.lock().entry(key.into()).or_insert_with(|| value.into());
+    }
+
+    /// Whether an object selector of a webhook or policy chooses the object as it will be or as it was. Options of a
+    /// connection have no metadata, and so no labels: only an empty selector chooses them (upstream
+    /// `predicates/object`).
+    pub(crate) fn selected_by(&self, selector: &LabelSelector, object: &Value) -> bool {
+        let chosen = |object: &Value| object.is_object() && selector.matches_object(object);
+        let labelled = self.operation != Operation::Connect;
+        selector.is_everything() || (labelled && (chosen(object) || self.old.is_some_and(chosen)))
     }
 
     /// Whether the request is about `resource` of `group` itself or the given subresource (`None`: itself).

@@ -89,8 +89,7 @@ impl Constraints {
 
     fn object_matches(&self, attributes: &Attributes<'_>, object: &Value) -> Result<bool, String> {
         let selector = self.objects.as_ref().map_err(Clone::clone)?;
-        let selected = |object: &Value| object.is_object() && selector.matches_object(object);
-        Ok(selector.is_everything() || selected(object) || attributes.old.is_some_and(selected))
+        Ok(attributes.selected_by(selector, object))
     }
 
     async fn namespace_matches(

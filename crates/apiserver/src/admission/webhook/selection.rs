@@ -94,6 +94,5 @@ async fn namespace_matches(hook: &Hook, attributes: &Attributes<'_>, object: &Va
 
 fn object_matches(hook: &Hook, attributes: &Attributes<'_>, object: &Value) -> Result<bool, Status> {
     let selector = hook.objects.as_ref().map_err(|why| unreadable(why))?;
-    let selected = |object: &Value| object.is_object() && selector.matches_object(object);
-    Ok(selector.is_everything() || selected(object) || attributes.old.is_some_and(selected))
+    Ok(attributes.selected_by(selector, object))
 }

@@ -57,7 +57,9 @@ pub(super) async fn connections(subject: &Subject) -> anyhow::Result<()> {
         let mut hook = stage.hook("/attach", &["CONNECT"], "", &["pods/attach"]);
         // Options of a connection have no labels: a selector, whichever, would never choose them.
         hook["objectSelector"] = json!({});
-        stage.configure(Sort::Validating, "attach", vec![hook]).await?;
+        let mut labelled = stage.hook("/deny", &["CONNECT"], "", &["pods/attach"]);
+        labelled["name"] = json!("aa.example.com");
+        stage.configure(Sort::Validating, "attach", vec![hook, labelled]).await?;
         subject.post(&stage.space.core("pods"), &pod("p", "c", "no")).await?.expect(201)?;
         let path = stage.space.core("pods/p/attach?container=c&stdout=true");
         let answer = subject.send(Method::POST, &path, &[], "").await?;
