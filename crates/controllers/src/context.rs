@@ -14,11 +14,14 @@ use jiff::Timestamp;
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
-        apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
+        apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
         batch::v1::{CronJob, Job},
         coordination::v1::Lease,
-        core::v1::{ConfigMap, Namespace, Node, Pod, Service, ServiceAccount},
+        core::v1::{
+            ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, Service, ServiceAccount,
+        },
         discovery::v1::EndpointSlice,
+        policy::v1::PodDisruptionBudget,
     },
 };
 use kube::{
@@ -45,12 +48,16 @@ pub(crate) struct Context {
     pub(crate) root_certificates: ObjectCache<ConfigMap>,
     pub(crate) deployments: ObjectCache<Deployment>,
     pub(crate) replica_sets: ObjectCache<ReplicaSet>,
+    pub(crate) replication_controllers: ObjectCache<ReplicationController>,
     pub(crate) stateful_sets: ObjectCache<StatefulSet>,
     pub(crate) daemon_sets: ObjectCache<DaemonSet>,
     pub(crate) jobs: ObjectCache<Job>,
     pub(crate) cron_jobs: ObjectCache<CronJob>,
     pub(crate) services: ObjectCache<Service>,
     pub(crate) slices: ObjectCache<EndpointSlice>,
+    pub(crate) endpoints: ObjectCache<Endpoints>,
+    pub(crate) budgets: ObjectCache<PodDisruptionBudget>,
+    pub(crate) revisions: ObjectCache<ControllerRevision>,
 }
 
 /// Finds an owner's objects.
@@ -99,6 +106,17 @@ impl Context {
             root_certificates: ObjectCache::start(Api::all(client.clone()), root_certificates),
             deployments: ObjectCache::start(Api::all(client.clone()), CacheOptions::new("deployments")),
             replica_sets: ObjectCache::start(Api::all(client.clone()), replica_sets),
+            replication_controllers: ObjectCache::start(
+                Api::all(client.clone()),
+                CacheOptions::new("replicationcontrollers"),
+            ),
+            endpoints: ObjectCache::start(Api::all(client.clone()), CacheOptions::new("endpoints")),
+            revisions: ObjectCache::start(
+                Api::all(client.clone()),
+                CacheOptions::<ControllerRevision>::new("controllerrevisions")
+                    .index(BY_CONTROLLER, controller_uid),
+            ),
+            budgets: ObjectCache::start(Api::all(client.clone()), CacheOptions::new("poddisruptionbudgets")),
             stateful_sets: ObjectCache::start(Api::all(client.clone()), CacheOptions::new("statefulsets")),
             daemon_sets: ObjectCache::start(Api::all(client.clone()), CacheOptions::new("daemonsets")),
             jobs: ObjectCache::start(
@@ -122,6 +140,10 @@ impl Context {
         self.root_certificates.has_synced().await;
         self.deployments.has_synced().await;
         self.replica_sets.has_synced().await;
+        self.replication_controllers.has_synced().await;
+        self.endpoints.has_synced().await;
+        self.budgets.has_synced().await;
+        self.revisions.has_synced().await;
         self.stateful_sets.has_synced().await;
         self.daemon_sets.has_synced().await;
         self.jobs.has_synced().await;

@@ -29,6 +29,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// What the server said, without what it was said to: as upstream shows it in conditions and events.
+    pub(crate) fn answer(&self) -> String {
+        match self {
+            Self::Request { source, .. } => match &**source {
+                kube::Error::Api(status) => status.message.clone(),
+                other => other.to_string(),
+            },
+            other => other.to_string(),
+        }
+    }
+
     /// How long the server asked to wait.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -7,14 +7,17 @@
 //!
 //! They reach objects through a `kube::Client` alone and must not assume what server is behind it.
 
+mod claims;
 mod context;
 pub mod credentials;
 mod cron_job;
 mod daemon_set;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod error;
 mod garbage;
+mod history;
 mod job;
 mod namespace;
 mod nodes;

@@ -4,6 +4,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use api_client::{ObjectKey, dynamic::Discovery};
 use foundation::clock::{SharedClock, SystemClock};
+use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::ReplicationController};
 use kube::Client;
 use parking_lot::Mutex;
 use reconcile::{Driver, DriverOptions, Queue, Reconciler, StatusHandle, TaskStatus};
@@ -11,8 +12,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    context::Context, cron_job, daemon_set, deployment, endpoints, error::Error, garbage::Collector, job,
-    namespace, nodes, replica_set, resource_quota, service_accounts, stateful_set,
+    context::Context,
+    cron_job, daemon_set, deployment, disruption, endpoints,
+    error::Error,
+    garbage::Collector,
+    job, namespace, nodes,
+    replica_set::{self, Replicas},
+    resource_quota, service_accounts, stateful_set,
 };
 
 /// What the controllers need.
@@ -144,8 +150,20 @@ impl Service {
             ),
             self.task(
                 "replicaset",
-                replica_set::ReplicaSets { context: it() },
-                replica_set::queue(context),
+                Replicas::<ReplicaSet>::new(it()),
+                replica_set::queue::<ReplicaSet>(context),
+                shutdown,
+            ),
+            self.task(
+                "replicationcontroller",
+                Replicas::<ReplicationController>::new(it()),
+                replica_set::queue::<ReplicationController>(context),
+                shutdown,
+            ),
+            self.task(
+                "disruption",
+                disruption::Budgets { context: it(), discovery: discovery.clone() },
+                disruption::queue(context),
                 shutdown,
             ),
             self.task(

@@ -4,6 +4,8 @@
 
 #[path = "cluster/credentials.rs"]
 mod credentials;
+#[path = "cluster/workloads.rs"]
+mod workloads;
 
 use std::{
     fmt::Debug,

@@ -1,12 +1,18 @@
 //! Where a pod should run. Pure: no clock, no chance; equal nodes are told apart by name.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::api::core::v1::{
     Container, Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, Toleration,
 };
 
-use crate::quantity::milli;
+use crate::{
+    quantity::milli,
+    relations::{Namespaces, Relations, keeps_others_away},
+};
 
 /// Amounts by resource name, in thousandths.
 pub type Amounts = BTreeMap<String, i128>;
@@ -40,6 +46,19 @@ pub struct NodeState {
     pub used: Amounts,
     /// How many of its pods want each port.
     pub ports: BTreeMap<(String, String, i32), usize>,
+    /// Its pods by uid.
+    pub pods: BTreeMap<String, Arc<Pod>>,
+    /// How many of its pods keep others away (required anti-affinity).
+    pub averse: usize,
+}
+
+/// What a decision looks at beside the pod and the nodes.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// By node, what is held back for pods at least as important that wait for room made for them.
+    pub reserved: BTreeMap<String, Demand>,
+    /// Labels of namespaces, which pod affinity may select by.
+    pub namespaces: Arc<Namespaces>,
 }
 
 impl NodeState {
@@ -66,6 +85,23 @@ impl NodeState {
                 .collect(),
             used: Amounts::new(),
             ports: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            averse: 0,
+        }
+    }
+
+    /// A pod that was not there came.
+    pub fn settle(&mut self, uid: &str, pod: &Arc<Pod>, demand: &Demand) {
+        self.add(demand);
+        self.averse += usize::from(keeps_others_away(pod));
+        self.pods.insert(uid.to_owned(), Arc::clone(pod));
+    }
+
+    /// A pod that had settled with this demand went.
+    pub fn leave(&mut self, uid: &str, demand: &Demand) {
+        if let Some(pod) = self.pods.remove(uid) {
+            self.averse -= usize::from(keeps_others_away(&pod));
+            self.remove(demand);
         }
     }
 
@@ -93,6 +129,12 @@ impl NodeState {
 }
 
 impl Demand {
+    /// Both together.
+    pub fn join(&mut self, other: &Self) {
+        add(&mut self.requests, &other.requests);
+        self.ports.extend(other.ports.iter().cloned());
+    }
+
     /// A pod's: the sum over its containers, or its most demanding moment while init containers run, plus overhead.
     #[must_use]
     pub fn of(pod: &Pod) -> Self {
@@ -190,15 +232,19 @@ impl std::fmt::Display for Unfit {
 pub fn decide<'a>(
     pod: &Pod,
     demand: &Demand,
-    nodes: impl Iterator<Item = &'a NodeState>,
+    nodes: &[&'a NodeState],
+    around: &Surroundings,
 ) -> Result<&'a str, Unfit> {
-    let mut unfit = Unfit::default();
+    let mut unfit = Unfit { nodes: nodes.len(), ..Unfit::default() };
     let mut best: Option<(i64, &'a NodeState)> = None;
-    for node in nodes {
-        unfit.nodes += 1;
-        let refusals = refusals(pod, demand, node);
+    let relations = Relations::of(pod, nodes, &around.namespaces);
+    for &node in nodes {
+        let mut refusals = refusals(pod, demand, node, around.reserved.get(&node.name));
         if refusals.is_empty() {
-            let score = score(pod, demand, node);
+            refusals.extend(relations.refusal(node));
+        }
+        if refusals.is_empty() {
+            let score = score(pod, demand, node) + relations.score(node);
             let better = best
                 .is_none_or(|(other, leader)| score > other || (score == other && node.name < leader.name));
             if better {
@@ -213,24 +259,19 @@ pub fn decide<'a>(
 }
 
 /// Reasons in upstream's filter order: the first filter that refuses speaks; too few resources name each resource.
-fn refusals(pod: &Pod, demand: &Demand, node: &NodeState) -> Vec<String> {
-    let spec = pod.spec.as_ref();
-    let tolerations = spec.and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
-    let cordon = ("node.kubernetes.io/unschedulable".to_owned(), String::new(), "NoSchedule".to_owned());
-    if node.unschedulable && !tolerates(tolerations, &cordon) {
-        return vec!["node(s) were unschedulable".to_owned()];
-    }
-    let refused = |taint: &&(String, String, String)| {
-        NO_SCHEDULE.contains(&taint.2.as_str()) && !tolerates(tolerations, taint)
-    };
-    if let Some((key, value, _)) = node.taints.iter().find(refused) {
-        return vec![format!("node(s) had untolerated taint {{{key}: {value}}}")];
-    }
-    if !wants(pod, node) {
-        return vec!["node(s) didn't match Pod's node affinity/selector".to_owned()];
+pub(crate) fn refusals(
+    pod: &Pod,
+    demand: &Demand,
+    node: &NodeState,
+    reserved: Option<&Demand>,
+) -> Vec<String> {
+    if let Some(why) = never_fits(pod, node) {
+        return vec![why];
     }
     let taken = |port: &(String, String, i32)| {
-        node.ports.iter().any(|(other, count)| *count > 0 && ports_clash(port, other))
+        let held = reserved.iter().flat_map(|reserved| &reserved.ports);
+        let used = node.ports.iter().filter(|(_, count)| **count > 0).map(|(other, _)| other);
+        used.chain(held).any(|other| ports_clash(port, other))
     };
     if demand.ports.iter().any(taken) {
         return vec!["node(s) didn't have free ports for the requested pod ports".to_owned()];
@@ -238,7 +279,8 @@ fn refusals(pod: &Pod, demand: &Demand, node: &NodeState) -> Vec<String> {
     let mut short = Vec::new();
     for (name, amount) in &demand.requests {
         let has = node.allocatable.get(name).copied().unwrap_or(0);
-        let used = node.used.get(name).copied().unwrap_or(0);
+        let held = reserved.and_then(|reserved| reserved.requests.get(name)).copied().unwrap_or(0);
+        let used = node.used.get(name).copied().unwrap_or(0) + held;
         if *amount > 0 && used + amount > has {
             short.push(if name == PODS {
                 "Too many pods".to_owned()
@@ -248,6 +290,29 @@ fn refusals(pod: &Pod, demand: &Demand, node: &NodeState) -> Vec<String> {
         }
     }
     short
+}
+
+/// Why no pod that goes away could make room for this one on the node.
+pub(crate) fn never_fits(pod: &Pod, node: &NodeState) -> Option<String> {
+    let spec = pod.spec.as_ref();
+    let tolerations = spec.and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
+    let cordon = ("node.kubernetes.io/unschedulable".to_owned(), String::new(), "NoSchedule".to_owned());
+    if node.unschedulable && !tolerates(tolerations, &cordon) {
+        return Some("node(s) were unschedulable".to_owned());
+    }
+    let refused = |taint: &&(String, String, String)| {
+        NO_SCHEDULE.contains(&taint.2.as_str()) && !tolerates(tolerations, taint)
+    };
+    if let Some((key, value, _)) = node.taints.iter().find(refused) {
+        return Some(format!("node(s) had untolerated taint {{{key}: {value}}}"));
+    }
+    (!wants(pod, node)).then(|| "node(s) didn't match Pod's node affinity/selector".to_owned())
+}
+
+/// Whether a taint of the node keeps the pod off.
+pub(crate) fn taints_bar(pod: &Pod, node: &NodeState) -> bool {
+    let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
+    node.taints.iter().any(|taint| NO_SCHEDULE.contains(&taint.2.as_str()) && !tolerates(tolerations, taint))
 }
 
 fn ports_clash(one: &(String, String, i32), other: &(String, String, i32)) -> bool {
@@ -266,7 +331,7 @@ fn tolerates(tolerations: &[Toleration], taint: &(String, String, String)) -> bo
     })
 }
 
-fn wants(pod: &Pod, node: &NodeState) -> bool {
+pub(crate) fn wants(pod: &Pod, node: &NodeState) -> bool {
     let Some(spec) = pod.spec.as_ref() else { return true };
     let selector = spec.node_selector.iter().flatten();
     if !selector.into_iter().all(|(key, value)| node.labels.get(key) == Some(value)) {

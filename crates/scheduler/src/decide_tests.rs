@@ -24,7 +24,8 @@ fn pod(spec: Value) -> Pod {
 }
 
 fn place<'a>(pod: &Pod, nodes: &'a [NodeState]) -> Result<&'a str, String> {
-    decide(pod, &Demand::of(pod), nodes.iter()).map_err(|unfit| unfit.to_string())
+    decide(pod, &Demand::of(pod), &nodes.iter().collect::<Vec<_>>(), &Surroundings::default())
+        .map_err(|unfit| unfit.to_string())
 }
 
 #[test]
@@ -79,7 +80,7 @@ proptest! {
         for milli in pods {
             let pod = pod(json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": format!("{milli}m")}}}]}));
             let demand = Demand::of(&pod);
-            let chosen = decide(&pod, &demand, nodes.iter()).map(str::to_owned);
+            let chosen = decide(&pod, &demand, &nodes.iter().collect::<Vec<_>>(), &Surroundings::default()).map(str::to_owned);
             match chosen {
                 Ok(name) => nodes.iter_mut().find(|node| node.name == name).expect("known").add(&demand),
                 Err(unfit) => prop_assert_eq!(unfit.nodes, nodes.len()),

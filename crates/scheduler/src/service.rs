@@ -1,11 +1,6 @@
 //! Watches pods and nodes, decides, binds.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    fmt,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use api_client::{
     CacheOptions, ObjectCache, ObjectKey, apply,
@@ -15,16 +10,24 @@ use api_client::{
 use foundation::clock::{SharedClock, SystemClock};
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::core::v1::{Binding, Node, ObjectReference, Pod},
+    api::core::v1::{Binding, Namespace, Node, ObjectReference, Pod},
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use kube::{Api, Client, api::PostParams, core::Status};
+use kube::{
+    Api, Client,
+    api::{PostParams, PropagationPolicy},
+    core::Status,
+};
 use parking_lot::Mutex;
 use reconcile::{Action, Driver, DriverOptions, Queue, Reconciler, StatusHandle, TaskStatus};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::decide::{Demand, NodeState, Unfit, decide};
+use crate::{
+    decide::Unfit,
+    picture::{Picture, Verdict},
+    preempt::Victims,
+};
 
 /// Bindings under way at the same time.
 const CONCURRENCY: usize = 32;
@@ -114,13 +117,16 @@ impl Service {
             CacheOptions::new("pods to schedule").fields("status.phase!=Succeeded,status.phase!=Failed"),
         );
         let nodes = ObjectCache::<Node>::start(Api::all(client.clone()), CacheOptions::new("nodes"));
+        let namespaces =
+            ObjectCache::<Namespace>::start(Api::all(client.clone()), CacheOptions::new("namespaces"));
         // Deciding on half a picture would overcommit nodes.
         tokio::select! {
-            () = async { tokio::join!(pods.has_synced(), nodes.has_synced()); } => {}
+            () = async { tokio::join!(pods.has_synced(), nodes.has_synced(), namespaces.has_synced()); } => {}
             () = shutdown.cancelled() => return Ok(()),
         }
         let queue = Queue::new();
         let picture = Arc::new(Mutex::new(Picture::default()));
+        follow_namespaces(&namespaces, &queue, &picture);
         follow(&pods, &nodes, &queue, &picture, &self.options.scheduler_name);
         let scheduler = Scheduler {
             recorder: Recorder::start(client.clone(), self.options.scheduler_name.clone()),
@@ -128,6 +134,7 @@ impl Service {
             pods,
             picture,
             clock: self.options.clock,
+            name: self.options.scheduler_name,
         };
         let options = DriverOptions::new("scheduler").concurrency(CONCURRENCY);
         let driver = Driver::new(Arc::new(scheduler), queue, options);
@@ -137,49 +144,26 @@ impl Service {
     }
 }
 
-/// What the nodes hold, decided pods included.
-#[derive(Default)]
-struct Picture {
-    nodes: BTreeMap<String, NodeState>,
-    /// Where each pod counts, by uid; also pods on nodes that aren't known (yet).
-    placed: HashMap<String, (String, Demand)>,
-    /// Pods that fit nowhere.
-    waiting: HashSet<ObjectKey>,
-}
-
-impl Picture {
-    fn place(&mut self, uid: &str, node: &str, demand: Demand) {
-        if self.placed.get(uid).is_some_and(|(present, known)| present == node && *known == demand) {
+/// Affinity may select namespaces by their labels.
+fn follow_namespaces(
+    namespaces: &ObjectCache<Namespace>,
+    queue: &Queue<ObjectKey>,
+    picture: &Arc<Mutex<Picture>>,
+) {
+    let (all, own, shared) = (namespaces.clone(), queue.clone(), Arc::clone(picture));
+    namespaces.on_change(move |change| {
+        let labels = |namespace: &Namespace| namespace.metadata.labels.clone().unwrap_or_default();
+        if change.old.zip(change.new).is_some_and(|(old, new)| labels(old) == labels(new)) {
             return;
         }
-        self.take_off(uid);
-        if let Some(state) = self.nodes.get_mut(node) {
-            state.add(&demand);
+        let known = all.list().into_iter();
+        let known = known.map(|own| (own.metadata.name.clone().unwrap_or_default(), labels(&own))).collect();
+        let mut picture = shared.lock();
+        picture.set_namespaces(known);
+        for key in picture.wake() {
+            own.add(key);
         }
-        self.placed.insert(uid.to_owned(), (node.to_owned(), demand));
-    }
-
-    fn take_off(&mut self, uid: &str) -> bool {
-        let Some((node, demand)) = self.placed.remove(uid) else { return false };
-        if let Some(state) = self.nodes.get_mut(&node) {
-            state.remove(&demand);
-        }
-        true
-    }
-
-    fn set_node(&mut self, node: &Node) {
-        let mut state = NodeState::new(node);
-        let own = state.name.clone();
-        for (_, demand) in self.placed.values().filter(|(name, _)| *name == own) {
-            state.add(demand);
-        }
-        self.nodes.insert(state.name.clone(), state);
-    }
-
-    /// The pods that waited, to be tried again.
-    fn wake(&mut self) -> Vec<ObjectKey> {
-        self.waiting.drain().collect()
-    }
+    });
 }
 
 fn follow(
@@ -197,7 +181,7 @@ fn follow(
             Some(node) if change.old.is_some_and(|old| same_for_decisions(old, node)) => return,
             Some(node) => picture.set_node(node),
             None => {
-                picture.nodes.remove(&change.key.name);
+                picture.remove_node(&change.key.name);
             }
         }
         for key in picture.wake() {
@@ -209,7 +193,7 @@ fn follow(
         let mut picture = shared.lock();
         let uid = |pod: &Pod| pod.metadata.uid.clone().unwrap_or_default();
         if let Some(old) = change.old.filter(|old| change.new.is_none_or(|new| uid(new) != uid(old))) {
-            picture.waiting.remove(change.key);
+            picture.forget_waiting(change.key);
             if picture.take_off(&uid(old)) {
                 for key in picture.wake() {
                     own.add(key);
@@ -218,7 +202,7 @@ fn follow(
         }
         let Some(pod) = change.new else { return };
         match assigned_node(pod) {
-            Some(node) => picture.place(&uid(pod), node, Demand::of(pod)),
+            Some(node) => picture.place(&uid(pod), node, pod),
             None if is_ours(pod, &name) && needs_decision(change.old.map(|old| &**old), pod) => {
                 own.add(change.key.clone());
             }
@@ -254,6 +238,7 @@ struct Scheduler {
     pods: ObjectCache<Pod>,
     picture: Arc<Mutex<Picture>>,
     clock: SharedClock,
+    name: String,
 }
 
 impl Reconciler for Scheduler {
@@ -266,24 +251,14 @@ impl Reconciler for Scheduler {
             return Ok(Action::Done);
         }
         let uid = pod.metadata.uid.clone().unwrap_or_default();
-        let demand = Demand::of(&pod);
-        let decision = {
-            let mut picture = self.picture.lock();
-            match decide(&pod, &demand, picture.nodes.values()).map(str::to_owned) {
-                Ok(node) => {
-                    // Counted at once: the next decision must see it, long before the watch shows the binding.
-                    picture.place(&uid, &node, demand);
-                    Ok(node)
-                }
-                Err(unfit) => {
-                    picture.waiting.insert(key.clone());
-                    Err(unfit)
-                }
+        let verdict = self.picture.lock().decide(&key, &uid, &pod);
+        match verdict {
+            Verdict::Bind(node) => self.bind(&key, &pod, &uid, &node).await,
+            Verdict::Wait(unfit, None) => self.explain(&key, &pod, &unfit, None).await,
+            Verdict::Wait(unfit, Some(victims)) => {
+                self.explain(&key, &pod, &unfit, Some(&victims.node)).await?;
+                self.make_room(&pod, &victims).await
             }
-        };
-        match decision {
-            Ok(node) => self.bind(&key, &pod, &uid, &node).await,
-            Err(unfit) => self.explain(&key, &pod, &unfit).await,
         }
     }
 
@@ -326,24 +301,62 @@ impl Scheduler {
         }
     }
 
-    async fn explain(&self, key: &ObjectKey, pod: &Pod, unfit: &Unfit) -> Result<Action, Error> {
+    /// Lets less important pods go; when they have gone the pod is tried again.
+    async fn make_room(&self, pod: &Pod, victims: &Victims) -> Result<Action, Error> {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        for victim in victims.pods.iter().filter(|victim| victim.metadata.deletion_timestamp.is_none()) {
+            let key = ObjectKey::of(&**victim);
+            let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
+            let message = format!("{}: preempting to accommodate a higher priority pod", self.name);
+            let condition = json!({"type": "DisruptionTarget", "status": "True",
+                "reason": "PreemptionByScheduler", "message": message, "lastTransitionTime": Time(self.clock.now())});
+            let patch =
+                json!({"metadata": {"uid": victim.metadata.uid}, "status": {"conditions": [condition]}});
+            match apply::strategic_status(&api, &key.name, "scheduler", &patch).await {
+                Err(error) if is_not_found(&error) || is_conflict(&error) => continue,
+                answer => drop(answer.map_err(Error::of("telling why it must go to pod", &key))?),
+            }
+            let own = victim.metadata.uid.as_deref().unwrap_or_default();
+            match apply::delete_exactly(&api, &key.name, own, PropagationPolicy::Background).await {
+                Err(error) if is_not_found(&error) || is_conflict(&error) => continue,
+                answer => drop(answer.map_err(Error::of("preempting pod", &key))?),
+            }
+            let message = format!("Preempted by pod {uid} on node {}", victims.node);
+            self.recorder.record(&**victim, Severity::Normal, "Preempted", message);
+        }
+        Ok(Action::Done)
+    }
+
+    /// Says why the pod waits, and for which node when some are leaving one for it.
+    async fn explain(
+        &self,
+        key: &ObjectKey,
+        pod: &Pod,
+        unfit: &Unfit,
+        nominated: Option<&str>,
+    ) -> Result<Action, Error> {
         let message = unfit.to_string();
         let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
         let said = conditions.into_iter().flatten().find(|condition| condition.type_ == "PodScheduled");
         let same = said.is_some_and(|condition| {
             condition.status == "False" && condition.message.as_deref() == Some(message.as_str())
         });
-        if same {
+        if same && nominated.is_none() {
             return Ok(Action::Done);
         }
-        self.recorder.record(pod, Severity::Warning, "FailedScheduling", message.clone());
+        if !same {
+            self.recorder.record(pod, Severity::Warning, "FailedScheduling", message.clone());
+        }
         let since: Timestamp = said
             .filter(|condition| condition.status == "False")
             .and_then(|condition| condition.last_transition_time.as_ref())
             .map_or_else(|| self.clock.now(), |time| time.0);
         let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
             "message": message, "lastTransitionTime": Time(since)});
-        let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
+        let mut patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
+        if let Some(node) = nominated {
+            patch["status"]["nominatedNodeName"] = node.into();
+        }
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
         match apply::strategic_status(&api, &key.name, "scheduler", &patch).await {
             Ok(pod) => self.pods.observe(&pod),

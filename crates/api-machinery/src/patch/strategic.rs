@@ -270,7 +270,8 @@ fn merge_items(
 }
 
 /// Sorts the items that `order` names into its order and puts each of the others where the live list had it: before
-/// the first ordered item that came after it there.
+/// the first ordered item that came after it there. What the live list does not know comes before the others (upstream's
+/// `mergeSortedSlice`).
 fn in_order(items: Vec<Value>, order: &[Value], live: &[Value], key: Option<&str>) -> Vec<Value> {
     let (mut ordered, others): (Vec<Value>, Vec<Value>) =
         items.into_iter().partition(|item| position(order, item, key).is_some());
@@ -278,11 +279,10 @@ fn in_order(items: Vec<Value>, order: &[Value], live: &[Value], key: Option<&str
     let mut merged = Vec::with_capacity(ordered.len() + others.len());
     let mut others = others.into_iter().peekable();
     for item in ordered {
-        // What the server does not know yet comes after everything that only the server has.
         let at = position(live, &item, key);
         let precedes =
-            |other: &Value| at.zip(position(live, other, key)).is_some_and(|(own, other)| own < other);
-        while let Some(other) = others.next_if(|other| !precedes(other)) {
+            |other: &Value| at.zip(position(live, other, key)).is_some_and(|(own, other)| other < own);
+        while let Some(other) = others.next_if(precedes) {
             merged.push(other);
         }
         merged.push(item);
@@ -336,7 +336,15 @@ mod tests {
     fn containers_merge_by_name() {
         let object = json!({"spec": {"containers": [{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}]}, {"name": "b"}]}});
         let patch = json!({"spec": {"containers": [{"name": "a", "image": "2", "env": [{"name": "Y", "value": "2"}]}]}});
-        let wanted = json!({"spec": {"containers": [{"name": "a", "image": "2", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}]}, {"name": "b"}]}});
+        let wanted = json!({"spec": {"containers": [{"name": "a", "image": "2", "env": [{"name": "Y", "value": "2"}, {"name": "X", "value": "1"}]}, {"name": "b"}]}});
+        assert_eq!(pod(object, patch).unwrap(), wanted);
+    }
+
+    #[test]
+    fn a_new_item_comes_before_those_the_patch_does_not_name() {
+        let object = json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}]}});
+        let patch = json!({"spec": {"containers": [{"name": "new"}, {"name": "b"}]}});
+        let wanted = json!({"spec": {"containers": [{"name": "new"}, {"name": "a"}, {"name": "b"}]}});
         assert_eq!(pod(object, patch).unwrap(), wanted);
     }
 
@@ -360,7 +368,7 @@ mod tests {
         let primitive =
             json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"], "finalizers": ["c"]}});
         let left = &pod(object.clone(), primitive).unwrap()["metadata"]["finalizers"];
-        assert_eq!(*left, json!(["b", "c"]));
+        assert_eq!(*left, json!(["c", "b"]), "what is new comes first");
         let gone = json!({"metadata": {"labels": {"$patch": "delete"}}});
         assert_eq!(pod(object.clone(), gone).unwrap()["metadata"]["labels"], json!({}));
         let swapped = json!({"metadata": {"labels": {"$patch": "replace", "y": "2"}}});

@@ -51,6 +51,9 @@ pub(crate) fn isolated(call: &Call, mut object: Value, old: &Value) -> Value {
                 kept["status"] = json!({});
             }
             copy(&mut kept["status"], &object["status"], "conditions");
+            for key in ["managedFields", "labels", "annotations"] {
+                copy(&mut kept["metadata"], &object["metadata"], key);
+            }
             kept
         }
         _ => return object,

@@ -13,11 +13,11 @@ pub(super) struct StoredObjects(pub(super) Arc<ObjectAccess>);
 #[async_trait]
 impl BoundObjects for StoredObjects {
     async fn uid(&self, kind: BoundKind, namespace: &str, name: &str) -> Option<String> {
-        let (resource, namespace) = match kind.as_str() {
-            "ServiceAccount" => ("serviceaccounts", namespace),
-            "Pod" => ("pods", namespace),
-            "Secret" => ("secrets", namespace),
-            _ => ("nodes", ""),
+        let (resource, namespace) = match kind {
+            BoundKind::ServiceAccount => ("serviceaccounts", namespace),
+            BoundKind::Pod => ("pods", namespace),
+            BoundKind::Secret => ("secrets", namespace),
+            BoundKind::Node => ("nodes", ""),
         };
         // A token may be used right after its account was written: read what is acknowledged.
         self.0.catch_up().await.ok()?;

@@ -18,7 +18,7 @@ use k8s_openapi::{
 };
 use serde_json::{Value, json};
 
-use crate::objects::{REVISION_HASH, is_active, is_ready, phase, share, template_hash, until_available};
+use crate::objects::{REVISION_HASH, is_active, is_ready, phase, share, until_available};
 
 /// What to do for one DaemonSet.
 #[derive(Debug, Default)]
@@ -43,11 +43,10 @@ const BORNE: [(&str, &str); 7] = [
 ];
 
 /// The template with what a daemon's pod has beside it, for one node (or none, to look at tolerations).
-pub(super) fn template_for(set: &DaemonSet, node: Option<&str>) -> PodTemplateSpec {
+pub(super) fn template_for(set: &DaemonSet, node: Option<&str>, hash: &str) -> PodTemplateSpec {
     let mut template = set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
-    let hash = hash_of(set);
     let labels = template.metadata.get_or_insert_default().labels.get_or_insert_default();
-    labels.insert(REVISION_HASH.to_owned(), hash);
+    labels.insert(REVISION_HASH.to_owned(), hash.to_owned());
     let Some(spec) = template.spec.as_mut() else { return template };
     let tolerations = spec.tolerations.get_or_insert_default();
     let host = spec.host_network == Some(true);
@@ -80,11 +79,6 @@ pub(super) fn template_for(set: &DaemonSet, node: Option<&str>) -> PodTemplateSp
     template
 }
 
-pub(super) fn hash_of(set: &DaemonSet) -> String {
-    let collisions = set.status.as_ref().and_then(|status| status.collision_count).unwrap_or(0);
-    set.spec.as_ref().map(|spec| template_hash(&spec.template, collisions)).unwrap_or_default()
-}
-
 /// The node a daemon's pod is for, whether or not it is bound already.
 fn node_of(pod: &Pod) -> Option<&str> {
     let spec = pod.spec.as_ref()?;
@@ -100,11 +94,16 @@ fn node_of(pod: &Pod) -> Option<&str> {
     names.next().map(String::as_str)
 }
 
-/// `pods` are those it controls.
-pub(super) fn plan(set: &DaemonSet, nodes: &[Arc<Node>], pods: &[Arc<Pod>], now: Timestamp) -> Plan {
+/// `pods` are those it controls; `hash` is that of the template's revision.
+pub(super) fn plan(
+    set: &DaemonSet,
+    nodes: &[Arc<Node>],
+    pods: &[Arc<Pod>],
+    hash: &str,
+    now: Timestamp,
+) -> Plan {
     let Some(spec) = set.spec.as_ref() else { return Plan::default() };
-    let template = template_for(set, None);
-    let hash = hash_of(set);
+    let template = template_for(set, None, hash);
     let mut by_node: BTreeMap<&str, Vec<&Arc<Pod>>> = BTreeMap::new();
     for pod in pods {
         by_node.entry(node_of(pod).unwrap_or_default()).or_default().push(pod);
@@ -123,7 +122,7 @@ pub(super) fn plan(set: &DaemonSet, nodes: &[Arc<Node>], pods: &[Arc<Pod>], now:
     let mut plan = Plan::default();
     if set.metadata.deletion_timestamp.is_none() {
         place(&mut plan, &wanted, &kept, &by_node);
-        roll(&mut plan, set, &wanted, &by_node, &hash, now);
+        roll(&mut plan, set, &wanted, &by_node, hash, now);
     }
     let min_ready = spec.min_ready_seconds.unwrap_or(0);
     let mut counts = Counts::default();
@@ -135,7 +134,7 @@ pub(super) fn plan(set: &DaemonSet, nodes: &[Arc<Node>], pods: &[Arc<Pod>], now:
         }
         counts.current += 1;
         counts.ready += i32::from(is_ready(pod));
-        counts.updated += i32::from(is_updated(pod, &hash));
+        counts.updated += i32::from(is_updated(pod, hash));
         match until_available(pod, min_ready, now) {
             Some(wait) if wait.is_zero() => counts.available += 1,
             Some(wait) => plan.look_again = Some(plan.look_again.map_or(wait, |other| other.min(wait))),
@@ -312,6 +311,14 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
+    fn hash(set: &DaemonSet) -> String {
+        set.spec.as_ref().map(|spec| crate::objects::template_hash(&spec.template, 0)).expect("a template")
+    }
+
+    fn plan(set: &DaemonSet, nodes: &[Arc<Node>], pods: &[Arc<Pod>], now: Timestamp) -> Plan {
+        super::plan(set, nodes, pods, &hash(set), now)
+    }
+
     fn set(image: &str) -> DaemonSet {
         serde_json::from_value(json!({
             "metadata": {"name": "d", "namespace": "ns", "uid": "d", "generation": 1},
@@ -333,7 +340,7 @@ mod tests {
     }
 
     fn pod(set: &DaemonSet, node: &str, ready: bool) -> Arc<Pod> {
-        let template = template_for(set, Some(node));
+        let template = template_for(set, Some(node), &hash(set));
         let mut pod =
             Pod { metadata: template.metadata.unwrap_or_default(), spec: template.spec, status: None };
         pod.metadata.name = Some(format!("d-{node}"));

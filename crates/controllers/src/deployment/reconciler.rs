@@ -13,8 +13,9 @@ use serde_json::json;
 
 use super::plan::{Plan, REVISION, is_of_template, plan};
 use crate::{
-    context::{BY_CONTROLLER, Context, enqueue_controller},
+    context::{BY_CONTROLLER, Context, ORPHANS, enqueue_controller},
     error::{Doing, Error, Gone},
+    objects::{controller_reference, selects},
 };
 
 const MANAGER: &str = "deployment-controller";
@@ -30,6 +31,19 @@ pub(crate) fn queue(context: &Context) -> Queue<ObjectKey> {
     context.deployments.on_change(move |change| own.add(change.key.clone()));
     let of_sets = queue.clone();
     context.replica_sets.on_change(move |change| enqueue_controller(&of_sets, "Deployment", change));
+    let (of_orphans, deployments) = (queue.clone(), context.deployments.clone());
+    context.replica_sets.on_change(move |change| {
+        let Some(set) = change.new.filter(|set| api_client::cache::controller_uid(&***set).is_empty()) else {
+            return;
+        };
+        // A ReplicaSet that nobody controls may be adopted.
+        for deployment in deployments.list_in(&change.key.namespace) {
+            let selector = deployment.spec.as_ref().map(|spec| &spec.selector);
+            if selector.is_some_and(|selector| selects(selector, set.metadata.labels.as_ref())) {
+                of_orphans.add(ObjectKey::of(&*deployment));
+            }
+        }
+    });
     let (of_pods, sets) = (queue.clone(), context.replica_sets.clone());
     context.pods.on_change(move |change| {
         let Some(pod) = change.old.filter(|_| change.new.is_none()) else { return };
@@ -52,6 +66,7 @@ impl Reconciler for Deployments {
     async fn reconcile(&self, key: ObjectKey) -> Result<Action, Error> {
         let Some(deployment) = self.context.deployments.get(&key) else { return Ok(Action::Done) };
         let uid = deployment.metadata.uid.clone().unwrap_or_default();
+        self.adopt_and_release(&key, &deployment, &uid).await?;
         let sets = self.context.replica_sets.by_index(BY_CONTROLLER, &uid);
         let template = deployment.spec.as_ref().map(|spec| &spec.template);
         let old_pods = sets
@@ -76,6 +91,40 @@ impl Reconciler for Deployments {
 }
 
 impl Deployments {
+    /// Takes ReplicaSets that nobody controls and that match, lets go of those that match no longer.
+    async fn adopt_and_release(
+        &self,
+        key: &ObjectKey,
+        deployment: &Deployment,
+        uid: &str,
+    ) -> Result<(), Error> {
+        let context = &self.context;
+        let Some(spec) = deployment.spec.as_ref() else { return Ok(()) };
+        let matches = |set: &ReplicaSet| selects(&spec.selector, set.metadata.labels.as_ref());
+        let mut changes = Vec::new();
+        for set in context.replica_sets.by_index(BY_CONTROLLER, uid).into_iter().filter(|set| !matches(set)) {
+            changes.push((set, json!([{"$patch": "delete", "uid": uid}])));
+        }
+        if deployment.metadata.deletion_timestamp.is_none() {
+            let owner = controller_reference("apps/v1", "Deployment", &deployment.metadata);
+            for set in context.replica_sets.by_index(ORPHANS, &key.namespace) {
+                if matches(&set) && set.metadata.deletion_timestamp.is_none() {
+                    changes.push((set, json!([owner])));
+                }
+            }
+        }
+        let sets = context.api::<ReplicaSet>(&key.namespace);
+        for (set, references) in changes {
+            let name = set.metadata.name.as_deref().unwrap_or_default();
+            let patch = json!({"metadata": {"uid": set.metadata.uid, "ownerReferences": references}});
+            let written = apply::strategic(&sets, name, MANAGER, &patch).await;
+            if let Some(set) = written.unless_gone().doing("claiming or releasing a ReplicaSet for", key)? {
+                context.replica_sets.observe(&set);
+            }
+        }
+        Ok(())
+    }
+
     async fn carry_out(&self, key: &ObjectKey, deployment: &Deployment, plan: &Plan) -> Result<(), Error> {
         let context = &self.context;
         let own = context.api::<Deployment>(&key.namespace);

@@ -13,11 +13,11 @@ use k8s_openapi::{
 use crate::objects::{controller_reference, is_ready, phase};
 
 /// Endpoints in one slice at most (upstream's default).
-const SLICE: usize = 100;
+pub(super) const SLICE: usize = 100;
 pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 pub(super) const MANAGER: &str = "endpointslice-controller.k8s.io";
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-const HEADLESS: &str = "service.kubernetes.io/headless";
+pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(super) const HEADLESS: &str = "service.kubernetes.io/headless";
 
 /// What to do for one Service.
 #[derive(Debug, Default)]
@@ -43,6 +43,11 @@ pub(super) fn plan(service: &Service, pods: &[Arc<Pod>], slices: &[Arc<EndpointS
             wanted.push(slice(service, family, Vec::new(), Vec::new()));
         }
     }
+    changes(wanted, slices)
+}
+
+/// What makes `slices` what is `wanted`, with as few writes as a simple pairing finds.
+pub(super) fn changes(mut wanted: Vec<EndpointSlice>, slices: &[Arc<EndpointSlice>]) -> Plan {
     let mut present: Vec<Arc<EndpointSlice>> = slices.to_vec();
     present.sort_by_key(|slice| slice.metadata.name.clone());
     let mut plan = Plan::default();
@@ -82,7 +87,7 @@ fn is_same(wanted: &EndpointSlice, present: &EndpointSlice) -> bool {
         && wanted.metadata.labels == present.metadata.labels
 }
 
-fn families(service: &Service) -> Vec<&'static str> {
+pub(super) fn families(service: &Service) -> Vec<&'static str> {
     let families = service.spec.as_ref().and_then(|spec| spec.ip_families.clone()).unwrap_or_default();
     let mut known: Vec<&'static str> =
         families.iter().map(|family| if family == "IPv6" { "IPv6" } else { "IPv4" }).collect();
@@ -109,7 +114,7 @@ fn is_reachable(pod: &Pod) -> bool {
         && pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_some_and(|node| !node.is_empty())
 }
 
-fn address(pod: &Pod, family: &str) -> Option<String> {
+pub(super) fn address(pod: &Pod, family: &str) -> Option<String> {
     let status = pod.status.as_ref()?;
     let all = status.pod_ips.iter().flatten().map(|ip| &ip.ip).chain(status.pod_ip.iter());
     let mut fitting = all.filter(|ip| ip.contains(':') == (family == "IPv6") && !ip.is_empty());
@@ -132,7 +137,7 @@ fn ports(service: &Service, pod: &Pod) -> Vec<EndpointPort> {
         .collect()
 }
 
-fn target(port: &ServicePort, pod: &Pod) -> Option<i32> {
+pub(super) fn target(port: &ServicePort, pod: &Pod) -> Option<i32> {
     match &port.target_port {
         None => Some(port.port),
         Some(IntOrString::Int(number)) => Some(*number),

@@ -11,8 +11,9 @@ use kube::api::PropagationPolicy;
 use reconcile::{Action, Queue, Reconciler};
 use serde_json::json;
 
-use super::plan::{INDEX, TRACKING, plan};
+use super::plan::{INDEX, TRACKING, is_finished, plan};
 use crate::{
+    claims::{Claimant, enqueue_claimants},
     context::{BY_CONTROLLER, Context, enqueue_controller},
     error::{Doing, Error, Gone},
     objects::{controller_reference, pod_of},
@@ -30,7 +31,11 @@ pub(crate) fn queue(context: &Context) -> Queue<ObjectKey> {
     let own = queue.clone();
     context.jobs.on_change(move |change| own.add(change.key.clone()));
     let pods = queue.clone();
-    context.pods.on_change(move |change| enqueue_controller(&pods, "Job", change));
+    let jobs = context.jobs.clone();
+    context.pods.on_change(move |change| {
+        enqueue_controller(&pods, "Job", change);
+        enqueue_claimants(&pods, &jobs, change, |job| job.spec.as_ref()?.selector.clone());
+    });
     queue
 }
 
@@ -46,13 +51,25 @@ impl Reconciler for Jobs {
             return Ok(Action::Done);
         }
         let uid = job.metadata.uid.clone().unwrap_or_default();
-        let pods = context.pods.by_index(BY_CONTROLLER, &uid);
         if job.metadata.deletion_timestamp.is_some() {
+            let pods = context.pods.by_index(BY_CONTROLLER, &uid);
             for pod in &pods {
                 self.release(&key, pod).await?;
             }
             return Ok(Action::Done);
         }
+        let Some(selector) = job.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else {
+            return Ok(Action::Done);
+        };
+        let claimant = Claimant {
+            key: &key,
+            owner: controller_reference("batch/v1", "Job", &job.metadata),
+            selector,
+            adopts: !is_finished(&job),
+            manager: MANAGER,
+            finalizer: Some(TRACKING),
+        };
+        let pods = claimant.claim(context, |_| true).await?;
         let plan = plan(&job, &pods, context.now());
         if plan.expired {
             let api = context.api::<Job>(&key.namespace);

@@ -3,7 +3,13 @@
 use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
+use k8s_openapi::{
+    api::{
+        apps::v1::{ReplicaSet, ReplicaSetCondition},
+        core::v1::Pod,
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
+};
 use serde_json::{Value, json};
 
 use crate::objects::{is_active, is_ready, phase, selects, until_available};
@@ -18,10 +24,17 @@ pub(crate) struct Plan {
     pub(crate) release: Vec<Arc<Pod>>,
     pub(crate) create: usize,
     pub(crate) delete: Vec<Arc<Pod>>,
-    /// The status to write; none when it stands so already.
-    pub(crate) status: Option<Value>,
-    /// When the next pod becomes available by standing long enough.
-    pub(crate) look_again: Option<SignedDuration>,
+    /// The pods that count as its own: those it keeps and those it adopts.
+    pub(crate) pods: Vec<Arc<Pod>>,
+}
+
+/// What became of the pods that were to be created or deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// `FailedCreate` or `FailedDelete`.
+    pub(crate) reason: &'static str,
+    /// What the server answered.
+    pub(crate) message: String,
 }
 
 /// `owned` are the pods it controls, `orphans` those of its namespace that nobody controls.
@@ -33,20 +46,22 @@ pub(crate) fn plan(set: &ReplicaSet, owned: &[Arc<Pod>], orphans: &[Arc<Pod>], n
     let adopt: Vec<_> =
         orphans.iter().filter(|pod| !deleting && matches(pod) && is_active(pod)).cloned().collect();
     let pods: Vec<Arc<Pod>> = mine.into_iter().chain(adopt.iter().cloned()).collect();
-    let active: Vec<Arc<Pod>> = pods.iter().filter(|pod| is_active(pod)).cloned().collect();
+    let active: Vec<Arc<Pod>> = actives(&pods);
     let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
-    let mut plan = Plan { adopt, release, ..Plan::default() };
+    let mut plan = Plan { adopt, release, pods, ..Plan::default() };
     if !deleting {
         if active.len() < wanted {
             plan.create = (wanted - active.len()).min(BURST);
         } else {
-            plan.delete = to_delete(active.clone(), (active.len() - wanted).min(BURST), now);
+            let surplus = (active.len() - wanted).min(BURST);
+            plan.delete = to_delete(active, surplus, now);
         }
     }
-    let (status, look_again) = status(set, &pods, &active, now);
-    plan.status = status;
-    plan.look_again = look_again;
     plan
+}
+
+fn actives(pods: &[Arc<Pod>]) -> Vec<Arc<Pod>> {
+    pods.iter().filter(|pod| is_active(pod)).cloned().collect()
 }
 
 /// The pods least worth keeping: unassigned, pending, not ready, cheap to delete, on a crowded node, ready for the
@@ -98,12 +113,16 @@ fn restarts(pod: &Pod) -> i32 {
     statuses.map(|container| container.restart_count).max().unwrap_or(0)
 }
 
-fn status(
+/// The status to write (none when it stands so already) and when the next pod becomes available by standing long
+/// enough. `counts_terminating` is false for kinds whose status has no such count.
+pub(crate) fn status(
     set: &ReplicaSet,
     pods: &[Arc<Pod>],
-    active: &[Arc<Pod>],
+    failure: Option<&Failure>,
+    counts_terminating: bool,
     now: Timestamp,
 ) -> (Option<Value>, Option<SignedDuration>) {
+    let active = actives(pods);
     let spec = set.spec.as_ref();
     let min_ready = spec.and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
     let template_labels = spec
@@ -124,20 +143,51 @@ fn status(
     let available = waits.iter().filter(|wait| wait.is_zero()).count();
     let look_again = waits.iter().filter(|wait| !wait.is_zero()).min().copied();
     let terminating = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some()).count();
-    let wanted = json!({
+    let before = set.status.clone().unwrap_or_default();
+    let old_conditions = before.conditions.clone().unwrap_or_default();
+    let conditions = conditions(&old_conditions, failure, now);
+    let mut wanted = json!({
         "replicas": active.len(), "fullyLabeledReplicas": fully_labelled, "readyReplicas": ready,
-        "availableReplicas": available, "terminatingReplicas": terminating,
-        "observedGeneration": set.metadata.generation.unwrap_or(0),
+        "availableReplicas": available, "observedGeneration": set.metadata.generation.unwrap_or(0),
     });
-    let present = set.status.clone().unwrap_or_default();
-    let present = json!({
-        "replicas": present.replicas, "fullyLabeledReplicas": present.fully_labeled_replicas.unwrap_or(0),
-        "readyReplicas": present.ready_replicas.unwrap_or(0),
-        "availableReplicas": present.available_replicas.unwrap_or(0),
-        "terminatingReplicas": present.terminating_replicas.unwrap_or(0),
-        "observedGeneration": present.observed_generation.unwrap_or(0),
+    let mut present = json!({
+        "replicas": before.replicas, "fullyLabeledReplicas": before.fully_labeled_replicas.unwrap_or(0),
+        "readyReplicas": before.ready_replicas.unwrap_or(0),
+        "availableReplicas": before.available_replicas.unwrap_or(0),
+        "observedGeneration": before.observed_generation.unwrap_or(0),
     });
-    ((wanted != present).then_some(wanted), look_again)
+    if counts_terminating {
+        wanted["terminatingReplicas"] = json!(terminating);
+        present["terminatingReplicas"] = json!(before.terminating_replicas.unwrap_or(0));
+    }
+    let same = wanted == present && conditions == old_conditions;
+    // A set that never failed has no conditions at all.
+    wanted["conditions"] = if conditions.is_empty() { Value::Null } else { json!(conditions) };
+    ((!same).then_some(wanted), look_again)
+}
+
+/// `ReplicaFailure` stands from the first failure until pods can be created and deleted again (upstream keeps the first
+/// reason as long).
+fn conditions(
+    before: &[ReplicaSetCondition],
+    failure: Option<&Failure>,
+    now: Timestamp,
+) -> Vec<ReplicaSetCondition> {
+    const FAILURE: &str = "ReplicaFailure";
+    let stands = before.iter().any(|condition| condition.type_ == FAILURE);
+    let mut after = before.to_vec();
+    match failure {
+        Some(failure) if !stands => after.push(ReplicaSetCondition {
+            type_: FAILURE.to_owned(),
+            status: "True".to_owned(),
+            reason: Some(failure.reason.to_owned()),
+            message: Some(failure.message.clone()),
+            last_transition_time: Some(Time(now)),
+        }),
+        Some(_) => {}
+        None => after.retain(|condition| condition.type_ != FAILURE),
+    }
+    after
 }
 
 #[cfg(test)]
@@ -174,7 +224,22 @@ mod tests {
         let pods = [pod("a", "n", true, "Running"), pod("b", "n", false, "Failed")];
         let plan = plan(&set(3), &pods, &[], Timestamp::UNIX_EPOCH);
         assert_eq!((plan.create, plan.delete.len()), (2, 0));
-        assert_eq!(plan.status.expect("changes")["readyReplicas"], 1);
+        let (status, _) = status(&set(3), &plan.pods, None, true, Timestamp::UNIX_EPOCH);
+        assert_eq!(status.expect("changes")["readyReplicas"], 1);
+    }
+
+    #[test]
+    fn a_failure_stands_in_the_status_until_it_is_over() {
+        let mut set = set(3);
+        let failure = Failure { reason: "FailedCreate", message: "exceeded quota".to_owned() };
+        let (failed, _) = status(&set, &[], Some(&failure), true, Timestamp::UNIX_EPOCH);
+        let failed = failed.expect("changes");
+        assert_eq!(failed["conditions"][0]["reason"], "FailedCreate");
+        set.status = serde_json::from_value(failed).ok();
+        let (again, _) = status(&set, &[], Some(&failure), true, Timestamp::UNIX_EPOCH);
+        assert!(again.is_none(), "the same failure is written once");
+        let (over, _) = status(&set, &[], None, true, Timestamp::UNIX_EPOCH);
+        assert_eq!(over.expect("changes")["conditions"], Value::Null);
     }
 
     #[test]

@@ -5,13 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
-    core::v1::{PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, Volume},
+    core::v1::{PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume},
 };
 use serde_json::{Value, json};
 
-use crate::objects::{
-    REVISION_HASH, controller_reference, is_ready, phase, pod_of, template_hash, until_available,
-};
+use crate::objects::{REVISION_HASH, controller_reference, is_ready, phase, pod_of, until_available};
 
 /// What to do for one StatefulSet.
 #[derive(Debug, Default)]
@@ -24,13 +22,52 @@ pub(super) struct Plan {
     pub(super) look_again: Option<SignedDuration>,
 }
 
-pub(super) fn revision(set: &StatefulSet) -> String {
-    let collisions = set.status.as_ref().and_then(|status| status.collision_count).unwrap_or(0);
-    let hash = set.spec.as_ref().map(|spec| template_hash(&spec.template, collisions)).unwrap_or_default();
-    format!("{}-{hash}", set.metadata.name.as_deref().unwrap_or_default())
+/// The two templates of a set that is being updated; one and the same for a set that is not.
+#[derive(Clone, Debug)]
+pub(super) struct Versions {
+    /// Name of the revision that is rolled out.
+    pub(super) update: String,
+    /// Name of the revision that pods below the partition keep.
+    pub(super) current: String,
+    /// The template of `current`, when it is another one.
+    pub(super) kept: Option<PodTemplateSpec>,
 }
 
-fn ordinal(set: &StatefulSet, pod: &Pod) -> Option<i32> {
+impl Versions {
+    /// Revision and template of a pod that is to be made.
+    fn of<'a>(&'a self, set: &'a StatefulSet, ordinal: i32) -> (&'a str, Option<&'a PodTemplateSpec>) {
+        let newest = set.spec.as_ref().map(|spec| &spec.template);
+        match &self.kept {
+            Some(kept) if ordinal < keeps_below(set) => (&self.current, Some(kept)),
+            _ => (&self.update, newest),
+        }
+    }
+}
+
+fn first_ordinal(set: &StatefulSet) -> i32 {
+    let ordinals = set.spec.as_ref().and_then(|spec| spec.ordinals.as_ref());
+    ordinals.and_then(|own| own.start).unwrap_or(0).max(0)
+}
+
+fn rolls(set: &StatefulSet) -> bool {
+    let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
+    strategy.and_then(|own| own.type_.as_deref()) != Some("OnDelete")
+}
+
+/// The ordinal below which pods keep the current revision: the partition; without one, as many as still have it.
+fn keeps_below(set: &StatefulSet) -> i32 {
+    let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
+    let rolling = strategy.and_then(|own| own.rolling_update.as_ref());
+    let count = match rolling {
+        Some(rolling) => rolling.partition.unwrap_or(0),
+        None if rolls(set) => set.status.as_ref().and_then(|status| status.current_replicas).unwrap_or(0),
+        None => 0,
+    };
+    first_ordinal(set).saturating_add(count)
+}
+
+/// Which pod of the set this is by its name; `None` for a name that is none of ours.
+pub(super) fn ordinal(set: &StatefulSet, pod: &Pod) -> Option<i32> {
     let rest =
         pod.metadata.name.as_deref()?.strip_prefix(set.metadata.name.as_deref()?)?.strip_prefix('-')?;
     let number = rest.parse::<i32>().ok()?;
@@ -39,22 +76,24 @@ fn ordinal(set: &StatefulSet, pod: &Pod) -> Option<i32> {
 }
 
 /// The pod of one ordinal.
-pub(super) fn pod(set: &StatefulSet, ordinal: i32) -> Pod {
-    let spec = set.spec.clone().unwrap_or_default();
+pub(super) fn pod(set: &StatefulSet, ordinal: i32, versions: &Versions) -> Pod {
+    let (revision, template) = versions.of(set, ordinal);
+    let template = template.cloned().unwrap_or_default();
+    let service_name = set.spec.as_ref().and_then(|spec| spec.service_name.clone());
     let set_name = set.metadata.name.clone().unwrap_or_default();
     let name = format!("{set_name}-{ordinal}");
     let namespace = set.metadata.namespace.clone().unwrap_or_default();
     let owner = controller_reference("apps/v1", "StatefulSet", &set.metadata);
-    let mut pod = pod_of(&spec.template, &set_name, &namespace, owner);
+    let mut pod = pod_of(&template, &set_name, &namespace, owner);
     pod.metadata.generate_name = Some(format!("{set_name}-"));
     pod.metadata.name = Some(name.clone());
     let labels = pod.metadata.labels.get_or_insert_default();
     labels.insert("statefulset.kubernetes.io/pod-name".to_owned(), name.clone());
     labels.insert("apps.kubernetes.io/pod-index".to_owned(), ordinal.to_string());
-    labels.insert(REVISION_HASH.to_owned(), revision(set));
+    labels.insert(REVISION_HASH.to_owned(), revision.to_owned());
     let Some(pod_spec) = pod.spec.as_mut() else { return pod };
     pod_spec.hostname = Some(name);
-    pod_spec.subdomain = spec.service_name;
+    pod_spec.subdomain = service_name;
     let volumes = pod_spec.volumes.get_or_insert_default();
     for claim in claims(set, ordinal) {
         let (template, claim) = claim;
@@ -91,9 +130,9 @@ pub(super) fn claims(set: &StatefulSet, ordinal: i32) -> Vec<(String, Persistent
 }
 
 /// `pods` are those it controls.
-pub(super) fn plan(set: &StatefulSet, pods: &[Arc<Pod>], now: Timestamp) -> Plan {
+pub(super) fn plan(set: &StatefulSet, pods: &[Arc<Pod>], versions: &Versions, now: Timestamp) -> Plan {
     let Some(spec) = set.spec.as_ref() else { return Plan::default() };
-    let first = spec.ordinals.as_ref().and_then(|own| own.start).unwrap_or(0).max(0);
+    let first = first_ordinal(set);
     let end = first.saturating_add(spec.replicas.unwrap_or(1).max(0));
     let by_ordinal: BTreeMap<i32, &Arc<Pod>> =
         pods.iter().filter_map(|pod| Some((ordinal(set, pod)?, pod))).collect();
@@ -105,12 +144,12 @@ pub(super) fn plan(set: &StatefulSet, pods: &[Arc<Pod>], now: Timestamp) -> Plan
             fill(&mut plan, &by_ordinal, first, end, parallel, |pod| is_available(pod, min_ready, now));
         let steady = steady && shrink(&mut plan, &by_ordinal, first, end, parallel);
         if steady {
-            update(&mut plan, set, &by_ordinal, end, |pod| is_available(pod, min_ready, now));
+            update(&mut plan, set, &by_ordinal, end, versions, |pod| is_available(pod, min_ready, now));
         }
     }
     let waits = by_ordinal.values().filter_map(|pod| until_available(pod, min_ready, now));
     plan.look_again = waits.filter(|wait| !wait.is_zero()).min();
-    plan.status = status(set, &by_ordinal, |pod| is_available(pod, min_ready, now));
+    plan.status = status(set, &by_ordinal, versions, |pod| is_available(pod, min_ready, now));
     plan
 }
 
@@ -185,15 +224,15 @@ fn update(
     set: &StatefulSet,
     by_ordinal: &BTreeMap<i32, &Arc<Pod>>,
     end: i32,
+    versions: &Versions,
     available: impl Fn(&Pod) -> bool,
 ) {
-    let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
-    if strategy.and_then(|own| own.type_.as_deref()) == Some("OnDelete") {
+    if !rolls(set) {
         return;
     }
+    let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
     let rolling = strategy.and_then(|own| own.rolling_update.as_ref());
-    let partition = rolling.and_then(|own| own.partition).unwrap_or(0);
-    let wanted = revision(set);
+    let partition = rolling.and_then(|own| own.partition).unwrap_or(0).saturating_add(first_ordinal(set));
     for (ordinal, pod) in by_ordinal.iter().rev() {
         if *ordinal >= end {
             continue;
@@ -201,7 +240,7 @@ fn update(
         if *ordinal < partition {
             return;
         }
-        if !is_of(pod, &wanted) && pod.metadata.deletion_timestamp.is_none() {
+        if !is_of(pod, &versions.update) && pod.metadata.deletion_timestamp.is_none() {
             plan.delete.push(Arc::clone(pod));
             return;
         }
@@ -222,19 +261,22 @@ fn is_of(pod: &Pod, revision: &str) -> bool {
 fn status(
     set: &StatefulSet,
     by_ordinal: &BTreeMap<i32, &Arc<Pod>>,
+    versions: &Versions,
     available: impl Fn(&Pod) -> bool,
 ) -> Option<Value> {
     let present = set.status.clone().unwrap_or_default();
-    let update = revision(set);
+    let update = versions.update.clone();
     let count = |holds: &dyn Fn(&Pod) -> bool| by_ordinal.values().filter(|pod| holds(pod)).count();
     let alive = |pod: &Pod| pod.metadata.deletion_timestamp.is_none();
     let replicas = by_ordinal.len();
     let updated = count(&|pod| alive(pod) && is_of(pod, &update));
     let ready = count(&is_healthy);
     let wanted_replicas = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    let done = updated == replicas && ready == replicas && i32::try_from(replicas) == Ok(wanted_replicas);
-    let before = present.current_revision.clone().filter(|own| !own.is_empty());
-    let current = if done { update.clone() } else { before.unwrap_or_else(|| update.clone()) };
+    let done = rolls(set)
+        && updated == replicas
+        && ready == replicas
+        && i32::try_from(replicas) == Ok(wanted_replicas);
+    let current = if done { update.clone() } else { versions.current.clone() };
     let currents = count(&|pod| alive(pod) && is_of(pod, &current));
     let wanted = json!({
         "replicas": replicas, "readyReplicas": ready, "availableReplicas": count(&|pod| available(pod)),
@@ -257,6 +299,20 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn newest(set: &StatefulSet) -> Versions {
+        let template = set.spec.as_ref().map(|spec| &spec.template).expect("a template");
+        let name = format!("db-{}", crate::objects::template_hash(template, 0));
+        Versions { update: name.clone(), current: name, kept: None }
+    }
+
+    fn pod(set: &StatefulSet, ordinal: i32) -> Pod {
+        super::pod(set, ordinal, &newest(set))
+    }
+
+    fn plan(set: &StatefulSet, pods: &[Arc<Pod>], now: Timestamp) -> Plan {
+        super::plan(set, pods, &newest(set), now)
+    }
 
     fn set(replicas: i32, image: &str) -> StatefulSet {
         serde_json::from_value(json!({
@@ -314,6 +370,23 @@ mod tests {
         let strategy = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 3}});
         new.spec.as_mut().expect("spec").update_strategy = serde_json::from_value(strategy).ok();
         assert!(plan(&new, &pods, NOW).delete.is_empty());
+    }
+
+    #[test]
+    fn pods_below_the_partition_are_made_anew_from_the_old_template() {
+        let old = set(3, "a");
+        let mut new = set(3, "b");
+        let strategy = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 2}});
+        new.spec.as_mut().expect("spec").update_strategy = serde_json::from_value(strategy).ok();
+        let kept = old.spec.as_ref().map(|spec| spec.template.clone());
+        let versions = Versions { update: newest(&new).update, current: newest(&old).update, kept };
+        let image = |ordinal| {
+            let pod = super::pod(&new, ordinal, &versions);
+            let label = pod.metadata.labels.expect("labels")[REVISION_HASH].clone();
+            (pod.spec.expect("spec").containers[0].image.clone(), label)
+        };
+        assert_eq!(image(1), (Some("a".to_owned()), versions.current.clone()));
+        assert_eq!(image(2), (Some("b".to_owned()), versions.update.clone()));
     }
 
     #[test]

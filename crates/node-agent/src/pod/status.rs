@@ -53,6 +53,7 @@ pub fn compute(input: &Input<'_>, about: &About<'_>) -> core::PodStatus {
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(own),
         conditions: Some(conditions),
+        observed_generation: input.pod.metadata.generation,
         ..old
     }
 }
@@ -309,10 +310,10 @@ fn conditions(
     let ready = unready_why().or_else(|| gate_missing(input, old));
     let mut list: Vec<core::PodCondition> = Vec::new();
     let mut own_types = vec![
-        condition(old, input.now, "PodReadyToStartContainers", sandbox, None),
-        condition(old, input.now, "Initialized", not_initialized.is_none(), not_initialized),
-        condition(old, input.now, "Ready", ready.is_none(), ready),
-        condition(old, input.now, "ContainersReady", unready_why().is_none(), unready_why()),
+        condition(old, input, "PodReadyToStartContainers", sandbox, None),
+        condition(old, input, "Initialized", not_initialized.is_none(), not_initialized),
+        condition(old, input, "Ready", ready.is_none(), ready),
+        condition(old, input, "ContainersReady", unready_why().is_none(), unready_why()),
     ];
     // Others' conditions keep their places, so that a comparison with what was told finds no difference.
     for theirs in old.conditions.iter().flatten() {
@@ -323,7 +324,7 @@ fn conditions(
     }
     list.extend(own_types);
     if !list.iter().any(|condition| condition.type_ == "PodScheduled") {
-        list.push(condition(old, input.now, "PodScheduled", true, None));
+        list.push(condition(old, input, "PodScheduled", true, None));
     }
     list
 }
@@ -360,7 +361,7 @@ fn gate_missing(input: &Input<'_>, old: &core::PodStatus) -> Option<(&'static st
 
 fn condition(
     old: &core::PodStatus,
-    now: Timestamp,
+    input: &Input<'_>,
     kind: &str,
     holds: bool,
     why: Option<(&str, String)>,
@@ -370,7 +371,7 @@ fn condition(
     let since = before
         .filter(|before| before.status == status)
         .and_then(|before| before.last_transition_time.clone())
-        .unwrap_or(Time(whole_seconds(now)));
+        .unwrap_or(Time(whole_seconds(input.now)));
     let (reason, message) = why.map_or((None, None), |(reason, message)| {
         (Some(reason.to_owned()), (!message.is_empty()).then_some(message))
     });
@@ -380,6 +381,7 @@ fn condition(
         last_transition_time: Some(since),
         reason,
         message,
+        observed_generation: input.pod.metadata.generation,
         ..Default::default()
     }
 }

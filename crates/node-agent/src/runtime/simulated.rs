@@ -4,9 +4,10 @@
 //! at once, or its pull fails when an annotation says so. A container whose image is the tool image does what its
 //! command line says: exit codes, durations, log lines, files that its pod's other containers see through shared
 //! volumes, JUnit reports and collected frames come from the same code that runs in a real container; time passes as
-//! the command line says, but files are written when the container starts. Any other container runs until it is
-//! stopped if its pod restarts always, and ends with 0 at once if it is an init container or its pod does not. It is
-//! ready as soon as it runs; probes are not carried out. TERM ends a container at once, with 0 unless it was in the
+//! the command line says, but files are written when the container starts. Any other container does what its command
+//! says, if that is one of those below; else it runs until it is stopped if its image is known to serve or its pod
+//! restarts always, and ends with 0 at once if it is an init container or its pod does not. A tag that says that there
+//! is no such image (`404`, `nonexistent`) cannot be pulled. A container is ready as soon as it runs; probes are not carried out. TERM ends a container at once, with 0 unless it was in the
 //! middle of something (143). Memory, processors, networks, mounted configuration and tokens are not modelled; that
 //! config maps and secrets exist is checked as on a real node.
 //!
@@ -25,6 +26,7 @@
 mod exec;
 mod host;
 mod http;
+mod images;
 mod log;
 mod script;
 mod world;
@@ -173,6 +175,10 @@ impl PodRuntime for Simulated {
         match failing {
             Some(_) if policy == PullPolicy::Never => Err(ImageError::NeverPull(image.to_owned())),
             Some(why) => Err(ImageError::Pull { image: image.to_owned(), why }),
+            None if images::is_absent(image) => {
+                let why = format!("failed to resolve reference \"{image}\": not found");
+                Err(ImageError::Pull { image: image.to_owned(), why })
+            }
             None => Ok(Image { reference: image.to_owned(), pulled: policy == PullPolicy::Always }),
         }
     }

@@ -97,6 +97,38 @@ fn program(command: &[String], container: &Container) -> Result<Program, String>
     }
 }
 
+/// One command of a container's own command line.
+#[derive(Debug)]
+pub(super) enum Step {
+    Tool(ToolCommand),
+    Ends(u8),
+    Prints(String),
+}
+
+/// What a container's own command line does, step by step; `None` when that is not understood or has no end that can be
+/// told (a shell that reads its input).
+pub(super) fn steps(command: &[String], container: &Container) -> Option<Vec<Step>> {
+    match program(command, container).ok()? {
+        Program::Tool(tool) => Some(vec![Step::Tool(tool)]),
+        Program::Ends(code) => Some(vec![Step::Ends(code)]),
+        Program::Prints(text) => Some(vec![Step::Prints(text)]),
+        Program::Sequence(commands) => {
+            let mut steps = Vec::new();
+            for command in commands {
+                // A line within a line is not looked into.
+                match program(&command, container).ok()? {
+                    Program::Tool(tool) => steps.push(Step::Tool(tool)),
+                    Program::Ends(code) => steps.push(Step::Ends(code)),
+                    Program::Prints(text) => steps.push(Step::Prints(text)),
+                    _ => return None,
+                }
+            }
+            Some(steps)
+        }
+        Program::Scripted(_) | Program::Repeats | Program::Shell => None,
+    }
+}
+
 /// The commands of a shell's line: words, quotes, `;` and `&&`.
 fn sequence(line: &str) -> Result<Vec<Vec<String>>, String> {
     let mut commands = Vec::new();

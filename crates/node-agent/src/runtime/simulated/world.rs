@@ -12,6 +12,7 @@ use tool_image::{TOOL_IMAGE, ToolCommand};
 
 use super::exec::Container;
 use super::host::{self, Files, Outcome, View};
+use super::images;
 use super::log::Log;
 use super::script::Script;
 use crate::pod::facts::{self, Kind};
@@ -138,6 +139,8 @@ impl World {
         };
         let command = tool_command(launch);
         let pod = self.pod(&launch.pod);
+        let hostname = facts::spec(&launch.pod).hostname.clone().unwrap_or_else(|| pod.name.clone());
+        let with = Container { view: view.clone(), scripts: script.exec.clone(), hostname };
         let outcome = match &command {
             Some(Ok(command)) => host::start(command, &view, &mut pod.files),
             Some(Err(why)) => Outcome {
@@ -145,7 +148,7 @@ impl World {
                 end: Some((Duration::ZERO, 2)),
                 ..Outcome::default()
             },
-            None => other_image(launch),
+            None => other_image(launch, &with, &mut pod.files),
         };
         let serving = outcome.serving.iter().cloned().chain(script.http.clone()).collect();
         let (lines, end) = scripted(outcome, script);
@@ -166,11 +169,7 @@ impl World {
             },
             log,
             command: command.and_then(Result::ok),
-            container: Container {
-                view,
-                scripts: script.exec.clone(),
-                hostname: facts::spec(&launch.pod).hostname.clone().unwrap_or_else(|| pod.name.clone()),
-            },
+            container: with,
             serving,
             ignores_term: script.ignore_term,
         });
@@ -281,8 +280,20 @@ fn tool_command(launch: &Launch) -> Option<Result<ToolCommand, String>> {
     (is_tool || !command.is_empty()).then(|| ToolCommand::of_container(&command, &args)).flatten()
 }
 
-/// What an image does of which nothing is known.
-fn other_image(launch: &Launch) -> Outcome {
+/// What an image does that is not ours: what its command says, else what is usual.
+fn other_image(launch: &Launch, container: &Container, files: &mut Files) -> Outcome {
+    let spec = &launch.container;
+    let command = spec.command.clone().unwrap_or_default();
+    let args = spec.args.clone().unwrap_or_default();
+    if !command.is_empty() {
+        let whole: Vec<String> = command.iter().chain(&args).cloned().collect();
+        if let Some(outcome) = images::commanded(&whole, container, files) {
+            return outcome;
+        }
+    }
+    if images::serves(spec.image.as_deref().unwrap_or_default(), &command, &args) == Some(true) {
+        return Outcome::default();
+    }
     let kind = facts::container(&launch.pod, &launch.container.name).map(|(kind, _)| kind);
     let stays = match kind {
         Some(Kind::Init) => false,
