@@ -45,7 +45,7 @@ impl Reconciler for Jobs {
 
     async fn reconcile(&self, key: ObjectKey) -> Result<Action, Error> {
         let context = &self.context;
-        let Some(job) = context.jobs.get(&key) else { return Ok(Action::Done) };
+        let Some(job) = context.jobs.get(&key) else { return self.release_left(&key).await };
         let managed = job.spec.as_ref().and_then(|spec| spec.managed_by.as_deref());
         if managed.is_some_and(|manager| manager != "kubernetes.io/job-controller") {
             return Ok(Action::Done);
@@ -101,6 +101,31 @@ impl Reconciler for Jobs {
 }
 
 impl Jobs {
+    /// Pods of a Job that is gone: nobody counts their ends any more, so nothing may hold them.
+    async fn release_left(&self, key: &ObjectKey) -> Result<Action, Error> {
+        let of_it = |pod: &Pod| {
+            let owners = pod.metadata.owner_references.iter().flatten();
+            owners
+                .into_iter()
+                .any(|own| own.controller == Some(true) && own.kind == "Job" && own.name == key.name)
+        };
+        let held = |pod: &Pod| pod.metadata.finalizers.iter().flatten().any(|own| own == TRACKING);
+        let pods = self.context.pods.list_in(&key.namespace);
+        let mut left = pods.iter().filter(|pod| held(pod) && of_it(pod)).peekable();
+        if left.peek().is_none() {
+            return Ok(Action::Done);
+        }
+        // A cache may lag: the server must say that the Job is gone.
+        let api = self.context.api::<Job>(&key.namespace);
+        if api.get_metadata_opt(&key.name).await.doing("looking for Job", key)?.is_some() {
+            return Ok(Action::RequeueAfter(Duration::from_secs(1)));
+        }
+        for pod in left {
+            self.release(key, pod).await?;
+        }
+        Ok(Action::Done)
+    }
+
     async fn release(&self, key: &ObjectKey, pod: &Pod) -> Result<(), Error> {
         let finalizers: Vec<_> =
             pod.metadata.finalizers.iter().flatten().filter(|own| *own != TRACKING).collect();

@@ -10,7 +10,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy},
 };
 use serde_json::{Value, json};
 
@@ -36,7 +36,8 @@ async fn a_replication_controller_keeps_adopts_releases_and_says_what_fails() {
     orphan["metadata"]["name"] = "orphan".into();
     cluster.create::<Pod>(orphan).await;
     cluster.create::<ReplicationController>(controller("rc", 2)).await;
-    let status = async || cluster.api::<ReplicationController>().get("rc").await.unwrap().status.unwrap_or_default();
+    let status =
+        async || cluster.api::<ReplicationController>().get("rc").await.unwrap().status.unwrap_or_default();
     until("two are ready", async || status().await.ready_replicas == Some(2)).await;
     let adopted = cluster.api::<Pod>().get("orphan").await.unwrap();
     assert_eq!((owner(&adopted).as_deref(), pods(&cluster, "app=rc").await.len()), (Some("rc"), 2));
@@ -93,7 +94,8 @@ async fn deployments_and_jobs_take_what_matches_and_let_go_of_what_does_not() {
 
     let mut work = template(json!({}));
     work["spec"]["restartPolicy"] = "Never".into();
-    let job = json!({"metadata": {"name": "work"}, "spec": {"parallelism": 1, "completions": 2, "template": work}});
+    let job =
+        json!({"metadata": {"name": "work"}, "spec": {"parallelism": 1, "completions": 2, "template": work}});
     cluster.create::<Job>(job).await;
     let of_job = "batch.kubernetes.io/job-name=work";
     until("a pod works", async || pods(&cluster, of_job).await.len() == 1).await;
@@ -101,7 +103,8 @@ async fn deployments_and_jobs_take_what_matches_and_let_go_of_what_does_not() {
     let api = cluster.api::<Pod>();
     let orphaned = json!({"metadata": {"ownerReferences": []}});
     api.patch(&name, &PatchParams::default(), &Patch::Merge(orphaned)).await.unwrap();
-    until("it is taken back", async || owner(&api.get(&name).await.unwrap()).as_deref() == Some("work")).await;
+    until("it is taken back", async || owner(&api.get(&name).await.unwrap()).as_deref() == Some("work"))
+        .await;
     let bare = json!({"metadata": {"labels": null}});
     api.patch(&name, &PatchParams::default(), &Patch::Merge(bare)).await.unwrap();
     until("it is let go for good", async || {
@@ -109,17 +112,25 @@ async fn deployments_and_jobs_take_what_matches_and_let_go_of_what_does_not() {
         owner(&pod).is_none() && pod.finalizers().is_empty()
     })
     .await;
+    until("another takes its place", async || pods(&cluster, of_job).await.len() == 1).await;
+    let gone =
+        DeleteParams { propagation_policy: Some(PropagationPolicy::Background), ..DeleteParams::default() };
+    cluster.api::<Job>().delete("work", &gone).await.unwrap();
+    until("nothing holds the pods of a Job that is gone", async || pods(&cluster, of_job).await.is_empty())
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_has_endpoints_and_written_endpoints_are_mirrored() {
     let cluster = start().await;
     cluster.create::<ReplicaSet>(workload("web", json!({"replicas": 2}))).await;
-    let web = json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}});
+    let web =
+        json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}});
     cluster.create::<Service>(web).await;
     let endpoints = cluster.api::<Endpoints>();
     until("both pods are endpoints", async || {
-        let found = endpoints.get_opt("web").await.unwrap().and_then(|found| found.subsets).unwrap_or_default();
+        let found =
+            endpoints.get_opt("web").await.unwrap().and_then(|found| found.subsets).unwrap_or_default();
         found.iter().flat_map(|subset| subset.addresses.iter().flatten()).count() == 2
     })
     .await;
@@ -158,16 +169,19 @@ async fn templates_are_recorded_and_a_partition_keeps_the_old_one() {
     until("the daemons run", async || pods(&cluster, "app=agent").await.len() == 2).await;
     let first = revisions("agent").await;
     let hash = first[0].labels()["controller-revision-hash"].clone();
-    assert!(pods(&cluster, "app=agent").await.iter().all(|pod| pod.labels()["controller-revision-hash"] == hash));
-    let image = |image: &str| {
-        json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": image}]}}}})
-    };
+    assert!(
+        pods(&cluster, "app=agent").await.iter().all(|pod| pod.labels()["controller-revision-hash"] == hash)
+    );
+    let image = |image: &str| json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": image}]}}}});
     let sets = cluster.api::<DaemonSet>();
     sets.patch("agent", &PatchParams::default(), &Patch::Strategic(image("image:2"))).await.unwrap();
     until("the second is recorded", async || revisions("agent").await.len() == 2).await;
     sets.patch("agent", &PatchParams::default(), &Patch::Strategic(image("image:1"))).await.unwrap();
     until("the first is the newest again", async || {
-        revisions("agent").await.last().is_some_and(|own| own.name_any() == first[0].name_any() && own.revision == 3)
+        revisions("agent")
+            .await
+            .last()
+            .is_some_and(|own| own.name_any() == first[0].name_any() && own.revision == 3)
     })
     .await;
 
@@ -181,7 +195,10 @@ async fn templates_are_recorded_and_a_partition_keeps_the_old_one() {
     let pod = async |name: &str| cluster.api::<Pod>().get_opt(name).await.unwrap();
     let runs = async |name: &str, image: &str| {
         let ready = status().await.ready_replicas == Some(2);
-        ready && pod(name).await.is_some_and(|pod| pod.spec.unwrap().containers[0].image.as_deref() == Some(image))
+        ready
+            && pod(name)
+                .await
+                .is_some_and(|pod| pod.spec.unwrap().containers[0].image.as_deref() == Some(image))
     };
     until("the second is updated", async || runs("db-1", "image:2").await).await;
     let before = pod("db-0").await.unwrap().uid();
@@ -192,8 +209,14 @@ async fn templates_are_recorded_and_a_partition_keeps_the_old_one() {
     .await;
     let status = status().await;
     assert_ne!(status.current_revision, status.update_revision);
-    assert_eq!(pod("db-0").await.unwrap().labels().get("controller-revision-hash"), status.current_revision.as_ref());
-    assert_eq!(pod("db-1").await.unwrap().labels().get("controller-revision-hash"), status.update_revision.as_ref());
+    assert_eq!(
+        pod("db-0").await.unwrap().labels().get("controller-revision-hash"),
+        status.current_revision.as_ref()
+    );
+    assert_eq!(
+        pod("db-1").await.unwrap().labels().get("controller-revision-hash"),
+        status.update_revision.as_ref()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -245,7 +268,10 @@ async fn a_more_important_pod_takes_the_place_of_the_least_important() {
     cluster.create::<Pod>(pod("equal", "high", "node-a")).await;
     until("an equal one waits", async || {
         let pod = cluster.api::<Pod>().get("equal").await.unwrap();
-        pod.status.iter().flat_map(|status| status.conditions.iter().flatten()).any(|own| own.status == "False")
+        pod.status
+            .iter()
+            .flat_map(|status| status.conditions.iter().flatten())
+            .any(|own| own.status == "False")
     })
     .await;
     assert!(placed("great").await.is_some());
