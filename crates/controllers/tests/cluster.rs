@@ -273,6 +273,29 @@ async fn deletion_in_the_foreground_waits_and_orphaning_leaves_dependents() {
     let pods = cluster.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
     assert_eq!(pods.len(), 2);
     assert!(pods.iter().all(|pod| pod.metadata.owner_references.as_ref().is_none_or(Vec::is_empty)));
+
+    let mut uids = Vec::new();
+    for name in ["a", "b", "c"] {
+        let map: ConfigMap = cluster.create(json!({"metadata": {"name": name}})).await;
+        uids.push((name, map.metadata.uid.unwrap()));
+    }
+    let maps = cluster.api::<ConfigMap>();
+    for (place, name) in ["a", "b", "c"].iter().enumerate() {
+        let (owner, uid) = &uids[(place + 2) % 3];
+        let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": owner, "uid": uid,
+            "controller": true, "blockOwnerDeletion": true});
+        let patch = json!({"metadata": {"ownerReferences": [owner]}});
+        maps.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+    maps.delete("a", &DeleteParams::foreground()).await.unwrap();
+    until("a circle of owners goes", async || {
+        let mut left = Vec::new();
+        for name in ["a", "b", "c"] {
+            left.extend(maps.get_opt(name).await.unwrap());
+        }
+        left.is_empty()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

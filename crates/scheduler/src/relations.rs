@@ -14,7 +14,7 @@ use crate::decide::{NodeState, taints_bar, wants};
 
 type Labels = BTreeMap<String, String>;
 /// Labels of namespaces by name.
-pub type Namespaces = BTreeMap<String, Labels>;
+pub(crate) type Namespaces = BTreeMap<String, Labels>;
 /// Key and value of a node's label: the nodes that share it are near to each other.
 type Domain = (String, String);
 

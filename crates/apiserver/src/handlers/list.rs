@@ -140,7 +140,9 @@ impl Asked<'_> {
         objects.reach(revision).await?;
         let cache = objects.cache_of(&self.call.resource)?;
         let found = cache.page(&self.scope(start.unwrap_or_default()));
-        if found.newest <= revision {
+        let status = objects.store.status().await.map_err(|error| store_failure(&error))?;
+        // A compacted revision is gone even where nothing has changed since: clients are told the same everywhere.
+        if found.newest <= revision && revision >= status.compacted {
             let matching = self.selected(found.objects).await?;
             return Ok(self.cut(matching, found.rest, revision));
         }

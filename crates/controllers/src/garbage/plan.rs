@@ -27,6 +27,8 @@ pub(super) enum Step {
     Delete {
         /// Wait for dependents first.
         foreground: bool,
+        /// Owners need not wait for it: one of its dependents waits itself, so that they may be each other's owners.
+        unblock: bool,
     },
     /// Dependents go before the object does; let it go once none of them blocks it.
     DeleteDependents,
@@ -34,8 +36,21 @@ pub(super) enum Step {
     OrphanDependents,
 }
 
-/// `owners` say how each owner in `meta` is, in order; `blocking` tells whether dependents hold the object back.
-pub(super) fn plan(meta: &ObjectMeta, owners: &[(&OwnerReference, Owner)], blocking: bool) -> Step {
+/// How an object's dependents are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Dependents {
+    /// Some hold the object back.
+    pub(super) block: bool,
+    /// Some are on their way out and wait for their own dependents.
+    pub(super) wait: bool,
+}
+
+/// `owners` say how each owner in `meta` is, in order.
+pub(super) fn plan(
+    meta: &ObjectMeta,
+    owners: &[(&OwnerReference, Owner)],
+    dependents: Dependents,
+) -> Step {
     let finalizers = meta.finalizers.as_deref().unwrap_or_default();
     let has = |name: &str| finalizers.iter().any(|own| own == name);
     if meta.deletion_timestamp.is_some() {
@@ -59,7 +74,8 @@ pub(super) fn plan(meta: &ObjectMeta, owners: &[(&OwnerReference, Owner)], block
         return Step::Unreference(gone);
     }
     let waiting = owners.iter().any(|(_, state)| *state == Owner::Waiting);
-    Step::Delete { foreground: waiting && blocking }
+    let foreground = waiting && dependents.block;
+    Step::Delete { foreground, unblock: foreground && dependents.wait }
 }
 
 #[cfg(test)]
@@ -75,10 +91,10 @@ mod tests {
     fn one_solid_owner_keeps_an_object() {
         let (here, away) = (owner("a"), owner("b"));
         let owners = [(&here, Owner::Solid), (&away, Owner::Absent)];
-        assert_eq!(plan(&ObjectMeta::default(), &owners, false), Step::Unreference(vec!["b".to_owned()]));
-        assert_eq!(plan(&ObjectMeta::default(), &owners[..1], false), Step::Keep);
+        assert_eq!(plan(&ObjectMeta::default(), &owners, Dependents::default()), Step::Unreference(vec!["b".to_owned()]));
+        assert_eq!(plan(&ObjectMeta::default(), &owners[..1], Dependents::default()), Step::Keep);
         assert_eq!(
-            plan(&ObjectMeta::default(), &[], false),
+            plan(&ObjectMeta::default(), &[], Dependents::default()),
             Step::Keep,
             "who has no owner is nobody's garbage"
         );
@@ -87,10 +103,16 @@ mod tests {
     #[test]
     fn without_owners_left_it_goes_and_waits_only_when_it_must() {
         let away = owner("b");
-        let gone = |state, blocking| plan(&ObjectMeta::default(), &[(&away, state)], blocking);
-        assert_eq!(gone(Owner::Absent, true), Step::Delete { foreground: false });
-        assert_eq!(gone(Owner::Waiting, true), Step::Delete { foreground: true });
-        assert_eq!(gone(Owner::Waiting, false), Step::Delete { foreground: false });
+        let gone = |state, block, wait| {
+            match plan(&ObjectMeta::default(), &[(&away, state)], Dependents { block, wait }) {
+                Step::Delete { foreground, unblock } => (foreground, unblock),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(gone(Owner::Absent, true, false), (false, false));
+        assert_eq!(gone(Owner::Waiting, true, false), (true, false));
+        assert_eq!(gone(Owner::Waiting, false, false), (false, false));
+        assert_eq!(gone(Owner::Waiting, true, true), (true, true), "a circle must not wait for itself");
     }
 
     #[test]
@@ -100,8 +122,8 @@ mod tests {
             finalizers: Some(vec![finalizer.to_owned()]),
             ..ObjectMeta::default()
         };
-        assert_eq!(plan(&going(FOREGROUND), &[], true), Step::DeleteDependents);
-        assert_eq!(plan(&going(ORPHAN), &[], true), Step::OrphanDependents);
-        assert_eq!(plan(&going("other"), &[], true), Step::Keep);
+        assert_eq!(plan(&going(FOREGROUND), &[], Dependents { block: true, wait: false }), Step::DeleteDependents);
+        assert_eq!(plan(&going(ORPHAN), &[], Dependents { block: true, wait: false }), Step::OrphanDependents);
+        assert_eq!(plan(&going("other"), &[], Dependents { block: true, wait: false }), Step::Keep);
     }
 }

@@ -22,7 +22,7 @@ use reconcile::{Action, Queue, Reconciler};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::plan::{FOREGROUND, ORPHAN, Owner, Step, plan};
+use super::plan::{Dependents, FOREGROUND, ORPHAN, Owner, Step, plan};
 use crate::error::{Doing, Error, Gone};
 use crate::resource_quota::Told;
 
@@ -235,7 +235,14 @@ impl Collector {
                     .doing("unreferencing owners of", key)
                     .map(drop)
             }
-            Step::Delete { foreground } => {
+            Step::Delete { foreground, unblock } => {
+                if unblock {
+                    let mut owners = object.metadata.owner_references.clone().unwrap_or_default();
+                    owners.iter_mut().for_each(|owner| owner.block_owner_deletion = Some(false));
+                    let patch = json!({"metadata": {"uid": uid, "resourceVersion": object.metadata.resource_version, "ownerReferences": owners}});
+                    let written = apply::merge(&api, &key.name, MANAGER, &patch).await;
+                    written.unless_gone().doing("letting owners go on without", key)?;
+                }
                 let policy =
                     if foreground { PropagationPolicy::Foreground } else { PropagationPolicy::Background };
                 match apply::delete_exactly(&api, &key.name, uid, policy).await.unless_gone() {
@@ -246,15 +253,7 @@ impl Collector {
             }
             Step::DeleteDependents => {
                 let dependents = self.dependents(uid);
-                let blocks = |dependent: &Metadata| {
-                    dependent
-                        .metadata
-                        .owner_references
-                        .iter()
-                        .flatten()
-                        .any(|owner| owner.uid == uid && owner.block_owner_deletion == Some(true))
-                };
-                if dependents.iter().any(|(_, dependent)| blocks(dependent)) {
+                if dependents.iter().any(|(_, dependent)| blocks(dependent, uid)) {
                     for (own, dependent) in &dependents {
                         let key = ObjectKey::of(&**dependent);
                         self.queue.add(Item {
@@ -307,6 +306,12 @@ impl Collector {
     }
 }
 
+/// Whether an owner that waits for its dependents waits for this one.
+fn blocks(dependent: &Metadata, uid: &str) -> bool {
+    let mut owners = dependent.metadata.owner_references.iter().flatten();
+    owners.any(|owner| owner.uid == uid && owner.block_owner_deletion == Some(true))
+}
+
 fn is_waiting(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> bool {
     let foreground = meta.finalizers.iter().flatten().any(|own| own == FOREGROUND);
     meta.deletion_timestamp.is_some() && foreground
@@ -332,15 +337,12 @@ impl Reconciler for Collector {
             }
         }
         let uid = object.metadata.uid.as_deref().unwrap_or_default();
-        let blocking = self.dependents(uid).iter().any(|(_, dependent)| {
-            dependent
-                .metadata
-                .owner_references
-                .iter()
-                .flatten()
-                .any(|owner| owner.uid == uid && owner.block_owner_deletion == Some(true))
-        });
-        let step = plan(&object.metadata, &owners, blocking);
+        let dependents = self.dependents(uid);
+        let dependents = Dependents {
+            block: dependents.iter().any(|(_, dependent)| blocks(dependent, uid)),
+            wait: dependents.iter().any(|(_, dependent)| is_waiting(&dependent.metadata)),
+        };
+        let step = plan(&object.metadata, &owners, dependents);
         // Orphaning and letting go need the full picture of dependents.
         if matches!(step, Step::DeleteDependents | Step::OrphanDependents) {
             let all: Vec<Arc<Watched>> = self.watched.read().values().cloned().collect();

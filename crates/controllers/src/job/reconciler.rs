@@ -103,6 +103,11 @@ impl Reconciler for Jobs {
 impl Jobs {
     /// Pods of a Job that is gone: nobody counts their ends any more, so nothing may hold them.
     async fn release_left(&self, key: &ObjectKey) -> Result<Action, Error> {
+        let mut left = self.context.pods.list_in(&key.namespace);
+        left.retain(|pod| is_held_for(pod, &key.name));
+        if left.is_empty() {
+            return Ok(Action::Done);
+        }
         let of_it = |pod: &Pod| {
             let owners = pod.metadata.owner_references.iter().flatten();
             owners
@@ -121,7 +126,7 @@ impl Jobs {
             return Ok(Action::RequeueAfter(Duration::from_secs(1)));
         }
         for pod in left {
-            self.release(key, pod).await?;
+            self.release(key, &pod).await?;
         }
         Ok(Action::Done)
     }
@@ -180,6 +185,13 @@ impl Jobs {
         }
         Ok(())
     }
+}
+
+/// Whether a pod carries the finalizer of a Job of that name.
+fn is_held_for(pod: &Pod, job: &str) -> bool {
+    let mut owners = pod.metadata.owner_references.iter().flatten();
+    pod.metadata.finalizers.iter().flatten().any(|own| own == TRACKING)
+        && owners.any(|own| own.controller == Some(true) && own.kind == "Job" && own.name == job)
 }
 
 fn pod_for(job: &Job, key: &ObjectKey, index: Option<i32>) -> Pod {

@@ -63,6 +63,12 @@ pub(super) fn serves(image: &str, command: &[String], args: &[String]) -> Option
     known.then(|| !args.first().is_some_and(|verb| ENDING.contains(&verb.as_str())))
 }
 
+/// What a container of this image says when it begins, where tests and people look for it.
+pub(super) fn greeting(image: &str, args: &[String]) -> Option<&'static str> {
+    let pauses = args.first().is_none_or(|verb| verb == "pause");
+    (name_and_tag(image).0 == "agnhost" && pauses).then_some("Paused")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +84,7 @@ mod tests {
         assert_eq!(serves(agnhost, &[], &words("mounttest --fs_type=/x")), Some(false));
         assert_eq!(serves(agnhost, &words("/bin/sh"), &[]), None);
         assert_eq!(serves("busybox", &[], &[]), None);
+        assert_eq!((greeting(agnhost, &[]), greeting(agnhost, &words("netexec"))), (Some("Paused"), None));
         assert_eq!(serves("nginx@sha256:0123", &[], &[]), Some(true));
     }
 

@@ -292,7 +292,9 @@ fn other_image(launch: &Launch, container: &Container, files: &mut Files) -> Out
         }
     }
     if images::serves(spec.image.as_deref().unwrap_or_default(), &command, &args) == Some(true) {
-        return Outcome::default();
+        let greeting = images::greeting(spec.image.as_deref().unwrap_or_default(), &args);
+        let lines = greeting.iter().map(|line| (Duration::ZERO, (*line).to_owned())).collect();
+        return Outcome { lines, ..Outcome::default() };
     }
     let kind = facts::container(&launch.pod, &launch.container.name).map(|(kind, _)| kind);
     let stays = match kind {
