@@ -108,18 +108,6 @@ impl Jobs {
         if left.is_empty() {
             return Ok(Action::Done);
         }
-        let of_it = |pod: &Pod| {
-            let owners = pod.metadata.owner_references.iter().flatten();
-            owners
-                .into_iter()
-                .any(|own| own.controller == Some(true) && own.kind == "Job" && own.name == key.name)
-        };
-        let held = |pod: &Pod| pod.metadata.finalizers.iter().flatten().any(|own| own == TRACKING);
-        let pods = self.context.pods.list_in(&key.namespace);
-        let mut left = pods.iter().filter(|pod| held(pod) && of_it(pod)).peekable();
-        if left.peek().is_none() {
-            return Ok(Action::Done);
-        }
         // A cache may lag: the server must say that the Job is gone.
         let api = self.context.api::<Job>(&key.namespace);
         if api.get_metadata_opt(&key.name).await.doing("looking for Job", key)?.is_some() {
