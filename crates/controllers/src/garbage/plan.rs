@@ -46,11 +46,7 @@ pub(super) struct Dependents {
 }
 
 /// `owners` say how each owner in `meta` is, in order.
-pub(super) fn plan(
-    meta: &ObjectMeta,
-    owners: &[(&OwnerReference, Owner)],
-    dependents: Dependents,
-) -> Step {
+pub(super) fn plan(meta: &ObjectMeta, owners: &[(&OwnerReference, Owner)], dependents: Dependents) -> Step {
     let finalizers = meta.finalizers.as_deref().unwrap_or_default();
     let has = |name: &str| finalizers.iter().any(|own| own == name);
     if meta.deletion_timestamp.is_some() {
@@ -91,7 +87,10 @@ mod tests {
     fn one_solid_owner_keeps_an_object() {
         let (here, away) = (owner("a"), owner("b"));
         let owners = [(&here, Owner::Solid), (&away, Owner::Absent)];
-        assert_eq!(plan(&ObjectMeta::default(), &owners, Dependents::default()), Step::Unreference(vec!["b".to_owned()]));
+        assert_eq!(
+            plan(&ObjectMeta::default(), &owners, Dependents::default()),
+            Step::Unreference(vec!["b".to_owned()])
+        );
         assert_eq!(plan(&ObjectMeta::default(), &owners[..1], Dependents::default()), Step::Keep);
         assert_eq!(
             plan(&ObjectMeta::default(), &[], Dependents::default()),
@@ -103,11 +102,13 @@ mod tests {
     #[test]
     fn without_owners_left_it_goes_and_waits_only_when_it_must() {
         let away = owner("b");
-        let gone = |state, block, wait| {
-            match plan(&ObjectMeta::default(), &[(&away, state)], Dependents { block, wait }) {
-                Step::Delete { foreground, unblock } => (foreground, unblock),
-                other => panic!("{other:?}"),
-            }
+        let gone = |state, block, wait| match plan(
+            &ObjectMeta::default(),
+            &[(&away, state)],
+            Dependents { block, wait },
+        ) {
+            Step::Delete { foreground, unblock } => (foreground, unblock),
+            other => panic!("{other:?}"),
         };
         assert_eq!(gone(Owner::Absent, true, false), (false, false));
         assert_eq!(gone(Owner::Waiting, true, false), (true, false));
@@ -122,8 +123,14 @@ mod tests {
             finalizers: Some(vec![finalizer.to_owned()]),
             ..ObjectMeta::default()
         };
-        assert_eq!(plan(&going(FOREGROUND), &[], Dependents { block: true, wait: false }), Step::DeleteDependents);
-        assert_eq!(plan(&going(ORPHAN), &[], Dependents { block: true, wait: false }), Step::OrphanDependents);
+        assert_eq!(
+            plan(&going(FOREGROUND), &[], Dependents { block: true, wait: false }),
+            Step::DeleteDependents
+        );
+        assert_eq!(
+            plan(&going(ORPHAN), &[], Dependents { block: true, wait: false }),
+            Step::OrphanDependents
+        );
         assert_eq!(plan(&going("other"), &[], Dependents { block: true, wait: false }), Step::Keep);
     }
 }
