@@ -175,7 +175,9 @@ impl Collector {
         let all: Vec<Arc<Watched>> = self.watched.read().values().cloned().collect();
         all.into_iter()
             .flat_map(|own| {
-                let found = own.cache.by_index(BY_OWNER, uid);
+                let mut found = own.cache.by_index(BY_OWNER, uid);
+                // Nothing waits for itself.
+                found.retain(|object| object.metadata.uid.as_deref() != Some(uid));
                 found.into_iter().map(move |object| (Arc::clone(&own), object))
             })
             .collect()
@@ -254,7 +256,8 @@ impl Collector {
             Step::DeleteDependents => {
                 let dependents = self.dependents(uid);
                 if dependents.iter().any(|(_, dependent)| blocks(dependent, uid)) {
-                    for (own, dependent) in &dependents {
+                    // Those that wait themselves are told when one of theirs goes: asking them again would never end.
+                    for (own, dependent) in dependents.iter().filter(|(_, own)| !is_waiting(&own.metadata)) {
                         let key = ObjectKey::of(&**dependent);
                         self.queue.add(Item {
                             group: own.kind.resource.group.clone(),

@@ -231,6 +231,7 @@ async fn a_budget_counts_its_pods_by_what_their_controllers_want() {
     let counts = async || {
         let status = api.get("b").await.unwrap().status.unwrap_or_default();
         [status.expected_pods, status.desired_healthy, status.current_healthy, status.disruptions_allowed]
+            .map(Option::unwrap_or_default)
     };
     until("one may go", async || counts().await == [4, 3, 4, 1]).await;
     let patch = json!({"spec": {"minAvailable": 4, "maxUnavailable": null}});
