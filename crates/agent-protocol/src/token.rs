@@ -100,7 +100,7 @@ impl JoinToken {
             now.saturating_add(SignedDuration::from_secs(i64::try_from(ttl.as_secs()).unwrap_or(3600)));
         let mut data = BTreeMap::from([
             ("tokenHash".to_owned(), self.hash()),
-            ("expiration".to_owned(), ends.unwrap_or_else(|_| now).to_string()),
+            ("expiration".to_owned(), ends.unwrap_or(now).to_string()),
         ]);
         if let Some(cluster) = &grant.cluster {
             data.insert("cluster".to_owned(), cluster.clone());

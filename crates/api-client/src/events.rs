@@ -91,11 +91,18 @@ impl Recorder {
     /// writer ends when the last clone is dropped.
     #[must_use]
     pub fn start(client: Client, component: impl Into<String>) -> Self {
+        Self::start_on(client, component, None)
+    }
+
+    /// The same for a component of a node, which its events name (the kubelet's do).
+    #[must_use]
+    pub fn start_on(client: Client, component: impl Into<String>, node: Option<String>) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
         let writer = Writer {
             client,
             component: component.into(),
+            node,
             clock: SystemClock::shared(),
             series: HashMap::new(),
             budgets: HashMap::new(),
@@ -158,6 +165,7 @@ struct Budget {
 struct Writer {
     client: Client,
     component: String,
+    node: Option<String>,
     clock: SharedClock,
     series: HashMap<SeriesKey, Series>,
     budgets: HashMap<String, Budget>,
@@ -236,8 +244,9 @@ impl Writer {
             type_: Some(note.severity.text().to_owned()),
             reason: Some(note.reason.clone()),
             message: Some(note.message.clone()),
-            source: Some(EventSource { component: Some(self.component.clone()), host: None }),
+            source: Some(EventSource { component: Some(self.component.clone()), host: self.node.clone() }),
             reporting_component: Some(self.component.clone()),
+            reporting_instance: self.node.clone(),
             first_timestamp: Some(now.clone()),
             last_timestamp: Some(now),
             count: Some(1),

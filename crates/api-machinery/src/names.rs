@@ -7,6 +7,49 @@ pub const LABEL_MAX: usize = 63;
 /// Greatest length of a DNS subdomain.
 pub const SUBDOMAIN_MAX: usize = 253;
 
+/// Words that CEL keeps for itself (its language definition, "Syntax"). The first four are part of its grammar; the
+/// others are reserved for the languages it is embedded in.
+pub const CEL_WORDS: [&str; 21] = [
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
+];
+
+/// Whether it is one of [`CEL_WORDS`], which no variable can be called by.
+#[must_use]
+pub fn is_cel_word(name: &str) -> bool {
+    CEL_WORDS.contains(&name)
+}
+
+/// Whether expressions can call something by this name: a letter or underscore, then letters, digits and underscores,
+/// and none of [`CEL_WORDS`].
+#[must_use]
+pub fn is_cel_identifier(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    name.bytes().all(fits)
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && !name.is_empty()
+        && !is_cel_word(name)
+}
+
 /// A lower-case RFC 1123 label: most names in a cluster that become host names.
 #[must_use]
 pub fn dns1123_label(value: &str) -> Vec<String> {

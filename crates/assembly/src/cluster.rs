@@ -206,6 +206,6 @@ async fn start_node(
         node_agent::Service::new(options.clone(), client, runtime).map_err(|error| failed(error.into()))?;
     nodes.add(service.handle());
     let stop = plane.tasks.stop.clone();
-    plane.tasks.spawn(&format!("agent of node {name}"), async move { service.run(stop).await });
+    plane.tasks.spawn(&format!("agent of node {name}"), async move { Box::pin(service.run(stop)).await });
     Ok(())
 }

@@ -252,7 +252,7 @@ fn start(
     running.insert(uid.clone(), Running { cancel: cancel.clone() });
     let (shared, shutdown) = (Arc::clone(shared), shutdown.clone());
     tasks.spawn(async move {
-        let result = run::execution(shared, note, cancel, shutdown).await;
+        let result = Box::pin(run::execution(shared, note, cancel, shutdown)).await;
         (uid, result)
     });
 }

@@ -1,8 +1,6 @@
 //! The controllers of credentials, which a hub needs as much as a cluster: CertificateSigningRequests are approved
-//! where upstream's rules say so, signed and cleaned up; bootstrap tokens sign `cluster-info` and end.
-//!
-//! * [`requests`]: CertificateSigningRequests.
-//! * [`bootstrap`]: bootstrap tokens.
+//! where upstream's rules say so, signed and cleaned up (`requests`); bootstrap tokens sign `cluster-info` and end
+//! (`bootstrap`).
 //!
 //! The keys are elsewhere: a [`CertificateSigner`] signs. Nothing here ever sees a private key.
 

@@ -210,7 +210,7 @@ pub fn conditions(problems: &mut Problems, at: &Path<'_>, conditions: &[Value]) 
         if text(condition, "lastTransitionTime").is_empty() {
             problems.required(at.field("lastTransitionTime"), "");
         }
-        condition_reason(problems, &at.field("reason"), text(condition, "reason"));
+        condition_reason(problems, at.field("reason"), text(condition, "reason"));
         if text(condition, "message").len() > 32 * 1024 {
             problems.too_many_bytes(at.field("message"), 32 * 1024);
         }

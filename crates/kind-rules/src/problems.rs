@@ -309,7 +309,7 @@ mod tests {
         let mut problems = Problems::default();
         problems.required("spec.a", "");
         problems.invalid("spec.b", "x\"\n", "no");
-        problems.invalid("spec.c", &json!({"a": 1}), "no");
+        problems.invalid("spec.c", json!({"a": 1}), "no");
         problems.invalid("spec.d", 7_i64, "");
         problems.unsupported("spec.e", "q", &["b", "a"]);
         problems.too_many("spec.f", 3, 1);

@@ -167,7 +167,7 @@ fn claim(claim: &Value) -> ResourceList {
     for prefix in prefixes.into_iter().flatten() {
         usage.add(&ResourceList::count(format!("{prefix}persistentvolumeclaims"), 1));
         for amount in storage.0.values() {
-            usage.0.insert(format!("{prefix}requests.storage"), amount.clone());
+            usage.0.insert(format!("{prefix}requests.storage"), *amount);
         }
     }
     usage

@@ -29,7 +29,7 @@ impl ResourceList {
     /// Adds the other's amounts.
     pub fn add(&mut self, other: &Self) {
         for (name, amount) in &other.0 {
-            let sum = self.0.get(name).map_or_else(|| amount.clone(), |own| own.plus(amount));
+            let sum = self.0.get(name).map_or_else(|| *amount, |own| own.plus(amount));
             self.0.insert(name.clone(), sum);
         }
     }
@@ -38,7 +38,7 @@ impl ResourceList {
     pub fn raise(&mut self, other: &Self) {
         for (name, amount) in &other.0 {
             if self.0.get(name).is_none_or(|own| amount > own) {
-                self.0.insert(name.clone(), amount.clone());
+                self.0.insert(name.clone(), *amount);
             }
         }
     }
@@ -47,7 +47,7 @@ impl ResourceList {
     #[must_use]
     pub fn beyond(&self, other: &Self) -> Self {
         let rest = |(name, amount): (&String, &Quantity)| {
-            let left = other.0.get(name).map_or_else(|| amount.clone(), |theirs| amount.minus(theirs));
+            let left = other.0.get(name).map_or_else(|| *amount, |theirs| amount.minus(theirs));
             (!left.is_negative() && !left.is_zero()).then(|| (name.clone(), left))
         };
         Self(self.0.iter().filter_map(rest).collect())
@@ -57,7 +57,7 @@ impl ResourceList {
     #[must_use]
     pub fn only(&self, keep: impl Fn(&str) -> bool) -> Self {
         let kept = self.0.iter().filter(|(name, _)| keep(name));
-        Self(kept.map(|(name, amount)| (name.clone(), amount.clone())).collect())
+        Self(kept.map(|(name, amount)| (name.clone(), *amount)).collect())
     }
 
     /// As a document.

@@ -78,7 +78,7 @@ impl Service {
     /// When the runtime does not answer at the start.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let version = self.runtime.version().await.map_err(Error::Runtime)?;
-        let events = Recorder::new(self.client.clone(), &self.options.node_name, stop.clone());
+        let events = Recorder::new(self.client.clone(), &self.options.node_name);
         let inputs = Inputs::new(
             self.client.clone(),
             &self.options.node_name,

@@ -164,7 +164,7 @@ impl RuleSet {
             return None;
         }
         let shape = declared::self_shape(schema, resource_root);
-        let root = node(schema, schema, shape.as_ref(), resource_root)?;
+        let root = node(schema, schema, shape.as_ref())?;
         Some(Arc::new(Self { root }))
     }
 
@@ -193,7 +193,7 @@ fn has_rules(schema: &SchemaRef) -> bool {
 }
 
 /// Compiles the rules that `rules` has and below; `schema` says what the data is (they differ below `allOf`).
-fn node(rules: &SchemaRef, schema: &SchemaRef, shape: Option<&Shape>, root: bool) -> Option<Node> {
+fn node(rules: &SchemaRef, schema: &SchemaRef, shape: Option<&Shape>) -> Option<Node> {
     if rules.dialect != Dialect::Custom || !has_rules(rules) {
         return None;
     }
@@ -211,13 +211,11 @@ fn node(rules: &SchemaRef, schema: &SchemaRef, shape: Option<&Shape>, root: bool
     };
     let elem = shape.and_then(|shape| shape.elem.as_deref());
     let items = match (&rules.items, &schema.items) {
-        (Some(rules), Some(items)) => node(rules, items, elem, items.embedded_resource).map(Box::new),
+        (Some(rules), Some(items)) => node(rules, items, elem).map(Box::new),
         _ => None,
     };
     let additional = match (&rules.additional, &schema.additional) {
-        (Additional::Schema(rules), Additional::Schema(values)) => {
-            node(rules, values, elem, values.embedded_resource).map(Box::new)
-        }
+        (Additional::Schema(rules), Additional::Schema(values)) => node(rules, values, elem).map(Box::new),
         _ => None,
     };
     let properties = rules.properties.iter().filter_map(|(name, rules)| {
@@ -230,11 +228,11 @@ fn node(rules: &SchemaRef, schema: &SchemaRef, shape: Option<&Shape>, root: bool
                 &made
             }
         };
-        Some((name.clone(), node(rules, property, Some(shape), property.embedded_resource)?))
+        Some((name.clone(), node(rules, property, Some(shape))?))
     });
     let properties = properties.collect();
     let all_of = rules.constraints.as_ref().map_or(&[][..], |constraints| &constraints.all_of);
-    let all_of = all_of.iter().filter_map(|rules| node(rules, schema, shape, root)).collect();
+    let all_of = all_of.iter().filter_map(|rules| node(rules, schema, shape)).collect();
     let rules = rules_of(rules).into_iter().map(compile_one).collect();
     Some(Node { schema: schema.clone(), rules, items, properties, additional, all_of })
 }

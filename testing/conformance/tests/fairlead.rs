@@ -1,6 +1,5 @@
 //! Every case holds for an embedded cluster; where `CONFORMANCE_REFERENCE` names the kubeconfig of a real kube-apiserver, for
 //! that too, so that no case asserts what Kubernetes does not do.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 use std::time::Duration;

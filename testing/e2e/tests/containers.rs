@@ -84,7 +84,7 @@ fn a_case_that_fails_in_one_cluster_is_named_with_it() -> Result<()> {
         out.lines().chain(said.lines()).filter(|line| line.contains("sometimes")).collect();
     ensure!(failed.iter().any(|line| line.contains("staging")), "{out}{said}");
     let other = |line: &&str| line.contains('✗') && !line.contains("staging");
-    ensure!(!failed.iter().any(|line| other(line)), "{out}{said}");
+    ensure!(!failed.iter().any(other), "{out}{said}");
 
     let file = up.dir.path().join("missing.yaml");
     std::fs::write(&file, MISSING)?;

@@ -21,7 +21,7 @@ pub(crate) enum ClusterCommand {
     /// Set and remove labels
     Label(LabelArguments),
     /// Run a Kubernetes cluster
-    Serve(serve::ServeArguments),
+    Serve(Box<serve::ServeArguments>),
 }
 
 #[derive(Args, Debug)]
@@ -56,7 +56,7 @@ const HEADER: [&str; 8] = ["NAME", "READY", "CONNECTED", "VERSION", "NODES", "AP
 
 pub(crate) async fn run(global: &Global, command: ClusterCommand) -> Result<Code, Failure> {
     if let ClusterCommand::Serve(arguments) = command {
-        return serve::run(arguments).await;
+        return serve::run(*arguments).await;
     }
     let client = connection::hub(global).await?;
     match command {

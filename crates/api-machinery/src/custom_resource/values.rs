@@ -249,11 +249,11 @@ fn best(tried: Vec<(Vec<FieldError>, usize)>) -> Vec<FieldError> {
 
 fn same_key<'o>(old: &'o [Value], item: &Value, schema: &Schema) -> Option<&'o Value> {
     let key = |item: &Value| {
-        let part = |name: &Box<str>| {
+        let part = |name: &str| {
             let default = || schema.items.as_ref()?.properties.get(name)?.default_value();
-            item.get(&**name).or_else(default).cloned()
+            item.get(name).or_else(default).cloned()
         };
-        schema.list_map_keys.iter().map(part).collect::<Option<Vec<_>>>()
+        schema.list_map_keys.iter().map(|name| part(name)).collect::<Option<Vec<_>>>()
     };
     let wanted = key(item)?;
     old.iter().find(|other| key(other).as_ref() == Some(&wanted))

@@ -31,6 +31,23 @@ fn newest_default(classes: &[Value], marks: &[&str]) -> Option<String> {
     defaults.first().map(|(_, name)| (*name).to_owned())
 }
 
+/// Sets the field to the name of the newest default class of the resource.
+async fn give_default(
+    attributes: &Attributes<'_>,
+    resource: (&str, &str),
+    marks: &[&str],
+    object: &mut Value,
+    field: &str,
+) -> Result<(), Status> {
+    let classes = attributes.cx.objects.list(resource.0, resource.1, "").await?;
+    if let Some(name) = newest_default(&classes, marks)
+        && let Some(spec) = child(object, "spec")
+    {
+        set(spec, field, name);
+    }
+    Ok(())
+}
+
 #[async_trait]
 impl Plugin for DefaultStorageClass {
     fn name(&self) -> &'static str {
@@ -47,13 +64,8 @@ impl Plugin for DefaultStorageClass {
         if named {
             return Ok(());
         }
-        let classes = attributes.cx.objects.list("storage.k8s.io", "storageclasses", "").await?;
-        if let Some(name) = newest_default(&classes, &STORAGE)
-            && let Some(spec) = child(claim, "spec")
-        {
-            set(spec, "storageClassName", name);
-        }
-        Ok(())
+        let classes = ("storage.k8s.io", "storageclasses");
+        give_default(attributes, classes, &STORAGE, claim, "storageClassName").await
     }
 }
 
@@ -73,13 +85,8 @@ impl Plugin for DefaultIngressClass {
         if named {
             return Ok(());
         }
-        let classes = attributes.cx.objects.list("networking.k8s.io", "ingressclasses", "").await?;
-        if let Some(name) = newest_default(&classes, &INGRESS)
-            && let Some(spec) = child(ingress, "spec")
-        {
-            set(spec, "ingressClassName", name);
-        }
-        Ok(())
+        let classes = ("networking.k8s.io", "ingressclasses");
+        give_default(attributes, classes, &INGRESS, ingress, "ingressClassName").await
     }
 }
 

@@ -187,7 +187,8 @@ fn secret_problem(account: &Value, spec: &Value, operation: Operation) -> Option
     for (what, key) in kinds {
         for container in list(spec, key) {
             let name = text(container, "name");
-            for (variable, secret) in secrets_of(container).filter(|(_, secret)| !allowed.contains(secret)) {
+            let foreign = secrets_of(container).find(|(_, secret)| !allowed.contains(secret));
+            if let Some((variable, secret)) = foreign {
                 let how =
                     if variable.is_empty() { "envFrom".to_owned() } else { format!("envVar {variable}") };
                 return Some(format!(

@@ -226,7 +226,8 @@ fn check_rule(rule: &Rule, field: &str, problems: &mut Vec<String>) {
         }
     }
     check_stages(&rule.omit_stages, &format!("{field}.omitStages"), problems);
-    if !rule.non_resource_urls.is_empty() && !(rule.resources.is_empty() && rule.namespaces.is_empty()) {
+    let regular = !rule.resources.is_empty() || !rule.namespaces.is_empty();
+    if regular && !rule.non_resource_urls.is_empty() {
         let urls = serde_json::json!(rule.non_resource_urls);
         problems.push(format!(
             "{field}.nonResourceURLs: Invalid value: {urls}: rules cannot apply to both regular resources and \

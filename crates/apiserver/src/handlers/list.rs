@@ -67,12 +67,12 @@ pub(crate) async fn page(call: &Call) -> Result<Page, ListError> {
         State::NotOlderThan(revision) => objects.reach(revision).await?,
         State::NewestFrom(start) => {
             objects.catch_up().await?;
-            return Ok(asked.from_memory(&start).await?);
+            return Ok(asked.newest(&start).await?);
         }
         State::Exact(revision) => return asked.at(revision, None).await,
         State::Continued(revision, start) => return asked.at(revision, Some(&start)).await,
     }
-    Ok(asked.from_memory("").await?)
+    Ok(asked.newest("").await?)
 }
 
 /// Why the past could not be listed.
@@ -90,7 +90,7 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     /// The newest state, from a key of the scope on.
-    async fn from_memory(&self, start: &str) -> Result<Page, Status> {
+    async fn newest(&self, start: &str) -> Result<Page, Status> {
         let objects = &self.call.server.objects;
         let cache = objects.cache_of(&self.call.resource)?;
         let applied = objects.cache.revision();

@@ -36,7 +36,7 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// How the step's container ended, or why it never will.
 enum End {
-    Result(AttemptResult),
+    Result(Box<AttemptResult>),
     /// The agent stops; the attempt goes on at the next start.
     Shutdown,
 }
@@ -87,10 +87,10 @@ pub(super) async fn carry_out(
         };
         if let Some(current) = &mut note.current {
             current.log_offset = reached;
-            current.ended = Some(result.clone());
+            current.ended = Some((*result).clone());
         }
         shared.journal.save(note).await?;
-        result
+        *result
     };
     let ran = matches!(ended.outcome, Outcome::Passed | Outcome::Failed | Outcome::TimedOut);
     let collection: Collection = if !step.collects() {
@@ -149,7 +149,8 @@ async fn to_end(
     };
     let end = |outcome: Outcome, reason: &str, message: String| {
         let (reason, finished_at) = (reason.to_owned(), Some(now()));
-        End::Result(AttemptResult { outcome, reason, message, finished_at, ..base.clone() })
+        let result = AttemptResult { outcome, reason, message, finished_at, ..base.clone() };
+        End::Result(Box::new(result))
     };
     let work = async {
         if let Err((reason, message)) = ensure_pod(shared, pods, options, step, number).await {
@@ -166,7 +167,7 @@ async fn to_end(
                 if ended.exit_code != 0 && (reason.is_empty() || reason == "Error") {
                     "ExitCode".clone_into(&mut reason);
                 }
-                End::Result(AttemptResult {
+                End::Result(Box::new(AttemptResult {
                     outcome: ended.outcome(),
                     reason,
                     message,
@@ -174,7 +175,7 @@ async fn to_end(
                     started_at: ended.started_at.clone().or_else(|| base.started_at.clone()),
                     finished_at: ended.finished_at.clone().or_else(|| Some(now())),
                     ..base.clone()
-                })
+                }))
             }
             Watched::CannotRun(reason, message) => end(Outcome::NotRun, &reason, message),
             Watched::TimedOut => end(

@@ -66,9 +66,8 @@ impl Tokens {
                 continue;
             }
             let name = secret.metadata.name.as_deref().unwrap_or_default();
-            let mut params = DeleteParams::default();
-            params.preconditions =
-                Some(Preconditions { uid: secret.metadata.uid.clone(), resource_version: None });
+            let this = Preconditions { uid: secret.metadata.uid.clone(), resource_version: None };
+            let params = DeleteParams { preconditions: Some(this), ..DeleteParams::default() };
             let gone = api.delete(name, &params).await.unless_gone();
             gone.doing("removing the expired bootstrap token", name)?;
             self.secrets.observe_deleted(&secret);

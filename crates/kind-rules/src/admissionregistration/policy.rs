@@ -8,31 +8,6 @@ use crate::names;
 use crate::path::Path;
 use crate::problems::Problems;
 
-/// Words that CEL keeps for itself.
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
-
 /// Failure policy, parameter kind and constraints.
 pub(super) fn head(problems: &mut Problems, at: &Path<'_>, spec: &Value, mutating: bool) {
     match spec["failurePolicy"].as_str() {
@@ -75,21 +50,13 @@ pub(super) fn variables(problems: &mut Problems, at: &Path<'_>, spec: &Value) {
         let name = text(variable, "name");
         if name.trim().is_empty() {
             problems.required(here.field("name"), "name is not specified");
-        } else if !is_identifier(name) {
+        } else if !api_machinery::names::is_cel_identifier(name) {
             problems.invalid(here.field("name"), name, "must be a valid CEL identifier");
         }
         if text(variable, "expression").trim().is_empty() {
             problems.required(here.field("expression"), "expression is not specified");
         }
     }
-}
-
-fn is_identifier(name: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    name.bytes().all(fits)
-        && !name.starts_with(|first: char| first.is_ascii_digit())
-        && !name.is_empty()
-        && !RESERVED.contains(&name)
 }
 
 fn param_kind(problems: &mut Problems, at: &Path<'_>, own: &Value) {

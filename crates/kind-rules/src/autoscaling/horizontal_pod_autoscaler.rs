@@ -102,7 +102,7 @@ fn validate_spec(problems: &mut Problems, spec: &Value, old: &Value) {
     if least == Some(0) && !list(spec, "metrics").iter().any(reaches_zero) {
         let detail =
             "must specify at least one Object or External metric to support scaling to zero replicas";
-        problems.forbidden(&metrics, detail);
+        problems.forbidden(metrics, detail);
     }
     let behavior = at.field("behavior");
     for key in ["scaleUp", "scaleDown"] {
@@ -148,7 +148,7 @@ fn scaling_rules(problems: &mut Problems, at: &Path<'_>, rules: &Value) {
     );
     let (policies, field) = (list(rules, "policies"), at.field("policies"));
     if policies.is_empty() {
-        problems.required(&field, "must specify at least one Policy");
+        problems.required(field, "must specify at least one Policy");
     }
     for (index, policy) in policies.iter().enumerate() {
         let at = field.index(index);

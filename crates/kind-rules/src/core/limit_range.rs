@@ -107,7 +107,7 @@ fn compare(problems: &mut Problems, at: &Path<'_>, limit: &Value, name: &str, is
             && less > more
         {
             let why = format!("{} value {less} is greater than {} value {more}", low.1, high.1);
-            problems.invalid(at.field(key).key(name), &shown.to_string(), &why);
+            problems.invalid(at.field(key).key(name), shown.to_string(), &why);
         }
     };
     ordered("min", min, (min, "min"), (max, "max"));
@@ -119,7 +119,7 @@ fn compare(problems: &mut Problems, at: &Path<'_>, limit: &Value, name: &str, is
     let field = at.field("maxLimitRequestRatio");
     if let Some(ratio) = ratio {
         if ratio < Quantity::from_units(1, Format::DecimalSi) {
-            problems.invalid(field.key(name), &ratio.to_string(), &format!("ratio {ratio} is less than 1"));
+            problems.invalid(field.key(name), ratio.to_string(), &format!("ratio {ratio} is less than 1"));
         }
         if let (Some(min), Some(max)) = (min, max) {
             // Thousandths are exact enough for what people write.
@@ -127,7 +127,7 @@ fn compare(problems: &mut Problems, at: &Path<'_>, limit: &Value, name: &str, is
             let (bound, given) = (max.millis() as f64 / min.millis() as f64, ratio.millis() as f64 / 1000.0);
             if given > bound {
                 let why = format!("ratio {ratio} is greater than max/min = {bound:.6}");
-                problems.invalid(field.key(name), &ratio.to_string(), &why);
+                problems.invalid(field.key(name), ratio.to_string(), &why);
             }
         }
     }
@@ -136,6 +136,6 @@ fn compare(problems: &mut Problems, at: &Path<'_>, limit: &Value, name: &str, is
         && usual != request
     {
         let why = format!("default value {usual} must equal to defaultRequest value {request} in {name}");
-        problems.invalid(at.field("defaultRequest").key(name), &request.to_string(), &why);
+        problems.invalid(at.field("defaultRequest").key(name), request.to_string(), &why);
     }
 }

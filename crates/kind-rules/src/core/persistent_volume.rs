@@ -157,7 +157,7 @@ fn capacity(problems: &mut Problems, at: &Path<'_>, spec: &Value) {
     for (name, size) in entries(spec, "capacity") {
         basic(problems, &at.key(name), size);
         if amount(size).is_some_and(|size| size.is_negative() || size.is_zero()) {
-            problems.invalid(at.key(name), &canonical(size), "must be greater than zero");
+            problems.invalid(at.key(name), canonical(size), "must be greater than zero");
         }
     }
 }

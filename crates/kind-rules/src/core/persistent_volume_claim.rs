@@ -149,7 +149,7 @@ pub(crate) fn validate_spec(problems: &mut Problems, at: &Path<'_>, spec: &Value
     match given(&spec["resources"]["requests"], "storage") {
         None => problems.required(storage, ""),
         Some(size) if amount(size).is_some_and(|size| size.is_negative() || size.is_zero()) => {
-            problems.invalid(storage, &canonical(size), "must be greater than zero");
+            problems.invalid(storage, canonical(size), "must be greater than zero");
         }
         Some(size) => quantity_value(problems, storage, "storage", size),
     }

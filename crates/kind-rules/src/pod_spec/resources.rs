@@ -109,7 +109,7 @@ pub fn is_integer(name: &str) -> bool {
 /// A quantity that must not be less than nothing.
 pub fn non_negative(problems: &mut Problems, at: impl Display, value: &Value) {
     if amount(value).is_some_and(|quantity| quantity.is_negative()) {
-        problems.invalid(at, &canonical(value), NOT_NEGATIVE);
+        problems.invalid(at, canonical(value), NOT_NEGATIVE);
     }
 }
 
@@ -117,7 +117,7 @@ pub fn non_negative(problems: &mut Problems, at: impl Display, value: &Value) {
 pub fn quantity_value(problems: &mut Problems, at: impl Display, name: &str, value: &Value) {
     non_negative(problems, &at, value);
     if is_integer(name) && amount(value).is_some_and(|quantity| quantity.millis() % 1000 != 0) {
-        problems.invalid(at, &canonical(value), "must be an integer");
+        problems.invalid(at, canonical(value), "must be an integer");
     }
 }
 
@@ -126,7 +126,7 @@ pub fn resource_list(problems: &mut Problems, at: &Path<'_>, holder: &Value, key
     let at = at.field(key);
     for (name, value) in entries(holder, key) {
         let at = at.key(name);
-        qualified_resource(problems, &at, name);
+        qualified_resource(problems, at, name);
         quantity_value(problems, at, name, value);
     }
 }
@@ -172,7 +172,7 @@ fn huge_pages(problems: &mut Problems, at: impl Display, name: &str, value: &Val
     });
     if !divisible {
         let why = format!("{quantity} is not positive integer multiple of {name}");
-        problems.invalid(at, &quantity.to_string(), &why);
+        problems.invalid(at, quantity.to_string(), &why);
     }
 }
 
@@ -237,10 +237,10 @@ fn requirements(
 fn within_limit(problems: &mut Problems, at: &Path<'_>, name: &str, request: &Value, limit: &Value) {
     let (Some(wanted), Some(most)) = (amount(request), amount(limit)) else { return };
     if wanted != most && !is_overcommit_allowed(name) {
-        problems.invalid(at, &wanted.to_string(), &format!("must be equal to {name} limit of {most}"));
+        problems.invalid(at, wanted.to_string(), &format!("must be equal to {name} limit of {most}"));
     } else if wanted > most {
         let why = format!("must be less than or equal to {name} limit of {most}");
-        problems.invalid(at, &wanted.to_string(), &why);
+        problems.invalid(at, wanted.to_string(), &why);
     }
 }
 
@@ -341,14 +341,14 @@ fn consistent(problems: &mut Problems, at: &Path<'_>, spec: &Value, resources: &
         let Some(own) = resources["requests"].get(&name).and_then(amount) else { continue };
         if sum > own {
             let why = format!("must be greater than or equal to aggregate container requests of {sum}");
-            problems.invalid(requests.key(&name), &own.to_string(), &why);
+            problems.invalid(requests.key(&name), own.to_string(), &why);
         }
     }
     for (name, sum) in aggregate(spec, "limits") {
         let Some(own) = resources["limits"].get(&name).and_then(amount) else { continue };
         if is_huge_page(&name) && sum > own {
             let why = format!("must be greater than or equal to aggregate container limits of {sum}");
-            problems.invalid(at.field("limits").key(&name), &own.to_string(), &why);
+            problems.invalid(at.field("limits").key(&name), own.to_string(), &why);
         }
     }
     let containers = at.field("containers");
@@ -361,7 +361,7 @@ fn consistent(problems: &mut Problems, at: &Path<'_>, spec: &Value, resources: &
                 let why = format!("must be less than or equal to pod limits of {own}");
                 let at = containers.index(index);
                 let at = at.key(name);
-                problems.invalid(at.field("limits"), &limit.to_string(), &why);
+                problems.invalid(at.field("limits"), limit.to_string(), &why);
             }
         }
     }

@@ -61,13 +61,13 @@ fn named(total: &ResourceList, side: Side) -> ResourceList {
         let extended = name.contains('/') && !name.contains("kubernetes.io/");
         let both = side == Side::Requests && (plain || huge);
         if both {
-            named.0.insert(name.clone(), amount.clone());
+            named.0.insert(name.clone(), *amount);
         }
         if both || side == Side::Requests && extended {
-            named.0.insert(format!("requests.{name}"), amount.clone());
+            named.0.insert(format!("requests.{name}"), *amount);
         }
         if side == Side::Limits && plain {
-            named.0.insert(format!("limits.{name}"), amount.clone());
+            named.0.insert(format!("limits.{name}"), *amount);
         }
     }
     named

@@ -1,8 +1,9 @@
 //! Compiled expressions of policies.
 
+use kube_objects::StatusCause;
 use serde_json::Value as Json;
 
-use super::{text, types};
+use super::{items, problem, text, types};
 use crate::cel::environment::Environment;
 use crate::cel::types::Type;
 use crate::cel::{self, CompileError, Program};
@@ -56,6 +57,19 @@ impl Variables {
         variables
     }
 
+    /// What is wrong with them; `spec` is the policy's that they were compiled from.
+    pub(super) fn check(&self, spec: &Json) -> Vec<StatusCause> {
+        let mut causes = Vec::new();
+        for (index, (variable, json)) in self.list.iter().zip(items(spec, "variables")).enumerate() {
+            let source = text(json, "expression").trim();
+            if !source.is_empty() {
+                let field = format!("spec.variables[{index}].expression");
+                causes.extend(problem(&field, source, &variable.expression));
+            }
+        }
+        causes
+    }
+
     /// What an expression behind all these variables can refer to.
     pub(super) fn environment(&self, scope: Scope) -> Environment {
         self.over(environment(scope))
@@ -106,11 +120,11 @@ pub(super) fn compile(
 ) -> Result<Expression, String> {
     let program = cel::compile(source, environment).map_err(|error: CompileError| error.to_string())?;
     let found = program.checked.output();
-    if let Some((name, fits)) = allowed {
-        if !fits(found) {
-            let one_of = if name.starts_with('[') { "one of " } else { "" };
-            return Err(format!("must evaluate to {one_of}{name} but got {}", written(found)));
-        }
+    if let Some((name, fits)) = allowed
+        && !fits(found)
+    {
+        let one_of = if name.starts_with('[') { "one of " } else { "" };
+        return Err(format!("must evaluate to {one_of}{name} but got {}", written(found)));
     }
     Ok(Expression { source: source.to_owned(), program })
 }

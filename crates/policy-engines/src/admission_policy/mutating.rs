@@ -57,17 +57,7 @@ fn compile(kind: Kind, source: &str, variables: &Variables, scope: Scope) -> Res
 pub fn check_mutating(policy: &Json) -> Vec<StatusCause> {
     let (spec, scope) = (&policy["spec"], scope(policy));
     let variables = Variables::compile(items(spec, "variables"), scope);
-    let mut causes = Vec::new();
-    for (index, (variable, json)) in variables.list.iter().zip(items(spec, "variables")).enumerate() {
-        let source = text(json, "expression").trim();
-        if !source.is_empty() {
-            causes.extend(problem(
-                &format!("spec.variables[{index}].expression"),
-                source,
-                &variable.expression,
-            ));
-        }
-    }
+    let mut causes = variables.check(spec);
     let environment = variables.environment(scope);
     causes.extend(conditions::check(items(spec, "matchConditions"), "spec.matchConditions", &environment));
     for (index, json) in items(spec, "mutations").iter().enumerate() {

@@ -110,7 +110,7 @@ fn visible(t: &Type) -> Type {
     match t {
         Type::List(of) => Type::list(visible(of)),
         Type::Map(of) => Type::map(visible(&of.0), visible(&of.1)),
-        Type::Struct(_) | Type::Object(_) | Type::Opaque(..) | Type::TypeOf(_) | Type::Error => Type::Dyn,
+        Type::Struct(_) | Type::Object(_) | Type::Opaque(..) | Type::Meta(_) | Type::Error => Type::Dyn,
         other => other.clone(),
     }
 }

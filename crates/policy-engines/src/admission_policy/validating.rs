@@ -77,17 +77,7 @@ fn scope(policy: &Json, authorizer: bool) -> Scope {
 pub fn check_validating(policy: &Json) -> Vec<StatusCause> {
     let (spec, full, reduced) = (&policy["spec"], scope(policy, true), scope(policy, false));
     let variables = Variables::compile(items(spec, "variables"), full);
-    let mut causes = Vec::new();
-    for (index, (variable, json)) in variables.list.iter().zip(items(spec, "variables")).enumerate() {
-        let source = text(json, "expression").trim();
-        if !source.is_empty() {
-            causes.extend(problem(
-                &format!("spec.variables[{index}].expression"),
-                source,
-                &variable.expression,
-            ));
-        }
-    }
+    let mut causes = variables.check(spec);
     let (full, reduced) = (variables.environment(full), variables.environment(reduced));
     causes.extend(conditions::check(items(spec, "matchConditions"), "spec.matchConditions", &full));
     for (index, json) in items(spec, "validations").iter().enumerate() {

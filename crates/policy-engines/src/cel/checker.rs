@@ -149,7 +149,7 @@ impl Checker<'_> {
             return Some((t, Reference::Variable(name.to_owned())));
         }
         let t = self.environment.type_named(name)?;
-        Some((Type::TypeOf(Some(std::sync::Arc::new(t.clone()))), Reference::TypeName(t)))
+        Some((Type::Meta(Some(std::sync::Arc::new(t.clone()))), Reference::TypeName(t)))
     }
 
     fn ident(&mut self, id: Id, name: &str) {
@@ -166,11 +166,9 @@ impl Checker<'_> {
     }
 
     fn select(&mut self, expr: &Expr, operand: &Expr, field: &str, test_only: bool) {
-        if !test_only {
-            if let Some((t, reference)) = self.qualified(expr) {
-                self.set(expr.id, t);
-                return self.refer(expr.id, reference);
-            }
+        if !test_only && let Some((t, reference)) = self.qualified(expr) {
+            self.set(expr.id, t);
+            return self.refer(expr.id, reference);
         }
         let t = self.field(expr.id, operand, field, false);
         let t = if test_only { Type::Bool } else { t };

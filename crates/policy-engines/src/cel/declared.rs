@@ -84,7 +84,8 @@ impl Declared {
     }
 
     pub(crate) fn field_type(&self, name: &str) -> FieldType {
-        let reserved = || names::is_reserved(name).then(|| self.field(&format!("__{name}__"))).flatten();
+        let reserved =
+            || api_machinery::names::is_cel_word(name).then(|| self.field(&format!("__{name}__"))).flatten();
         match (&self.fields, self.field(name).or_else(reserved)) {
             (_, Some(shape)) => FieldType::Is(shape.ty.clone()),
             (Fields::Open, None) => FieldType::Is(Type::Dyn),

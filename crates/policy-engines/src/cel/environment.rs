@@ -78,7 +78,7 @@ impl Environment {
         match name {
             "list" => return Some(Type::list(Type::Dyn)),
             "map" => return Some(Type::map(Type::Dyn, Type::Dyn)),
-            "type" => return Some(Type::TypeOf(None)),
+            "type" => return Some(Type::Meta(None)),
             "optional_type" => return Some(Type::optional(Type::Dyn)),
             _ => {}
         }

@@ -443,10 +443,10 @@ impl<'a> Run<'a, '_> {
         let kept = self.keep(depth);
         self.spend(SELECT)?;
         let value = self.eval(item);
-        if let Err(error) = &value {
-            if error.is_stop() {
-                return Err(error.clone());
-            }
+        if let Err(error) = &value
+            && error.is_stop()
+        {
+            return Err(error.clone());
         }
         self.spend(if matches!(item, Node::Constant(_)) { 1 } else { MAKE_LIST + 1 })?;
         kept?;

@@ -113,7 +113,7 @@ fn read_type(text: &'static str) -> Type {
         let (first, second) = (types.next().unwrap_or(Type::Dyn), types.next());
         return match (name, second) {
             ("map", Some(second)) => Type::map(first, second),
-            ("type", _) => Type::TypeOf(Some(Arc::new(first))),
+            ("type", _) => Type::Meta(Some(Arc::new(first))),
             ("optional", _) => Type::Opaque(OPTIONAL, Some(Arc::new(first))),
             _ => Type::list(first),
         };
@@ -146,7 +146,7 @@ pub(crate) fn named_type(name: &str) -> Option<Type> {
 fn collect(t: &Type, into: &mut Vec<char>) {
     match t {
         Type::Parameter(name) if !into.contains(name) => into.push(*name),
-        Type::List(of) | Type::TypeOf(Some(of)) | Type::Opaque(_, Some(of)) => collect(of, into),
+        Type::List(of) | Type::Meta(Some(of)) | Type::Opaque(_, Some(of)) => collect(of, into),
         Type::Map(of) => {
             collect(&of.0, into);
             collect(&of.1, into);
@@ -162,7 +162,7 @@ pub(crate) fn instantiate(t: &Type, with: &[(char, Type)]) -> Type {
             with.iter().find(|(known, _)| known == name).map_or_else(|| t.clone(), |(_, to)| to.clone())
         }
         Type::List(of) => Type::list(instantiate(of, with)),
-        Type::TypeOf(Some(of)) => Type::TypeOf(Some(Arc::new(instantiate(of, with)))),
+        Type::Meta(Some(of)) => Type::Meta(Some(Arc::new(instantiate(of, with)))),
         Type::Opaque(name, Some(of)) => Type::Opaque(name, Some(Arc::new(instantiate(of, with)))),
         Type::Map(of) => Type::map(instantiate(&of.0, with), instantiate(&of.1, with)),
         other => other.clone(),

@@ -1,44 +1,16 @@
 //! How property names are written in expressions: what is no identifier, or a reserved word, is escaped.
 
-/// CEL's words, which no field can be called by.
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
+use api_machinery::names::is_cel_word;
 
 const ESCAPES: [(&str, &str); 4] =
     [("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__")];
-
-/// Whether it is one of CEL's words. After a dot a field may be called by it all the same.
-pub(crate) fn is_reserved(name: &str) -> bool {
-    RESERVED.contains(&name)
-}
 
 /// The name of a property in expressions; `None` when it cannot be named (upstream `cel.Escape`).
 pub(crate) fn escape(name: &str) -> Option<String> {
     if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) {
         return None;
     }
-    if RESERVED.contains(&name) {
+    if is_cel_word(name) {
         return Some(format!("__{name}__"));
     }
     let mut out = String::with_capacity(name.len());
@@ -77,7 +49,7 @@ pub(crate) fn unescape(name: &str) -> Option<String> {
         let word = &inner[..length];
         match ESCAPES.iter().find(|(_, escaped)| escaped[2..escaped.len() - 2] == *word) {
             Some((plain, _)) => out.push_str(plain),
-            None if RESERVED.contains(&word) && name.len() == word.len() + 4 => out.push_str(word),
+            None if is_cel_word(word) && name.len() == word.len() + 4 => out.push_str(word),
             None => return None,
         }
         rest = &inner[length + 2..];

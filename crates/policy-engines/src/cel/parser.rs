@@ -6,6 +6,7 @@
 use super::ast::{Entry, Expr, Field, Id, Kind, Literal};
 use super::lexer::{self, Kind as Word, Token};
 use super::source::{Issue, Issues};
+use api_machinery::names::is_cel_word;
 
 mod literals;
 mod macros;
@@ -208,7 +209,7 @@ impl<'s> Parser<'s> {
         operators: &[Id],
         (low, high): (usize, usize),
     ) -> Expr {
-        let middle = (low + high + 1) / 2;
+        let middle = (low + high).div_ceil(2);
         let left = if middle == low {
             terms[middle].take().unwrap_or_else(nothing)
         } else {
@@ -330,12 +331,12 @@ impl<'s> Parser<'s> {
             let id = self.id(dot.at);
             return self.call(id, "_?._", vec![operand, field]);
         }
-        if name.kind == Word::Ident {
-            if let Some(open) = self.accept("(") {
-                let id = self.id(open.at);
-                let args = self.arguments();
-                return self.call_or_macro(id, name.text, Some(operand), args);
-            }
+        if name.kind == Word::Ident
+            && let Some(open) = self.accept("(")
+        {
+            let id = self.id(open.at);
+            let args = self.arguments();
+            return self.call_or_macro(id, name.text, Some(operand), args);
         }
         self.node(
             dot.at,
@@ -414,7 +415,7 @@ impl<'s> Parser<'s> {
         let token = self.take();
         let at = dot.map_or(token.at, |dot| dot.at);
         let name = if dot.is_some() { format!(".{}", token.text) } else { token.text.to_owned() };
-        if messages::RESERVED.contains(&token.text) {
+        if is_cel_word(token.text) {
             self.report(token.at, format!("reserved identifier: {}", token.text));
             return self.node(at, Kind::Broken);
         }

@@ -200,15 +200,13 @@ impl Lowering<'_> {
             let value = implementation(std::slice::from_ref(value)).map_err(|error| error.to_string())?;
             return Ok(Node::Constant(value));
         }
-        if overload == "in_list" {
-            if let [_, Node::Constant(Value::List(list))] = &args[..] {
-                if list.len() == 0 {
-                    return Ok(Node::Constant(Value::Bool(false)));
-                }
-                if let Some(keys) = membership(list) {
-                    let [value, _] = pair(args)?;
-                    return Ok(Node::OneOf(Box::new(value), Box::new(Membership { keys })));
-                }
+        if let ("in_list", [_, Node::Constant(Value::List(list))]) = (overload, &args[..]) {
+            if list.len() == 0 {
+                return Ok(Node::Constant(Value::Bool(false)));
+            }
+            if let Some(keys) = membership(list) {
+                let [value, _] = pair(args)?;
+                return Ok(Node::OneOf(Box::new(value), Box::new(Membership { keys })));
             }
         }
         let pattern = match (function, args.get(1)) {
@@ -285,11 +283,9 @@ impl Lowering<'_> {
 
     fn step(&mut self, fold: &Fold) -> Result<Step, String> {
         let starts_empty = matches!(&fold.init.kind, Kind::List { elements, .. } if elements.is_empty());
-        if starts_empty {
-            if let Some((filter, item)) = append(&fold.step, &fold.accumulator) {
-                let filter = filter.map(|filter| self.node(filter)).transpose()?;
-                return Ok(Step::Append { filter, item: self.node(item)? });
-            }
+        if starts_empty && let Some((filter, item)) = append(&fold.step, &fold.accumulator) {
+            let filter = filter.map(|filter| self.node(filter)).transpose()?;
+            return Ok(Step::Append { filter, item: self.node(item)? });
         }
         Ok(Step::Node(self.node(&fold.step)?))
     }

@@ -28,7 +28,7 @@ pub(crate) enum Type {
     List(Arc<Type>),
     Map(Arc<(Type, Type)>),
     /// The type of types; of which one, where that is known.
-    TypeOf(Option<Arc<Type>>),
+    Meta(Option<Arc<Type>>),
     /// A type of a library, by its name, with parameters: `optional_type(int)`, `net.IP`.
     Opaque(&'static str, Option<Arc<Type>>),
     /// An object of a library without visible fields: `kubernetes.Quantity`.
@@ -78,7 +78,7 @@ impl Type {
         match (self, other) {
             (Self::List(a), Self::List(b)) => a.is(b),
             (Self::Map(a), Self::Map(b)) => a.0.is(&b.0) && a.1.is(&b.1),
-            (Self::TypeOf(a), Self::TypeOf(b)) => same(a.as_deref(), b.as_deref()),
+            (Self::Meta(a), Self::Meta(b)) => same(a.as_deref(), b.as_deref()),
             (Self::Opaque(a, p), Self::Opaque(b, q)) => a == b && same(p.as_deref(), q.as_deref()),
             (Self::Object(a), Self::Object(b)) => a == b,
             (Self::Struct(a), Self::Struct(b)) => a.name() == b.name(),
@@ -124,7 +124,7 @@ impl Type {
             Self::Duration => "google.protobuf.Duration".into(),
             Self::List(_) => "list".into(),
             Self::Map(_) => "map".into(),
-            Self::TypeOf(_) => "type".into(),
+            Self::Meta(_) => "type".into(),
             Self::Opaque(name, _) | Self::Object(name) => (*name).into(),
             Self::Struct(declared) => declared.name().into(),
             simple => simple.to_string().into(),
@@ -156,8 +156,8 @@ impl fmt::Display for Type {
             Self::Duration => f.write_str("duration"),
             Self::List(of) => write!(f, "list({of})"),
             Self::Map(of) => write!(f, "map({}, {})", of.0, of.1),
-            Self::TypeOf(None) => f.write_str("type"),
-            Self::TypeOf(Some(of)) => write!(f, "type({of})"),
+            Self::Meta(None) => f.write_str("type"),
+            Self::Meta(Some(of)) => write!(f, "type({of})"),
             Self::Opaque(name, None) | Self::Object(name) => f.write_str(name),
             Self::Opaque(name, Some(of)) => write!(f, "{name}({of})"),
             Self::Struct(declared) => f.write_str(declared.name()),

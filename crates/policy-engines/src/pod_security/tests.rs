@@ -51,7 +51,8 @@ fn a_good_pod_passes_everywhere() {
 #[test]
 fn each_check_finds_its_pod_in_its_editions() {
     // What is changed, the level and editions that refuse it, and upstream's words.
-    let cases: Vec<(Vec<(String, Value)>, Level, std::ops::Range<u32>, &str)> = vec![
+    type Case = (Vec<(String, Value)>, Level, std::ops::Range<u32>, &'static str);
+    let cases: Vec<Case> = vec![
         (
             vec![("/hostPID".into(), json!(true)), ("/hostIPC".into(), json!(true))],
             Level::Baseline,

@@ -179,7 +179,7 @@ fn is_isbn13(text: &str) -> bool {
     let Some(digits) = digits.filter(|digits| digits.len() == 13) else { return false };
     let sum: u32 =
         digits.iter().enumerate().map(|(index, digit)| if index % 2 == 0 { *digit } else { digit * 3 }).sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 fn is_credit_card(text: &str) -> bool {
@@ -195,7 +195,7 @@ fn is_credit_card(text: &str) -> bool {
             (_, doubled) => doubled,
         })
         .sum();
-    matches(7, &plain) && luhn % 10 == 0
+    matches(7, &plain) && luhn.is_multiple_of(10)
 }
 
 /// Go's `time.ParseDuration`, or a number and a unit in words.

@@ -153,9 +153,8 @@ impl Requests {
             return Ok(Action::RequeueAfter(left + Duration::from_secs(1)));
         }
         let name = request.metadata.name.as_deref().unwrap_or_default();
-        let mut params = DeleteParams::default();
-        params.preconditions =
-            Some(Preconditions { uid: request.metadata.uid.clone(), resource_version: None });
+        let this = Preconditions { uid: request.metadata.uid.clone(), resource_version: None };
+        let params = DeleteParams { preconditions: Some(this), ..DeleteParams::default() };
         self.api().delete(name, &params).await.unless_gone().doing("removing the request", name)?;
         Ok(Action::Done)
     }

@@ -9,8 +9,11 @@ use crate::path::Path;
 use crate::pod_spec::visit_containers;
 use crate::problems::quoted;
 
+/// Where a port was seen: its path, the address on the host and the port there.
+type Seen = (String, String, i64);
+
 pub(super) fn warn(found: &mut Vec<String>, at: &Path<'_>, spec: &Value) {
-    let mut numbers: BTreeMap<(i64, String), Vec<(String, String, i64)>> = BTreeMap::new();
+    let mut numbers: BTreeMap<(i64, String), Vec<Seen>> = BTreeMap::new();
     visit_containers(at, spec, |at, container| {
         let at = at.field("ports");
         for (index, port) in list(container, "ports").iter().enumerate() {

@@ -99,7 +99,7 @@ fn too_many_parts(t: &Type, parts: &mut usize) -> bool {
         return true;
     }
     match t {
-        Type::List(of) | Type::TypeOf(Some(of)) | Type::Opaque(_, Some(of)) => too_many_parts(of, parts),
+        Type::List(of) | Type::Meta(Some(of)) | Type::Opaque(_, Some(of)) => too_many_parts(of, parts),
         Type::Map(of) => too_many_parts(&of.0, parts) || too_many_parts(&of.1, parts),
         _ => false,
     }

@@ -90,7 +90,7 @@ fn equivalent(a: &Type, b: &Type) -> bool {
         (Type::List(a), Type::List(b)) => equivalent(a, b),
         (Type::Map(a), Type::Map(b)) => equivalent(&a.0, &b.0) && equivalent(&a.1, &b.1),
         (Type::Opaque(a, Some(p)), Type::Opaque(b, Some(q))) => a == b && equivalent(p, q),
-        (Type::TypeOf(_), Type::TypeOf(_)) => true,
+        (Type::Meta(_), Type::Meta(_)) => true,
         _ => a.is(b),
     }
 }

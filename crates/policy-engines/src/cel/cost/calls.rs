@@ -255,7 +255,6 @@ impl Estimator<'_> {
         }))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call's view of everything it may depend on")]
     fn of_standard(
         &mut self,
         expr: &Expr,

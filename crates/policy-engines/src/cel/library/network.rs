@@ -87,10 +87,10 @@ fn one_cidr(args: &[Value<'_>]) -> Out<(IpAddr, u8)> {
 }
 
 fn parse_ip(text: &str) -> std::result::Result<IpAddr, String> {
-    if let Some((address, _)) = text.split_once('%') {
-        if address.parse::<Ipv6Addr>().is_ok() {
-            return Err(format!("IP address {text:?} with zone value is not allowed"));
-        }
+    if let Some((address, _)) = text.split_once('%')
+        && address.parse::<Ipv6Addr>().is_ok()
+    {
+        return Err(format!("IP address {text:?} with zone value is not allowed"));
     }
     let address: IpAddr = text.parse().map_err(|_| {
         let why = why_no_ip(text);

@@ -186,16 +186,8 @@ impl Maker<'_, '_> {
                 result = self.call("_==_", vec![accumulator, one]);
             }
         }
-        self.fold(Fold {
-            range,
-            var,
-            var2,
-            accumulator: ACCUMULATOR.to_owned(),
-            init,
-            condition,
-            step,
-            result,
-        })
+        let accumulator = ACCUMULATOR.to_owned();
+        self.fold(Fold { range, var, var2, accumulator, init, condition, step, result })
     }
 
     fn fold(&mut self, fold: Fold) -> Expr {
@@ -224,16 +216,8 @@ impl Maker<'_, '_> {
         let step = self.filtered(filter, step);
         let result = self.accumulator();
         let (var, var2) = names;
-        self.fold(Fold {
-            range,
-            var,
-            var2,
-            accumulator: ACCUMULATOR.to_owned(),
-            init,
-            condition,
-            step,
-            result,
-        })
+        let accumulator = ACCUMULATOR.to_owned();
+        self.fold(Fold { range, var, var2, accumulator, init, condition, step, result })
     }
 
     fn map(&mut self, name: &str, range: Expr, mut args: Vec<Expr>) -> Result<Expr, Refusal> {

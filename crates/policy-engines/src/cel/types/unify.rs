@@ -74,7 +74,7 @@ impl Bindings {
         }
         match (a, b) {
             (Type::Null, other) | (other, Type::Null) => is_nullable(other),
-            (Type::TypeOf(_), Type::TypeOf(_)) => true,
+            (Type::Meta(_), Type::Meta(_)) => true,
             (Type::Opaque(a, p), Type::Opaque(b, q)) => a == b && self.fits_option(p, q),
             (Type::List(a), Type::List(b)) => self.fits(a, b),
             (Type::Map(a), Type::Map(b)) => self.fits(&a.0, &b.0) && self.fits(&a.1, &b.1),
@@ -121,7 +121,7 @@ impl Bindings {
         }
         match within {
             Type::Variable(_) => self.find(within).is_some_and(|found| self.occurs(variable, found)),
-            Type::Opaque(_, Some(of)) | Type::List(of) | Type::TypeOf(Some(of)) => self.occurs(variable, of),
+            Type::Opaque(_, Some(of)) | Type::List(of) | Type::Meta(Some(of)) => self.occurs(variable, of),
             Type::Map(of) => self.occurs(variable, &of.0) || self.occurs(variable, &of.1),
             _ => false,
         }
@@ -139,7 +139,7 @@ impl Bindings {
             Type::List(of) => Type::list(self.resolve(of, settle)),
             Type::Map(of) => Type::map(self.resolve(&of.0, settle), self.resolve(&of.1, settle)),
             Type::Opaque(name, Some(of)) => Type::Opaque(name, Some(Arc::new(self.resolve(of, settle)))),
-            Type::TypeOf(Some(of)) => Type::TypeOf(Some(Arc::new(self.resolve(of, settle)))),
+            Type::Meta(Some(of)) => Type::Meta(Some(Arc::new(self.resolve(of, settle)))),
             other => other.clone(),
         }
     }
@@ -166,7 +166,7 @@ fn is_no_more_specific(a: &Type, b: &Type) -> bool {
         (Type::Opaque(OPTIONAL, Some(p)), Type::Opaque(OPTIONAL, Some(q))) => is_no_more_specific(p, q),
         (Type::List(a), Type::List(b)) => is_no_more_specific(a, b),
         (Type::Map(a), Type::Map(b)) => is_no_more_specific(&a.0, &b.0) && is_no_more_specific(&a.1, &b.1),
-        (Type::TypeOf(_), Type::TypeOf(_)) => true,
+        (Type::Meta(_), Type::Meta(_)) => true,
         _ => a.is(b),
     }
 }

@@ -168,10 +168,10 @@ impl<'a> Map<'a> {
         if self.len() != other.len() {
             return Ok(false);
         }
-        if let (Self::View(a, Some(schema)), Self::View(b, _)) = (self, other) {
-            if !matches!(schema.additional, Additional::Schema(_)) {
-                return self.object_equals(a, other, b);
-            }
+        if let (Self::View(a, Some(schema)), Self::View(b, _)) = (self, other)
+            && !matches!(schema.additional, Additional::Schema(_))
+        {
+            return self.object_equals(a, other, b);
         }
         for (key, value) in self.entries()? {
             match other.find(&key)? {
