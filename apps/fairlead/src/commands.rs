@@ -10,6 +10,7 @@ mod join;
 mod kubeconfig;
 mod placement;
 mod profile;
+mod rollout;
 mod status;
 mod store;
 mod test;
@@ -41,6 +42,9 @@ pub(crate) enum Command {
     /// Which clusters get what
     #[command(subcommand)]
     Placement(placement::PlacementCommand),
+    /// How changes go through the clusters
+    #[command(subcommand)]
+    Rollout(rollout::RolloutCommand),
     /// Run tests in clusters
     #[command(subcommand)]
     Test(test::TestCommand),
@@ -89,6 +93,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Code, Failure> {
         Command::Join(command) => join::run(&global, command).await,
         Command::Profile(command) => profile::run(&global, command).await,
         Command::Placement(command) => placement::run(&global, command).await,
+        Command::Rollout(command) => rollout::run(&global, command).await,
         Command::Test(command) => test::run(&global, command).await,
         Command::Kubeconfig(command) => kubeconfig::run(&global, &command),
         Command::Version(command) => version::run(&command),

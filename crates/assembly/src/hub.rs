@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control_plane::{ControlPlane, Plan, Serving};
 use crate::error::AssemblyError;
+use crate::expressions::Cel;
 use crate::state::{State, StoreOptions};
 
 /// What a hub is made of.
@@ -71,7 +72,8 @@ impl Hub {
         let issuer = Arc::new(Issuer(Arc::clone(&plane.identity.authority)));
         let epoch = plane.store.incarnation().to_string();
         let data_dir = options.directory.join("data");
-        let hub_options = hub::Options::new(client, data_dir, epoch, issuer);
+        let mut hub_options = hub::Options::new(client, data_dir, epoch, issuer);
+        hub_options.expressions = Arc::new(Cel::default());
         let service = hub::Service::new(hub_options).await.map_err(|error| failed(error.into()))?;
         let handle = service.handle();
         // Set once, here; the server answers 503 for these paths until now.

@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod containers;
 pub mod control_plane;
 pub mod error;
+mod expressions;
 pub mod hub;
 pub mod identity;
 mod leader;

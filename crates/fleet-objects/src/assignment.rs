@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::rollout::MaintenanceWindow;
+
 /// One profile for one cluster. Written by the hub alone; lives in the cluster's partition.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -55,6 +57,10 @@ pub struct AssignmentSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::profile::any_map")]
     pub variables: BTreeMap<String, Value>,
+    /// When the agent may begin to carry this generation out, by its own clock; at once when empty. Until then what it
+    /// held before stays enforced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub maintenance_windows: Vec<MaintenanceWindow>,
 }
 
 /// Names a profile.
@@ -171,6 +177,9 @@ pub enum Health {
     /// As it should be.
     Healthy,
 }
+
+/// The reason of `Applied=False` while an agent waits for a maintenance window.
+pub const OUTSIDE_WINDOW: &str = "OutsideMaintenanceWindow";
 
 /// Why an agent does not follow the hub.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

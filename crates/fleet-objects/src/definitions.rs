@@ -11,6 +11,7 @@ pub fn custom_resource_definitions() -> Vec<Value> {
         crate::Profile::crd(),
         crate::Placement::crd(),
         crate::Assignment::crd(),
+        crate::rollout::Rollout::crd(),
         crate::test_workflow::TestWorkflow::crd(),
         crate::test_run::TestRun::crd(),
         crate::test_run::TestExecution::crd(),

@@ -1,7 +1,7 @@
 //! The fleet's own API kinds, group `fleet.fairlead.dev`, version `v1alpha1`.
 //!
-//! People write [`Profile`] (what a cluster should hold) and [`Placement`] (which clusters get it). The hub writes
-//! [`Cluster`] when an agent joins and one [`Assignment`] per cluster and profile, in the cluster's own namespace
+//! People write [`Profile`] (what a cluster should hold), [`Placement`] (which clusters get it) and
+//! [`rollout::Rollout`] (how a change goes through them). The hub writes [`Cluster`] when an agent joins and one [`Assignment`] per cluster and profile, in the cluster's own namespace
 //! (its *partition*, [`partition_namespace`]). An agent reads nothing but its own partition.
 //!
 //! This crate holds types, names and the documents that define the kinds. It never decides, reads or writes anything.
@@ -13,13 +13,14 @@ mod definitions;
 mod names;
 mod placement;
 mod profile;
+pub mod rollout;
 pub mod test_record;
 pub mod test_run;
 pub mod test_workflow;
 
 pub use assignment::{
     Assignment, AssignmentSpec, AssignmentState, AssignmentStatus, ContentReference, GenerationMark, Health,
-    ObjectReference, ObjectStatus, ProfileReference, Refusal, RefusalReason,
+    OUTSIDE_WINDOW, ObjectReference, ObjectStatus, ProfileReference, Refusal, RefusalReason,
 };
 pub use cluster::{
     AssignmentSummary, Cluster, ClusterSpec, ClusterStatus, ClusterTaint, HeldAssignment, NodeCount,

@@ -40,6 +40,10 @@ pub struct PlacementSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::profile::any_map")]
     pub variables: BTreeMap<String, Value>,
+    /// The Rollout, in the placement's namespace, by which changes go through the clusters. While it is not there nothing
+    /// changes in any cluster. Without it a change goes to all chosen clusters at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<String>,
 }
 
 /// Chooses clusters; all parts must hold.

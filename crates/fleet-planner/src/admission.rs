@@ -111,6 +111,7 @@ mod tests {
             state: if tombstone { AssignmentState::Tombstone } else { AssignmentState::Present },
             content: (!tombstone).then(|| ContentReference { digest: digest.to_string(), size: 1 }),
             variables: Values::new(),
+            maintenance_windows: Vec::new(),
         }
     }
 

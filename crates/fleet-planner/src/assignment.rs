@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use fleet_objects::rollout::MaintenanceWindow;
 use fleet_objects::{
     AssignmentSpec, AssignmentState, ContentReference, GenerationMark, HeldAssignment, ProfileReference,
 };
@@ -20,6 +21,8 @@ pub struct Wanted {
     pub content: ContentReference,
     /// Every variable.
     pub variables: Values,
+    /// When the agent may begin with it.
+    pub maintenance_windows: Vec<MaintenanceWindow>,
 }
 
 /// What the hub has of one assignment.
@@ -127,6 +130,7 @@ impl Planner<'_> {
             state: AssignmentState::Present,
             content: Some(wanted.content.clone()),
             variables: wanted.variables.clone(),
+            maintenance_windows: wanted.maintenance_windows.clone(),
         };
         let same = existing.is_some_and(|existing| says_the_same(&existing.spec, &spec));
         if same && !self.must_reissue(name) {
@@ -159,6 +163,7 @@ impl Planner<'_> {
             state: AssignmentState::Tombstone,
             content: None,
             variables: Values::new(),
+            maintenance_windows: Vec::new(),
             hub_epoch: self.epoch.to_owned(),
             ..existing.spec.clone()
         };
@@ -177,6 +182,7 @@ impl Planner<'_> {
             state: AssignmentState::Tombstone,
             content: None,
             variables: Values::new(),
+            maintenance_windows: Vec::new(),
         };
         self.number(name, &mut spec);
         self.write(name, spec);
@@ -258,6 +264,7 @@ fn says_the_same(a: &AssignmentSpec, b: &AssignmentSpec) -> bool {
         && a.variables == b.variables
         && a.profile == b.profile
         && a.placement == b.placement
+        && a.maintenance_windows == b.maintenance_windows
 }
 
 #[cfg(test)]
@@ -272,6 +279,7 @@ mod tests {
                 placement: "default/all".into(),
                 content: ContentReference { digest: digest.into(), size: 1 },
                 variables: Values::new(),
+                maintenance_windows: Vec::new(),
             },
         )])
     }

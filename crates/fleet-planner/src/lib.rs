@@ -1,5 +1,5 @@
-//! Pure decisions about the fleet: which cluster gets what and why, what a profile means for one cluster, what an agent
-//! may take over from a hub, and which deletions need a person.
+//! Pure decisions about the fleet: which cluster gets what and why, in which waves, what a profile means for one cluster,
+//! what an agent may take over from a hub and when, and which deletions need a person.
 //!
 //! Hub and agent call these functions with what they know; the same input gives the same answer. There is no I/O, no
 //! clock and no async here, and deletion is never concluded from absence.
@@ -9,8 +9,11 @@ pub mod assignment;
 pub mod breaker;
 pub mod bundle;
 pub mod cluster_view;
+pub mod expressions;
+pub mod maintenance;
 pub mod placement;
 pub mod render;
+pub mod rollout;
 pub mod variables;
 pub mod yaml;
 

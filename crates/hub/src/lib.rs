@@ -1,4 +1,4 @@
-//! The management plane: registration, placement, inbox, content, presence and test runs.
+//! The management plane: registration, placement, rollouts, inbox, content, presence and test runs.
 //!
 //! The hub is passive: it holds what people intend, shows what agents report and hands out numbered assignments. It
 //! never reaches into a cluster, and nothing in any cluster waits for it. It reaches objects through a client of its own

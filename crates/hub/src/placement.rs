@@ -1,20 +1,23 @@
-//! The placement controller: Profiles, Placements and Clusters to Assignments. Every pass looks at everything from
-//! memory and writes only differences; the decisions are `fleet_planner`'s.
+//! The placement controller: Profiles, Placements, Rollouts and Clusters to Assignments. Every pass looks at everything
+//! from memory and writes only differences; the decisions are `fleet_planner`'s.
 
 mod partition;
 mod profiles;
+mod rollouts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use api_client::ObjectCache;
+use fleet_objects::rollout::Rollout;
 use fleet_objects::{
     Assignment, AssignmentState, Cluster, ClusterDecision, ConditionChange, Placement, PlacementStatus,
     Profile, ProfileReference, assignment_name, condition_is_true, partition_namespace, set_condition,
 };
 use fleet_planner::assignment::Wanted;
 use fleet_planner::cluster_view::ClusterView;
+use jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +26,7 @@ use crate::cluster_status;
 use crate::error::Error;
 use crate::service::Shared;
 use profiles::{ProfileState, Profiles};
+use rollouts::Governed;
 
 /// Changes of this long are taken together: short enough not to be noticed, long enough to take a `kubectl apply` whole.
 const GATHER: Duration = Duration::from_millis(20);
@@ -35,6 +39,7 @@ const MAX_DECISIONS: usize = 1000;
 pub(crate) struct Caches {
     profiles: ObjectCache<Profile>,
     placements: ObjectCache<Placement>,
+    rollouts: ObjectCache<Rollout>,
     clusters: ObjectCache<Cluster>,
     assignments: ObjectCache<Assignment>,
 }
@@ -45,6 +50,16 @@ struct Decided {
     profile: ProfileReference,
     decisions: Vec<ClusterDecision>,
     problem: Option<String>,
+    /// By a rollout, if the placement names one.
+    governed: Option<Governed>,
+}
+
+/// How a pass ended.
+struct Passed {
+    /// Something must be tried again.
+    complete: bool,
+    /// When to look again although nothing changed.
+    wake: Option<Timestamp>,
 }
 
 /// Runs until `shutdown`.
@@ -53,6 +68,7 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
     let caches = Caches {
         profiles: ObjectCache::start(Api::all(all()), api_client::CacheOptions::new("profiles")),
         placements: ObjectCache::start(Api::all(all()), api_client::CacheOptions::new("placements")),
+        rollouts: ObjectCache::start(Api::all(all()), api_client::CacheOptions::new("rollouts")),
         clusters: shared.clusters.clone(),
         assignments: ObjectCache::start(Api::all(all()), api_client::CacheOptions::new("assignments")),
     };
@@ -61,17 +77,19 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
         let wake = wake.clone();
         move || wake.notify_one()
     };
-    let (a, b, c, d) = (notify(&wake), notify(&wake), notify(&wake), notify(&wake));
+    let (a, b, c, d, e) = (notify(&wake), notify(&wake), notify(&wake), notify(&wake), notify(&wake));
     caches.profiles.on_change(move |_| a());
     caches.placements.on_change(move |_| b());
     caches.clusters.on_change(move |_| c());
     caches.assignments.on_change(move |_| d());
+    caches.rollouts.on_change(move |_| e());
     // Nothing is decided on half a view.
     let synced = async {
         caches.profiles.has_synced().await;
         caches.placements.has_synced().await;
         caches.clusters.has_synced().await;
         caches.assignments.has_synced().await;
+        caches.rollouts.has_synced().await;
     };
     tokio::select! {
         () = shutdown.cancelled() => return,
@@ -79,15 +97,14 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
     }
     let mut profiles = Profiles::default();
     loop {
-        let complete = tokio::select! {
+        let passed = tokio::select! {
             () = shutdown.cancelled() => return,
-            complete = pass(&shared, &caches, &mut profiles) => complete,
+            passed = pass(&shared, &caches, &mut profiles) => passed,
         };
         let again = async {
-            if complete {
-                wake.notified().await;
-            } else {
-                let _ = tokio::time::timeout(RETRY, wake.notified()).await;
+            match passed.patience() {
+                None => wake.notified().await,
+                Some(patience) => drop(tokio::time::timeout(patience, wake.notified()).await),
             }
             tokio::time::sleep(GATHER).await;
         };
@@ -98,14 +115,29 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
     }
 }
 
-/// One look at everything; false when something must be tried again.
-async fn pass(shared: &Shared, caches: &Caches, profiles: &mut Profiles) -> bool {
+impl Passed {
+    /// How long the next pass may wait for a change; `None`: for ever.
+    fn patience(&self) -> Option<Duration> {
+        let wake = self.wake.map(|wake| {
+            let left = wake.duration_since(Timestamp::now());
+            // Times are whole seconds: a moment later it has surely come.
+            Duration::try_from(left).unwrap_or_default() + GATHER
+        });
+        let retry = (!self.complete).then_some(RETRY);
+        [wake, retry].into_iter().flatten().min()
+    }
+}
+
+/// One look at everything.
+async fn pass(shared: &Shared, caches: &Caches, profiles: &mut Profiles) -> Passed {
     let mut complete = true;
     profiles.refresh(shared, &caches.profiles.list()).await;
     let clusters = caches.clusters.list();
     let assignments = by_partition(caches.assignments.list());
-    let decided = decide(caches, profiles, &clusters, &assignments);
-    let (wanted, keep) = wanted(&decided, profiles);
+    let mut decided = decide(caches, profiles, &clusters, &assignments);
+    let looked = rollouts::govern(shared, caches, profiles, &clusters, &assignments, &mut decided).await;
+    complete &= !looked.incomplete;
+    let (wanted, keep) = wanted(&decided, profiles, &assignments);
     for cluster in &clusters {
         let name = cluster.name_any();
         let existing = assignments.get(&partition_namespace(&name)).map_or(&[][..], Vec::as_slice);
@@ -128,7 +160,7 @@ async fn pass(shared: &Shared, caches: &Caches, profiles: &mut Profiles) -> bool
         tracing::debug!(error = &error as &dyn std::error::Error, "a profile's status was not written");
         complete = false;
     }
-    complete
+    Passed { complete, wake: looked.wake }
 }
 
 type ByPartition = BTreeMap<String, Vec<Arc<Assignment>>>;
@@ -171,7 +203,7 @@ fn decide(
                 }
             }
             let problem = profiles.problem(&profile, &placement.spec.variables);
-            Decided { placement, profile, decisions, problem }
+            Decided { placement, profile, decisions, problem, governed: None }
         })
         .collect()
 }
@@ -204,12 +236,23 @@ type KeepByCluster = BTreeMap<String, BTreeSet<String>>;
 
 /// What each cluster should hold, and what must be left as it is because its profile is missing or cannot be read: a
 /// profile that cannot be read is not a profile that should go.
-fn wanted(decided: &[Decided], profiles: &Profiles) -> (WantedByCluster, KeepByCluster) {
+fn wanted(
+    decided: &[Decided],
+    profiles: &Profiles,
+    assignments: &ByPartition,
+) -> (WantedByCluster, KeepByCluster) {
     let (mut wanted, mut keep) = (WantedByCluster::new(), KeepByCluster::new());
     for one in decided {
         let name = assignment_name(&one.profile.namespace, &one.profile.name);
         let values = profiles.values(&one.profile, &one.placement.spec.variables);
         for decision in one.decisions.iter().filter(|decision| decision.selected) {
+            if let Some(governed) = &one.governed {
+                let existing = rollouts::present(assignments, one, &decision.cluster);
+                let entry = governed.wanted(one, &decision.cluster, existing);
+                let of_cluster = wanted.entry(decision.cluster.clone()).or_default();
+                of_cluster.extend(entry.map(|entry| (name.clone(), entry)));
+                continue;
+            }
             match (profiles.get(&one.profile), &values, &one.problem) {
                 (Some(ProfileState::Good { content, .. }), Some(variables), None) => {
                     let entry = Wanted {
@@ -217,6 +260,7 @@ fn wanted(decided: &[Decided], profiles: &Profiles) -> (WantedByCluster, KeepByC
                         placement: placement_name(&one.placement),
                         content: content.clone(),
                         variables: variables.clone(),
+                        maintenance_windows: Vec::new(),
                     };
                     wanted.entry(decision.cluster.clone()).or_default().insert(name.clone(), entry);
                 }
@@ -241,9 +285,15 @@ async fn write_placement(shared: &Shared, caches: &Caches, decided: &Decided) ->
         decisions: decided.decisions.iter().take(MAX_DECISIONS).cloned().collect(),
         conditions: before.conditions.clone(),
     };
-    let (status, reason, message) = match &decided.problem {
-        Some(problem) => (false, "ProfileNotUsable", format!("{problem}; what clusters hold stays")),
-        None => (true, "Placed", format!("{selected} of {} clusters selected", decided.decisions.len())),
+    let placed = format!("{selected} of {} clusters selected", decided.decisions.len());
+    let held = decided.governed.as_ref().and_then(|governed| governed.problem.as_ref());
+    let (status, reason, message) = match (&decided.problem, held, &decided.governed) {
+        (Some(problem), ..) => (false, "ProfileNotUsable", format!("{problem}; what clusters hold stays")),
+        (None, Some(problem), _) => {
+            (false, "RolloutNotUsable", format!("{problem}; what clusters hold stays"))
+        }
+        (None, None, Some(governed)) => (true, "Placed", format!("{placed}; {}", governed.summary)),
+        (None, None, None) => (true, "Placed", placed),
     };
     let change = ConditionChange {
         kind: "Ready",

@@ -7,6 +7,7 @@ use std::time::Duration;
 use agent_protocol::{JoinToken, TokenGrant};
 use api_client::{CacheOptions, ObjectCache};
 use fleet_objects::{Cluster, SYSTEM_NAMESPACE, set_condition};
+use fleet_planner::expressions::{Expressions, NoExpressions};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
@@ -42,6 +43,8 @@ pub struct Options {
     pub presence_timeout: Duration,
     /// How the inbox is kept.
     pub inbox: durable_log::Options,
+    /// Evaluates what people write about clusters. Without it every expression is refused.
+    pub expressions: Arc<dyn Expressions>,
     /// Act on records besides the hub itself.
     pub handlers: Vec<Arc<dyn RecordHandler>>,
 }
@@ -68,6 +71,7 @@ impl Options {
             certificate_ttl: registration::DEFAULT_CERTIFICATE_TTL,
             presence_timeout: Duration::from_secs(15),
             inbox: durable_log::Options { max_bytes: 256 << 20, ..durable_log::Options::default() },
+            expressions: Arc::new(NoExpressions),
             handlers: Vec::new(),
         }
     }
@@ -86,6 +90,7 @@ pub(crate) struct Shared {
     pub(crate) content: ContentStore,
     pub(crate) inbox: Inbox,
     pub(crate) clusters: ObjectCache<Cluster>,
+    pub(crate) expressions: Arc<dyn Expressions>,
     pub(crate) test_endpoints: test_runs::Endpoints,
     /// Cancelled when the hub ends: open streams end with it, so that agents look for its successor at once.
     pub(crate) stopping: CancellationToken,
@@ -143,6 +148,7 @@ impl Service {
             content,
             inbox,
             clusters,
+            expressions: options.expressions,
         };
         Ok(Self { shared: Arc::new(shared), handlers, test_runs })
     }

@@ -1,7 +1,7 @@
 //! Policy languages of the API server: CEL as Kubernetes speaks it, what is written in it, and the Pod Security Standards.
 //!
 //! Tasks: custom resources' validation rules ([`crd_rules`]), admission policies, conditions of webhooks, the standards'
-//! checks ([`pod_security`]). Rules and policies are compiled once and evaluated over borrowed objects.
+//! checks ([`pod_security`]), single expressions about other data ([`expression`]). Rules and policies are compiled once and evaluated over borrowed objects.
 //!
 //! Must never: do I/O or wait; panic, overflow the stack or run without a bound, whatever users write; decide on a
 //! policy that it could not evaluate as if it had.
@@ -9,5 +9,6 @@
 pub mod admission_policy;
 pub mod cel;
 pub mod crd_rules;
+pub mod expression;
 pub mod pod_security;
 mod problems;

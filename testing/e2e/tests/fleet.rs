@@ -1,5 +1,8 @@
 //! The fleet's promises, with a hub, three clusters and three agents as processes of their own.
 
+#[path = "fleet/rollout.rs"]
+mod rollout;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};

@@ -28,6 +28,8 @@ pub(super) struct Active {
     pub(super) states: BTreeMap<ObjectReference, State>,
     /// Why the accepted generation is not enforced, if so.
     pub(super) problem: Option<String>,
+    /// What the accepted generation waits for, while no maintenance window is open, and how long.
+    pub(super) closed: Option<(String, Duration)>,
     /// Deletions that wait for a person, with the reason.
     pub(super) held: Option<(Vec<ObjectReference>, String)>,
     /// Deletions begun and not finished.
@@ -96,6 +98,7 @@ impl Active {
             targets: BTreeMap::new(),
             states: BTreeMap::new(),
             problem: None,
+            closed: None,
             held: None,
             deleting: 0,
             repairs: 0,

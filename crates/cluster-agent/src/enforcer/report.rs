@@ -2,7 +2,8 @@
 
 use agent_protocol::{AssignmentReport, RecordBody};
 use fleet_objects::{
-    AssignmentState, AssignmentStatus, ConditionChange, Health, ObjectReference, ObjectStatus, set_condition,
+    AssignmentState, AssignmentStatus, ConditionChange, Health, OUTSIDE_WINDOW, ObjectReference,
+    ObjectStatus, set_condition,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -149,6 +150,9 @@ fn applied(active: &Active) -> (bool, &'static str, String) {
         active.progress.enforced.as_ref().is_some_and(|enforced| same_state(enforced, &active.accepted));
     if let Some(problem) = &active.problem {
         return (false, "NotApplied", problem.clone());
+    }
+    if let Some((message, _)) = &active.closed {
+        return (false, OUTSIDE_WINDOW, message.clone());
     }
     if !current {
         return (false, "Applying", "the generation is being checked".to_owned());

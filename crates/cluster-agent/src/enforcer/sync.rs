@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use agent_protocol::EventSeverity;
 use fleet_objects::{AssignmentSpec, AssignmentState, ConflictPolicy, Health, ObjectReference};
 use fleet_planner::bundle::Bundle;
+use fleet_planner::maintenance::{Opening, opening};
 use fleet_planner::render::render;
 use foundation::backoff::Backoff;
 use foundation::random::SystemRandom;
 use futures::{StreamExt, stream};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::PostParams;
@@ -29,6 +31,8 @@ const TOGETHER: usize = 8;
 const RETRY: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(30));
 /// How long a new kind may take to be served before the rest is tried without it.
 const ESTABLISH: Duration = Duration::from_secs(10);
+/// How often the clock is looked at while no maintenance window is open: it may be set.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
 /// Problems shown at once.
 const SHOWN: usize = 3;
 
@@ -45,6 +49,7 @@ impl Enforcer {
     pub(super) async fn sync(&mut self, name: &str) -> Result<(), Error> {
         let Some(mut active) = self.active.remove(name) else { return Ok(()) };
         active.due = None;
+        active.closed = None;
         active.dirty = true;
         let state = active.accepted.spec.state;
         let done = match state {
@@ -62,7 +67,10 @@ impl Enforcer {
                 false
             }
         };
-        if complete {
+        if let Some((_, wait)) = &active.closed {
+            active.failures = 0;
+            active.due = Some(Instant::now() + (*wait).min(LOOK_AT_CLOCK));
+        } else if complete {
             active.failures = 0;
         } else {
             active.due = Some(Instant::now() + RETRY.delay(active.failures, &SystemRandom));
@@ -81,6 +89,26 @@ impl Enforcer {
             && let Some(enforced) = active.progress.enforced.clone()
         {
             self.load_targets(name, active, &enforced).await?;
+        }
+        if is_new {
+            match opening(&active.accepted.spec.maintenance_windows, Timestamp::now()) {
+                Ok(Opening::Open) => {}
+                Ok(Opening::At(at)) => {
+                    let wait = at.duration_since(Timestamp::now());
+                    let message = format!("waits for its maintenance window, which opens at {at}");
+                    active.problem = None;
+                    active.closed = Some((message, Duration::try_from(wait).unwrap_or_default()));
+                }
+                Err(problem) => {
+                    active.problem = Some(problem);
+                    let _ = self.apply_all(name, active, &Targets::new()).await?;
+                    return Ok(false);
+                }
+            }
+            if active.closed.is_some() {
+                // The older generation is enforced on.
+                return self.apply_all(name, active, &Targets::new()).await;
+            }
         }
         let mut older = Targets::new();
         if is_new {

@@ -1,0 +1,116 @@
+//! How rollouts are printed.
+
+use std::fmt::Write as _;
+
+use fleet_objects::rollout::{Rollout, RolloutPhase};
+use kube::ResourceExt;
+
+use crate::output;
+
+pub(super) const HEADER: [&str; 9] =
+    ["NAME", "PLACEMENT", "PHASE", "REVISION", "WAVE", "UPDATED", "FAILED", "DEBTS", "AGE"];
+
+pub(super) fn row(rollout: &Rollout) -> Vec<String> {
+    let status = rollout.status.clone().unwrap_or_default();
+    vec![
+        rollout.name_any(),
+        status.placement.unwrap_or_else(|| "<none>".to_owned()),
+        format!("{:?}", status.phase),
+        status.revision.to_string(),
+        status.wave_name.unwrap_or_default(),
+        format!("{}/{}", status.updated, status.clusters),
+        status.failed_count.to_string(),
+        status.debt_count.to_string(),
+        output::age(rollout.metadata.creation_timestamp.as_ref()),
+    ]
+}
+
+/// One line for a log.
+pub(super) fn line(rollout: &Rollout) -> String {
+    let status = rollout.status.clone().unwrap_or_default();
+    format!(
+        "{}: revision {} is {:?}: {} ({} of {} updated, {} failed, {} debts)",
+        rollout.name_any(),
+        status.revision,
+        status.phase,
+        status.message,
+        status.updated,
+        status.clusters,
+        status.failed_count,
+        status.debt_count
+    )
+}
+
+/// Everything a person wants to know before the next command.
+pub(super) fn status(rollout: &Rollout) -> String {
+    let Some(status) = &rollout.status else {
+        return format!("rollout {}: no placement names it yet\n", rollout.name_any());
+    };
+    let mut out = line(rollout);
+    out.push('\n');
+    let mut rows = vec![["CLUSTER", "STATE", "REASON"].map(str::to_owned).to_vec()];
+    let mut add = |cluster: &str, state: &str, reason: &str| {
+        rows.push(vec![cluster.to_owned(), state.to_owned(), reason.to_owned()]);
+    };
+    for update in &status.updating {
+        let (state, reason) = match (update.debt, &update.since) {
+            (true, _) => ("catching up", "through the canary"),
+            (false, None) => ("waiting", "for its maintenance window"),
+            (false, Some(_)) => ("updating", ""),
+        };
+        add(&update.cluster, state, reason);
+    }
+    for failed in &status.failed {
+        let state = if failed.accepted { "failed, accepted" } else { "failed" };
+        add(&failed.cluster, state, &failed.message);
+    }
+    for debt in &status.debts {
+        add(&debt.cluster, "debt", &debt.reason);
+    }
+    if rows.len() > 1 {
+        let _ = write!(out, "\n{}", workflow::report::columns(&rows));
+    }
+    if let Some(hint) = hint(rollout.name_any().as_str(), status.phase) {
+        let _ = writeln!(out, "\nnext: {hint}");
+    }
+    out
+}
+
+fn hint(name: &str, phase: RolloutPhase) -> Option<String> {
+    match phase {
+        RolloutPhase::Waiting => Some(format!("fairlead rollout promote {name}")),
+        RolloutPhase::Paused => Some(format!("fairlead rollout resume {name}")),
+        RolloutPhase::Halted => {
+            Some(format!("fairlead rollout rollback {name}, or promote it in spite of the failures"))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_objects::rollout::{ClusterDebt, FailedCluster, RolloutSpec, RolloutStatus};
+
+    use super::*;
+
+    #[test]
+    fn a_halted_rollout_says_who_failed_why_and_what_to_do() {
+        let mut rollout = Rollout::new("app", RolloutSpec::default());
+        rollout.status = Some(RolloutStatus {
+            phase: RolloutPhase::Halted,
+            message: "1 failed where 0 may: dev: no node fits".into(),
+            revision: 2,
+            clusters: 3,
+            failed: vec![FailedCluster {
+                cluster: "dev".into(),
+                message: "no node fits".into(),
+                accepted: false,
+            }],
+            failed_count: 1,
+            debts: vec![ClusterDebt { cluster: "edge".into(), reason: "its agent is not connected".into() }],
+            debt_count: 1,
+            ..RolloutStatus::default()
+        });
+        insta::assert_snapshot!(status(&rollout));
+    }
+}

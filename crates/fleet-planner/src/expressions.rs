@@ -1,0 +1,52 @@
+//! Expressions that people write about clusters. The language is the caller's to bring: this crate only asks.
+
+use serde_json::{Value, json};
+
+use crate::cluster_view::ClusterView;
+
+/// Evaluates expressions (CEL) over one variable, `cluster`.
+pub trait Expressions: Send + Sync {
+    /// Whether a boolean expression holds for a cluster as [`facts`] writes it.
+    ///
+    /// # Errors
+    /// What is wrong with the expression, or why it has no value for this cluster.
+    fn holds(&self, expression: &str, cluster: &Value) -> Result<bool, String>;
+
+    /// The value of an expression of a number: the greater, the better.
+    ///
+    /// # Errors
+    /// As [`Expressions::holds`].
+    fn score(&self, expression: &str, cluster: &Value) -> Result<i64, String>;
+}
+
+/// For callers without a language: every expression is an error that says so.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoExpressions;
+
+impl Expressions for NoExpressions {
+    fn holds(&self, _: &str, _: &Value) -> Result<bool, String> {
+        Err("this program evaluates no expressions".to_owned())
+    }
+
+    fn score(&self, _: &str, _: &Value) -> Result<i64, String> {
+        Err("this program evaluates no expressions".to_owned())
+    }
+}
+
+/// A cluster as expressions see it: `name`, `labels`, `taints`, `kubernetesVersion`, `agentVersion` (text, empty while
+/// not known), `ready`, `connected` (boolean), `nodes.total`, `nodes.ready` (numbers).
+#[must_use]
+pub fn facts(view: &ClusterView) -> Value {
+    let text = |key: &str| view.fields.get(key).cloned().unwrap_or_default();
+    let number = |key: &str| text(key).parse::<i64>().unwrap_or(0);
+    json!({
+        "name": view.name,
+        "labels": view.labels,
+        "taints": view.taints,
+        "kubernetesVersion": text("kubernetesVersion"),
+        "agentVersion": text("agentVersion"),
+        "ready": text("ready") == "true",
+        "connected": text("connected") == "true",
+        "nodes": {"total": number("nodes.total"), "ready": number("nodes.ready")},
+    })
+}

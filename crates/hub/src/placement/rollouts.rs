@@ -1,0 +1,304 @@
+//! Rollouts beside placements: gathers what is seen, lets `fleet_planner::rollout` decide, and writes the status before
+//! anything is given out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use fleet_objects::rollout::{MaintenanceWindow, Revision, Rollout, RolloutPhase, RolloutStatus};
+use fleet_objects::{
+    Assignment, AssignmentState, Cluster, ConditionChange, OUTSIDE_WINDOW, assignment_name, condition,
+    condition_is_true, partition_namespace, set_condition,
+};
+use fleet_planner::assignment::Wanted;
+use fleet_planner::cluster_view::ClusterView;
+use fleet_planner::rollout::{Desired, Input, Member, MemberHealth, Outcome, Release, plan};
+use jiff::Timestamp;
+use kube::api::PostParams;
+use kube::{Api, ResourceExt};
+
+use super::profiles::{ProfileState, Profiles};
+use super::{ByPartition, Caches, Decided, is_healthy, placement_name};
+use crate::cluster_status;
+use crate::error::Error;
+use crate::service::Shared;
+
+/// What a rollout lets the clusters of a placement have.
+pub(super) struct Governed {
+    releases: BTreeMap<String, Release>,
+    target: Option<Revision>,
+    stable: Option<Revision>,
+    windows: Vec<MaintenanceWindow>,
+    /// For people, in the placement's status.
+    pub(super) summary: String,
+    /// Why nothing is given out.
+    pub(super) problem: Option<String>,
+}
+
+impl Governed {
+    /// Nothing changes in any cluster.
+    fn hold(problem: String) -> Self {
+        Self {
+            releases: BTreeMap::new(),
+            target: None,
+            stable: None,
+            windows: Vec::new(),
+            summary: String::new(),
+            problem: Some(problem),
+        }
+    }
+
+    fn new(rollout: &Rollout, outcome: Outcome) -> Self {
+        let Outcome { status, releases, .. } = outcome;
+        let back = matches!(status.phase, RolloutPhase::RollingBack | RolloutPhase::RolledBack);
+        let windows = &rollout.spec.strategy.maintenance_windows;
+        Self {
+            releases,
+            summary: format!("rollout {} is {:?}", rollout.name_any(), status.phase),
+            target: status.target,
+            stable: status.stable,
+            // What is taken back is broken: that does not wait for the night.
+            windows: if back { Vec::new() } else { windows.clone() },
+            problem: None,
+        }
+    }
+
+    /// What a cluster is to hold; `None`: nothing yet.
+    pub(super) fn wanted(
+        &self,
+        decided: &Decided,
+        cluster: &str,
+        existing: Option<&Assignment>,
+    ) -> Option<Wanted> {
+        let of = |content, variables, maintenance_windows| Wanted {
+            profile: decided.profile.clone(),
+            placement: placement_name(&decided.placement),
+            content,
+            variables,
+            maintenance_windows,
+        };
+        let revision = match self.releases.get(cluster) {
+            Some(Release::Target) => self.target.as_ref(),
+            Some(Release::Stable) => self.stable.as_ref(),
+            Some(Release::Keep) | None => None,
+        };
+        match revision {
+            Some(revision) => {
+                Some(of(revision.content.clone(), revision.variables.clone(), self.windows.clone()))
+            }
+            None => {
+                let spec = &existing?.spec;
+                Some(of(spec.content.clone()?, spec.variables.clone(), spec.maintenance_windows.clone()))
+            }
+        }
+    }
+}
+
+/// What came of looking at all rollouts.
+#[derive(Default)]
+pub(super) struct Looked {
+    /// A status could not be written.
+    pub(super) incomplete: bool,
+    /// When to look again although nothing changed.
+    pub(super) wake: Option<Timestamp>,
+}
+
+/// Looks at the rollout of every placement that names one.
+pub(super) async fn govern(
+    shared: &Shared,
+    caches: &Caches,
+    profiles: &Profiles,
+    clusters: &[Arc<Cluster>],
+    assignments: &ByPartition,
+    decided: &mut [Decided],
+) -> Looked {
+    let mut looked = Looked::default();
+    let mut taken: BTreeMap<(String, String), String> = BTreeMap::new();
+    for one in decided.iter_mut() {
+        let Some(name) = one.placement.spec.rollout.clone() else { continue };
+        let namespace = one.placement.namespace().unwrap_or_default();
+        let own = placement_name(&one.placement);
+        let first = taken.entry((namespace.clone(), name.clone())).or_insert_with(|| own.clone());
+        if *first != own {
+            let problem = format!("rollout {name} governs placement {first} already");
+            one.governed = Some(Governed::hold(problem));
+            continue;
+        }
+        let rollout = caches.rollouts.find(&namespace, &name);
+        let Some(rollout) = rollout.filter(|rollout| rollout.metadata.deletion_timestamp.is_none()) else {
+            let problem = format!("there is no rollout {name} in namespace {namespace}");
+            one.governed = Some(Governed::hold(problem));
+            continue;
+        };
+        let mut outcome = look(shared, profiles, clusters, assignments, one, &rollout);
+        let wake = outcome.wake;
+        complete(&rollout, &own, one.problem.as_deref(), &mut outcome.status);
+        one.governed = Some(match write(shared, caches, &rollout, &outcome.status).await {
+            Ok(()) => Governed::new(&rollout, outcome),
+            Err(error) => {
+                looked.incomplete = true;
+                tracing::debug!(error = &error as &dyn std::error::Error, "a rollout waits for its status");
+                Governed::hold("the rollout's status could not be written yet".to_owned())
+            }
+        });
+        looked.wake = [looked.wake, wake].into_iter().flatten().min();
+    }
+    looked
+}
+
+fn look(
+    shared: &Shared,
+    profiles: &Profiles,
+    clusters: &[Arc<Cluster>],
+    assignments: &ByPartition,
+    decided: &Decided,
+    rollout: &Rollout,
+) -> Outcome {
+    let selected: BTreeSet<&str> = decided
+        .decisions
+        .iter()
+        .filter(|decision| decision.selected)
+        .map(|decision| decision.cluster.as_str())
+        .collect();
+    let members: Vec<Member> = clusters
+        .iter()
+        .filter(|cluster| selected.contains(cluster.name_any().as_str()))
+        .map(|cluster| member(cluster, present(assignments, decided, &cluster.name_any())))
+        .collect();
+    let status = rollout.status.clone().unwrap_or_default();
+    plan(&Input {
+        spec: &rollout.spec,
+        status: &status,
+        desired: desired(profiles, decided).as_ref(),
+        members: &members,
+        expressions: &*shared.expressions,
+        now: cluster_status::now().0,
+    })
+}
+
+fn desired(profiles: &Profiles, decided: &Decided) -> Option<Desired> {
+    if decided.problem.is_some() {
+        return None;
+    }
+    let variables = profiles.values(&decided.profile, &decided.placement.spec.variables)?;
+    match profiles.get(&decided.profile)? {
+        ProfileState::Good { content, .. } => Some(Desired { content: content.clone(), variables }),
+        ProfileState::Bad { .. } => None,
+    }
+}
+
+/// The assignment by which a cluster holds the profile, unless it is being taken away.
+pub(super) fn present<'a>(
+    assignments: &'a ByPartition,
+    decided: &Decided,
+    cluster: &str,
+) -> Option<&'a Assignment> {
+    let name = assignment_name(&decided.profile.namespace, &decided.profile.name);
+    let partition = assignments.get(&partition_namespace(cluster))?;
+    let found = partition.iter().find(|assignment| assignment.name_any() == name)?;
+    (found.spec.state == AssignmentState::Present).then_some(&**found)
+}
+
+fn member(cluster: &Cluster, assignment: Option<&Assignment>) -> Member {
+    let holds = assignment.and_then(|assignment| {
+        let content = assignment.spec.content.clone()?;
+        Some(Desired { content, variables: assignment.spec.variables.clone() })
+    });
+    let observed = assignment.is_some_and(|assignment| {
+        assignment
+            .status
+            .as_ref()
+            .is_some_and(|status| status.observed_generation == assignment.spec.generation)
+    });
+    Member {
+        view: ClusterView::from(cluster),
+        unavailable: unavailable(cluster),
+        holds,
+        observed,
+        health: assignment.map_or(MemberHealth::Unhealthy("it holds nothing".to_owned()), health),
+    }
+}
+
+/// Judged by the condition that the hub keeps, not by its memory: right after a start nobody is connected yet.
+fn unavailable(cluster: &Cluster) -> Option<String> {
+    let status = cluster.status.as_ref();
+    if cluster.spec.paused {
+        return Some("the cluster is paused".to_owned());
+    }
+    if status.is_none_or(|status| status.kube_system_uid.is_none()) {
+        return Some("the cluster has not joined".to_owned());
+    }
+    let connected = status.is_some_and(|status| condition_is_true(&status.conditions, "Connected"));
+    (!connected).then(|| "its agent is not connected".to_owned())
+}
+
+fn health(assignment: &Assignment) -> MemberHealth {
+    let Some(status) = assignment.status.as_ref() else {
+        return MemberHealth::Unhealthy("the agent has not taken it over yet".to_owned());
+    };
+    let generation = assignment.spec.generation;
+    if let Some(refusal) = status.refusal.as_ref().filter(|refusal| refusal.generation == generation) {
+        return MemberHealth::Unhealthy(format!("refused: {}", refusal.message));
+    }
+    if status.observed_generation != generation {
+        return MemberHealth::Unhealthy("the agent has not taken it over yet".to_owned());
+    }
+    if is_healthy(assignment) {
+        return MemberHealth::Healthy;
+    }
+    let message = |kind: &str| {
+        condition(&status.conditions, kind).map_or_else(String::new, |condition| condition.message.clone())
+    };
+    let reason = |kind: &str| condition(&status.conditions, kind).map(|condition| condition.reason.as_str());
+    if reason("Applied") == Some(OUTSIDE_WINDOW) {
+        return MemberHealth::Waiting(message("Applied"));
+    }
+    if condition_is_true(&status.conditions, "Applied") && reason("Healthy") == Some("Failed") {
+        return MemberHealth::Failed(message("Healthy"));
+    }
+    MemberHealth::Unhealthy(message("Ready"))
+}
+
+/// What the planner does not know: whose rollout it is, and how conditions are written.
+fn complete(rollout: &Rollout, placement: &str, problem: Option<&str>, status: &mut RolloutStatus) {
+    status.observed_generation = rollout.metadata.generation.unwrap_or_default();
+    status.placement = Some(placement.to_owned());
+    if status.phase == RolloutPhase::Pending {
+        status.message = problem.unwrap_or("the profile has not been read yet").to_owned();
+    }
+    let message = status.message.clone();
+    let reason = format!("{:?}", status.phase);
+    let phase = status.phase;
+    for (kind, value) in [
+        ("Progressing", phase.is_active() || phase == RolloutPhase::RollingBack),
+        ("Completed", phase == RolloutPhase::Completed),
+    ] {
+        let change = ConditionChange {
+            kind,
+            status: Some(value),
+            reason: &reason,
+            message: message.clone(),
+            observed_generation: Some(status.observed_generation),
+        };
+        set_condition(&mut status.conditions, change, &cluster_status::now());
+    }
+}
+
+async fn write(
+    shared: &Shared,
+    caches: &Caches,
+    rollout: &Rollout,
+    status: &RolloutStatus,
+) -> Result<(), Error> {
+    if rollout.status.as_ref() == Some(status) {
+        return Ok(());
+    }
+    let (namespace, name) = (rollout.namespace().unwrap_or_default(), rollout.name_any());
+    let mut object = rollout.clone();
+    object.status = Some(status.clone());
+    let api: Api<Rollout> = Api::namespaced(shared.client.clone(), &namespace);
+    // Under the version that was looked at: a decision made of stale knowledge is made anew.
+    let written = api.replace_status(&name, &PostParams::default(), &object).await;
+    let written = written.map_err(Error::api(format!("write the status of rollout {namespace}/{name}")))?;
+    caches.rollouts.observe(&written);
+    Ok(())
+}
