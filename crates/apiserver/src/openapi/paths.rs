@@ -12,8 +12,10 @@ const PATCHES: [&str; 4] = [
     "application/apply-patch+yaml",
     "application/json-patch+json",
     "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
+    STRATEGIC_MERGE,
 ];
+/// Custom resources have none, and kubectl uses it wherever it is offered here.
+const STRATEGIC_MERGE: &str = "application/strategic-merge-patch+json";
 
 /// Adds every path of `resource`.
 pub(super) fn describe(resource: &Resource, paths: &mut Map<String, Value>) {
@@ -152,7 +154,7 @@ fn operation(resource: &Resource, verb: &str, suffix: &str, query: Query, body: 
     let id = format!("{spoken}{}{scope}{}{suffix}", operation_infix(resource), resource.kind);
     let own = schemas::reference(&resource.gvk());
     let answer = if verb == "list" { schemas::list_reference(resource) } else { own.clone() };
-    let mut operation = describe_operation(&id, query, body, &own, &answer);
+    let mut operation = describe_operation(&id, query, body, [&own, &answer], resource.custom);
     operation["x-kubernetes-action"] = json!(action);
     operation["x-kubernetes-group-version-kind"] = gvk_extension(&resource.gvk());
     operation
@@ -176,13 +178,19 @@ fn sub_operation(
     let name: String = letters.next().map(|c| c.to_ascii_uppercase()).into_iter().chain(letters).collect();
     let id = format!("{spoken}{}{scope}{}{name}", operation_infix(resource), resource.kind);
     let kind = schemas::reference(&subresource.kind);
-    let mut operation = describe_operation(&id, query, body, &kind, &kind);
+    let mut operation = describe_operation(&id, query, body, [&kind, &kind], resource.custom);
     operation["x-kubernetes-action"] = json!(action);
     operation["x-kubernetes-group-version-kind"] = gvk_extension(&subresource.kind);
     operation
 }
 
-fn describe_operation(id: &str, query: Query, body: Option<&str>, sent: &Value, answer: &Value) -> Value {
+fn describe_operation(
+    id: &str,
+    query: Query,
+    body: Option<&str>,
+    [sent, answer]: [&Value; 2],
+    custom: bool,
+) -> Value {
     let parameters: Vec<Value> = query.iter().map(|(name, kind)| query_parameter(name, kind)).collect();
     let mut operation = json!({
         "operationId": id,
@@ -201,6 +209,7 @@ fn describe_operation(id: &str, query: Query, body: Option<&str>, sent: &Value, 
     let content = match body {
         Some("patch") => PATCHES
             .iter()
+            .filter(|media_type| !(custom && **media_type == STRATEGIC_MERGE))
             .map(|media_type| ((*media_type).to_owned(), json!({ "schema": schemas::patch_reference() })))
             .collect::<Map<_, _>>(),
         Some(any) => Map::from_iter([(any.to_owned(), json!({ "schema": sent }))]),
