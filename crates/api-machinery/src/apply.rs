@@ -7,10 +7,12 @@
 //!
 //! * [`field_set`]: sets of field paths and their `FieldsV1` form.
 //! * [`typed`]: objects walked along their schema: which fields, what changed, merging, removing.
+//! * [`check`](mod@check): whether a configuration fits its schema.
 //! * [`managers`]: the entries of `metadata.managedFields`.
 //!
 //! Callers pass the time in. Fields of the object's identity (`metadata.name`, `uid` …) are owned by nobody.
 
+pub mod check;
 pub mod field_set;
 pub mod managers;
 pub mod typed;
@@ -139,7 +141,7 @@ pub fn apply(
     if config["metadata"]["managedFields"].as_array().is_some_and(|entries| !entries.is_empty()) {
         return Err(ApplyError::Invalid("metadata.managedFields must be nil".to_owned()));
     }
-    typed::check(schema, config).map_err(ApplyError::Invalid)?;
+    check::check(schema, config).map_err(ApplyError::Invalid)?;
     let mut config = config.clone();
     typed::remove(schema, &mut config, reset);
     let before = live.map_or_else(|| json!({}), without_managed_fields);

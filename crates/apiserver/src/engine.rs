@@ -7,7 +7,7 @@ use api_machinery::defaulting::apply_defaults;
 use api_machinery::schema::Schema;
 use api_machinery::strictness::{self, FieldValidation};
 use api_machinery::{patch, validation};
-use kube_objects::{Reason, Status, StatusCause};
+use kube_objects::{Reason, Status, StatusCause, StatusDetails};
 use serde_json::Value;
 
 use crate::catalogue::Resource;
@@ -61,7 +61,14 @@ pub(crate) fn patched(
     patch: &Value,
 ) -> Result<Value, Status> {
     match kind {
-        PatchKind::Json => patch::json_patch(object, patch),
+        // Upstream does not tell which operation it was.
+        PatchKind::Json => patch::json_patch(object, patch).map_err(|status| match status.reason {
+            Some(Reason::Invalid) => {
+                let sentence = "the server rejected our request due to an error in our request";
+                Status::new(Reason::Invalid, sentence).with_details(StatusDetails::default())
+            }
+            _ => status,
+        }),
         PatchKind::Strategic => patch::strategic_merge_patch(object, patch, schema),
         PatchKind::Merge | PatchKind::Apply => patch::merge_patch(object, patch),
     }
@@ -74,8 +81,8 @@ pub(crate) fn patched(
 pub(crate) fn decoded(call: &Call, mut object: Value) -> Result<Value, Status> {
     let resource = &call.resource;
     let text = call.query.get("fieldValidation").unwrap_or_default();
-    let mode = FieldValidation::parse(text)
-        .ok_or_else(|| Status::new(Reason::BadRequest, format!("invalid fieldValidation value {text:?}")))?;
+    // Another value has been refused before: see `handlers::write_options`.
+    let mode = FieldValidation::parse(text).unwrap_or_default();
     let unknown = if resource.custom {
         objects::prune(&mut object, &resource.schema)
     } else {
@@ -95,27 +102,26 @@ pub(crate) fn decoded(call: &Call, mut object: Value) -> Result<Value, Status> {
 }
 
 /// An apply configuration as it counts: nulls of native types say nothing. Its fields are judged before it is merged:
-/// after that nobody could tell whose they were.
+/// after that nobody could tell whose they were. `named` is what the document says of its namespace and name.
 ///
 /// # Errors
-/// As [`decoded`].
-pub(crate) fn configuration(call: &Call, mut config: Value) -> Result<Value, Status> {
+/// As upstream a plain error: typed apply knows no fields outside the schema, no other types, no item twice, whatever the
+/// request says.
+pub(crate) fn configuration(call: &Call, mut config: Value, named: &str) -> Result<Value, Status> {
     let resource = &call.resource;
     let unknown = strictness::prune(&mut config, &resource.schema);
-    if unknown.is_empty() {
-        return Ok(config);
-    }
-    // Typed apply knows no fields outside the schema, whatever the request says. Upstream answers with a plain error.
+    let problem = match unknown.first() {
+        Some(path) => Some(format!(".{path}: field not declared in schema")),
+        None => apply::check::check(&resource.schema, &config).err(),
+    };
+    let Some(problem) = problem else { return Ok(config) };
     let gvk = resource.gvk();
     let message = format!(
-        "failed to create typed patch object ({}/{}; {}, Kind={}): .{}: field not declared in schema",
-        call.namespace(),
-        call.path.name,
+        "failed to create typed patch object ({named}; {}, Kind={}): {problem}",
         gvk.api_version(),
         gvk.kind,
-        unknown[0],
     );
-    Err(Status { reason: None, code: 500, message, details: None, other_reason: None })
+    Err(Status::unreasoned(message))
 }
 
 /// What is wrong with a custom resource by its schema, as a step from `old`; native kinds are judged by their

@@ -35,10 +35,14 @@ pub(crate) mod subresource;
 pub(crate) mod update;
 pub(crate) mod view;
 pub(crate) mod watch;
+mod write_options;
 
 /// What admission had to say for the audit log, among a response's extensions.
 #[derive(Clone, Debug)]
 pub(crate) struct AuditAnnotations(pub(crate) BTreeMap<String, String>);
+
+/// How the content type of a server-side apply begins, in whatever language it is written.
+const APPLY_PATCH: &str = "application/apply-patch";
 
 /// One request about one resource.
 pub(crate) struct Call {
@@ -119,10 +123,14 @@ impl Call {
 
     /// The request's document.
     pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Value, Status> {
-        let encoding = body::encoding(self.content_type())?;
-        if encoding != body::Encoding::Json {
-            return body::decode(encoding, bytes);
+        match body::encoding(self.content_type())? {
+            body::Encoding::Json => self.decode_json(bytes),
+            encoding => body::decode(encoding, bytes),
         }
+    }
+
+    /// The request's document, which is JSON; notes what stands twice in it.
+    pub(crate) fn decode_json(&self, bytes: &[u8]) -> Result<Value, Status> {
         let decoded = api_machinery::json::decode(bytes).map_err(|error| body::undecodable(&error))?;
         *self.duplicates.lock() = decoded.duplicates;
         Ok(decoded.value)
@@ -130,7 +138,7 @@ impl Call {
 
     /// Whether it is a server-side apply: field ownership then follows from the merge.
     pub(crate) fn applying(&self) -> bool {
-        self.content_type().is_some_and(|kind| kind.starts_with("application/apply-patch"))
+        self.content_type().is_some_and(|kind| kind.starts_with(APPLY_PATCH))
     }
 }
 
@@ -156,7 +164,13 @@ pub(crate) async fn serve(
     } else {
         negotiation::negotiate(accept, offer(&resource, &path, verb))?
     };
-    let dry_run = dry_run(&authentic.query)?;
+    let applies = |kind: &str| kind.starts_with(APPLY_PATCH);
+    let content = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let dry_run = if connect::connects(&path) {
+        false
+    } else {
+        write_options::check(verb, &authentic.query, content.is_some_and(applies))?
+    };
     let call = Call {
         now: server.now(),
         style: Style::of(accepted.format, &parts.headers, authentic.query.flag("pretty")),
@@ -264,16 +278,4 @@ fn check_path(resource: &Resource, path: &ResourcePath, verb: &str) -> Result<()
         ));
     }
     Ok(())
-}
-
-fn dry_run(query: &Query) -> Result<bool, Status> {
-    let mut found = false;
-    for value in query.all("dryRun").filter(|value| !value.is_empty()) {
-        if value != "All" {
-            let message = format!("invalid dryRun option {value:?}: only \"All\" is supported");
-            return Err(Status::new(Reason::BadRequest, message));
-        }
-        found = true;
-    }
-    Ok(found)
 }

@@ -117,6 +117,12 @@ impl Status {
         }
     }
 
+    /// A failure that upstream gives no reason for: an error of its own that it passes on.
+    #[must_use]
+    pub fn unreasoned(message: impl Into<String>) -> Self {
+        Self { reason: None, code: 500, message: message.into(), details: None, other_reason: None }
+    }
+
     /// The same about something.
     #[must_use]
     pub fn with_details(mut self, details: StatusDetails) -> Self {

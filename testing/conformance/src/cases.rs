@@ -6,13 +6,20 @@ use crate::case::Case;
 use crate::report;
 use crate::subject::Subject;
 
+mod access;
 mod apply;
+mod certificates;
 mod custom_resources;
 mod deletion;
 mod discovery;
+mod kinds;
+mod limits;
 mod lists;
 mod media_types;
+mod options;
 mod patches;
+mod pods;
+mod service_accounts;
 mod status_errors;
 mod validation;
 mod watches;
@@ -36,6 +43,13 @@ pub fn all() -> Vec<Case> {
         validation::CASES,
         deletion::CASES,
         custom_resources::CASES,
+        &kinds::cases(),
+        certificates::CASES,
+        service_accounts::CASES,
+        access::CASES,
+        options::CASES,
+        pods::CASES,
+        limits::CASES,
     ]
     .concat()
 }

@@ -7,6 +7,7 @@
 //! * [`custom_kind`]: a kind that a case defines.
 //! * [`extension`]: a server of the suite's own that the subject calls: webhooks, an aggregated API.
 //! * [`official`]: titles of Kubernetes' conformance tests, and which of them some case covers.
+//! * [`operations`]: every verb of a kind, one after the other.
 //! * [`report`]: outcomes as a table and as JUnit.
 //!
 //! A case asserts only what a real kube-apiserver of the same minor version does too; the suite is run against one whenever
@@ -18,6 +19,7 @@ pub mod cases;
 pub mod custom_kind;
 pub mod extension;
 pub mod official;
+pub mod operations;
 pub mod report;
 pub mod subject;
 pub mod watching;

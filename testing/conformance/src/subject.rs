@@ -20,6 +20,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub struct Subject {
     client: kube::Client,
+    config: kube::Config,
+    /// Sent with every request.
+    headers: Vec<(String, String)>,
     /// Whether Kubernetes' controllers run.
     pub controllers: bool,
     /// Whether pods get a node that reports of them.
@@ -120,13 +123,36 @@ impl Subject {
             }
         };
         let own_address = own_address(&config.cluster_url);
-        let mut subject = Self { client: client(config)?, controllers: false, nodes: false, own_address };
+        let client = client(config.clone())?;
+        let headers = Vec::new();
+        let mut subject = Self { client, config, headers, controllers: false, nodes: false, own_address };
         let account = "/api/v1/namespaces/default/serviceaccounts/default";
         subject.controllers = subject.get(account).await?.code == 200;
         subject.nodes = subject.get("/api/v1/nodes").await?.expect(200)?["items"]
             .as_array()
             .is_some_and(|nodes| !nodes.is_empty());
         Ok(subject)
+    }
+
+    /// The same server as another user sees it: by impersonation.
+    #[must_use]
+    pub fn acting_as(&self, user: &str, groups: &[&str]) -> Self {
+        let group = |group: &&str| ("impersonate-group".to_owned(), (*group).to_owned());
+        let user = ("impersonate-user".to_owned(), user.to_owned());
+        let headers = std::iter::once(user).chain(groups.iter().map(group)).collect();
+        Self { headers, ..self.clone() }
+    }
+
+    /// The same server as the bearer of a token sees it; as nobody, without one.
+    ///
+    /// # Errors
+    /// When no client can be made.
+    pub fn bearing(&self, token: Option<&str>) -> anyhow::Result<Self> {
+        let mut config = self.config.clone();
+        config.auth_info = kube::config::AuthInfo::default();
+        let bearer = |token: &str| ("authorization".to_owned(), format!("Bearer {token}"));
+        let headers = token.map(bearer).into_iter().collect();
+        Ok(Self { client: client(config.clone())?, config, headers, ..self.clone() })
     }
 
     /// Sends a request and reads the whole answer.
@@ -141,8 +167,9 @@ impl Subject {
         body: impl Into<Bytes>,
     ) -> anyhow::Result<Answer> {
         let mut request = Request::builder().method(method.clone()).uri(path);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
+        let own = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in headers.iter().copied().chain(own) {
+            request = request.header(name, value);
         }
         let request = request.body(Body::from(body.into().to_vec()))?;
         let context = || format!("{method} {path}");
@@ -224,7 +251,19 @@ impl Subject {
     pub async fn watch(&self, path: &str) -> anyhow::Result<Watch> {
         let sign = if path.contains('?') { '&' } else { '?' };
         let path = format!("{path}{sign}watch=1");
-        let request = Request::get(&path).body(Body::empty())?;
+        self.watch_as(&path, "application/json").await
+    }
+
+    /// Starts a watch of what `path` with its whole query names, with an Accept header.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn watch_as(&self, path: &str, accept: &str) -> anyhow::Result<Watch> {
+        let mut request = Request::get(path).header("accept", accept);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(Body::empty())?;
         let answer = self.client.send(request).await.with_context(|| format!("watch of {path}"))?;
         let (parts, body) = answer.into_parts();
         if parts.status.as_u16() != 200 {

@@ -20,7 +20,7 @@ pub struct Difference {
 }
 
 /// What a node is to merging.
-enum Shape<'a> {
+pub(super) enum Shape<'a> {
     /// One value.
     Atomic,
     /// Field by field.
@@ -29,7 +29,7 @@ enum Shape<'a> {
     Items(&'a Vec<Value>),
 }
 
-fn shape<'a>(schema: Option<&SchemaRef>, value: &'a Value) -> Shape<'a> {
+pub(super) fn shape<'a>(schema: Option<&SchemaRef>, value: &'a Value) -> Shape<'a> {
     let atomic_map = schema.is_some_and(SchemaRef::is_atomic_map);
     match value {
         Value::Object(map) if !atomic_map => Shape::Fields(map),
@@ -45,7 +45,7 @@ fn shape<'a>(schema: Option<&SchemaRef>, value: &'a Value) -> Shape<'a> {
 }
 
 /// The schema below a key, and whether the key is a named field of a type (not an entry of a map).
-fn descend<'s>(schema: Option<&'s SchemaRef>, key: &str) -> (Option<&'s SchemaRef>, bool) {
+pub(super) fn descend<'s>(schema: Option<&'s SchemaRef>, key: &str) -> (Option<&'s SchemaRef>, bool) {
     let Some(schema) = schema else { return (None, false) };
     let schema = schema.schema();
     match schema.properties.get(key) {
@@ -58,7 +58,7 @@ fn descend<'s>(schema: Option<&'s SchemaRef>, key: &str) -> (Option<&'s SchemaRe
 }
 
 /// The element that names a list's item; `None` when a key is missing and has no default.
-fn element_of(list: &SchemaRef, item: &Value) -> Option<String> {
+pub(super) fn element_of(list: &SchemaRef, item: &Value) -> Option<String> {
     if list.list_type == ListType::Set {
         return Some(valued(item));
     }
@@ -68,38 +68,6 @@ fn element_of(list: &SchemaRef, item: &Value) -> Option<String> {
         keys.insert(key.to_string(), item.get(key.as_ref()).or_else(default)?.clone());
     }
     Some(keyed(&keys))
-}
-
-/// Checks that every item of a merged list can be named, and no two alike.
-///
-/// # Errors
-/// What is wrong, with its path.
-pub fn check(schema: &SchemaRef, object: &Value) -> Result<(), String> {
-    check_at(Some(schema), object, "")
-}
-
-fn check_at(schema: Option<&SchemaRef>, value: &Value, path: &str) -> Result<(), String> {
-    match shape(schema, value) {
-        Shape::Atomic => Ok(()),
-        Shape::Fields(map) => map
-            .iter()
-            .try_for_each(|(key, child)| check_at(descend(schema, key).0, child, &format!("{path}.{key}"))),
-        Shape::Items(items) => {
-            let Some(list) = schema else { return Ok(()) };
-            let mut seen = std::collections::BTreeSet::new();
-            for (index, item) in items.iter().enumerate() {
-                let keys = list.list_map_keys.join(", ");
-                let element = element_of(list, item).ok_or_else(|| {
-                    format!("{path}: element {index}: associative list with keys has an element that omits key field {keys:?}")
-                })?;
-                if !seen.insert(element) {
-                    return Err(format!("{path}: duplicate entries for key [{keys}] at element {index}"));
-                }
-                check_at(list.items.as_ref(), item, &format!("{path}[{index}]"))?;
-            }
-            Ok(())
-        }
-    }
 }
 
 /// Every field an object has.

@@ -21,7 +21,9 @@ pub fn json_patch(object: &Value, patch: &Value) -> Result<Value, Status> {
         let count = operations.len();
         return Err(Status::new(
             Reason::RequestEntityTooLarge,
-            format!("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {count}"),
+            format!(
+                "Request entity too large: The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {count}"
+            ),
         ));
     }
     let mut out = object.clone();
@@ -66,8 +68,15 @@ fn apply(document: &mut Value, operation: &Value, budget: &mut usize) -> Result<
         "replace" => {
             let value = value()?;
             spend(&value)?;
-            *get_mut(document, path).ok_or_else(|| missing("replace", path))? = value;
-            Ok(())
+            if let Some(old) = get_mut(document, path) {
+                *old = value;
+                return Ok(());
+            }
+            // Upstream's library replaces a member that its object does not have.
+            match path.rsplit_once('/').and_then(|(parent, _)| get_mut(document, parent)) {
+                Some(Value::Object(_)) => add(document, path, value),
+                _ => Err(missing("replace", path)),
+            }
         }
         "move" => {
             let from = text("from").ok_or("move operation has no from")?;

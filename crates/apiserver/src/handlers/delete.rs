@@ -9,7 +9,7 @@ use kube_objects::{Reason, Status};
 use serde_json::{Value, json};
 
 use super::list::JsonList;
-use super::{Call, conversion, create::seconds, list, metadata, view};
+use super::{Call, conversion, create::seconds, list, metadata, view, write_options};
 use crate::extension::Body;
 use crate::http::negotiation::Format;
 use crate::http::response;
@@ -41,8 +41,8 @@ pub(crate) enum Propagation {
     Orphan,
 }
 
-fn bad(message: impl Into<String>) -> Status {
-    Status::new(Reason::BadRequest, message)
+fn refused(reason: &str, field: &str, message: String) -> Status {
+    write_options::refused("DeleteOptions", vec![write_options::cause(reason, field, message)])
 }
 
 /// Reads options from the body, or without one from the query.
@@ -53,22 +53,39 @@ pub(crate) fn options(call: &Call, bytes: &[u8]) -> Result<DeleteOptions, Status
 
 /// Reads options from a document; what it leaves out from the query.
 pub(crate) fn options_of(call: &Call, document: &Value) -> Result<DeleteOptions, Status> {
+    let kind = document["kind"].as_str().unwrap_or_default();
+    if !matches!(kind, "" | "DeleteOptions") {
+        let version = document["apiVersion"].as_str().unwrap_or_default();
+        let message = format!("no kind {kind:?} is registered for version {version:?}");
+        return Err(Status::new(Reason::BadRequest, message));
+    }
     let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let query = &call.query;
     let policy =
         text(&document["propagationPolicy"]).or_else(|| query.text("propagationPolicy").map(str::to_owned));
     let orphan = document["orphanDependents"].as_bool().or_else(|| query.optional_flag("orphanDependents"));
     let propagation = match (policy.as_deref(), orphan) {
-        (Some(_), Some(_)) => return Err(bad("orphanDependents and deletionPropagation cannot be both set")),
+        (Some(policy), Some(_)) => {
+            let message = format!(
+                "Invalid value: {policy:?}: orphanDependents and deletionPropagation cannot be both set"
+            );
+            return Err(refused("Invalid", "propagationPolicy", message));
+        }
         (None, None) => None,
         (None, Some(true)) | (Some("Orphan"), None) => Some(Propagation::Orphan),
         (None, Some(false)) | (Some("Background"), None) => Some(Propagation::Background),
         (Some("Foreground"), None) => Some(Propagation::Foreground),
-        (Some(other), None) => return Err(bad(format!("propagationPolicy: unsupported value: {other:?}"))),
+        (Some(other), None) => {
+            let message = format!(
+                "Unsupported value: {other:?}: supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\""
+            );
+            return Err(refused("NotSupported", "propagationPolicy", message));
+        }
     };
-    let dry_runs: Vec<&Value> = document["dryRun"].as_array().into_iter().flatten().collect();
-    if dry_runs.iter().any(|value| **value != "All") {
-        return Err(bad("dryRun: unsupported value: only \"All\" is supported"));
+    let dry_runs = document["dryRun"].as_array().into_iter().flatten();
+    let dry_runs: Vec<&str> = dry_runs.map(|value| value.as_str().unwrap_or_default()).collect();
+    if let Some(cause) = write_options::dry_run(&dry_runs) {
+        return Err(write_options::refused("DeleteOptions", vec![cause]));
     }
     let grace = document["gracePeriodSeconds"].as_i64();
     Ok(DeleteOptions {

@@ -14,9 +14,9 @@ use crate::node_connection::{LogOptions, LogStream};
 
 /// Serves it.
 pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, Status> {
-    // Upstream answers an empty log for a pod that has no node yet.
+    // Upstream has nothing to answer for a pod that has no node yet.
     let Some(stream) = open(call).await? else {
-        return Ok(response::plain(200, "text/plain", Bytes::new()));
+        return Ok(response::plain(204, "text/plain", Bytes::new()));
     };
     let stop = call.server.shutdown.clone().cancelled_owned();
     let frames = stream.take_until(stop).map(|chunk| chunk.map(Frame::data).map_err(BoxError::from));
@@ -82,7 +82,8 @@ fn options(call: &Call) -> Result<LogOptions, Status> {
     let since_seconds = number("sinceSeconds", least, "must be greater than 0")?;
     if since_time.is_some() && query.text("sinceSeconds").is_some() {
         let why = "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified";
-        cause("FieldValueForbidden", "", why.to_owned());
+        // Upstream's field path of nothing.
+        cause("FieldValueForbidden", "[]", why.to_owned());
     }
     if query.text("stream").is_some() {
         // Upstream's feature PodLogsQuerySplitStreams is off by default.

@@ -9,6 +9,10 @@ use serde_json::{Map, Value};
 use super::Call;
 use crate::catalogue::Resource;
 
+/// A document of another namespace than its path.
+pub(crate) const OTHER_NAMESPACE: &str =
+    "the namespace of the provided object does not match the namespace sent on the request";
+
 /// The metadata object, made if it is missing. 400 when the document or its metadata is no object.
 pub(crate) fn of(object: &mut Value) -> Result<&mut Map<String, Value>, Status> {
     let shape =
@@ -53,13 +57,7 @@ pub(crate) fn check_identity(call: &Call, object: &mut Value) -> Result<(), Stat
         if own.is_empty() {
             object["metadata"]["namespace"] = Value::String(call.path.namespace.clone());
         } else if own != call.path.namespace {
-            return Err(Status::new(
-                Reason::BadRequest,
-                format!(
-                    "the namespace of the provided object does not match the namespace sent on the request: {own} {}",
-                    call.path.namespace
-                ),
-            ));
+            return Err(Status::new(Reason::BadRequest, OTHER_NAMESPACE));
         }
     } else {
         of(object)?.remove("namespace");
@@ -85,13 +83,7 @@ pub(crate) fn check_namespace(call: &Call, object: &Value) -> Result<(), Status>
     if own == call.namespace() {
         return Ok(());
     }
-    Err(Status::new(
-        Reason::BadRequest,
-        format!(
-            "the namespace of the provided object does not match the namespace sent on the request: {own} {}",
-            call.namespace()
-        ),
-    ))
+    Err(Status::new(Reason::BadRequest, OTHER_NAMESPACE))
 }
 
 /// What is wrong with an object's metadata; `old`: of an update.

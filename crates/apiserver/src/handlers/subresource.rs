@@ -6,7 +6,7 @@ use kube_objects::{Reason, Status};
 use serde_json::{Value, json};
 
 use super::update::{self, Outcome};
-use super::{Call, delete, get, log, metadata, patch};
+use super::{Call, conversion, delete, get, log, metadata, patch};
 use crate::engine::{self, PatchKind};
 use crate::extension::Body;
 use crate::http::body::{self, Encoding};
@@ -121,13 +121,14 @@ fn apply_scale(call: &Call, object: &mut Value, scale: &Value) -> Result<(), Sta
 
 async fn put_scale(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status> {
     let scale = call.decode(bytes)?;
+    update::check_name(call, &scale)?;
     change_scale(call, |_| Ok(scale.clone())).await
 }
 
 async fn patch_scale(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status> {
     let kind = PatchKind::of(&call.resource, call.content_type())?;
     if kind == PatchKind::Apply {
-        return Err(body::unsupported("application/apply-patch+yaml"));
+        return applied_scale(call, bytes).await;
     }
     let patch = body::decode(Encoding::Json, bytes)?;
     let scale = call.resource.subresource("scale").ok_or_else(not_served)?;
@@ -141,6 +142,32 @@ async fn patch_scale(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status
         Ok(wanted)
     })
     .await
+}
+
+/// An apply of a Scale is one of its parent's replicas, by a manager of the subresource (upstream's `ScaleHandler`).
+async fn applied_scale(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status> {
+    let scale = body::decode(Encoding::Yaml, bytes)?;
+    update::check_name(call, &scale)?;
+    let current = call.server.objects.current(&call.resource, call.namespace(), &call.path.name).await?;
+    let current = current.ok_or_else(|| call.not_found(&call.path.name))?;
+    let mut config = json!({
+        "apiVersion": call.resource.api_version(), "kind": call.resource.kind,
+        "metadata": {"name": call.path.name},
+    });
+    apply_scale(call, &mut config, &scale)?;
+    metadata::of(&mut config)?.remove("resourceVersion");
+    let outcome = update::change(call, current, |old| {
+        let shown = conversion::served(&call.resource, old.clone());
+        let mut merged = engine::applied(call, Some(&shown), &config)?;
+        match &scale["metadata"]["resourceVersion"] {
+            Value::String(version) => merged["metadata"]["resourceVersion"] = json!(version),
+            _ => drop(metadata::of(&mut merged)?.remove("resourceVersion")),
+        }
+        Ok(conversion::stored(&call.resource, merged))
+    })
+    .await?;
+    let (Outcome::Updated(object) | Outcome::Gone(object)) = outcome;
+    scale_answer(call, &object)
 }
 
 async fn change_scale(
@@ -167,8 +194,18 @@ fn success(call: &Call) -> Response<Body> {
     response::object(201, &status, call.style)
 }
 
+/// What is posted to a pod names that pod.
+fn check_meant(name: &str, document: &Value, kind: &str) -> Result<(), Status> {
+    if metadata::text(document, "name") == name {
+        return Ok(());
+    }
+    let message = format!("name in URL does not match name in {kind} object");
+    Err(Status::new(Reason::BadRequest, message))
+}
+
 async fn bind(call: &Call, name: &str, bytes: &[u8]) -> Result<Response<Body>, Status> {
     let mut binding = call.decode(bytes)?;
+    check_meant(name, &binding, "Binding")?;
     call.admit_unstored(name, &mut binding).await?;
     if !call.dry_run {
         subresources::bind_pod(&call.context(name), &binding).await?;
@@ -178,6 +215,7 @@ async fn bind(call: &Call, name: &str, bytes: &[u8]) -> Result<Response<Body>, S
 
 async fn evict(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status> {
     let mut eviction = call.decode(bytes)?;
+    check_meant(&call.path.name, &eviction, "Eviction")?;
     call.admit_unstored(&call.path.name, &mut eviction).await?;
     let mut options = delete::options_of(call, &eviction["deleteOptions"])?;
     options.dry_run |= call.dry_run;

@@ -37,7 +37,7 @@ impl Outcome {
 pub(crate) async fn serve(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status> {
     let mut object = call.decode(bytes)?;
     metadata::check_identity(call, &mut object)?;
-    check_name(call, &mut object)?;
+    check_name(call, &object)?;
     let object = conversion::stored(&call.resource, engine::decoded(call, object)?);
     let resource = &call.resource;
     let current = call.server.objects.current(resource, call.namespace(), &call.path.name).await?;
@@ -72,11 +72,15 @@ pub(crate) async fn serve(call: &Call, bytes: &[u8]) -> Result<Response<Body>, S
 }
 
 /// The document's name has to be the path's.
-pub(crate) fn check_name(call: &Call, object: &mut Value) -> Result<(), Status> {
+pub(crate) fn check_name(call: &Call, object: &Value) -> Result<(), Status> {
     let name = metadata::text(object, "name");
     if name.is_empty() {
-        object["metadata"]["name"] = Value::String(call.path.name.clone());
-    } else if name != call.path.name {
+        let path = &call.path.name;
+        let message =
+            format!("the name of the object ({path} based on URL) was undeterminable: name must be provided");
+        return Err(Status::new(Reason::BadRequest, message));
+    }
+    if name != call.path.name {
         let message = format!(
             "the name of the object ({name}) does not match the name on the URL ({})",
             call.path.name

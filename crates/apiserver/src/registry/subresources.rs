@@ -4,7 +4,7 @@ mod eviction;
 mod scale;
 mod token;
 
-use kube_objects::{Reason, Status};
+use kube_objects::Status;
 use serde_json::{Value, json};
 
 use super::strategy::RequestContext;
@@ -18,13 +18,19 @@ pub use token::token_request;
 /// copies the binding's annotations and labels. The caller answers 201 with a `Status` of success.
 ///
 /// # Errors
-/// 400 for a target that is no node; 404 when there is no such pod; 409 when the pod is bound already, is being deleted,
+/// 500 without a reason, as upstream, for a target that is no node; 404 when there is no such pod; 409 when the pod is bound already, is being deleted,
 /// is another by uid, or waits for its scheduling gates.
 pub async fn bind_pod(cx: &RequestContext<'_>, binding: &Value) -> Result<(), Status> {
     let target = &binding["target"];
     let node = text(target, "name").to_owned();
-    if !matches!(text(target, "kind"), "" | "Node") || node.is_empty() {
-        return Err(Status::new(Reason::BadRequest, "a binding's target must be a Node with a name"));
+    let kind = text(target, "kind");
+    if !matches!(kind, "" | "Node") {
+        let message =
+            format!("target.kind: Unsupported value: {kind:?}: supported values: \"Node\", \"<empty>\"");
+        return Err(Status::unreasoned(message));
+    }
+    if node.is_empty() {
+        return Err(Status::unreasoned("target.name: Required value"));
     }
     let (name, now) = (cx.name.to_owned(), format!("{:.0}", cx.now));
     let binding = binding.clone();

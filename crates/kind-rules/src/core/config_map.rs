@@ -30,7 +30,8 @@ pub const RULES: KindRules = KindRules {
             size += decoded_bytes(value);
         }
         if size > MAXIMUM_BYTES {
-            problems.too_many_bytes("", MAXIMUM_BYTES);
+            // Upstream's path of an empty name.
+            problems.too_many_bytes("[]", MAXIMUM_BYTES);
         }
     },
     validate_update: |problems, object, old| immutable(problems, object, old, &["data", "binaryData"]),
@@ -83,7 +84,7 @@ mod tests {
         assert_eq!(check(json!({"data": {"a b": "x"}})), ["data[a b]"]);
         assert_eq!(check(json!({"data": {"..x": "x"}})), ["data[..x]"]);
         assert_eq!(check(json!({"data": {"x": ""}, "binaryData": {"x": ""}})), ["data[x]"]);
-        assert_eq!(check(json!({"data": {"x": "a".repeat(MAXIMUM_BYTES + 1)}})), ["<nil>"]);
+        assert_eq!(check(json!({"data": {"x": "a".repeat(MAXIMUM_BYTES + 1)}})), ["[]"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use api_machinery::apply::typed;
+use api_machinery::apply::{check, typed};
 use api_machinery::schema::{ListType, SchemaRef, SchemaSet, ValueType};
 use api_machinery::{defaulting, patch, strictness, validation};
 use async_trait::async_trait;
@@ -207,7 +207,7 @@ fn mutated(attributes: &Attributes<'_>, object: &Value, mutation: &Mutation) -> 
                     atomic.join(", ")
                 ));
             }
-            typed::check(schema, fields).map_err(|why| {
+            check::check(schema, fields).map_err(|why| {
                 format!("error applying patch: failed to convert patch object to typed object: {why}")
             })?;
             typed::merge(schema, object, fields)

@@ -4,17 +4,18 @@ use access::TokenIssuer;
 use access::tokens::{
     BoundReference, DEFAULT_SECONDS, MAXIMUM_SECONDS, MINIMUM_SECONDS, TokenRequest as Request,
 };
-use kube_objects::{Status, StatusCause};
+use kube_objects::{Reason, Status, StatusCause};
 use serde_json::{Value, json};
 
+use crate::handlers::metadata::OTHER_NAMESPACE;
 use crate::registry::strategy::RequestContext;
 use kind_rules::json::{list, text};
 
 /// Answers `request` for the ServiceAccount `cx.name`: the request with its status filled in.
 ///
 /// # Errors
-/// 404 when the account or the object to bind to is not there; 409 when that is another by uid; 422 for a bad lifetime or
-/// an object that tokens are not bound to.
+/// 404 when the account or the object to bind to is not there; 409 when that is another by uid; 400 for an object that
+/// tokens are not bound to; 422 for a bad lifetime or a request that names another account.
 pub async fn token_request(
     cx: &RequestContext<'_>,
     issuer: &TokenIssuer,
@@ -25,6 +26,15 @@ pub async fn token_request(
         .get("", "serviceaccounts", cx.namespace, cx.name)
         .await?
         .ok_or_else(|| Status::not_found("", "serviceaccounts", cx.name))?;
+    let meant = text(&request["metadata"], "name");
+    if !meant.is_empty() && meant != cx.name {
+        let message = format!("Invalid value: {meant:?}: must match the service account name if specified");
+        return Err(invalid(cx.name, "metadata.name", &message));
+    }
+    let meant = text(&request["metadata"], "namespace");
+    if !meant.is_empty() && meant != cx.namespace {
+        return Err(Status::new(Reason::BadRequest, OTHER_NAMESPACE));
+    }
     let spec = &request["spec"];
     let seconds = lifetime(spec, cx.name)?;
     let mut wanted = Request {
@@ -89,8 +99,10 @@ async fn bind(cx: &RequestContext<'_>, reference: &Value, wanted: &mut Request) 
         "Secret" => ("secrets", cx.namespace),
         "Node" => ("nodes", ""),
         other => {
-            let message = format!("Invalid value: {other:?}: cannot bind token to object of type {other}");
-            return Err(invalid(cx.name, "spec.boundObjectRef.kind", &message));
+            let version = text(reference, "apiVersion");
+            let (group, version) = version.split_once('/').unwrap_or(("", version));
+            let message = format!("cannot bind token to object of type {group}/{version}, Kind={other}");
+            return Err(Status::new(Reason::BadRequest, message));
         }
     };
     let object = cx
@@ -111,10 +123,10 @@ async fn bind(cx: &RequestContext<'_>, reference: &Value, wanted: &mut Request) 
             let spec = &object["spec"];
             if text(spec, "serviceAccountName") != cx.name {
                 let message = format!(
-                    "Invalid value: {name:?}: cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
+                    "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
                     cx.name
                 );
-                return Err(invalid(cx.name, "spec.boundObjectRef.name", &message));
+                return Err(Status::new(Reason::BadRequest, message));
             }
             wanted.pod = bound;
             // Where the pod is, for those who want to know; a node that is not there is left out.
