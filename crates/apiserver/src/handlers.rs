@@ -252,15 +252,16 @@ fn check_path(resource: &Resource, path: &ResourcePath, verb: &str) -> Result<()
     if !path.tail.is_empty() && path.subresource != "proxy" {
         return Err(not_served());
     }
-    if !verbs.iter().any(|own| own == verb) {
-        return Err(Status::new(
-            Reason::MethodNotAllowed,
-            "the server does not allow this method on the requested resource",
-        ));
+    let not_allowed = || {
+        let message = "the server does not allow this method on the requested resource";
+        Err(Status::new(Reason::MethodNotAllowed, message))
+    };
+    let nowhere = resource.namespaced && path.namespace.is_empty() && path.name.is_empty();
+    if !verbs.iter().any(|own| own == verb) || nowhere && verb == "create" {
+        return not_allowed();
     }
     let single = !path.name.is_empty();
-    let wants_namespace = single || verb == "create";
-    if resource.namespaced && path.namespace.is_empty() && wants_namespace {
+    if resource.namespaced && path.namespace.is_empty() && single {
         return Err(Status::new(
             Reason::BadRequest,
             "an empty namespace may not be set during creation or when naming an object",
@@ -272,10 +273,7 @@ fn check_path(resource: &Resource, path: &ResourcePath, verb: &str) -> Result<()
     let wants_name = matches!(verb, "update" | "patch" | "delete") || !path.subresource.is_empty();
     let takes_none = verb == "create" && path.subresource.is_empty();
     if wants_name && !single || takes_none && single {
-        return Err(Status::new(
-            Reason::MethodNotAllowed,
-            "the server does not allow this method on the requested resource",
-        ));
+        return not_allowed();
     }
     Ok(())
 }

@@ -34,7 +34,15 @@ impl Selector {
             match resource.strategy.field_label(&resource.gvr.group, path) {
                 Some(stored) => term.field = stored,
                 None => {
-                    let message = format!("field label not supported: {path}");
+                    // Kinds that registered no fields of their own share apimachinery's default refusal.
+                    let plain = !resource.custom && resource.strategy.selectable_fields().is_empty();
+                    let message = if plain {
+                        format!(
+                            "{path:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                        )
+                    } else {
+                        format!("field label not supported: {path}")
+                    };
                     return Err(Status::new(Reason::BadRequest, message));
                 }
             }

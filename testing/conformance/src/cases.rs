@@ -12,14 +12,18 @@ mod certificates;
 mod custom_resources;
 mod deletion;
 mod discovery;
+mod forms;
 mod kinds;
 mod limits;
 mod lists;
 mod media_types;
 mod options;
+mod ownership;
 mod patches;
 mod pods;
 mod service_accounts;
+mod services;
+mod startup;
 mod status_errors;
 mod validation;
 mod watches;
@@ -50,6 +54,10 @@ pub fn all() -> Vec<Case> {
         options::CASES,
         pods::CASES,
         limits::CASES,
+        forms::CASES,
+        startup::CASES,
+        ownership::CASES,
+        services::CASES,
     ]
     .concat()
 }

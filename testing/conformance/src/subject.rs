@@ -139,7 +139,8 @@ impl Subject {
     pub fn acting_as(&self, user: &str, groups: &[&str]) -> Self {
         let group = |group: &&str| ("impersonate-group".to_owned(), (*group).to_owned());
         let user = ("impersonate-user".to_owned(), user.to_owned());
-        let headers = std::iter::once(user).chain(groups.iter().map(group)).collect();
+        let own = self.headers.iter().cloned();
+        let headers = own.chain(std::iter::once(user)).chain(groups.iter().map(group)).collect();
         Self { headers, ..self.clone() }
     }
 

@@ -107,7 +107,37 @@ pub(crate) async fn serve(call: &Call, bytes: &[u8]) -> Result<Response<Body>, S
     let uid = current.uid.clone();
     match delete(call, current, &options).await? {
         Deleted::Pending(object) => Ok(call.answer(200, object)),
+        Deleted::Gone(mut object) if answers_object(call) => {
+            if call.resource.gvr.resource == "pods" {
+                let fields = metadata::of(&mut object)?;
+                fields.insert("deletionTimestamp".to_owned(), json!(seconds(call.now)));
+                fields.insert("deletionGracePeriodSeconds".to_owned(), json!(0));
+            }
+            Ok(call.answer(200, object))
+        }
         Deleted::Gone(_) => Ok(response::object(200, &success(call, &uid), call.style)),
+    }
+}
+
+/// Kinds whose deletion answers the object as it was, not a Status (upstream's stores with `ReturnDeletedObject`).
+fn answers_object(call: &Call) -> bool {
+    let resource = call.resource.gvr.resource.as_str();
+    match call.resource.gvr.group.as_str() {
+        _ if call.resource.custom => false,
+        "" => matches!(
+            resource,
+            "namespaces"
+                | "persistentvolumeclaims"
+                | "persistentvolumes"
+                | "pods"
+                | "podtemplates"
+                | "resourcequotas"
+                | "serviceaccounts"
+                | "services"
+        ),
+        "storage.k8s.io" => resource != "csistoragecapacities",
+        "resource.k8s.io" => true,
+        _ => false,
     }
 }
 

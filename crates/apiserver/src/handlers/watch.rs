@@ -2,6 +2,7 @@
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use api_machinery::protobuf;
@@ -41,6 +42,8 @@ struct Shown {
     include: Include,
     /// `None`: plain JSON as stored.
     form: Option<u64>,
+    /// Only the first Table of a watch names its columns, as upstream writes it.
+    columns_told: AtomicBool,
     /// What is wanted of objects that may have to be converted first; the subscription has not asked for it then.
     selector: Option<Arc<Selector>>,
 }
@@ -57,7 +60,7 @@ impl Shown {
             (call.accepted, include, &call.resource.gvr, shape).hash(&mut hasher);
             hasher.finish()
         });
-        Ok(Self { call, include, form, selector })
+        Ok(Self { call, include, form, columns_told: AtomicBool::new(false), selector })
     }
 
     /// The frames of what was delivered, in order.
@@ -93,6 +96,7 @@ impl Shown {
     fn frame(&self, delivery: &Delivery) -> Bytes {
         match self.form {
             None => delivery.event.json_frame(delivery.change, &delivery.object),
+            Some(_) if self.first_table() => self.encode(delivery.change, &delivery.object),
             Some(form) => delivery
                 .event
                 .frame_in(delivery.change, form, || self.encode(delivery.change, &delivery.object)),
@@ -107,7 +111,7 @@ impl Shown {
             View::Metadata => view::metadata(&stored),
             View::Table => {
                 let list = json!({"resourceVersion": stored["metadata"]["resourceVersion"]});
-                view::table(resource, std::iter::once(stored), list, self.include, self.call.now)
+                self.table(std::iter::once(stored), list)
             }
         };
         self.line(change.name(), &shown)
@@ -136,9 +140,22 @@ impl Shown {
             View::Metadata => {
                 json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
             }
-            View::Table => view::table(resource, std::iter::empty(), metadata, self.include, self.call.now),
+            View::Table => self.table(std::iter::empty(), metadata),
         };
         self.line("BOOKMARK", &object)
+    }
+
+    /// Whether the next frame is a Table that names its columns, which no other watcher may be given.
+    fn first_table(&self) -> bool {
+        self.call.accepted.view == View::Table && !self.columns_told.load(Ordering::Relaxed)
+    }
+
+    fn table(&self, objects: impl Iterator<Item = Value>, list: Value) -> Value {
+        let mut table = view::table(&self.call.resource, objects, list, self.include, self.call.now);
+        if self.columns_told.swap(true, Ordering::Relaxed) {
+            table["columnDefinitions"] = Value::Null;
+        }
+        table
     }
 
     /// What ends a watch whose place in history is gone.

@@ -32,10 +32,17 @@ pub(super) async fn serve(
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Status> {
     let first = info.path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    let health = matches!(first, "livez" | "readyz" | "healthz");
+    if !health && !matches!(*method, Method::GET | Method::HEAD) {
+        return Err(Status::new(
+            Reason::MethodNotAllowed,
+            "the server does not allow this method on the requested resource",
+        ));
+    }
     match first {
-        "livez" | "readyz" | "healthz" => super::health::serve(server, info).await,
+        _ if health => super::health::serve(server, info).await,
         "version" => Ok(response::object(200, &version(), Style { pretty: true, ..Style::default() })),
-        _ => document(server, &info.path, method, headers),
+        _ => document(server, &info.path, headers),
     }
 }
 
@@ -64,18 +71,7 @@ fn platform() -> &'static str {
 }
 
 /// Discovery and the index of paths.
-fn document(
-    server: &Server,
-    path: &str,
-    method: &Method,
-    headers: &HeaderMap,
-) -> Result<Response<Body>, Status> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        return Err(Status::new(
-            Reason::MethodNotAllowed,
-            "the server does not allow this method on the requested resource",
-        ));
-    }
+fn document(server: &Server, path: &str, headers: &HeaderMap) -> Result<Response<Body>, Status> {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let path = path.trim_end_matches('/');
     let served = server.kinds.now();
