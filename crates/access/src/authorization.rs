@@ -5,14 +5,19 @@
 //! groups. Nothing is ever allowed by absence: an authorizer that was fed nothing denies everyone but `system:masters`.
 
 mod escalation;
+mod guard;
 mod index;
 mod objects;
 mod rule;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use kube_objects::{Reason, Status, StatusDetails, UserInfo};
 use parking_lot::RwLock;
 use serde_json::Value;
 
+pub use guard::Guard;
 use index::Index;
 pub use objects::{RbacError, RbacKind, RoleReference};
 pub use rule::PolicyRule;
@@ -132,9 +137,16 @@ pub struct RulesListing {
 }
 
 /// Decides by RBAC. Shared behind an `Arc`; feeding and deciding may go on at once.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Authorizer {
     index: RwLock<Index>,
+    guard: OnceLock<Arc<dyn Guard>>,
+}
+
+impl fmt::Debug for Authorizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authorizer").field("guarded", &self.guard.get().is_some()).finish_non_exhaustive()
+    }
 }
 
 impl Authorizer {
@@ -181,9 +193,24 @@ impl Authorizer {
         self.index.write().remove(kind, namespace, name);
     }
 
+    /// Asks `guard` before any role from now on. The first guard stays.
+    pub fn restrict(&self, guard: Arc<dyn Guard>) {
+        let _ = self.guard.set(guard);
+    }
+
+    /// Whether a guard watches over this user: what it may do can end at any moment, so that long answers to it are
+    /// looked at again while they go on.
+    #[must_use]
+    pub fn watches_over(&self, user: &UserInfo) -> bool {
+        self.guard.get().is_some_and(|guard| guard.restricts(user))
+    }
+
     /// Whether `user` may do what `attributes` say.
     #[must_use]
     pub fn authorize(&self, user: &UserInfo, attributes: &Attributes) -> Decision {
+        if let Some(reason) = self.guard.get().and_then(|guard| guard.forbids(user, attributes)) {
+            return Decision { allowed: false, reason };
+        }
         if user.in_group(MASTERS) {
             return Decision { allowed: true, reason: String::new() };
         }

@@ -8,8 +8,8 @@ mod record;
 mod token;
 
 pub use messages::{
-    AgentRefusal, CaBundle, JoinRequest, JoinResponse, OutboxAck, OutboxBatch, PROTOCOL, ReattestRequest,
-    RecordPage, RenewRequest, RenewResponse, StoredRecord, StreamMessage, endpoint,
+    AgentRefusal, CaBundle, JoinRequest, JoinResponse, OutboxAck, OutboxBatch, PROTOCOL, PingReport,
+    ReattestRequest, RecordPage, RenewRequest, RenewResponse, StoredRecord, StreamMessage, endpoint,
 };
 pub use record::{
     AssignmentReport, ClusterFacts, EventRecord, EventSeverity, HeldReport, Record, RecordBody,

@@ -24,7 +24,7 @@ pub mod endpoint {
     pub const RENEW: &str = "/fleet/v1/renew";
     /// `GET`, as the agent: lines of [`super::StreamMessage`] until either side leaves.
     pub const STREAM: &str = "/fleet/v1/agent/stream";
-    /// `POST`, as the agent, empty: keeps presence alive.
+    /// `POST`, as the agent: [`super::PingReport`]; keeps presence alive.
     pub const PING: &str = "/fleet/v1/agent/ping";
     /// `POST`, as the agent: [`super::OutboxBatch`], answered by [`super::OutboxAck`].
     pub const OUTBOX: &str = "/fleet/v1/agent/outbox";
@@ -142,6 +142,18 @@ pub enum StreamMessage {
     /// A line of a newer hub.
     #[serde(other)]
     Unknown,
+}
+
+/// What an agent says with every ping: what could not be said through the outbox, because it is about the outbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PingReport {
+    /// Why the outbox takes no more records, while it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbox_problem: Option<String>,
+    /// Records dropped over the life of the outbox.
+    #[serde(default)]
+    pub dropped: u64,
 }
 
 /// Records in the order of their sequence.

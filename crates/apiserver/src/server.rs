@@ -28,6 +28,7 @@ mod health;
 mod impersonation;
 pub(crate) mod limiter;
 pub(crate) mod paths;
+mod recheck;
 pub(crate) mod sessions;
 
 /// What is known of a connection; attached to each of its requests.

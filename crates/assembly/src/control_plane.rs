@@ -53,6 +53,7 @@ pub(crate) struct ControlPlane {
     pub(crate) server: apiserver::Handle,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) identity: Arc<Identity>,
+    pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) tasks: Tasks,
     /// Whether other servers may work on the same store.
     pub(crate) shared: bool,
@@ -82,9 +83,10 @@ impl ControlPlane {
             front_proxy_authority: String::new(),
             cluster: catalogue.is_cluster(),
         };
+        let authorizer = Arc::new(Authorizer::new());
         let options = apiserver::Options {
             authenticator: Some(authenticator),
-            authorizer: Some(Arc::new(Authorizer::new())),
+            authorizer: Some(Arc::clone(&authorizer)),
             token_issuer: Some(TokenIssuer::new(identity.token_key.clone(), ISSUER, audiences)),
             tls: Some(identity.tls()?),
             bind,
@@ -112,7 +114,7 @@ impl ControlPlane {
         });
         let stop = tasks.stop.clone();
         tasks.spawn("store", crate::witness::keep(Arc::clone(&store), witness, stop));
-        Ok(Self { server, store, identity, tasks, shared, name, state })
+        Ok(Self { server, store, identity, authorizer, tasks, shared, name, state })
     }
 
     /// Waits until the server answers everything, then leaves the administrator's kubeconfig in the state directory.

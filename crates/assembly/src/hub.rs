@@ -6,10 +6,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use access::CertificateAuthority;
+use access::authorization::{Attributes, Guard};
 use access::certificates::{ClientSubject, ServerNames, requested_pin};
 use apiserver::{Body, Catalogue, Extension};
 use http_body_util::BodyExt as _;
 use hub::{CertificateIssuer, CertificateSubject, IssueError, IssuedCertificate};
+use kube_objects::UserInfo;
 use tokio_util::sync::CancellationToken;
 
 use crate::control_plane::{ControlPlane, Plan, Serving};
@@ -30,6 +32,8 @@ pub struct Options {
     pub names: Vec<String>,
     /// How it treats requests.
     pub serving: Serving,
+    /// How long agents' certificates hold; `None`: a day.
+    pub agent_certificate_ttl: Option<Duration>,
 }
 
 /// A running hub.
@@ -74,10 +78,14 @@ impl Hub {
         let data_dir = options.directory.join("data");
         let mut hub_options = hub::Options::new(client, data_dir, epoch, issuer);
         hub_options.expressions = Arc::new(Cel::default());
+        if let Some(ttl) = options.agent_certificate_ttl {
+            hub_options.certificate_ttl = ttl;
+        }
         let service = hub::Service::new(hub_options).await.map_err(|error| failed(error.into()))?;
         let handle = service.handle();
         // Set once, here; the server answers 503 for these paths until now.
         let _ = endpoints.set(handle.endpoints());
+        plane.authorizer.restrict(Arc::new(AgentGuard(handle.agent_guard())));
         let stop = plane.tasks.stop.clone();
         plane.tasks.spawn("hub", async move { service.run(stop).await });
         Ok(Self { plane, handle })
@@ -113,6 +121,27 @@ impl Hub {
     /// What made a part end before.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), AssemblyError> {
         self.plane.tasks.finish(shutdown).await
+    }
+}
+
+/// Holds agents to their partitions before any role is asked.
+struct AgentGuard(hub::guard::AgentGuard);
+
+impl Guard for AgentGuard {
+    fn restricts(&self, user: &UserInfo) -> bool {
+        hub::guard::is_agent(user)
+    }
+
+    fn forbids(&self, user: &UserInfo, attributes: &Attributes) -> Option<String> {
+        let wanted = hub::guard::Wanted {
+            verb: &attributes.verb,
+            group: &attributes.group,
+            resource: &attributes.resource,
+            subresource: &attributes.subresource,
+            namespace: &attributes.namespace,
+            is_path: attributes.path.is_some(),
+        };
+        self.0.forbids(user, wanted)
     }
 }
 

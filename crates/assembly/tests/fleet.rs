@@ -2,6 +2,8 @@
 
 #[path = "fleet/bench.rs"]
 mod bench;
+#[path = "fleet/trust.rs"]
+mod trust;
 
 use std::time::{Duration, Instant};
 

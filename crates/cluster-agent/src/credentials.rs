@@ -32,8 +32,8 @@ impl Identity {
     /// When to renew: after two thirds of the certificate's life.
     #[must_use]
     pub fn renew_at(&self) -> Timestamp {
-        let life = self.not_after.as_second().saturating_sub(self.issued.as_second()).max(0);
-        Timestamp::from_second(self.issued.as_second() + life / 3 * 2).unwrap_or(self.not_after)
+        let life = self.not_after.as_millisecond().saturating_sub(self.issued.as_millisecond()).max(0);
+        Timestamp::from_millisecond(self.issued.as_millisecond() + life / 3 * 2).unwrap_or(self.not_after)
     }
 }
 

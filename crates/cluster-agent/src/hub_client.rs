@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use agent_protocol::{
-    CaBundle, JoinRequest, JoinResponse, OutboxAck, OutboxBatch, ReattestRequest, RenewRequest,
+    CaBundle, JoinRequest, JoinResponse, OutboxAck, OutboxBatch, PingReport, ReattestRequest, RenewRequest,
     RenewResponse, endpoint,
 };
 use futures::AsyncBufRead;
@@ -52,8 +52,8 @@ impl HubClient {
         decode("re-attest", self.send("re-attest", post(endpoint::REATTEST, body)?).await?)
     }
 
-    pub(crate) async fn ping(&self) -> Result<(), Error> {
-        self.send("ping", post(endpoint::PING, &())?).await.map(drop)
+    pub(crate) async fn ping(&self, report: &PingReport) -> Result<(), Error> {
+        self.send("ping", post(endpoint::PING, report)?).await.map(drop)
     }
 
     pub(crate) async fn outbox(&self, batch: &OutboxBatch) -> Result<OutboxAck, Error> {

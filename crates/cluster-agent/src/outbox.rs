@@ -1,6 +1,7 @@
 //! What the agent has to tell, on disk until the hub has made it durable.
 
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,6 +9,7 @@ use agent_protocol::{OutboxBatch, Record, RecordBody};
 use durable_log::{Log, LogError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::credentials::write;
@@ -17,6 +19,8 @@ use crate::error::Error;
 const BATCH_RECORDS: usize = 500;
 /// Bytes sent at once.
 const BATCH_BYTES: usize = 1 << 20;
+/// The digits of the largest count, and a line's end.
+const DROPPED_BYTES: usize = 21;
 
 /// The outbox. Clones share it.
 #[derive(Clone, Debug)]
@@ -30,7 +34,10 @@ struct Shared {
     epoch: Uuid,
     dropped: AtomicU64,
     dropped_told: AtomicU64,
-    dropped_path: PathBuf,
+    /// How many were dropped, kept over restarts. Written in place: a full disk refuses a file that is made anew.
+    dropped_file: std::fs::File,
+    /// Why the last append was refused for want of room; nothing once there is room again.
+    problem: watch::Sender<Option<String>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,17 +73,15 @@ impl Outbox {
                 )));
             }
         };
-        let dropped_path = dir.join("dropped");
-        let dropped = std::fs::read_to_string(&dropped_path)
-            .ok()
-            .and_then(|text| text.trim().parse().ok())
-            .unwrap_or(0);
+        let (dropped_file, dropped) = open_dropped(&dir.join("dropped"))?;
         let shared = Shared {
             log,
             epoch,
             dropped: AtomicU64::new(dropped),
-            dropped_told: AtomicU64::new(dropped),
-            dropped_path,
+            // Said once more after a restart: the count is of the outbox's life, so saying it twice changes nothing.
+            dropped_told: AtomicU64::new(0),
+            dropped_file,
+            problem: watch::Sender::new(None),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -99,7 +104,31 @@ impl Outbox {
     async fn append_now(&self, body: RecordBody) -> Result<u64, LogError> {
         let entry = Entry { time: Timestamp::now(), body };
         let bytes = serde_json::to_vec(&entry).expect("records are JSON: they come from types made for it");
-        self.shared.log.append(&bytes).await
+        let appended = self.shared.log.append(&bytes).await;
+        self.note_room(appended.as_ref().err().filter(|error| is_full(error)));
+        appended
+    }
+
+    /// Keeps why there is no room, and says it once each time it begins and ends.
+    fn note_room(&self, refused: Option<&LogError>) {
+        let problem = refused.map(ToString::to_string);
+        self.shared.problem.send_if_modified(|known| {
+            if known.is_some() == problem.is_some() {
+                return false;
+            }
+            match &problem {
+                Some(problem) => tracing::error!(%problem, "the outbox takes no more records"),
+                None => tracing::info!(dropped = self.dropped(), "the outbox takes records again"),
+            }
+            *known = problem;
+            true
+        });
+    }
+
+    /// Why the outbox takes no records, while it does not; wakes when that begins and ends.
+    #[must_use]
+    pub fn problem(&self) -> watch::Receiver<Option<String>> {
+        self.shared.problem.subscribe()
     }
 
     /// Appends a record that cannot be said again; when there is no room it is counted instead.
@@ -113,8 +142,9 @@ impl Outbox {
     /// Counts a record that had to be dropped.
     pub fn note_dropped(&self) {
         let total = self.shared.dropped.fetch_add(1, Ordering::Relaxed) + 1;
-        // Best effort: the disk may be the reason.
-        let _ = std::fs::write(&self.shared.dropped_path, total.to_string());
+        if let Err(error) = self.shared.dropped_file.write_all_at(&dropped_text(total), 0) {
+            tracing::warn!(%error, "the count of dropped records is kept in memory only");
+        }
     }
 
     /// Records dropped over the life of this outbox.
@@ -168,6 +198,30 @@ impl Outbox {
         }
         Ok(())
     }
+}
+
+/// As long as any count is.
+fn dropped_text(count: u64) -> [u8; DROPPED_BYTES] {
+    let mut text = [b'\n'; DROPPED_BYTES];
+    let digits = format!("{count:020}");
+    text[..digits.len()].copy_from_slice(digits.as_bytes());
+    text
+}
+
+/// The file of the count, made whole while there is room, and what it says.
+fn open_dropped(path: &Path) -> Result<(std::fs::File, u64), Error> {
+    let failed = Error::file("open", path);
+    let opened = (|| {
+        let mut file =
+            std::fs::File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut text = String::new();
+        // A count that cannot be read is one of nothing: it is for people, nothing is decided by it.
+        let _ = std::io::Read::read_to_string(&mut file, &mut text);
+        let count = text.trim().parse().unwrap_or(0);
+        file.write_all_at(&dropped_text(count), 0)?;
+        Ok((file, count))
+    })();
+    opened.map_err(failed)
 }
 
 /// Whether an error means that there is no room.
@@ -225,6 +279,8 @@ mod tests {
         }
         let error = outbox.append(RecordBody::Dropped { count: 0 }).await.unwrap_err();
         assert!(is_full(&error), "{error}");
+        let problem = outbox.problem();
+        assert!(problem.borrow().as_ref().is_some_and(|problem| problem.contains("is full")));
         while let Some(batch) = outbox.batch().await.unwrap() {
             outbox.acknowledge(batch.records.last().unwrap().sequence).await.unwrap();
         }
@@ -235,5 +291,9 @@ mod tests {
         let batch = outbox.batch().await.unwrap().unwrap();
         assert_eq!(batch.records[0].body, RecordBody::Dropped { count: 5 });
         assert_eq!(batch.records[1].body.kind(), "after");
+        assert!(problem.borrow().is_none());
+        drop((outbox, problem));
+        let outbox = Outbox::open(dir.path(), options(4 << 10)).await.unwrap();
+        assert_eq!(outbox.dropped(), 5, "the count outlives a restart");
     }
 }

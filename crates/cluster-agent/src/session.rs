@@ -3,13 +3,14 @@
 mod admit;
 mod identity;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_protocol::{HeldReport, RecordBody, StreamMessage};
+use agent_protocol::{HeldReport, PingReport, RecordBody, StreamMessage};
 use foundation::backoff::Backoff;
 use foundation::random::SystemRandom;
-use futures::AsyncBufReadExt;
+use futures::{AsyncBufRead, AsyncBufReadExt};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
@@ -21,7 +22,7 @@ use crate::enforcer::Input;
 use crate::error::Error;
 use crate::hub_client::HubClient;
 use crate::link::HubLink;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, is_full};
 use crate::service::{AgentStatus, Join};
 use crate::vault::Vault;
 
@@ -77,9 +78,19 @@ impl Session {
         }
     }
 
-    /// One conversation; `Ok` when it ended for a new certificate.
+    /// One conversation, over as many certificates as it takes. A new certificate's connection is there before the old
+    /// one is let go, so that the hub never sees the agent leave.
     async fn once(&self) -> Result<(), Error> {
-        let identity = self.ensure_identity().await?;
+        let mut identity = self.ensure_identity().await?;
+        let mut open = self.open(&identity).await?;
+        loop {
+            identity = self.converse(&mut open, &identity).await?;
+            open = self.open(&identity).await?;
+        }
+    }
+
+    /// Connects with the present certificate and is greeted.
+    async fn open(&self, identity: &Identity) -> Result<Open<impl AsyncBufRead + Unpin + use<>>, Error> {
         let client = self.connector.authenticated(&self.credentials).await?;
         self.link.set(client.clone());
         let hub = HubClient::new(client);
@@ -96,24 +107,49 @@ impl Session {
             status.hub_epoch = Some(hub_epoch.clone());
             status.last_error = None;
         });
+        Ok(Open { hub, lines, ping, hub_epoch })
+    }
+
+    /// Talks until the connection is lost, or until there is a new certificate.
+    async fn converse<R: AsyncBufRead + Unpin>(
+        &self,
+        open: &mut Open<R>,
+        identity: &Identity,
+    ) -> Result<Identity, Error> {
+        let Open { hub, lines, ping, hub_epoch } = open;
+        let (hub, ping) = (&*hub, *ping);
         tokio::select! {
-            ended = listen(lines, ping) => ended,
-            ended = self.ping(&hub, ping) => ended,
-            ended = self.send_outbox(&hub) => ended,
-            ended = self.follow_assignments(&hub, &identity.name, &hub_epoch) => ended,
-            ended = self.renew_in_time(&hub, identity.clone()) => ended,
+            lost = listen(lines, ping) => Err(lost),
+            lost = self.ping(hub, ping) => Err(lost),
+            lost = self.send_outbox(hub) => Err(lost),
+            lost = self.follow_assignments(hub, &identity.name, hub_epoch) => Err(lost),
+            renewed = self.renew_in_time(hub, identity) => renewed,
         }
     }
 
-    async fn ping(&self, hub: &HubClient, every: Duration) -> Result<(), Error> {
+    /// Says that the agent is there and how its outbox is; at once when that changes.
+    async fn ping(&self, hub: &HubClient, every: Duration) -> Error {
+        let mut problem = self.outbox.problem();
         loop {
-            tokio::time::sleep(every).await;
-            hub.ping().await?;
+            let outbox_problem = problem.borrow_and_update().clone();
+            let report = PingReport { outbox_problem, dropped: self.outbox.dropped() };
+            if let Err(lost) = hub.ping(&report).await {
+                return lost;
+            }
+            // What the outbox says last is said by its owner, who lives as long as this.
+            let _ = tokio::time::timeout(every, problem.changed()).await;
         }
     }
 
     /// Sends what waits, in order, and forgets what the hub has made durable.
-    async fn send_outbox(&self, hub: &HubClient) -> Result<(), Error> {
+    async fn send_outbox(&self, hub: &HubClient) -> Error {
+        match self.send_records(hub).await {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
+    }
+
+    async fn send_records(&self, hub: &HubClient) -> Result<Infallible, Error> {
         let mut appended = self.outbox.appended();
         loop {
             appended.mark_unchanged();
@@ -131,32 +167,57 @@ impl Session {
         }
     }
 
-    async fn renew_in_time(&self, hub: &HubClient, identity: Identity) -> Result<(), Error> {
+    /// Answers the renewed identity. A renewal that fails is tried again for as long as the certificate holds.
+    async fn renew_in_time(&self, hub: &HubClient, identity: &Identity) -> Result<Identity, Error> {
+        let mut failures = 0;
         loop {
-            let left = identity.renew_at().as_second() - Timestamp::now().as_second();
-            match u64::try_from(left) {
+            let left = identity.renew_at().duration_since(Timestamp::now());
+            if let Ok(left) = Duration::try_from(left)
+                && !left.is_zero()
+            {
                 // Looked at often, for the clock may jump.
-                Ok(left) if left > 0 => tokio::time::sleep(Duration::from_secs(left.min(60))).await,
-                _ => return self.renew(hub, &identity).await,
+                tokio::time::sleep(left.min(Duration::from_secs(60))).await;
+                continue;
+            }
+            match self.renew(hub, identity).await {
+                Ok(renewed) => return Ok(renewed),
+                Err(error) if identity.not_after <= Timestamp::now() => return Err(error),
+                Err(error) => {
+                    tracing::warn!(error = %error.chain(), "the certificate was not renewed; trying again");
+                    tokio::time::sleep(RETRY.delay(failures, &SystemRandom)).await;
+                    failures = failures.saturating_add(1);
+                }
             }
         }
     }
 
-    /// Tells what is held, when it changed or the hub is another one.
-    pub(crate) async fn report_held(&self, hub_epoch: &str, absent: Vec<String>) -> Result<(), Error> {
+    /// Tells what is held, when it changed or the hub is another one. False: there is no room to say it now.
+    pub(crate) async fn report_held(&self, hub_epoch: &str, absent: Vec<String>) -> Result<bool, Error> {
         let report = HeldReport { held: self.vault.held().await?, absent, hub_epoch: hub_epoch.to_owned() };
         if self.last_held.lock().as_ref() == Some(&report) {
-            return Ok(());
+            return Ok(true);
         }
-        self.outbox.append(RecordBody::Held(report.clone())).await?;
+        match self.outbox.append(RecordBody::Held(report.clone())).await {
+            Ok(_) => {}
+            Err(error) if is_full(&error) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
         *self.last_held.lock() = Some(report);
-        Ok(())
+        Ok(true)
     }
+}
+
+/// A connection with one certificate.
+struct Open<R> {
+    hub: HubClient,
+    lines: Lines<R>,
+    ping: Duration,
+    hub_epoch: String,
 }
 
 type Lines<R> = futures::io::Lines<R>;
 
-async fn next_line<R: futures::AsyncBufRead + Unpin>(
+async fn next_line<R: AsyncBufRead + Unpin>(
     lines: &mut Lines<R>,
     patience: Duration,
 ) -> Result<StreamMessage, Error> {
@@ -169,8 +230,10 @@ async fn next_line<R: futures::AsyncBufRead + Unpin>(
     serde_json::from_str(&line).map_err(|error| Error::Invalid(format!("hub: a line of the stream: {error}")))
 }
 
-async fn listen<R: futures::AsyncBufRead + Unpin>(mut lines: Lines<R>, ping: Duration) -> Result<(), Error> {
+async fn listen<R: AsyncBufRead + Unpin>(lines: &mut Lines<R>, ping: Duration) -> Error {
     loop {
-        next_line(&mut lines, ping * 3 + Duration::from_secs(1)).await?;
+        if let Err(lost) = next_line(lines, ping * 3 + Duration::from_secs(1)).await {
+            return lost;
+        }
     }
 }

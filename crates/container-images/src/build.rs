@@ -34,6 +34,31 @@ pub enum BuildError {
 /// # Errors
 /// When the executable or a library of it cannot be read.
 pub fn tool_image(executable: &Path) -> Result<Vec<u8>, BuildError> {
+    let config = Config {
+        reference: TOOL_IMAGE.to_owned(),
+        entrypoint: vec![EXECUTABLE.to_owned(), "tool".to_owned()],
+        command: vec!["pause".to_owned()],
+        architecture: architecture().to_owned(),
+    };
+    archive::write(&config, &tool_files(executable)?)
+        .map_err(|source| BuildError::Write { path: TOOL_IMAGE.into(), source })
+}
+
+/// This machine's architecture as images name it.
+#[must_use]
+pub fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// What the tool image holds, by path.
+///
+/// # Errors
+/// When the executable or a library of it cannot be read.
+pub fn tool_files(executable: &Path) -> Result<BTreeMap<String, Entry>, BuildError> {
     let mut entries = BTreeMap::new();
     for (dir, mode) in [
         ("tmp", 0o1777),
@@ -53,17 +78,7 @@ pub fn tool_image(executable: &Path) -> Result<Vec<u8>, BuildError> {
         add_parents(&mut entries, &path);
         entries.insert(path, Entry::File { content: elf::stripped(&library)?, mode: 0o755 });
     }
-    let config = Config {
-        reference: TOOL_IMAGE.to_owned(),
-        entrypoint: vec![EXECUTABLE.to_owned(), "tool".to_owned()],
-        command: vec!["pause".to_owned()],
-        architecture: match std::env::consts::ARCH {
-            "x86_64" => "amd64".to_owned(),
-            "aarch64" => "arm64".to_owned(),
-            other => other.to_owned(),
-        },
-    };
-    archive::write(&config, &entries).map_err(|source| BuildError::Write { path: TOOL_IMAGE.into(), source })
+    Ok(entries)
 }
 
 fn add_parents(entries: &mut BTreeMap<String, Entry>, path: &str) {

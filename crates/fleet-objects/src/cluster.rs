@@ -81,7 +81,7 @@ pub struct ClusterStatus {
     /// The agent's release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_version: Option<String>,
-    /// `Connected`, `Ready`, `HubBehind`.
+    /// `Connected`, `Ready`, `HubBehind`, `OutboxBlocked`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Desired state in figures.

@@ -1,11 +1,15 @@
 //! The one way the hub writes a Cluster's status: read, change, replace with the version read; again on conflict.
 
-use fleet_objects::{Cluster, ClusterStatus, ConditionChange, condition_is_true, set_condition};
+use agent_protocol::PingReport;
+use fleet_objects::{Cluster, ClusterStatus, ConditionChange, condition, condition_is_true, set_condition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::PostParams;
 use kube::{Api, Client};
 
 use crate::error::Error;
+
+/// The condition of an agent whose outbox has no room.
+const OUTBOX_BLOCKED: &str = "OutboxBlocked";
 
 /// Tries before a conflict is given back.
 const TRIES: usize = 10;
@@ -60,6 +64,28 @@ fn judge(status: &mut ClusterStatus) {
     let (status_value, reason, message) = verdict;
     let change =
         ConditionChange { kind: "Ready", status: status_value, reason, message, observed_generation: None };
+    set_condition(&mut status.conditions, change, &now());
+}
+
+/// What an agent's ping says of its outbox. A cluster whose outbox never had a problem has no condition of it.
+pub(crate) fn take_outbox(status: &mut ClusterStatus, report: &PingReport) {
+    status.dropped_records = status.dropped_records.max(report.dropped);
+    let (blocked, reason, message) = match &report.outbox_problem {
+        Some(problem) => (true, "NoRoom", problem.clone()),
+        None if condition(&status.conditions, OUTBOX_BLOCKED).is_none() => return,
+        None => (
+            false,
+            "Accepting",
+            format!("the outbox takes records; {} were dropped over its life", status.dropped_records),
+        ),
+    };
+    let change = ConditionChange {
+        kind: OUTBOX_BLOCKED,
+        status: Some(blocked),
+        reason,
+        message,
+        observed_generation: None,
+    };
     set_condition(&mut status.conditions, change, &now());
 }
 

@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
-use agent_protocol::{CaBundle, endpoint};
+use agent_protocol::{CaBundle, PingReport, endpoint};
 use bytes::Bytes;
 use fleet_objects::AgentIdentity;
 use futures::future::BoxFuture;
@@ -106,6 +106,10 @@ impl Router {
             (Method::POST, endpoint::PING) => {
                 let agent = self.agent(&caller).await?;
                 self.shared.presence.heard(&agent.name);
+                // Earlier agents say nothing.
+                if let Some(report) = read::<Option<PingReport>>(request, MAX_REGISTRATION).await? {
+                    self.shared.take_ping(&agent.name, report).await?;
+                }
                 Ok(empty(StatusCode::NO_CONTENT))
             }
             (Method::POST, endpoint::OUTBOX) => {

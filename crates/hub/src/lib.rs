@@ -8,6 +8,7 @@ mod cluster_status;
 mod content;
 mod endpoints;
 mod error;
+pub mod guard;
 mod inbox;
 mod issuer;
 mod materialise;

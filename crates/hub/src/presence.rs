@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use agent_protocol::PingReport;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -27,6 +28,8 @@ struct Agent {
     heard: Instant,
     /// What was told last; `None`: nothing yet.
     told: Option<bool>,
+    /// What its last ping said.
+    report: Option<PingReport>,
 }
 
 /// An open stream; dropping it closes the stream in the registry.
@@ -61,6 +64,7 @@ impl Presence {
                 streams: 0,
                 heard: Instant::now(),
                 told: None,
+                report: None,
             });
             agent.streams += 1;
             agent.heard = Instant::now();
@@ -76,6 +80,22 @@ impl Presence {
         }
     }
 
+    /// What an agent said of itself; true when it said something else before.
+    pub(crate) fn reported(&self, cluster: &str, report: &PingReport) -> bool {
+        let mut agents = self.shared.agents.lock();
+        let Some(agent) = agents.get_mut(cluster) else { return false };
+        let changed = agent.report.as_ref() != Some(report);
+        agent.report = Some(report.clone());
+        changed
+    }
+
+    /// Forgets what an agent said, so that it is taken up again (a write failed).
+    pub(crate) fn unreport(&self, cluster: &str) {
+        if let Some(agent) = self.shared.agents.lock().get_mut(cluster) {
+            agent.report = None;
+        }
+    }
+
     /// Whether an agent is there now.
     #[must_use]
     pub(crate) fn is_connected(&self, cluster: &str) -> bool {
@@ -84,7 +104,7 @@ impl Presence {
 
     /// Makes a cluster known, so that [`Presence::transitions`] says also that nobody came.
     pub(crate) fn expect(&self, cluster: &str) {
-        let agent = Agent { streams: 0, heard: Instant::now(), told: None };
+        let agent = Agent { streams: 0, heard: Instant::now(), told: None, report: None };
         self.shared.agents.lock().entry(cluster.to_owned()).or_insert(agent);
     }
 

@@ -20,6 +20,7 @@ use serde_json::json;
 
 use crate::cluster_status;
 use crate::error::Error;
+use crate::guard::Standing;
 use crate::issuer::{CertificateSubject, IssuedCertificate};
 use crate::service::Shared;
 
@@ -74,6 +75,7 @@ impl Shared {
         self.write_cluster(&identity, existing, &request, grant.labels).await?;
         self.register(&identity, &key, &issued).await?;
         write_partition(&self.client, &identity).await?;
+        self.await_known(&identity).await;
         tracing::info!(cluster = %name, uid = %identity.uid, "a cluster joined");
         Ok(JoinResponse {
             name,
@@ -225,6 +227,18 @@ impl Shared {
         }
     }
 
+    /// Waits until the cache knows the member, so that its first request is not turned away; within reason.
+    async fn await_known(&self, identity: &AgentIdentity) {
+        let known = async {
+            while self.standing(identity) == Standing::Bad {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(2), known).await.is_err() {
+            tracing::debug!(cluster = %identity.name, "the cache is late; the agent will ask again");
+        }
+    }
+
     /// A new certificate over a working connection.
     pub(crate) async fn renew(
         &self,
@@ -309,7 +323,7 @@ impl Shared {
     }
 }
 
-fn is_member(cluster: &Cluster, identity: &AgentIdentity) -> bool {
+pub(crate) fn is_member(cluster: &Cluster, identity: &AgentIdentity) -> bool {
     let uid = cluster.status.as_ref().and_then(|status| status.kube_system_uid.as_deref());
     uid == Some(identity.uid.as_str())
         && !cluster.spec.revoked

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_protocol::{JoinToken, TokenGrant};
+use agent_protocol::{JoinToken, PingReport, TokenGrant};
 use api_client::{CacheOptions, ObjectCache};
-use fleet_objects::{Cluster, SYSTEM_NAMESPACE, set_condition};
+use fleet_objects::{AgentIdentity, Cluster, SYSTEM_NAMESPACE, set_condition};
 use fleet_planner::expressions::{Expressions, NoExpressions};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
@@ -17,6 +17,7 @@ use crate::cluster_status;
 use crate::content::ContentStore;
 use crate::endpoints::Endpoints;
 use crate::error::Error;
+use crate::guard::{AgentGuard, Standing};
 use crate::inbox::Inbox;
 use crate::issuer::CertificateIssuer;
 use crate::materialise::{self, RecordHandler};
@@ -192,6 +193,12 @@ impl Service {
 }
 
 impl Handle {
+    /// What holds agents to their partitions.
+    #[must_use]
+    pub fn agent_guard(&self) -> AgentGuard {
+        AgentGuard::new(&self.shared)
+    }
+
     /// The endpoints under `/fleet/v1/`.
     #[must_use]
     pub fn endpoints(&self) -> Endpoints {
@@ -229,6 +236,29 @@ impl Handle {
     #[must_use]
     pub fn is_connected(&self, cluster: &str) -> bool {
         self.shared.presence.is_connected(cluster)
+    }
+}
+
+impl Shared {
+    /// How an agent stands, by the cache alone: asked for every request, so nothing is waited for. Until the cache is
+    /// complete, the roles (which name every agent with its uid) decide alone.
+    pub(crate) fn standing(&self, identity: &AgentIdentity) -> Standing {
+        match self.clusters.find("", &identity.name) {
+            Some(cluster) if registration::is_member(&cluster, identity) => Standing::Good,
+            None if !self.clusters.status().synced => Standing::Good,
+            _ => Standing::Bad,
+        }
+    }
+
+    /// Writes what a ping says, when it says something new.
+    pub(crate) async fn take_ping(&self, cluster: &str, report: PingReport) -> Result<(), Error> {
+        if !self.presence.reported(cluster, &report) {
+            return Ok(());
+        }
+        let written = cluster_status::update(&self.client, cluster, |status| {
+            cluster_status::take_outbox(status, &report)
+        });
+        written.await.map(drop).inspect_err(|_| self.presence.unreport(cluster))
     }
 }
 

@@ -30,6 +30,7 @@ pub struct Fleet {
     nodes: Nodes,
     hub: Option<Process>,
     hub_listen: String,
+    hub_arguments: Vec<String>,
     clusters: BTreeMap<String, Process>,
     agents: BTreeMap<String, Process>,
 }
@@ -40,12 +41,21 @@ impl Fleet {
     /// # Errors
     /// When a process ends early or is not ready in time.
     pub fn start(names: &[&str], nodes: Nodes) -> Result<Self> {
+        Self::start_with(names, nodes, &[])
+    }
+
+    /// [`Self::start`] with more arguments for `fairlead hub serve`.
+    ///
+    /// # Errors
+    /// When a process ends early or is not ready in time.
+    pub fn start_with(names: &[&str], nodes: Nodes, hub_arguments: &[&str]) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("fairlead-e2e-").tempdir()?;
         let mut fleet = Self {
             dir,
             nodes,
             hub: None,
             hub_listen: "127.0.0.1:0".to_owned(),
+            hub_arguments: hub_arguments.iter().map(|&argument| argument.to_owned()).collect(),
             clusters: BTreeMap::new(),
             agents: BTreeMap::new(),
         };
@@ -141,8 +151,9 @@ impl Fleet {
         std::fs::create_dir_all(&dir)?;
         let dir_argument = path_text(&dir)?;
         let log = self.path().join("hub.log");
-        let mut process =
-            Process::fairlead(&["hub", "serve", "--dir", &dir_argument, "--listen", &self.hub_listen], &log)?;
+        let mut arguments = vec!["hub", "serve", "--dir", &dir_argument, "--listen", &self.hub_listen];
+        arguments.extend(self.hub_arguments.iter().map(String::as_str));
+        let mut process = Process::fairlead(&arguments, &log)?;
         let hub = self.hub();
         wait_ready("the hub", &mut process, &hub)?;
         self.hub_listen = server_address(&self.hub_kubeconfig())?;
@@ -203,6 +214,53 @@ impl Fleet {
         drop(self.agents.remove(name));
         let label = format!("stage={name}");
         self.spawn_agent(name, &["--token", token, "--ca-pin", pin, "--name", name, "--labels", &label])
+    }
+
+    /// What an agent has printed, over all its starts.
+    #[must_use]
+    pub fn agent_output(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path().join(format!("agent-{name}.log"))).unwrap_or_default()
+    }
+
+    /// Every record the hub keeps of a cluster, with its place: each has `agentEpoch`, `sequence`, `kind` and `data`.
+    ///
+    /// # Errors
+    /// When the hub does not answer.
+    pub fn records(&self, cluster: &str) -> Result<Vec<serde_json::Value>> {
+        let mut all = Vec::new();
+        let mut from = 0;
+        loop {
+            let path = format!("/fleet/v1/clusters/{cluster}/records?from={from}");
+            let page: serde_json::Value = serde_json::from_str(&self.hub().run(&["get", "--raw", &path])?)?;
+            for stored in page["records"].as_array().context("no records")? {
+                all.push(stored.get("record").unwrap_or(stored).clone());
+            }
+            match page["next"].as_u64() {
+                Some(next) => from = next,
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Checks that every record of a cluster is there once: each outbox counts from 1 without gaps.
+    ///
+    /// # Errors
+    /// When one is missing or there twice; else the number of records.
+    pub fn check_sequences(&self, cluster: &str) -> Result<usize> {
+        let mut by_epoch: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        let records = self.records(cluster)?;
+        for record in &records {
+            let epoch = record["agentEpoch"].as_str().context("no agentEpoch")?.to_owned();
+            by_epoch.entry(epoch).or_default().push(record["sequence"].as_u64().context("no sequence")?);
+        }
+        for (epoch, mut numbers) in by_epoch {
+            numbers.sort_unstable();
+            let expected: Vec<u64> = (1..=numbers.len() as u64).collect();
+            if numbers != expected {
+                bail!("{cluster}: records of outbox {epoch} are missing or doubled: {numbers:?}");
+            }
+        }
+        Ok(records.len())
     }
 
     /// Waits until an agent's output contains `text`.

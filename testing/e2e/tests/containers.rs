@@ -94,3 +94,68 @@ fn a_case_that_fails_in_one_cluster_is_named_with_it() -> Result<()> {
     ensure!(code == 4, "an image that is nowhere: ended with {code}: {out}{said}");
     Ok(())
 }
+
+#[test]
+fn an_image_made_offline_is_loaded_and_run_and_a_damaged_one_is_refused() -> Result<()> {
+    let Some(up) = Up::start()? else { return Ok(()) };
+    let file = |name: &str| -> Result<String> {
+        Ok(up.dir.path().join(name).to_str().context("a UTF-8 path")?.to_owned())
+    };
+    // The tool image, out of the binary itself.
+    let tool = file("tool.tar")?;
+    let built = run_fairlead(&["image", "build-tool", "--output", &tool])?;
+    ensure!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let (code, out, said) = up.run(&["image", "load", &tool])?;
+    ensure!(code == 0 && out.trim() == "fairlead.dev/tool:latest", "{code}: {out}{said}");
+    ensure!(said.contains("all checked"), "{said}");
+
+    // An image nobody has: loaded, then run by name with no registry in reach.
+    let mut executable = std::fs::read(&tool)?;
+    let other = file("other.tar")?;
+    std::fs::write(&other, other_image()?)?;
+    let (code, out, said) = up.run(&["image", "load", &other])?;
+    ensure!(code == 0 && out.trim() == "example.test/offline:v1", "{code}: {out}{said}");
+    let kubectl = e2e::kubectl::Kubectl::new(&up.dir.path().join("dev.kubeconfig"));
+    kubectl.apply(POD)?;
+    e2e::wait::until("the pod of the loaded image to have run", std::time::Duration::from_secs(90), || {
+        let pod = kubectl.json(&["get", "pod", "offline"])?;
+        ensure!(pod["status"]["phase"] != "Failed", "{}", pod["status"]);
+        Ok((pod["status"]["phase"] == "Succeeded").then_some(()))
+    })?;
+
+    // One flipped bit: refused whole, and said so.
+    let middle = executable.len() / 2;
+    executable[middle] ^= 1;
+    let damaged = file("damaged.tar")?;
+    std::fs::write(&damaged, executable)?;
+    let (code, out, said) = up.run(&["image", "load", &damaged])?;
+    ensure!(code == 1 && out.is_empty(), "{code}: {out}{said}");
+    ensure!(said.contains("cannot load") && said.contains("is damaged"), "{said}");
+    let (code, _, said) = up.run(&["image", "load", &file("none.tar")?])?;
+    ensure!(code == 1 && said.contains("none.tar"), "{code}: {said}");
+    Ok(())
+}
+
+const POD: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: { name: offline }
+spec:
+  restartPolicy: Never
+  containers:
+    - { name: it, image: "example.test/offline:v1", imagePullPolicy: Never, args: [tool, exit, "0"] }
+"#;
+
+/// The tool image's files under another name.
+fn other_image() -> Result<Vec<u8>> {
+    use container_images::archive::{self, Config};
+    let executable = e2e::process::fairlead_binary()?;
+    let entries = container_images::build::tool_files(&executable)?;
+    let config = Config {
+        reference: "example.test/offline:v1".to_owned(),
+        entrypoint: vec!["/fairlead".to_owned()],
+        command: Vec::new(),
+        architecture: container_images::build::architecture().to_owned(),
+    };
+    Ok(archive::write(&config, &entries)?)
+}

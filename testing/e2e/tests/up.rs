@@ -69,6 +69,8 @@ fn a_fleet_comes_up_goes_down_and_comes_back() -> Result<()> {
         "agent of two connected",
         "sample application applied in 2 clusters",
         "passed in 2 clusters",
+        "hub ready",
+        "\nup after ",
     ] {
         ensure!(first.stderr.contains(expected), "{expected:?} is not in:\n{}", first.stderr);
     }
@@ -128,6 +130,40 @@ fn what_crashes_is_started_again_and_orphans_are_cleared_away() -> Result<()> {
     ensure!(second.code == 0, "the second up ended with {}:\n{}", second.code, second.stderr);
     ensure!(second.stderr.contains("ended what an earlier run had left"), "{}", second.stderr);
     ensure!(pid_of("cluster-one")? != Some(orphan), "the orphan still runs");
+    Ok(())
+}
+
+#[test]
+fn ctrl_c_ends_everything_and_keeps_the_state() -> Result<()> {
+    let temp = tempfile::Builder::new().prefix("fairlead-up-").tempdir()?;
+    let dir = temp.path();
+    let _down = Down(dir);
+    let words = ["up", "--runtime", "simulated", "--clusters", "one", "--no-samples", "--dir"];
+    let mut child = std::process::Command::new(e2e::process::fairlead_binary()?)
+        .args(words)
+        .arg(dir)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::fs::File::create(dir.join("out"))?)
+        .stderr(std::fs::File::create(dir.join("err"))?)
+        .spawn()?;
+    let said = || std::fs::read_to_string(dir.join("err")).unwrap_or_default();
+    wait::until("the fleet to be up", LIMIT, || {
+        ensure!(child.try_wait()?.is_none(), "it ended: {}", said());
+        Ok(said().contains("Ctrl-C ends it").then_some(()))
+    })?;
+    let processes = running(dir)?;
+    ensure!(processes.len() == 4, "{processes:?}");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id())?);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT)?;
+    let status = child.wait()?;
+    ensure!(status.success(), "ended with {status}: {}", said());
+    for (name, pid) in processes {
+        ensure!(!runs(pid), "{name} still runs as {pid}");
+    }
+    let back = up(dir, &[])?;
+    ensure!(back.code == 0, "the second up ended with {}:\n{}", back.code, back.stderr);
+    let names: Vec<String> = running(dir)?.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["up", "agent-one", "cluster-one", "hub"]);
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use assembly::hub::{Hub, Options};
 use clap::{Args, Subcommand};
@@ -10,7 +11,7 @@ use crate::failure::{Code, Failure, program};
 use crate::serving::ServingArguments;
 use crate::store_choice::{HistoryChoice, StoreChoice};
 use crate::telemetry::{self, LogArguments};
-use crate::{output, signals};
+use crate::{arguments, output, signals};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum HubCommand {
@@ -30,6 +31,9 @@ pub(crate) struct ServeArguments {
     /// DNS name or address by which agents reach it, besides this machine's loopback
     #[arg(long = "name", value_name = "DNS|IP")]
     names: Vec<String>,
+    /// How long agents' certificates hold; they are renewed after two thirds of it
+    #[arg(long, default_value = "24h", value_parser = arguments::duration, value_name = "DURATION")]
+    agent_certificate_ttl: Duration,
     #[command(flatten)]
     store: StoreChoice,
     #[command(flatten)]
@@ -48,7 +52,14 @@ pub(crate) async fn run(command: HubCommand) -> Result<Code, Failure> {
     let kubeconfig = assembly::control_plane::kubeconfig_path(&directory);
     let store = arguments.store.resolve(&arguments.history)?;
     let serving = arguments.serving.resolve()?;
-    let options = Options { directory, store, bind: arguments.listen, names: arguments.names, serving };
+    let options = Options {
+        directory,
+        store,
+        bind: arguments.listen,
+        names: arguments.names,
+        serving,
+        agent_certificate_ttl: Some(arguments.agent_certificate_ttl),
+    };
     let Some(started) = stop.run_until_cancelled(Box::pin(Hub::start(options))).await else {
         return Ok(Code::Ok);
     };

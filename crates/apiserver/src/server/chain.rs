@@ -17,7 +17,7 @@ use kube_objects::{Reason, Status, UserInfo};
 use tower::ServiceExt;
 
 use super::limiter::Class;
-use super::{Authentic, InProcess, Peer, Server, deadline, paths};
+use super::{Authentic, InProcess, Peer, Server, deadline, paths, recheck};
 use crate::aggregation;
 use crate::audit::{Decided, Record};
 use crate::extension::{Body, Extension, ExtensionService};
@@ -248,8 +248,12 @@ async fn authenticated(
         }
         _ => body,
     };
+    let long = recheck::Long::of(&server, info, &user, &attributes);
     let mut response = dispatch(Arc::clone(&server), user, parts, body, info).await?;
     drop(seat);
+    if let Some(long) = long {
+        response = long.ending_with_its_right(response);
+    }
     classified(&server, class, &mut response);
     Ok(response)
 }

@@ -88,6 +88,7 @@ impl Bench {
             bind: self.address,
             names: Vec::new(),
             serving: assembly::control_plane::Serving::default(),
+            agent_certificate_ttl: None,
         };
         // The last tasks of a hub that was stopped let go of its store a moment later.
         let ends = tokio::time::Instant::now() + LIMIT;

@@ -1,6 +1,7 @@
 //! Follows the partition and takes over what may be taken over. What is gone from the hub is kept, and said.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::time::Duration;
 
 use agent_protocol::{AssignmentReport, EventRecord, EventSeverity, RecordBody};
@@ -24,6 +25,9 @@ use crate::vault::Accepted;
 
 /// How often content that the hub could not give is asked for again.
 const CONTENT_RETRY: Duration = Duration::from_secs(5);
+
+/// How often an outbox without room is tried again for what the hub has to know.
+const ROOM_RETRY: Duration = Duration::from_secs(1);
 
 /// What a conversation knows of the partition.
 struct Partition {
@@ -51,12 +55,14 @@ enum Content {
 }
 
 impl Session {
-    pub(super) async fn follow_assignments(
-        &self,
-        hub: &HubClient,
-        name: &str,
-        hub_epoch: &str,
-    ) -> Result<(), Error> {
+    pub(super) async fn follow_assignments(&self, hub: &HubClient, name: &str, hub_epoch: &str) -> Error {
+        match self.follow(hub, name, hub_epoch).await {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
+    }
+
+    async fn follow(&self, hub: &HubClient, name: &str, hub_epoch: &str) -> Result<Infallible, Error> {
         let mut partition = Partition {
             accepted: self.vault.accepted().await?,
             listed: BTreeSet::new(),
@@ -66,6 +72,7 @@ impl Session {
         };
         let api: Api<Assignment> = Api::namespaced(hub.client().clone(), &partition_namespace(name));
         let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()).default_backoff());
+        let mut told = true;
         loop {
             tokio::select! {
                 event = events.next() => match event {
@@ -80,9 +87,10 @@ impl Session {
                     }
                 }
                 () = self.held_changed.notified() => {}
+                () = tokio::time::sleep(ROOM_RETRY), if !told => {}
             }
             let absent = partition.absent.iter().cloned().collect();
-            self.report_held(hub_epoch, absent).await?;
+            told = self.report_held(hub_epoch, absent).await?;
         }
     }
 
@@ -246,7 +254,7 @@ impl Session {
                 let status =
                     AssignmentStatus { refusal: Some(refusal.clone()), ..AssignmentStatus::default() };
                 let report = AssignmentReport { name: name.to_owned(), status };
-                self.outbox.append(RecordBody::Assignment(Box::new(report))).await?;
+                self.outbox.append_or_count(RecordBody::Assignment(Box::new(report))).await;
             }
         }
         let event = EventRecord {

@@ -89,12 +89,12 @@ impl Session {
         }
     }
 
-    pub(super) async fn renew(&self, hub: &HubClient, identity: &Identity) -> Result<(), Error> {
+    pub(super) async fn renew(&self, hub: &HubClient, identity: &Identity) -> Result<Identity, Error> {
         let request = RenewRequest { csr_pem: self.credentials.signing_request()? };
         let answer = hub.renew(&request).await?;
-        self.keep(identity, &answer)?;
+        let renewed = self.keep(identity, &answer)?;
         tracing::info!(cluster = %identity.name, not_after = %answer.not_after, "certificate renewed");
-        Ok(())
+        Ok(renewed)
     }
 
     async fn reattest(&self, identity: &Identity) -> Result<Identity, Error> {

@@ -1,0 +1,139 @@
+//! Bad input of each kind: a clear error, word for word, and nothing half-applied.
+
+use super::*;
+
+/// What a command said, without what differs from run to run.
+fn said(fleet: &Fleet, text: &str) -> String {
+    let text = text.replace(fleet.path().to_str().unwrap_or_default(), "DIR");
+    let mut out = String::new();
+    for line in text.lines() {
+        // Progress of kubectl's client that is not about the error.
+        if !line.starts_with("Warning:") {
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+    }
+    out
+}
+
+fn profile(manifests: &str) -> String {
+    format!(
+        "apiVersion: fleet.fairlead.dev/v1alpha1\nkind: Profile\nmetadata: {{ name: bad, namespace: default }}\n\
+         spec:\n  manifests: {manifests}\n"
+    )
+}
+
+/// Runs `kubectl ARGUMENTS` against the hub, which must fail.
+fn refused(fleet: &Fleet, arguments: &[&str], input: &str) -> Result<String> {
+    let output = fleet.hub().output(arguments, input)?;
+    ensure!(!output.status.success(), "{arguments:?} went through");
+    Ok(said(fleet, &String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Runs `fairlead ARGUMENTS`, which must fail.
+fn negative(fleet: &Fleet, arguments: &[&str]) -> Result<String> {
+    let (code, _, stderr) = fleet.command(arguments)?;
+    ensure!(code != 0, "{arguments:?} went through");
+    Ok(format!("exit code {code}\n{}", said(fleet, &stderr)))
+}
+
+/// Why the agent of `name` does not get in.
+fn kept_out(fleet: &mut Fleet, name: &str, token: &str, pin: &str) -> Result<String> {
+    let before = fleet.agent_output(name).len();
+    fleet.join_with(name, token, pin)?;
+    wait::until(&format!("{name} to be kept out"), SOON, || {
+        let output = fleet.agent_output(name);
+        let new = output.get(before..).unwrap_or_default();
+        let found = new.lines().find_map(|line| line.split_once("error=").map(|(_, error)| error.to_owned()));
+        Ok(found.map(|error| format!("{}\n", error.trim())))
+    })
+}
+
+fn token(fleet: &Fleet, more: &[&str]) -> Result<(String, String)> {
+    let mut words = vec!["join", "token", "create", "-o", "json"];
+    words.extend(more);
+    let text = fleet.succeed(&words)?;
+    let token: serde_json::Value = serde_json::from_str(&text)?;
+    let field = |key: &str| token[key].as_str().map(str::to_owned).with_context(|| format!("no {key}"));
+    Ok((field("token")?, field("caPin")?))
+}
+
+#[test]
+fn documents_are_refused_with_what_is_wrong_and_change_nothing() -> Result<()> {
+    let fleet = Fleet::start(&["dev"], Nodes::Simulated)?;
+    let file = |name: &str, text: &str| -> Result<String> {
+        let path = fleet.path().join(name);
+        std::fs::write(&path, text)?;
+        Ok(path.to_str().context("a UTF-8 path")?.to_owned())
+    };
+    let malformed = file("malformed.yaml", "apiVersion: v1\nkind: [ConfigMap\nmetadata: {}\n")?;
+    insta::assert_snapshot!(
+        "malformed",
+        negative(&fleet, &["profile", "create", "bad", "--from", &malformed])?
+    );
+    let unknown = profile("[]").replace("spec:", "spec:\n  colour: red");
+    let unknown_file = file("unknown.yaml", &unknown)?;
+    insta::assert_snapshot!("unknown_field", negative(&fleet, &["profile", "apply", "-f", &unknown_file])?);
+    insta::assert_snapshot!(
+        "unknown_field_kubectl",
+        refused(&fleet, &["apply", "--validate=strict", "-f", "-"], &unknown)?
+    );
+    let wrong = profile("[]").replace("kind: Profile", "kind: Profil");
+    let wrong_file = file("wrong.yaml", &wrong)?;
+    insta::assert_snapshot!("wrong_kind", negative(&fleet, &["profile", "apply", "-f", &wrong_file])?);
+    insta::assert_snapshot!("wrong_kind_kubectl", refused(&fleet, &["apply", "-f", "-"], &wrong)?);
+    let nameless = file("nameless.yaml", "apiVersion: v1\nkind: ConfigMap\ndata: {}\n")?;
+    insta::assert_snapshot!("no_name", negative(&fleet, &["profile", "create", "bad", "--from", &nameless])?);
+    let large = format!(
+        "{{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{{\"name\":\"large\"}},\"data\":{{\"x\":\"{}\"}}}}",
+        "y".repeat(4 << 20)
+    );
+    let large = file("large.json", &large)?;
+    insta::assert_snapshot!("too_large", negative(&fleet, &["profile", "create", "bad", "--from", &large])?);
+    insta::assert_snapshot!(
+        "unknown_cluster",
+        negative(
+            &fleet,
+            &["test", "run", "-f", &file("test.yaml", TEST)?, "--clusters", "nowhere", "--watch"]
+        )?
+    );
+    insta::assert_snapshot!(
+        "unknown_test",
+        negative(&fleet, &["test", "run", "nothing", "--clusters", "dev"])?
+    );
+    let profiles = fleet.hub().json(&["get", "profiles.fleet.fairlead.dev", "-A"])?;
+    ensure!(
+        profiles["items"].as_array().is_some_and(Vec::is_empty),
+        "something was half-applied: {profiles}"
+    );
+    Ok(())
+}
+
+const TEST: &str = r#"
+apiVersion: fleet.fairlead.dev/v1alpha1
+kind: TestWorkflow
+metadata: { name: some, namespace: default }
+spec:
+  steps: [{ name: step, image: "fairlead.dev/tool:latest", command: [/fairlead, tool, exit, "0"] }]
+"#;
+
+#[test]
+fn tokens_pins_and_hubs_are_refused_with_what_is_wrong() -> Result<()> {
+    let mut fleet = Fleet::start(&["dev"], Nodes::Simulated)?;
+    fleet.start_cluster("late")?;
+    let (secret, pin) = token(&fleet, &["--cluster", "late"])?;
+    let wrong_pin = format!("sha256:{}", "0".repeat(64));
+    insta::assert_snapshot!("wrong_ca", kept_out(&mut fleet, "late", &secret, &wrong_pin)?);
+    insta::assert_snapshot!("no_token", kept_out(&mut fleet, "late", "not-a-token", &pin)?);
+    let (ended, _) = token(&fleet, &["--ttl", "1s"])?;
+    let ends = std::time::Instant::now() + Duration::from_millis(1500);
+    wait::until("the token to end", SOON, || Ok((Instant::now() > ends).then_some(())))?;
+    insta::assert_snapshot!("expired_token", kept_out(&mut fleet, "late", &ended, &pin)?);
+    fleet.join_with("late", &secret, &pin)?;
+    fleet.wait_connected("late", "True")?;
+    fleet.start_cluster("thief")?;
+    insta::assert_snapshot!("reused_token", kept_out(&mut fleet, "thief", &secret, &pin)?);
+    let (other, _) = token(&fleet, &["--cluster", "another"])?;
+    insta::assert_snapshot!("token_of_another", kept_out(&mut fleet, "thief", &other, &pin)?);
+    Ok(())
+}

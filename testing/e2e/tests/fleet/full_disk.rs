@@ -1,0 +1,105 @@
+//! A disk without room under an agent's outbox: said, counted, survived.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::*;
+
+/// Small enough to fill in seconds, large enough for the records of a start.
+const SIZE: &str = "size=256k";
+
+/// A file system of its own, unmounted at the end.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None`, with a message, where this may not be done.
+    fn mount(at: &Path) -> Result<Option<Self>> {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: a disk of its own needs root");
+            return Ok(None);
+        }
+        std::fs::create_dir_all(at)?;
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", SIZE, "outbox"]).arg(at).output()?;
+        if !mounted.status.success() {
+            eprintln!("skipped: cannot mount: {}", String::from_utf8_lossy(&mounted.stderr));
+            return Ok(None);
+        }
+        Ok(Some(Self(at.to_owned())))
+    }
+
+    /// Takes all the room there is left.
+    fn fill(&self) -> Result<()> {
+        let mut ballast = std::fs::File::create(self.0.join("ballast"))?;
+        while std::io::Write::write_all(&mut ballast, &[0; 1024]).is_ok() {}
+        Ok(())
+    }
+
+    fn make_room(&self) -> Result<()> {
+        Ok(std::fs::remove_file(self.0.join("ballast"))?)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the agent's process may be going still.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+fn dropped(fleet: &Fleet) -> Result<u64> {
+    let cluster = fleet.hub().json(&["get", "clusters.fleet.fairlead.dev", "dev"])?;
+    Ok(cluster["status"]["droppedRecords"].as_u64().unwrap_or(0))
+}
+
+fn blocked(fleet: &Fleet, status: &str) -> Result<String> {
+    let hub = fleet.hub();
+    wait::until(&format!("OutboxBlocked to be {status}"), SOON, || {
+        let cluster = hub.json(&["get", "clusters.fleet.fairlead.dev", "dev"])?;
+        ensure!(condition(&cluster, "OutboxBlocked") == Some(status), "{}", cluster["status"]["conditions"]);
+        let conditions = cluster["status"]["conditions"].as_array().context("no conditions")?;
+        let found = conditions.iter().find(|condition| condition["type"] == "OutboxBlocked");
+        Ok(found.and_then(|found| found["message"].as_str()).map(str::to_owned))
+    })
+}
+
+#[test]
+fn a_full_disk_under_the_outbox_is_said_counted_and_survived() -> Result<()> {
+    let mut fleet = Fleet::start(&[], Nodes::Simulated)?;
+    let Some(disk) = SmallDisk::mount(&fleet.agent_dir("dev").join("outbox"))? else { return Ok(()) };
+    fleet.start_cluster("dev")?;
+    fleet.join("dev")?;
+    fleet.wait_connected("dev", "True")?;
+    fleet.hub().apply(APPLICATION)?;
+    super::wait_ready(&fleet, "dev", "default.app")?;
+
+    disk.fill()?;
+    // Repair needs no room in the outbox; what is to be told of it has none.
+    wait::until("the outbox to have no room", SOON, || {
+        breaks_and_heals(&fleet, "dev")?;
+        Ok(fleet.agent_output("dev").contains("the outbox takes no more records").then_some(()))
+    })?;
+    let message = blocked(&fleet, "True")?;
+    ensure!(message.contains("no space left on the disk of") && message.contains("make room"), "{message}");
+    fleet.wait_connected("dev", "True")?;
+    breaks_and_heals(&fleet, "dev")?;
+    let before =
+        wait::until("drops to be counted", SOON, || Ok(Some(dropped(&fleet)?).filter(|count| *count > 0)))?;
+
+    // The count is kept on the full disk, too.
+    fleet.kill_agent("dev")?;
+    fleet.start_agent("dev")?;
+    fleet.wait_connected("dev", "True")?;
+    wait::until("the restarted agent to repair", SOON, || breaks_and_heals(&fleet, "dev").map(Some))?;
+
+    disk.make_room()?;
+    wait::until("records to arrive again", SOON, || {
+        breaks_and_heals(&fleet, "dev")?;
+        let records = fleet.records("dev")?;
+        let last = records.iter().rev().find(|record| record["kind"] == "dropped").cloned();
+        Ok(last.filter(|record| record["data"]["count"].as_u64() >= Some(before)))
+    })?;
+    blocked(&fleet, "False")?;
+    ensure!(dropped(&fleet)? >= before, "the count went back");
+    fleet.check_sequences("dev")?;
+    super::wait_ready(&fleet, "dev", "default.app")
+}
