@@ -1,5 +1,6 @@
 //! A disk without room under an agent's outbox: said, counted, survived.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -46,6 +47,48 @@ impl Drop for SmallDisk {
     }
 }
 
+/// So many objects that each is broken only once: what is fought over is repaired ever more slowly.
+const OBJECTS: usize = 48;
+
+fn profile() -> String {
+    let mut text = String::from(
+        "apiVersion: fleet.fairlead.dev/v1alpha1\nkind: Profile\nmetadata: { name: many, namespace: default }\n\
+         spec:\n  targetNamespace: default\n  manifests:\n",
+    );
+    for number in 0..OBJECTS {
+        let _ = writeln!(
+            text,
+            "    - {{ apiVersion: v1, kind: ConfigMap, metadata: {{ name: m{number} }}, data: {{ a: b }} }}"
+        );
+    }
+    text.push_str(
+        "---\napiVersion: fleet.fairlead.dev/v1alpha1\nkind: Placement\n\
+         metadata: { name: many, namespace: default }\nspec: { profile: many, clusterSelector: {} }\n",
+    );
+    text
+}
+
+/// Deletes one object after another, each of which must come back.
+struct Breaking<'a> {
+    fleet: &'a Fleet,
+    next: usize,
+}
+
+impl Breaking<'_> {
+    fn one(&mut self) -> Result<()> {
+        ensure!(self.next < OBJECTS, "every object was broken once");
+        let name = format!("m{}", self.next);
+        self.next += 1;
+        let kubectl = self.fleet.cluster("dev");
+        let uid = |object: &serde_json::Value| object["metadata"]["uid"].clone();
+        let before = uid(&kubectl.json(&["get", "configmap", &name])?);
+        kubectl.run(&["delete", "configmap", &name, "--wait=false"])?;
+        wait::until(&format!("{name} to be back"), SOON, || {
+            Ok(kubectl.find(&["configmap", &name])?.filter(|found| uid(found) != before).map(drop))
+        })
+    }
+}
+
 fn dropped(fleet: &Fleet) -> Result<u64> {
     let cluster = fleet.hub().json(&["get", "clusters.fleet.fairlead.dev", "dev"])?;
     Ok(cluster["status"]["droppedRecords"].as_u64().unwrap_or(0))
@@ -69,31 +112,35 @@ fn a_full_disk_under_the_outbox_is_said_counted_and_survived() -> Result<()> {
     fleet.start_cluster("dev")?;
     fleet.join("dev")?;
     fleet.wait_connected("dev", "True")?;
-    fleet.hub().apply(APPLICATION)?;
-    super::wait_ready(&fleet, "dev", "default.app")?;
+    fleet.hub().apply(&profile())?;
+    wait_ready(&fleet, "dev", "default.many")?;
 
     disk.fill()?;
     // Repair needs no room in the outbox; what is to be told of it has none.
+    let mut breaking = Breaking { fleet: &fleet, next: 0 };
     wait::until("the outbox to have no room", SOON, || {
-        breaks_and_heals(&fleet, "dev")?;
+        breaking.one()?;
         Ok(fleet.agent_output("dev").contains("the outbox takes no more records").then_some(()))
     })?;
     let message = blocked(&fleet, "True")?;
     ensure!(message.contains("no space left on the disk of") && message.contains("make room"), "{message}");
     fleet.wait_connected("dev", "True")?;
-    breaks_and_heals(&fleet, "dev")?;
-    let before =
-        wait::until("drops to be counted", SOON, || Ok(Some(dropped(&fleet)?).filter(|count| *count > 0)))?;
+    let before = wait::until("drops to be counted", SOON, || {
+        breaking.one()?;
+        Ok(Some(dropped(&fleet)?).filter(|count| *count > 0))
+    })?;
+    let next = breaking.next;
 
-    // The count is kept on the full disk, too.
+    // The count is kept on the full disk, too, and the agent starts on it.
     fleet.kill_agent("dev")?;
     fleet.start_agent("dev")?;
     fleet.wait_connected("dev", "True")?;
-    wait::until("the restarted agent to repair", SOON, || breaks_and_heals(&fleet, "dev").map(Some))?;
+    let mut breaking = Breaking { fleet: &fleet, next };
+    breaking.one()?;
 
     disk.make_room()?;
     wait::until("records to arrive again", SOON, || {
-        breaks_and_heals(&fleet, "dev")?;
+        breaking.one()?;
         let records = fleet.records("dev")?;
         let last = records.iter().rev().find(|record| record["kind"] == "dropped").cloned();
         Ok(last.filter(|record| record["data"]["count"].as_u64() >= Some(before)))
@@ -101,5 +148,5 @@ fn a_full_disk_under_the_outbox_is_said_counted_and_survived() -> Result<()> {
     blocked(&fleet, "False")?;
     ensure!(dropped(&fleet)? >= before, "the count went back");
     fleet.check_sequences("dev")?;
-    super::wait_ready(&fleet, "dev", "default.app")
+    wait_ready(&fleet, "dev", "default.many")
 }
