@@ -17,6 +17,9 @@ pub mod field_set;
 pub mod managers;
 pub mod typed;
 
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
 use kube_objects::{Reason, Status, StatusCause, StatusDetails};
 use serde_json::{Value, json};
 
@@ -113,9 +116,12 @@ pub fn track_update(
         .or_else(|| kept.and_then(Managed::decode))
         .unwrap_or_default();
     take_managed_fields(new);
-    let difference = typed::compare(schema, live.map(without_managed_fields).as_ref(), new);
-    let touched = owned_by_anyone(difference.modified.union(&difference.added), reset);
-    managed.release(&difference.removed);
+    // That the live object has managedFields, which `new` has not now, is a difference in what nobody owns.
+    let difference = typed::compare(schema, live, new);
+    let typed::Difference { added, mut modified, removed } = difference;
+    modified.absorb(added);
+    let touched = owned_by_anyone(modified, reset);
+    managed.release(&removed);
     if !touched.is_empty() {
         managed.release(&touched);
         managed.grant(Owner::of(manager, Operation::Update), touched, manager.time);
@@ -142,19 +148,23 @@ pub fn apply(
         return Err(ApplyError::Invalid("metadata.managedFields must be nil".to_owned()));
     }
     check::check(schema, config).map_err(ApplyError::Invalid)?;
-    let mut config = config.clone();
-    typed::remove(schema, &mut config, reset);
-    let before = live.map_or_else(|| json!({}), without_managed_fields);
-    let mut managed = managed_before(schema, live, &before, manager);
+    let mut config = Cow::Borrowed(config);
+    if !reset.is_empty() {
+        typed::remove(schema, config.to_mut(), reset);
+    }
+    let nothing = json!({});
+    let before = live.unwrap_or(&nothing);
+    let mut managed = managed_before(schema, live, manager);
     let owner = Owner::of(manager, Operation::Apply);
     let last = managed.fields_of(&owner).cloned().unwrap_or_default();
     let stated = owned_by_anyone(typed::fields(schema, &config), reset);
-    let mut merged = typed::merge(schema, &before, &config);
+    // Until the end it has the managedFields of the live object: no difference.
+    let mut merged = typed::merge(schema, before, &config);
     managed.set(owner.clone(), stated.clone());
     let abandoned = last.without_owned(&managed.all_fields());
     typed::remove(schema, &mut merged, &abandoned);
 
-    let difference = typed::compare(schema, Some(&before), &merged);
+    let difference = typed::compare(schema, Some(before), &merged);
     let changed = difference.modified.union(&difference.added);
     let conflicts = managed.conflicts(&owner, &changed);
     if !conflicts.is_empty() && !force {
@@ -165,26 +175,20 @@ pub fn apply(
     if stated != last || !changed.is_empty() || !difference.removed.is_empty() {
         managed.touch(&owner, manager.time);
     }
+    take_managed_fields(&mut merged);
     put_managed_fields(&mut merged, &managed);
     Ok(merged)
 }
 
 /// The owners before an apply. An object that was never tracked is owned by `before-first-apply`, so that a first apply
 /// does not silently take over what others wrote.
-fn managed_before(
-    schema: &SchemaRef,
-    live: Option<&Value>,
-    before: &Value,
-    manager: &Manager<'_>,
-) -> Managed {
+fn managed_before(schema: &SchemaRef, live: Option<&Value>, manager: &Manager<'_>) -> Managed {
     let managed =
         live.and_then(|live| Managed::decode(&live["metadata"]["managedFields"])).unwrap_or_default();
-    if live.is_none() || !managed.is_empty() {
-        return managed;
-    }
+    let Some(live) = live.filter(|_| managed.is_empty()) else { return managed };
     let mut managed = Managed::default();
     let first = Manager { name: "before-first-apply", subresource: "", ..*manager };
-    let fields = owned_by_anyone(typed::fields(schema, before), &FieldSet::default());
+    let fields = owned_by_anyone(typed::fields(schema, live), &FieldSet::default());
     managed.grant(Owner::of(&first, Operation::Update), fields, manager.time);
     managed
 }
@@ -205,18 +209,16 @@ const UNOWNED: [&[&str]; 12] = [
     &["metadata", "resourceVersion"],
 ];
 
-fn owned_by_anyone(fields: FieldSet, reset: &FieldSet) -> FieldSet {
-    let mut unowned = FieldSet::default();
-    for path in UNOWNED {
-        unowned.insert(&path.iter().map(|name| field_set::field(name)).collect::<Vec<_>>());
-    }
-    fields.difference(&unowned).without(reset)
-}
-
-fn without_managed_fields(object: &Value) -> Value {
-    let mut object = object.clone();
-    take_managed_fields(&mut object);
-    object
+fn owned_by_anyone(mut fields: FieldSet, reset: &FieldSet) -> FieldSet {
+    static SET: LazyLock<FieldSet> = LazyLock::new(|| {
+        let mut unowned = FieldSet::default();
+        for path in UNOWNED {
+            unowned.insert(&path.iter().map(|name| field_set::field(name)).collect::<Vec<_>>());
+        }
+        unowned
+    });
+    fields.subtract(&SET);
+    if reset.is_empty() { fields } else { fields.without(reset) }
 }
 
 fn take_managed_fields(object: &mut Value) {

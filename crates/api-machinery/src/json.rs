@@ -1,6 +1,6 @@
 //! Decodes JSON and notices keys that stand twice in an object, which `serde_json` alone would silently drop.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -24,14 +24,29 @@ pub const MAX_DUPLICATES: usize = 100;
 /// When the bytes are not one JSON document.
 pub fn decode(bytes: &[u8]) -> Result<Decoded, serde_json::Error> {
     let state = State::default();
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = Node { state: &state }.deserialize(&mut deserializer)?;
-    deserializer.end()?;
+    let value = read(bytes, &state)?;
+    if !state.twice.get() {
+        return Ok(Decoded { value, duplicates: Vec::new() });
+    }
+    // Rare: only now it is worth knowing where.
+    let state = State { named: true, ..State::default() };
+    let value = read(bytes, &state)?;
     Ok(Decoded { value, duplicates: state.duplicates.into_inner() })
+}
+
+fn read(bytes: &[u8], state: &State) -> Result<Value, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = Node { state }.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
 }
 
 #[derive(Default)]
 struct State {
+    /// Whether the way to each node is kept, so that duplicates can be named.
+    named: bool,
+    /// Some key stands twice.
+    twice: Cell<bool>,
     path: RefCell<Vec<Segment>>,
     duplicates: RefCell<Vec<String>>,
 }
@@ -124,6 +139,12 @@ impl<'de> Visitor<'de> for Node<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
+        if !self.state.named {
+            while let Some(item) = items.next_element_seed(self)? {
+                list.push(item);
+            }
+            return Ok(Value::Array(list));
+        }
         loop {
             self.state.push(Segment::Index(list.len()));
             let item = items.next_element_seed(self)?;
@@ -138,6 +159,11 @@ impl<'de> Visitor<'de> for Node<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
+            if !self.state.named {
+                let twice = map.insert(key, entries.next_value_seed(self)?).is_some();
+                self.state.twice.set(self.state.twice.get() || twice);
+                continue;
+            }
             self.state.push(Segment::Key(key.clone()));
             if map.contains_key(&key) {
                 self.state.note_duplicate();

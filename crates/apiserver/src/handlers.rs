@@ -13,12 +13,13 @@ use serde_json::Value;
 use crate::catalogue::Resource;
 use crate::extension::Body;
 use crate::http::body;
-use crate::http::negotiation::{self, Accepted, Offer};
+use crate::http::negotiation::{self, Accepted, Format, Offer, View};
 use crate::http::response::{self, Style};
 use crate::registry::objects::not_served;
 use crate::registry::strategy::RequestContext;
 use crate::request_info::{Query, ResourcePath};
 use crate::server::{Authentic, Server};
+use crate::watch_cache::EncodedObject;
 
 pub(crate) mod connect;
 pub(crate) mod conversion;
@@ -43,6 +44,12 @@ pub(crate) struct AuditAnnotations(pub(crate) BTreeMap<String, String>);
 
 /// How the content type of a server-side apply begins, in whatever language it is written.
 const APPLY_PATCH: &str = "application/apply-patch";
+/// An object as a write left it, or would have left it.
+pub(crate) struct WriteOutcome {
+    pub(crate) object: Value,
+    /// The same, as the bytes that are stored; `None` when nothing was stored, or in another version.
+    pub(crate) encoded: Option<EncodedObject>,
+}
 
 /// One request about one resource.
 pub(crate) struct Call {
@@ -109,6 +116,24 @@ impl Call {
         let name: String =
             agent.split('/').next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
         if name.is_empty() { "unknown".to_owned() } else { name.chars().take(128).collect() }
+    }
+
+    /// Whether an object's kept bytes are what this request wants to see.
+    pub(crate) fn wants_plain(&self) -> bool {
+        self.accepted.view == View::Object && self.wants_json() && conversion::is_identity(&self.resource)
+    }
+
+    /// Whether it wants JSON as it is kept: on one line.
+    pub(crate) fn wants_json(&self) -> bool {
+        self.style.format == Format::Json && !self.style.pretty
+    }
+
+    /// What a write came to, as this request wants to see it: from the bytes that were stored, if that is them.
+    pub(crate) fn answer_write(&self, code: u16, outcome: WriteOutcome) -> Response<Body> {
+        match outcome.encoded.filter(|_| self.wants_plain()) {
+            Some(encoded) => response::encoded(code, encoded.to_bytes(), self.style),
+            None => self.answer(code, outcome.object),
+        }
     }
 
     /// An object as this request wants to see it, with the warnings collected so far.

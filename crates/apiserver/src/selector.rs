@@ -62,7 +62,7 @@ impl Selector {
 
     /// Whether it wants `object`.
     pub(crate) fn matches(&self, object: &CachedObject) -> bool {
-        self.labels.matches(|key| object.labels.get(key).map(String::as_str))
+        self.labels.matches(|key| object.label(key))
             && self.fields.matches(|path| Cow::Borrowed(object.field(path).unwrap_or_default()))
     }
 

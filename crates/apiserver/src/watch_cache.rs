@@ -2,6 +2,7 @@
 //! from.
 //!
 //! * [`encoded`]: an object as bytes, its resourceVersion spliced in on the way out; what is indexed of it.
+//! * [`handover`]: what writers of this process leave for the cache, so that it need not parse what they had in hand.
 //! * [`event`]: a change, encoded once per form for all watchers.
 //! * [`resource`]: the objects and the recent events of one storage.
 //! * [`subscription`]: a watcher: a cursor into the events, no queue of its own.
@@ -18,8 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api_machinery::custom_resource;
+use bytes::Bytes;
 use kube_objects::{Reason, Status, StatusDetails};
 use parking_lot::RwLock;
+use serde_json::Value;
 use storage::{EventKind, KeyRange, RangeRequest, Revision, Store, StoreError, WatchBatch, WatchRequest};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -29,13 +32,14 @@ use crate::served::{DefinitionChange, ServedKinds, StorageChange};
 
 pub(crate) mod encoded;
 pub(crate) mod event;
+mod handover;
 pub(crate) mod resource;
 pub(crate) mod subscription;
 
-pub(crate) use encoded::CachedObject;
+pub(crate) use encoded::{CachedObject, EncodedObject};
 pub(crate) use event::{CachedEvent, Change};
 pub(crate) use resource::{CacheVersion, HistoryBounds, ResourceCache, Scope, Wanted};
-pub(crate) use subscription::{Delivery, Filter, Subscription};
+pub(crate) use subscription::{Delivery, Expired, Filter, Subscription};
 
 /// Everything stored lies below this prefix.
 pub(crate) const ROOT: &str = "/registry/";
@@ -69,6 +73,7 @@ pub(crate) struct WatchCache {
     bounds: HistoryBounds,
     /// Where definitions are stored.
     definitions: String,
+    handover: handover::Handover,
     applied: watch::Sender<Revision>,
 }
 
@@ -86,7 +91,14 @@ impl WatchCache {
     ) -> Result<Arc<Self>, StoreError> {
         let (applied, _) = watch::channel(Revision::default());
         let definitions = storage_prefix(custom_resource::GROUP, custom_resource::RESOURCE);
-        let cache = Arc::new(Self { caches: RwLock::default(), kinds, bounds, definitions, applied });
+        let cache = Arc::new(Self {
+            caches: RwLock::default(),
+            kinds,
+            bounds,
+            definitions,
+            handover: handover::Handover::default(),
+            applied,
+        });
         let revision = cache.load(store.as_ref()).await?;
         let follower = Arc::clone(&cache);
         tokio::spawn(async move {
@@ -110,6 +122,13 @@ impl WatchCache {
         self.caches.read().get(prefix).cloned()
     }
 
+    /// Indexes an object from the tree that `bytes` were written from, for when they are committed.
+    pub(crate) fn hand_over(&self, resource: &Resource, bytes: &Bytes, value: &Value) {
+        if let Some(object) = self.of(resource).and_then(|cache| cache.index(bytes, value)) {
+            self.handover.leave(object);
+        }
+    }
+
     /// The revision up to which the cache is complete.
     pub(crate) fn revision(&self) -> Revision {
         *self.applied.borrow()
@@ -120,6 +139,9 @@ impl WatchCache {
     /// # Errors
     /// After 3 s: the `Timeout` that clients know as "Too large resource version", with a retry after 1 s.
     pub(crate) async fn wait_for(&self, revision: Revision) -> Result<(), Status> {
+        if self.revision() >= revision {
+            return Ok(());
+        }
         let mut applied = self.applied.subscribe();
         let arrived =
             tokio::time::timeout(WAIT_LIMIT, applied.wait_for(|applied| *applied >= revision)).await;
@@ -236,7 +258,10 @@ impl WatchCache {
             let Some((prefix, rest)) = split_key(&event.kv.key) else { continue };
             let Some(cache) = self.at(prefix) else { continue };
             match event.kind {
-                EventKind::Put => cache.put(rest, &event.kv),
+                EventKind::Put => {
+                    let own = self.handover.take(&event.kv.value, event.kv.mod_revision);
+                    cache.put(rest, &event.kv, own);
+                }
                 EventKind::Delete => cache.delete(rest, event.kv.mod_revision),
             }
             if !touched.iter().any(|known| Arc::ptr_eq(known, &cache)) {

@@ -147,13 +147,18 @@ fn start_controllers(plane: &mut ControlPlane, name: &str) {
     };
     let controllers = candidate("kube-controller-manager", plane.client("system:kube-controller-manager"));
     let scheduling = candidate("kube-scheduler", plane.client("system:kube-scheduler"));
+    // The one cache that grows with what runs in the cluster; both read it.
+    let pods = controllers::pods::cache(plane.client("system:kube-controller-manager"));
     let mut options = controllers::Options::new(plane.client("system:kube-controller-manager"));
+    options.pods = Some(pods.clone());
     options.root_certificate = Some(plane.identity.authority.bundle_pem().to_owned());
     let (service, stop) = (controllers::Service::new(options), plane.tasks.stop.clone());
     plane
         .tasks
         .spawn("controllers", async move { leader::lead(controllers, stop, |stop| service.run(stop)).await });
-    let scheduler = scheduler::Service::new(scheduler::Options::new(plane.client("system:kube-scheduler")));
+    let mut options = scheduler::Options::new(plane.client("system:kube-scheduler"));
+    options.pods = Some(pods);
+    let scheduler = scheduler::Service::new(options);
     let stop = plane.tasks.stop.clone();
     plane
         .tasks

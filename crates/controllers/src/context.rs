@@ -69,7 +69,7 @@ pub(crate) const BY_NODE: &str = "node";
 /// Finds a service's slices.
 pub(crate) const BY_SERVICE: &str = "service";
 
-fn orphan_namespace<K: Resource>(object: &K) -> Vec<String> {
+pub(crate) fn orphan_namespace<K: Resource>(object: &K) -> Vec<String> {
     if controller_uid(object).is_empty() {
         object.meta().namespace.iter().cloned().collect()
     } else {
@@ -78,11 +78,8 @@ fn orphan_namespace<K: Resource>(object: &K) -> Vec<String> {
 }
 
 impl Context {
-    pub(crate) fn start(client: Client, clock: SharedClock) -> Self {
-        let pods = CacheOptions::<Pod>::new("pods")
-            .index(BY_CONTROLLER, controller_uid)
-            .index(ORPHANS, orphan_namespace)
-            .index(BY_NODE, |pod: &Pod| pod.spec.iter().flat_map(|spec| spec.node_name.clone()).collect());
+    /// `pods`: one that others use too; it is a cache as [`crate::pods::cache`] makes it.
+    pub(crate) fn start(client: Client, clock: SharedClock, pods: Option<ObjectCache<Pod>>) -> Self {
         let replica_sets = CacheOptions::<ReplicaSet>::new("replicasets")
             .index(BY_CONTROLLER, controller_uid)
             .index(ORPHANS, orphan_namespace);
@@ -92,7 +89,7 @@ impl Context {
             CacheOptions::<ConfigMap>::new("root certificates").fields("metadata.name=kube-root-ca.crt");
         Self {
             recorder: Recorder::start(client.clone(), "fairlead-controllers"),
-            pods: ObjectCache::start(Api::all(client.clone()), pods),
+            pods: pods.unwrap_or_else(|| crate::pods::cache(client.clone())),
             nodes: ObjectCache::start(Api::all(client.clone()), CacheOptions::new("nodes")),
             leases: ObjectCache::start(
                 Api::namespaced(client.clone(), "kube-node-lease"),

@@ -27,6 +27,7 @@ mod resource_quota;
 mod service_accounts;
 mod stateful_set;
 
+pub mod pods;
 pub mod service;
 
 pub use error::Error;

@@ -2,9 +2,12 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
-use api_client::{ObjectKey, dynamic::Discovery};
+use api_client::{ObjectCache, ObjectKey, dynamic::Discovery};
 use foundation::clock::{SharedClock, SystemClock};
-use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::ReplicationController};
+use k8s_openapi::api::{
+    apps::v1::ReplicaSet,
+    core::v1::{Pod, ReplicationController},
+};
 use kube::Client;
 use parking_lot::Mutex;
 use reconcile::{Driver, DriverOptions, Queue, Reconciler, StatusHandle, TaskStatus};
@@ -28,6 +31,8 @@ pub struct Options {
     /// PEM of the certificates with which pods verify the API server; published in every namespace. Without it nothing
     /// is published.
     pub root_certificate: Option<String>,
+    /// The cache that [`crate::pods::cache`] has started for several components; `None`: one of their own is started.
+    pub pods: Option<ObjectCache<Pod>>,
     /// The time of day.
     pub clock: SharedClock,
 }
@@ -42,7 +47,7 @@ impl Options {
     /// With the machine's clock and no certificate to publish.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client, root_certificate: None, clock: SystemClock::shared() }
+        Self { client, root_certificate: None, pods: None, clock: SystemClock::shared() }
     }
 }
 
@@ -94,7 +99,8 @@ impl Service {
     /// # Errors
     /// None today: failed requests are retried for as long as it takes. A server that is away only makes it wait.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let context = Context::start(self.options.client.clone(), self.options.clock.clone());
+        let Options { client, clock, pods, .. } = &self.options;
+        let context = Context::start(client.clone(), clock.clone(), pods.clone());
         // A controller that acted on half a picture would create what it only hasn't seen yet.
         tokio::select! {
             () = context.has_synced() => {}

@@ -36,6 +36,9 @@ const CONCURRENCY: usize = 32;
 pub struct Options {
     /// Reaches the cluster, with the rights of the scheduler.
     pub client: Client,
+    /// A cache of all pods that other components use too; `None`: one of its own is started. It may lack what deciding does
+    /// not look at (environment, probes, volumes).
+    pub pods: Option<ObjectCache<Pod>>,
     /// Which pods are ours: those whose `spec.schedulerName` is this.
     pub scheduler_name: String,
     /// The time of day.
@@ -52,7 +55,12 @@ impl Options {
     /// The default scheduler with the machine's clock.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client, scheduler_name: "default-scheduler".to_owned(), clock: SystemClock::shared() }
+        Self {
+            client,
+            pods: None,
+            scheduler_name: "default-scheduler".to_owned(),
+            clock: SystemClock::shared(),
+        }
     }
 }
 
@@ -112,10 +120,11 @@ impl Service {
     /// None today: failed requests are retried for as long as it takes.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let client = self.options.client.clone();
-        let pods = ObjectCache::<Pod>::start(
-            Api::all(client.clone()),
-            CacheOptions::new("pods to schedule").fields("status.phase!=Succeeded,status.phase!=Failed"),
-        );
+        let pods = self.options.pods.unwrap_or_else(|| {
+            let running = "status.phase!=Succeeded,status.phase!=Failed";
+            let options = CacheOptions::<Pod>::new("pods to schedule").fields(running);
+            ObjectCache::start(Api::all(client.clone()), options)
+        });
         let nodes = ObjectCache::<Node>::start(Api::all(client.clone()), CacheOptions::new("nodes"));
         let namespaces =
             ObjectCache::<Namespace>::start(Api::all(client.clone()), CacheOptions::new("namespaces"));
@@ -192,7 +201,9 @@ fn follow(
     pods.on_change(move |change| {
         let mut picture = shared.lock();
         let uid = |pod: &Pod| pod.metadata.uid.clone().unwrap_or_default();
-        if let Some(old) = change.old.filter(|old| change.new.is_none_or(|new| uid(new) != uid(old))) {
+        // A pod whose containers have ended takes no room: it is as good as gone.
+        let (old, new) = (change.old.filter(|pod| !is_over(pod)), change.new.filter(|pod| !is_over(pod)));
+        if let Some(old) = old.filter(|old| new.is_none_or(|new| uid(new) != uid(old))) {
             picture.forget_waiting(change.key);
             if picture.take_off(&uid(old)) {
                 for key in picture.wake() {
@@ -200,10 +211,10 @@ fn follow(
                 }
             }
         }
-        let Some(pod) = change.new else { return };
+        let Some(pod) = new else { return };
         match assigned_node(pod) {
             Some(node) => picture.place(&uid(pod), node, pod),
-            None if is_ours(pod, &name) && needs_decision(change.old.map(|old| &**old), pod) => {
+            None if is_ours(pod, &name) && needs_decision(old.map(|old| &**old), pod) => {
                 own.add(change.key.clone());
             }
             None => {}
@@ -214,6 +225,11 @@ fn follow(
 fn same_for_decisions(old: &Node, new: &Node) -> bool {
     let allocatable = |node: &Node| node.status.as_ref().and_then(|status| status.allocatable.clone());
     old.spec == new.spec && old.metadata.labels == new.metadata.labels && allocatable(old) == allocatable(new)
+}
+
+fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 fn assigned_node(pod: &Pod) -> Option<&str> {
@@ -247,7 +263,7 @@ impl Reconciler for Scheduler {
 
     async fn reconcile(&self, key: ObjectKey) -> Result<Action, Error> {
         let Some(pod) = self.pods.get(&key) else { return Ok(Action::Done) };
-        if assigned_node(&pod).is_some() || pod.metadata.deletion_timestamp.is_some() {
+        if assigned_node(&pod).is_some() || is_over(&pod) || pod.metadata.deletion_timestamp.is_some() {
             return Ok(Action::Done);
         }
         let uid = pod.metadata.uid.clone().unwrap_or_default();

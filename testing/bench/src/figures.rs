@@ -79,6 +79,15 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// For people.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let Self { processor, threads, memory_mib, kernel, load } = self;
+        format!("{processor}, {threads} threads, {memory_mib} MiB, Linux {kernel}, load {load}")
+    }
+}
+
 /// A whole run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -92,10 +101,13 @@ impl Report {
     /// For people.
     #[must_use]
     pub fn table(&self) -> String {
-        let m = &self.machine;
         let mut out = format!(
-            "{}, {} threads, {} MiB, Linux {}, load {}\n\n{:<52} {:>12} {:>12} {:>8}\n",
-            m.processor, m.threads, m.memory_mib, m.kernel, m.load, "measured", "median", "p99", "samples"
+            "{}\n\n{:<52} {:>12} {:>12} {:>8}\n",
+            self.machine.line(),
+            "measured",
+            "median",
+            "p99",
+            "samples"
         );
         for figure in &self.figures {
             let p99 = figure.p99.map(|p99| format!("{p99:.2} {}", figure.unit)).unwrap_or_default();

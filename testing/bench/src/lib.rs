@@ -5,18 +5,23 @@
 //! * [`watches`]: many watches of one storm of changes.
 //! * [`fleet`]: drift repair and the way of a profile's change, seen from the clusters.
 //! * [`engine`], [`in_process`]: the stores alone, and the API server without a network.
+//! * [`compare`]: every row of the speed table, of one server or of two side by side; [`wire`] is its client, [`usage`] what
+//!   the servers' processes take.
 //! * [`process`]: cold start and idle memory of a spawned program.
 //!
 //! Nothing here passes or fails on time. The benchmarks clean up after themselves: they work in a namespace of their own,
 //! which they delete.
 
+pub mod compare;
 pub mod engine;
 pub mod figures;
 pub mod fleet;
 pub mod in_process;
 pub mod objects;
 pub mod process;
+pub mod usage;
 pub mod watches;
+pub mod wire;
 
 /// Connects to the API server of a kubeconfig's current context. Client-side throttling does not exist in this client.
 ///

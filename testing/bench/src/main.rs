@@ -1,12 +1,13 @@
 //! `bench`: measures an API server, a fleet, or a program's start. See `bench --help`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use bench::figures::{Figure, Machine, Report};
 use bench::fleet::{self, Target};
-use bench::{connect, engine, in_process, objects, process, watches};
+use bench::{compare, connect, engine, in_process, objects, process, watches};
 use clap::{Parser, Subcommand};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// As in the binary itself, so that the server in this process is the one that ships.
 #[global_allocator]
@@ -22,7 +23,29 @@ struct Arguments {
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
-    command: Measure,
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, parsed once")]
+enum Command {
+    /// Every row of the speed table: creates, gets, lists, patches, applies, watches, memory and processor time, of one
+    /// server or of two side by side. `--kubeconfig` is the subject.
+    Compare {
+        /// The processes that the subject consists of.
+        #[arg(long, value_delimiter = ',', required = true)]
+        pids: Vec<u32>,
+        /// The kubeconfig of a server to compare with.
+        #[arg(long, requires = "reference_pids")]
+        reference: Option<PathBuf>,
+        /// The processes that the reference consists of: a kube-apiserver and its etcd, say.
+        #[arg(long, value_delimiter = ',', requires = "reference")]
+        reference_pids: Vec<u32>,
+        #[command(flatten)]
+        amounts: compare::Amounts,
+    },
+    #[command(flatten)]
+    Figures(Measure),
 }
 
 #[derive(Debug, Subcommand)]
@@ -123,19 +146,34 @@ struct Amounts {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let machine = Machine::here();
-    let figures = measure(&arguments).await?;
-    let report = Report { machine, figures };
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{}", report.table());
+    match &arguments.command {
+        Command::Compare { pids, reference, reference_pids, amounts } => {
+            let subject = arguments.kubeconfig.clone().context("compare wants the subject's --kubeconfig")?;
+            let reference = reference.clone().map(|reference| (reference, reference_pids.clone()));
+            let places: Vec<compare::Place> =
+                [Some((subject, pids.clone())), reference].into_iter().flatten().collect();
+            let rows = compare::run(&places, amounts).await?;
+            if arguments.json {
+                println!("{}", serde_json::to_string_pretty(&json!({"machine": machine, "rows": rows}))?);
+            } else {
+                println!("{}\n\n{}", machine.line(), compare::table::table(&rows));
+            }
+        }
+        Command::Figures(what) => {
+            let figures = measure(what, arguments.kubeconfig.as_deref()).await?;
+            let report = Report { machine, figures };
+            if arguments.json {
+                println!("{}", serde_json::to_string_pretty(&report)?);
+            } else {
+                print!("{}", report.table());
+            }
+        }
     }
     Ok(())
 }
 
-async fn measure(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
-    let kubeconfig = arguments.kubeconfig.as_deref();
-    match &arguments.command {
+async fn measure(what: &Measure, kubeconfig: Option<&Path>) -> anyhow::Result<Vec<Figure>> {
+    match what {
         Measure::Objects(amounts) => measure_objects(&connect(kubeconfig).await?, amounts).await,
         Measure::InProcess { ephemeral, amounts } => {
             let dir = tempfile::tempdir()?;

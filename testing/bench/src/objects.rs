@@ -57,7 +57,7 @@ pub async fn clean(client: &Client, namespace: &str) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// Never: the literal is a pod.
-fn pod(name: &str) -> anyhow::Result<Pod> {
+pub fn pod(name: &str) -> anyhow::Result<Pod> {
     let environment: Vec<_> = (0..12)
         .map(|n| json!({"name": format!("SETTING_{n:02}"), "value": "a value of a usual length, neither long nor short"}))
         .collect();

@@ -3,6 +3,7 @@
 //! A path element is kept as it stands in `FieldsV1`, canonically: `f:NAME`, `k:{"KEY":VALUE,…}` (an item of a list merged by
 //! key), `v:VALUE` (an item of a set), `i:INDEX`.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -60,9 +61,14 @@ impl FieldSet {
 
     /// Puts a set below an element; an empty one leaves nothing.
     pub fn insert_below(&mut self, element: String, below: Self) {
-        if !below.is_empty() {
-            let child = self.children.entry(element).or_default();
-            *child = child.union(&below);
+        if below.is_empty() {
+            return;
+        }
+        match self.children.entry(element) {
+            Entry::Vacant(place) => {
+                place.insert(below);
+            }
+            Entry::Occupied(mut child) => child.get_mut().absorb(below),
         }
     }
 
@@ -82,12 +88,16 @@ impl FieldSet {
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         let mut all = self.clone();
-        all.members.extend(other.members.iter().cloned());
-        for (element, theirs) in &other.children {
-            let child = all.children.entry(element.clone()).or_default();
-            *child = child.union(theirs);
-        }
+        all.absorb(other.clone());
         all
+    }
+
+    /// Adds every path of another set.
+    pub fn absorb(&mut self, other: Self) {
+        self.members.extend(other.members);
+        for (element, theirs) in other.children {
+            self.insert_below(element, theirs);
+        }
     }
 
     /// Every path of both.
@@ -111,6 +121,21 @@ impl FieldSet {
             (!rest.is_empty()).then(|| (element.clone(), rest))
         });
         Self { members, children: rest.collect() }
+    }
+
+    /// Takes out the paths of `other`.
+    pub fn subtract(&mut self, other: &Self) {
+        for element in &other.members {
+            self.members.remove(element);
+        }
+        for (element, theirs) in &other.children {
+            if let Entry::Occupied(mut mine) = self.children.entry(element.clone()) {
+                mine.get_mut().subtract(theirs);
+                if mine.get().is_empty() {
+                    mine.remove();
+                }
+            }
+        }
     }
 
     /// The paths that are neither in `other` nor below one of its members.

@@ -157,9 +157,14 @@ impl Managed {
 
     /// Makes an owner own `fields` too, now.
     pub fn grant(&mut self, owner: Owner, fields: FieldSet, time: &str) {
-        let own = self.fields_of(&owner).cloned().unwrap_or_default();
-        self.set(owner.clone(), own.union(&fields));
-        self.touch(&owner, time);
+        match self.entries.iter_mut().find(|entry| entry.owner.is(&owner)) {
+            Some(entry) => {
+                entry.fields.absorb(fields);
+                entry.owner = owner;
+                time.clone_into(&mut entry.time);
+            }
+            None => self.entries.push(Entry { owner, time: time.to_owned(), fields }),
+        }
     }
 
     /// Says that an owner wrote now.
@@ -172,7 +177,7 @@ impl Managed {
     /// Takes `fields` from everybody.
     pub fn release(&mut self, fields: &FieldSet) {
         for entry in &mut self.entries {
-            entry.fields = entry.fields.difference(fields);
+            entry.fields.subtract(fields);
         }
         self.entries.retain(|entry| !entry.fields.is_empty());
     }
@@ -180,7 +185,7 @@ impl Managed {
     /// Takes `fields` from everybody but `owner`.
     pub fn release_others(&mut self, owner: &Owner, fields: &FieldSet) {
         for entry in self.entries.iter_mut().filter(|entry| !entry.owner.is(owner)) {
-            entry.fields = entry.fields.difference(fields);
+            entry.fields.subtract(fields);
         }
         self.entries.retain(|entry| !entry.fields.is_empty());
     }

@@ -60,6 +60,12 @@ fn owners(object: &Value) -> Vec<(String, String)> {
     entries.iter().map(|entry| (text(entry, "manager"), text(entry, "operation"))).collect()
 }
 
+fn without_managed_fields(object: &Value) -> Value {
+    let mut object = object.clone();
+    take_managed_fields(&mut object);
+    object
+}
+
 #[test]
 fn a_first_apply_owns_exactly_what_it_states() {
     let applied = apply_as(None, &deployment(Some(3), "a:1"), "ctl", T0, false).unwrap();
@@ -271,6 +277,48 @@ fn any_config() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Objects of all shapes at the same places: sets, lists by key (with keys missing or twice), maps, and types that are not
+/// what the schema says.
+fn any_metadata() -> impl Strategy<Value = Value> {
+    let few = || prop::collection::vec("[ab]", 0..3);
+    let container = prop_oneof![
+        (0_u8..3, "[xy]").prop_map(|(n, image)| json!({"name": format!("c{n}"), "image": image})),
+        (0_u8..2)
+            .prop_map(|n| json!({"name": format!("c{n}"), "env": [{"name": "A", "value": n.to_string()}]})),
+        (0_u8..2).prop_map(|n| json!({"image": n.to_string()})),
+    ];
+    let odd = prop_oneof![
+        Just(Value::Null),
+        Just(json!({})),
+        Just(json!([])),
+        Just(json!(1)),
+        Just(json!({"x": {}}))
+    ];
+    (
+        prop::option::of(prop::collection::btree_map("[a-c]", "[xy]", 0..3)),
+        prop::option::of(few()),
+        prop::option::of(prop::collection::vec(container, 0..4)),
+        prop::option::of(odd),
+    )
+        .prop_map(|(labels, finalizers, containers, odd)| {
+            let mut object = json!({"metadata": {}, "spec": {"template": {"spec": {}}}});
+            if let Some(labels) = labels {
+                object["metadata"]["labels"] = json!(labels);
+            }
+            if let Some(finalizers) = finalizers {
+                object["metadata"]["finalizers"] = json!(finalizers);
+            }
+            if let Some(containers) = containers {
+                object["spec"]["template"]["spec"]["containers"] = json!(containers);
+            }
+            if let Some(odd) = odd {
+                object["spec"]["strategy"] = odd.clone();
+                object["metadata"]["annotations"] = odd;
+            }
+            object
+        })
+}
+
 proptest! {
     /// Applying again what was applied changes nothing.
     #[test]
@@ -279,6 +327,14 @@ proptest! {
         let once = apply_as(Some(&live), &second, "two", T1, true).unwrap();
         let twice = apply_as(Some(&once), &second, "two", "2026-01-01T09:00:00Z", true).unwrap();
         prop_assert_eq!(once, twice);
+    }
+
+    /// Passing over what is the same finds the differences that whole sets show, whatever becomes of lists and types.
+    #[test]
+    fn walking_both_finds_what_whole_sets_differ_in(old in any_metadata(), new in any_metadata()) {
+        let kind = schema("apps", "Deployment");
+        let whole = typed::compare_whole(Some(&kind), &old, &new);
+        prop_assert_eq!(typed::compare(&kind, Some(&old), &new), whole);
     }
 
     /// A lone applier's object is what it last stated, whatever it stated before.
@@ -307,6 +363,9 @@ proptest! {
         let kind = schema("apps", "Deployment");
         let (a, b) = (typed::fields(&kind, &a), typed::fields(&kind, &b));
         prop_assert_eq!(a.difference(&b).union(&a.intersection(&b)), a.clone());
+        let mut rest = a.clone();
+        rest.subtract(&b);
+        prop_assert_eq!(rest, a.difference(&b));
         prop_assert!(a.difference(&b).intersection(&b).is_empty());
         prop_assert_eq!(a.union(&b), b.union(&a));
         prop_assert_eq!(FieldSet::from_json(&a.to_json()), Some(a));

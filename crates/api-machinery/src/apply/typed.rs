@@ -3,6 +3,8 @@
 //! Where a schema knows nothing of the inside (preserved unknown fields, arbitrary JSON), objects are merged field by field and
 //! lists are one value each, as upstream deduces it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Map, Value};
 
 use super::field_set::{FieldSet, field, keyed, valued};
@@ -82,47 +84,148 @@ pub fn fields(schema: &SchemaRef, object: &Value) -> FieldSet {
 fn collect(schema: Option<&SchemaRef>, value: &Value, set: &mut FieldSet) {
     match shape(schema, value) {
         Shape::Atomic => {}
-        Shape::Fields(map) => {
-            for (key, child) in map {
-                let (below, named) = descend(schema, key);
-                // A map's entries are owned themselves, so that they can be removed; a type's field is there as
-                // soon as anything in it is.
-                let leaf = matches!(shape(below, child), Shape::Atomic);
-                let hollow = child.as_object().is_some_and(Map::is_empty);
-                if leaf || hollow || (!named && schema.is_some_and(|schema| !schema.is_opaque())) {
-                    set.insert_element(field(key));
-                }
-                let mut inner = FieldSet::default();
-                collect(below, child, &mut inner);
-                set.insert_below(field(key), inner);
-            }
-        }
+        Shape::Fields(map) => map.iter().for_each(|(key, child)| collect_field(schema, key, child, set)),
         Shape::Items(items) => {
             let Some(list) = schema else { return };
             for item in items {
-                let Some(element) = element_of(list, item) else { continue };
-                let mut inner = FieldSet::default();
-                if list.list_type == ListType::Map {
-                    collect(list.items.as_ref(), item, &mut inner);
+                if let Some(element) = element_of(list, item) {
+                    collect_item(list, element, item, set);
                 }
-                set.insert_element(element.clone());
-                set.insert_below(element, inner);
             }
         }
     }
 }
 
-/// How `new` differs from `old` (`None`: from nothing).
+/// Adds a field and what is below it.
+fn collect_field(schema: Option<&SchemaRef>, key: &str, child: &Value, set: &mut FieldSet) {
+    let (below, named) = descend(schema, key);
+    if is_member(schema, below, named, child) {
+        set.insert_element(field(key));
+    }
+    let mut inner = FieldSet::default();
+    collect(below, child, &mut inner);
+    set.insert_below(field(key), inner);
+}
+
+/// Whether a field is owned itself. A map's entries are, so that they can be removed; a type's field is there as soon as
+/// anything in it is.
+fn is_member(schema: Option<&SchemaRef>, below: Option<&SchemaRef>, named: bool, child: &Value) -> bool {
+    let leaf = matches!(shape(below, child), Shape::Atomic);
+    let hollow = child.as_object().is_some_and(Map::is_empty);
+    leaf || hollow || (!named && schema.is_some_and(|schema| !schema.is_opaque()))
+}
+
+/// Adds a list's item and what is below it.
+fn collect_item(list: &SchemaRef, element: String, item: &Value, set: &mut FieldSet) {
+    let mut inner = FieldSet::default();
+    if list.list_type == ListType::Map {
+        collect(list.items.as_ref(), item, &mut inner);
+    }
+    set.insert_below(element.clone(), inner);
+    set.insert_element(element);
+}
+
+/// How `new` differs from `old` (`None`: from nothing). What is the same in both is passed over as a whole.
 #[must_use]
 pub fn compare(schema: &SchemaRef, old: Option<&Value>, new: &Value) -> Difference {
-    let after = fields(schema, new);
     let Some(old) = old else {
-        return Difference { added: after, ..Difference::default() };
+        return Difference { added: fields(schema, new), ..Difference::default() };
     };
-    let before = fields(schema, old);
+    compare_at(Some(schema), old, new)
+}
+
+impl Difference {
+    fn put_below(&mut self, element: &str, below: Self) {
+        for (set, below) in [
+            (&mut self.added, below.added),
+            (&mut self.modified, below.modified),
+            (&mut self.removed, below.removed),
+        ] {
+            if !below.is_empty() {
+                set.insert_below(element.to_owned(), below);
+            }
+        }
+    }
+}
+
+fn compare_at(schema: Option<&SchemaRef>, old: &Value, new: &Value) -> Difference {
+    match (shape(schema, old), shape(schema, new)) {
+        (Shape::Fields(old), Shape::Fields(new)) => compare_fields(schema, old, new),
+        (Shape::Items(old), Shape::Items(new)) => {
+            schema.map(|list| compare_items(list, old, new)).unwrap_or_default()
+        }
+        _ => compare_whole(schema, old, new),
+    }
+}
+
+/// The same by whole sets: of two nodes that have nothing in common, or whose items cannot be told apart.
+pub(super) fn compare_whole(schema: Option<&SchemaRef>, old: &Value, new: &Value) -> Difference {
+    let (mut before, mut after) = (FieldSet::default(), FieldSet::default());
+    collect(schema, old, &mut before);
+    collect(schema, new, &mut after);
     let mut modified = FieldSet::default();
-    collect_modified(Some(schema), old, new, &mut modified);
+    collect_modified(schema, old, new, &mut modified);
     Difference { added: after.difference(&before), removed: before.difference(&after), modified }
+}
+
+fn compare_fields(
+    schema: Option<&SchemaRef>,
+    old: &Map<String, Value>,
+    new: &Map<String, Value>,
+) -> Difference {
+    let mut found = Difference::default();
+    for (key, before) in old.iter().filter(|(key, _)| !new.contains_key(key.as_str())) {
+        collect_field(schema, key, before, &mut found.removed);
+    }
+    for (key, after) in new {
+        let Some(before) = old.get(key) else {
+            collect_field(schema, key, after, &mut found.added);
+            continue;
+        };
+        if before == after {
+            continue;
+        }
+        let (below, named) = descend(schema, key);
+        match (is_member(schema, below, named, before), is_member(schema, below, named, after)) {
+            (false, true) => found.added.insert_element(field(key)),
+            (true, false) => found.removed.insert_element(field(key)),
+            _ => {}
+        }
+        if is_changed_leaf(below, before, after) {
+            found.modified.insert_element(field(key));
+        }
+        found.put_below(&field(key), compare_at(below, before, after));
+    }
+    found
+}
+
+/// A list's items by their elements; `None` when some have none, or the same.
+fn named<'v>(list: &SchemaRef, items: &'v [Value]) -> Option<BTreeMap<String, &'v Value>> {
+    let mut named = BTreeMap::new();
+    for item in items {
+        if named.insert(element_of(list, item)?, item).is_some() {
+            return None;
+        }
+    }
+    Some(named)
+}
+
+fn compare_items(list: &SchemaRef, old: &[Value], new: &[Value]) -> Difference {
+    let (Some(before), Some(after)) = (named(list, old), named(list, new)) else {
+        return compare_whole(Some(list), &Value::Array(old.to_vec()), &Value::Array(new.to_vec()));
+    };
+    let mut found = Difference::default();
+    for (element, item) in &after {
+        match before.get(element) {
+            None => collect_item(list, element.clone(), item, &mut found.added),
+            Some(same) if *same == *item || list.list_type != ListType::Map => {}
+            Some(other) => found.put_below(element, compare_at(list.items.as_ref(), other, item)),
+        }
+    }
+    for (element, item) in before.iter().filter(|(element, _)| !after.contains_key(*element)) {
+        collect_item(list, element.clone(), item, &mut found.removed);
+    }
+    found
 }
 
 fn collect_modified(schema: Option<&SchemaRef>, old: &Value, new: &Value, set: &mut FieldSet) {
@@ -141,10 +244,11 @@ fn collect_modified(schema: Option<&SchemaRef>, old: &Value, new: &Value, set: &
         }
         (Shape::Items(old), Shape::Items(new)) => {
             let Some(list) = schema.filter(|list| list.list_type == ListType::Map) else { return };
+            let before: Vec<_> = old.iter().map(|item| (element_of(list, item), item)).collect();
             for after in new {
-                let Some(element) = element_of(list, after) else { continue };
-                let same = old.iter().find(|item| element_of(list, item).as_ref() == Some(&element));
-                let Some(before) = same else { continue };
+                let element = element_of(list, after);
+                let same = before.iter().find(|(own, _)| own.is_some() && *own == element);
+                let (Some((_, before)), Some(element)) = (same, element) else { continue };
                 let mut inner = FieldSet::default();
                 collect_modified(list.items.as_ref(), before, after, &mut inner);
                 set.insert_below(element, inner);
@@ -162,29 +266,31 @@ fn is_changed_leaf(schema: Option<&SchemaRef>, old: &Value, new: &Value) -> bool
 /// `live` with everything that `config` states. A null in `config` removes the field.
 #[must_use]
 pub fn merge(schema: &SchemaRef, live: &Value, config: &Value) -> Value {
-    merge_at(Some(schema), live, config)
+    let mut merged = live.clone();
+    merge_into(Some(schema), &mut merged, config);
+    merged
 }
 
-fn merge_at(schema: Option<&SchemaRef>, live: &Value, config: &Value) -> Value {
+fn merge_into(schema: Option<&SchemaRef>, live: &mut Value, config: &Value) {
     match (shape(schema, live), shape(schema, config)) {
-        (Shape::Fields(live), Shape::Fields(config)) => {
-            let mut merged = live.clone();
+        (Shape::Fields(_), Shape::Fields(config)) => {
+            let Some(merged) = live.as_object_mut() else { return };
             for (key, stated) in config {
-                let (below, _) = descend(schema, key);
                 if stated.is_null() {
                     merged.remove(key);
                 } else {
-                    let before = live.get(key).unwrap_or(&Value::Null);
-                    merged.insert(key.clone(), merge_at(below, before, stated));
+                    let place = merged.entry(key.as_str()).or_insert(Value::Null);
+                    merge_into(descend(schema, key).0, place, stated);
                 }
             }
-            Value::Object(merged)
         }
-        (Shape::Items(live), Shape::Items(config)) => match schema {
-            Some(list) => Value::Array(merge_items(list, live, config)),
-            None => Value::Array(config.clone()),
-        },
-        _ => config.clone(),
+        (Shape::Items(items), Shape::Items(config)) => {
+            *live = match schema {
+                Some(list) => Value::Array(merge_items(list, items, config)),
+                None => Value::Array(config.clone()),
+            };
+        }
+        _ => *live = config.clone(),
     }
 }
 
@@ -208,7 +314,9 @@ fn merge_items(list: &SchemaRef, live: &[Value], config: &[Value]) -> Vec<Value>
             }
         }
         next = next.max(at + 1);
-        merged.push(merge_at(list.items.as_ref(), live[at].1, item));
+        let mut both = live[at].1.clone();
+        merge_into(list.items.as_ref(), &mut both, item);
+        merged.push(both);
     }
     let rest = live.iter().skip(next).filter(|(own, _)| !is_stated(own));
     merged.extend(rest.map(|(_, item)| (*item).clone()));

@@ -3,6 +3,8 @@
 //! Two built-in kinds are served in more than one form: Event (`events.k8s.io/v1` renames fields of the stored core `v1`)
 //! and HorizontalPodAutoscaler (`autoscaling/v1` says less than the stored `v2`).
 
+use std::borrow::Cow;
+
 use kind_rules::autoscaling::v1;
 use serde_json::Value;
 
@@ -38,6 +40,11 @@ pub(crate) fn served(resource: &Resource, object: Value) -> Value {
     } else {
         rename(object, resource, |(core, new)| (core, new))
     }
+}
+
+/// A stored object as `resource` serves it, copied only when that differs.
+pub(crate) fn served_ref<'a>(resource: &Resource, object: &'a Value) -> Cow<'a, Value> {
+    if is_identity(resource) { Cow::Borrowed(object) } else { Cow::Owned(served(resource, object.clone())) }
 }
 
 /// A served object as it is stored.

@@ -7,11 +7,12 @@ use kube_objects::{Reason, Status};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Call, conversion, metadata};
+use super::{Call, WriteOutcome, conversion, metadata};
 use crate::admission::Operation;
 use crate::engine;
 use crate::extension::Body;
 use crate::registry::objects::{ObjectAccess, Written, stamp};
+use crate::watch_cache::EncodedObject;
 
 /// How often a generated name is drawn anew when it is taken (upstream's number).
 const NAME_ATTEMPTS: usize = 8;
@@ -20,11 +21,11 @@ const NAME_ATTEMPTS: usize = 8;
 pub(crate) async fn serve(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status> {
     let object = call.decode(bytes)?;
     let created = create(call, object).await?;
-    Ok(call.answer(201, created))
+    Ok(call.answer_write(201, created))
 }
 
 /// Creates a served object; answers the stored one.
-pub(crate) async fn create(call: &Call, object: Value) -> Result<Value, Status> {
+pub(crate) async fn create(call: &Call, object: Value) -> Result<WriteOutcome, Status> {
     let mut object = prepare(call, object)?;
     let name = metadata::text(&object, "name").to_owned();
     call.mutate(&name, Operation::Create, &mut object, None).await?;
@@ -100,7 +101,7 @@ pub(crate) fn seconds(time: jiff::Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-async fn insert(call: &Call, mut object: Value) -> Result<Value, Status> {
+async fn insert(call: &Call, mut object: Value) -> Result<WriteOutcome, Status> {
     let resource = &call.resource;
     let strategy = &resource.strategy;
     let name = metadata::text(&object, "name").to_owned();
@@ -112,14 +113,17 @@ async fn insert(call: &Call, mut object: Value) -> Result<Value, Status> {
         Ok(()) => commit(call, &name, &mut object).await,
         Err(status) => Err(status),
     };
-    if let Err(status) = written {
-        strategy.abandon_create(&cx, &object).await;
-        return Err(status);
-    }
+    let encoded = match written {
+        Ok(encoded) => encoded,
+        Err(status) => {
+            strategy.abandon_create(&cx, &object).await;
+            return Err(status);
+        }
+    };
     if !call.dry_run {
         strategy.after_create(&cx, &object).await;
     }
-    Ok(object)
+    Ok(WriteOutcome { object, encoded })
 }
 
 async fn check(call: &Call, object: &mut Value) -> Result<(), Status> {
@@ -139,9 +143,12 @@ async fn check(call: &Call, object: &mut Value) -> Result<(), Status> {
 }
 
 /// The last word of admission, then the write.
-async fn commit(call: &Call, name: &str, object: &mut Value) -> Result<(), Status> {
+async fn commit(call: &Call, name: &str, object: &mut Value) -> Result<Option<EncodedObject>, Status> {
     call.admit(name, Operation::Create, object, None).await?;
-    if call.dry_run { exists(call, name).await } else { write(call, name, object).await }
+    if !call.dry_run {
+        return write(call, name, object).await;
+    }
+    exists(call, name).await.map(|()| None)
 }
 
 async fn exists(call: &Call, name: &str) -> Result<(), Status> {
@@ -155,7 +162,7 @@ fn taken(call: &Call, name: &str) -> Status {
     Status::already_exists(&call.resource.gvr.group, &call.resource.gvr.resource, name)
 }
 
-async fn write(call: &Call, name: &str, object: &mut Value) -> Result<(), Status> {
+async fn write(call: &Call, name: &str, object: &mut Value) -> Result<Option<EncodedObject>, Status> {
     let key = ObjectAccess::key(&call.resource, call.namespace(), name);
     let stored = call.server.objects.storable(&call.resource, object).await?;
     match call.server.objects.insert(key, stored.bytes).await? {
@@ -164,7 +171,7 @@ async fn write(call: &Call, name: &str, object: &mut Value) -> Result<(), Status
                 *object = read_back;
             }
             stamp(object, revision);
-            Ok(())
+            Ok(stored.shown.map(|shown| shown.at(revision)))
         }
         Written::Lost(_) => Err(taken(call, name)),
     }

@@ -314,6 +314,7 @@ pub(crate) async fn collection(call: &Call, bytes: &[u8]) -> Result<Response<Bod
         };
         if plain {
             // A tree takes ten times the memory of its text, and a collection may be large.
+            let deleted = view::item(&call.resource, deleted);
             let text = serde_json::to_vec(&deleted).map_err(Status::internal)?;
             written.item(|out| out.put_slice(&text));
         } else {

@@ -3,9 +3,8 @@
 use http::Response;
 use kube_objects::Status;
 
-use super::{Call, conversion};
+use super::Call;
 use crate::extension::Body;
-use crate::http::negotiation::{Format, View};
 use crate::http::response;
 use crate::watch_cache::CachedObject;
 use std::sync::Arc;
@@ -29,8 +28,7 @@ pub(crate) async fn find(call: &Call) -> Result<Arc<CachedObject>, Status> {
 /// Serves it.
 pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, Status> {
     let object = find(call).await?;
-    let plain = call.accepted.view == View::Object && call.style.format == Format::Json && !call.style.pretty;
-    if plain && conversion::is_identity(&call.resource) {
+    if call.wants_plain() {
         return Ok(response::encoded(200, object.encoded.to_bytes(), call.style));
     }
     Ok(call.answer(200, object.encoded.to_value()))

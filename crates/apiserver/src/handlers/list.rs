@@ -1,4 +1,5 @@
-//! Lists: consistent, paged, at a revision; from memory unless the past is asked for.
+//! Lists: consistent, paged, at a revision; from memory unless the past is asked for. [`stream`] sends them from the kept
+//! bytes.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use kube_objects::{Reason, Status};
 use serde_json::{Value, json};
 use storage::{KeyRange, RangeRequest, Revision, StoreError};
 
+use self::stream::Part;
 use super::list_options::{self, ListOptions, State};
 use super::view::{self, Include};
 use super::{Call, conversion};
@@ -19,6 +21,8 @@ use crate::http::response;
 use crate::registry::objects::{ObjectAccess, store_failure};
 use crate::selector::Selector;
 use crate::watch_cache::{CachedObject, ResourceCache, Scope, Wanted};
+
+mod stream;
 
 /// Versions read of the past at a time when a selector decides which count.
 const CHUNK: usize = 500;
@@ -245,17 +249,17 @@ pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, Status> {
     }
     let document = match call.accepted.view {
         View::Table => view::table(resource, values, metadata, include, call.now),
+        View::Metadata if call.wants_json() => {
+            return Ok(stream::response(resource, page.objects, &metadata, call.style, Part::Metadata));
+        }
         View::Metadata => {
             let items = Value::Array(values.map(|value| view::metadata(&value)).collect());
             let fields = [("metadata", metadata), ("items", items)];
             view::document("PartialObjectMetadataList", "meta.k8s.io/v1", fields)
         }
-        View::Object
-            if conversion::is_identity(resource)
-                && call.style.format == Format::Json
-                && !call.style.pretty =>
-        {
-            return Ok(response::encoded(200, spliced(call, &page, &metadata).freeze(), call.style));
+        View::Object if call.wants_plain() => {
+            let part = if resource.custom { Part::Whole } else { Part::Item };
+            return Ok(stream::response(resource, page.objects, &metadata, call.style, part));
         }
         View::Object => {
             view::list(resource, metadata, values.map(|value| conversion::served(resource, value)))
@@ -285,14 +289,9 @@ fn protobuf_list(
     Ok(response::encoded(200, written.map_err(Status::internal)?.into(), call.style))
 }
 
-/// A list put together from the kept bytes: no object is decoded.
-fn spliced(call: &Call, page: &Page, metadata: &Value) -> BytesMut {
-    let size: usize = page.objects.iter().map(|object| object.encoded.len() + 1).sum();
-    let mut list = JsonList::begin(&call.resource, metadata, size);
-    for object in &page.objects {
-        list.item(|out| object.encoded.write_to(out));
-    }
-    list.end()
+/// What stands before a list's items.
+fn head(kind: &str, version: &str, metadata: &Value) -> String {
+    format!("{{\"kind\":\"{kind}List\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":[")
 }
 
 /// A list written item by item as JSON, so that no item outlives its turn.
@@ -304,12 +303,8 @@ pub(crate) struct JsonList {
 impl JsonList {
     /// With room for items of `size` bytes in all.
     pub(crate) fn begin(resource: &Resource, metadata: &Value, size: usize) -> Self {
-        let mut out = BytesMut::with_capacity(size + 256);
-        let head = format!(
-            "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
-            resource.kind,
-            resource.api_version()
-        );
+        let head = head(&resource.kind, &resource.api_version(), metadata);
+        let mut out = BytesMut::with_capacity(size + head.len() + 2);
         out.put_slice(head.as_bytes());
         Self { out, first: true }
     }

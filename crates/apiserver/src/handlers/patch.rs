@@ -4,8 +4,7 @@ use http::Response;
 use kube_objects::{Reason, Status, StatusCause};
 use serde_json::Value;
 
-use super::update::{self, Outcome};
-use super::{Call, conversion, create, metadata};
+use super::{Call, conversion, create, metadata, update};
 use crate::engine::{self, PatchKind};
 use crate::extension::Body;
 use crate::http::body;
@@ -21,7 +20,7 @@ pub(crate) async fn serve(call: &Call, bytes: &[u8]) -> Result<Response<Body>, S
     let current = call.server.objects.current(&call.resource, call.namespace(), &call.path.name).await?;
     let current = current.ok_or_else(|| call.not_found(&call.path.name))?;
     let outcome = update::change(call, current, |old| {
-        let shown = conversion::served(&call.resource, old.clone());
+        let shown = conversion::served_ref(&call.resource, old);
         let version = shown["metadata"]["resourceVersion"].clone();
         let mut wanted = engine::patched(&call.resource.schema, kind, &shown, &patch)?;
         metadata::check_identity(call, &mut wanted)?;
@@ -38,7 +37,7 @@ pub(crate) async fn serve(call: &Call, bytes: &[u8]) -> Result<Response<Body>, S
         Ok(conversion::stored(&call.resource, decoded))
     })
     .await?;
-    Ok(answer(call, outcome))
+    Ok(call.answer_write(200, outcome))
 }
 
 /// What strict validation refuses of a patch is told as an invalid patch, not as a bad request (upstream's
@@ -71,12 +70,6 @@ fn names_version(patch: &Value) -> bool {
     match patch {
         Value::Array(steps) => steps.iter().any(|step| step["path"] == "/metadata/resourceVersion"),
         patch => !patch["metadata"]["resourceVersion"].is_null(),
-    }
-}
-
-fn answer(call: &Call, outcome: Outcome) -> Response<Body> {
-    match outcome {
-        Outcome::Updated(object) | Outcome::Gone(object) => call.answer(200, object),
     }
 }
 
@@ -127,16 +120,16 @@ async fn apply(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status> {
         }
         metadata::of(&mut wanted)?.remove("resourceVersion");
         let merged = engine::applied(call, None, &wanted)?;
-        return Ok(call.answer(201, create::create(call, merged).await?));
+        return Ok(call.answer_write(201, create::create(call, merged).await?));
     };
     let outcome = update::change(call, current, |old| {
-        let shown = conversion::served(&call.resource, old.clone());
-        let mut merged = engine::applied(call, Some(&shown), &wanted)?;
+        let shown = conversion::served_ref(&call.resource, old);
+        let mut merged = engine::applied(call, Some(&*shown), &wanted)?;
         if metadata::text(&wanted, "resourceVersion").is_empty() {
             metadata::of(&mut merged)?.remove("resourceVersion");
         }
         Ok(conversion::stored(&call.resource, engine::decoded(call, merged)?))
     })
     .await?;
-    Ok(answer(call, outcome))
+    Ok(call.answer_write(200, outcome))
 }

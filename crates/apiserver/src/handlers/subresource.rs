@@ -5,8 +5,7 @@ use http::Response;
 use kube_objects::{Reason, Status};
 use serde_json::{Value, json};
 
-use super::update::{self, Outcome};
-use super::{Call, conversion, delete, get, log, metadata, patch};
+use super::{Call, conversion, delete, get, log, metadata, patch, update};
 use crate::engine::{self, PatchKind};
 use crate::extension::Body;
 use crate::http::body::{self, Encoding};
@@ -166,7 +165,6 @@ async fn applied_scale(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Stat
         Ok(conversion::stored(&call.resource, merged))
     })
     .await?;
-    let (Outcome::Updated(object) | Outcome::Gone(object)) = outcome;
     scale_answer(call, &object)
 }
 
@@ -184,8 +182,7 @@ async fn change_scale(
         Ok(object)
     })
     .await?;
-    let (Outcome::Updated(object) | Outcome::Gone(object)) = outcome;
-    scale_answer(call, &object)
+    scale_answer(call, &outcome.object)
 }
 
 fn success(call: &Call) -> Response<Body> {

@@ -6,7 +6,7 @@ use http::Response;
 use kube_objects::{Reason, Status};
 use serde_json::{Value, json};
 
-use super::{Call, conversion, create, metadata};
+use super::{Call, WriteOutcome, conversion, create, metadata};
 use crate::admission::Operation;
 use crate::engine;
 use crate::extension::Body;
@@ -16,22 +16,6 @@ use crate::watch_cache::CachedObject;
 /// How often a change without a resourceVersion is tried again when another writer was faster. Each failure means that
 /// somebody else succeeded.
 const ATTEMPTS: usize = 64;
-
-/// What an update came to.
-pub(crate) enum Outcome {
-    /// The object as it is stored now.
-    Updated(Value),
-    /// It was waiting for its last finalizer and has gone.
-    Gone(Value),
-}
-
-impl Outcome {
-    fn object(self) -> Value {
-        match self {
-            Self::Updated(object) | Self::Gone(object) => object,
-        }
-    }
-}
 
 /// Serves PUT.
 pub(crate) async fn serve(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Status> {
@@ -54,7 +38,8 @@ pub(crate) async fn serve(call: &Call, bytes: &[u8]) -> Result<Response<Body>, S
         }
         let mut object = object;
         metadata::of(&mut object)?.remove("resourceVersion");
-        return Ok(call.answer(201, create::create(call, conversion::served(resource, object)).await?));
+        let created = create::create(call, conversion::served(resource, object)).await?;
+        return Ok(call.answer_write(201, created));
     };
     if metadata::text(&object, "resourceVersion").is_empty()
         && !resource.strategy.allows_unconditional_update()
@@ -67,8 +52,15 @@ pub(crate) async fn serve(call: &Call, bytes: &[u8]) -> Result<Response<Body>, S
         return metadata::refuse(resource, &call.path.name, vec![cause])
             .map(|()| call.answer(200, Value::Null));
     }
-    let outcome = change(call, current, |_| Ok(object.clone())).await?;
-    Ok(call.answer(200, outcome.object()))
+    // Who names a version does not get a second try.
+    let once = !metadata::text(&object, "resourceVersion").is_empty();
+    let mut held = Some(object);
+    let outcome = change(call, current, |_| {
+        let object = if once { held.take() } else { held.clone() };
+        object.ok_or_else(|| call.conflict(&call.path.name, MODIFIED))
+    })
+    .await?;
+    Ok(call.answer_write(200, outcome))
 }
 
 /// The document's name has to be the path's.
@@ -95,8 +87,8 @@ pub(crate) fn check_name(call: &Call, object: &Value) -> Result<(), Status> {
 pub(crate) async fn change(
     call: &Call,
     mut current: Arc<CachedObject>,
-    make: impl Fn(&Value) -> Result<Value, Status>,
-) -> Result<Outcome, Status> {
+    mut make: impl FnMut(&Value) -> Result<Value, Status>,
+) -> Result<WriteOutcome, Status> {
     let name = call.path.name.clone();
     for _ in 0..ATTEMPTS {
         let old = current.encoded.to_value();
@@ -108,23 +100,29 @@ pub(crate) async fn change(
         let mut object = prepare(call, wanted, &old).await?;
         let outdated = ObjectAccess::is_outdated(&call.resource, &current);
         if call.dry_run || object == old && !outdated {
-            return Ok(Outcome::Updated(object));
+            let encoded = (object == old).then(|| current.encoded.clone());
+            return Ok(WriteOutcome { object, encoded });
         }
         let objects = &call.server.objects;
         let key = ObjectAccess::key(&call.resource, call.namespace(), &name);
         let revision = current.encoded.revision();
         let ends = is_over(call, &object);
+        let mut shown = None;
         let written = if ends {
             objects.remove(key, revision).await?
         } else {
             let stored = objects.storable(&call.resource, &object).await?;
+            shown = stored.shown;
             if let Some(read_back) = stored.read_back {
                 object = read_back;
             }
             objects.replace(key, revision, stored.bytes).await?
         };
         match written {
-            Written::At(revision) => return Ok(finish(call, object, &old, revision, ends).await),
+            Written::At(revision) => {
+                let object = finish(call, object, &old, revision, ends).await;
+                return Ok(WriteOutcome { object, encoded: shown.map(|shown| shown.at(revision)) });
+            }
             Written::Lost(found) => {
                 let found = objects.version(&call.resource, found.as_ref()).await?;
                 current = found.ok_or_else(|| call.not_found(&name))?;
@@ -143,15 +141,15 @@ async fn finish(
     old: &Value,
     revision: storage::Revision,
     ends: bool,
-) -> Outcome {
+) -> Value {
     stamp(&mut object, revision);
     let cx = call.context(&call.path.name);
     if ends {
         call.resource.strategy.after_delete(&cx, &object).await;
-        return Outcome::Gone(object);
+        return object;
     }
     call.resource.strategy.after_update(&cx, &object, old).await;
-    Outcome::Updated(object)
+    object
 }
 
 /// Whether an object that is being deleted waits for nothing any more.

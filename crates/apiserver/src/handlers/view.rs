@@ -42,9 +42,19 @@ pub(crate) fn document<const N: usize>(kind: &str, api_version: &str, fields: [(
     Value::Object(head.into_iter().chain(fields).map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
+/// A served object as an item of a list: those of built-in kinds do not say what they are, for the list does.
+pub(crate) fn item(resource: &Resource, mut object: Value) -> Value {
+    if let Some(fields) = object.as_object_mut().filter(|_| !resource.custom) {
+        fields.remove("apiVersion");
+        fields.remove("kind");
+    }
+    object
+}
+
 /// A list of served objects.
 pub(crate) fn list(resource: &Resource, metadata: Value, items: impl Iterator<Item = Value>) -> Value {
-    let fields = [("metadata", metadata), ("items", Value::Array(items.collect()))];
+    let items = items.map(|object| item(resource, object)).collect();
+    let fields = [("metadata", metadata), ("items", Value::Array(items))];
     document(&format!("{}List", resource.kind), &resource.api_version(), fields)
 }
 

@@ -8,14 +8,16 @@ use std::time::Duration;
 use api_machinery::protobuf;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use http::{HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use kube_objects::{Reason, Status};
 use serde_json::{Value, json};
 use storage::Revision;
-use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio::time::Instant;
 
+use self::alarms::{Marks, end};
 use super::list_options::{self, Start, WatchOptions};
 use super::view::{self, Include};
 use super::{Call, conversion};
@@ -23,10 +25,10 @@ use crate::extension::{Body, BoxError};
 use crate::http::negotiation::{Accepted, Format, View};
 use crate::http::response;
 use crate::selector::Selector;
-use crate::watch_cache::{CachedObject, Change, Delivery, Filter, Scope, Subscription};
+use crate::watch_cache::{CachedObject, Change, Delivery, Expired, Filter, Scope, Subscription, event};
 
-/// Between two bookmarks (upstream: about a minute).
-const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+mod alarms;
+
 /// A watch without a timeout ends after a random time of this and twice this, so that clients do not come back at once.
 const SHORTEST_DEFAULT_SECONDS: u64 = 1800;
 /// How long before its end a watch sends its last bookmark.
@@ -63,10 +65,10 @@ impl Shown {
         Ok(Self { call, include, form, columns_told: AtomicBool::new(false), selector })
     }
 
-    /// The frames of what was delivered, in order.
-    async fn frames(&self, deliveries: Vec<Delivery>) -> Result<Vec<Bytes>, Status> {
+    /// The frames of what was delivered, in order and in one piece; empty when nothing of it is to be shown.
+    async fn frames(&self, deliveries: Vec<Delivery>) -> Result<Bytes, Status> {
         let Some(selector) = &self.selector else {
-            return Ok(deliveries.iter().map(|delivery| self.frame(delivery)).collect());
+            return Ok(self.in_one_piece(&deliveries));
         };
         let mut frames = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
@@ -86,7 +88,21 @@ impl Shown {
             };
             frames.push(self.frame(&Delivery { change: told.0, object: told.1, event: Arc::clone(event) }));
         }
-        Ok(frames)
+        Ok(joined(frames))
+    }
+
+    /// One frame is shared by all watchers; several are written into one piece straight from the objects, for each watcher
+    /// that falls behind is behind by others.
+    fn in_one_piece(&self, deliveries: &[Delivery]) -> Bytes {
+        if deliveries.len() < 2 || self.form.is_some() {
+            return joined(deliveries.iter().map(|delivery| self.frame(delivery)).collect());
+        }
+        let sizes = deliveries.iter().map(|delivery| delivery.object.encoded.len() + event::JSON_FRAME_BYTES);
+        let mut out = BytesMut::with_capacity(sizes.sum());
+        for Delivery { change, object, .. } in deliveries {
+            event::write_json_frame(*change, object, &mut out);
+        }
+        out.freeze()
     }
 
     async fn view(&self, object: &Arc<CachedObject>) -> Result<Arc<CachedObject>, Status> {
@@ -104,6 +120,11 @@ impl Shown {
     }
 
     fn encode(&self, change: Change, object: &CachedObject) -> Bytes {
+        if self.call.accepted == (Accepted { view: View::Metadata, format: Format::Json }) {
+            let mut out = BytesMut::with_capacity(1024);
+            event::write_frame(change, &mut out, |out| object.encoded.write_metadata(out));
+            return out.freeze();
+        }
         let stored = object.encoded.to_value();
         let resource = &self.call.resource;
         let shown = match self.call.accepted.view {
@@ -122,9 +143,7 @@ impl Shown {
             out.put_slice(&self.encode(Change::Added, object));
             return;
         }
-        out.put_slice(b"{\"type\":\"ADDED\",\"object\":");
-        object.encoded.write_to(out);
-        out.put_slice(b"}\n");
+        event::write_json_frame(Change::Added, object, out);
     }
 
     fn bookmark(&self, revision: Revision, initial_end: bool) -> Bytes {
@@ -187,6 +206,13 @@ impl Shown {
     }
 }
 
+fn joined(frames: Vec<Bytes>) -> Bytes {
+    match <[Bytes; 1]>::try_from(frames) {
+        Ok([only]) => only,
+        Err(frames) => frames.concat().into(),
+    }
+}
+
 /// A running watch as a stream of chunks.
 struct Running {
     shown: Shown,
@@ -195,9 +221,11 @@ struct Running {
     /// What is sent after it, before the subscription is asked.
     first: Option<Bytes>,
     subscription: Option<Subscription>,
-    bookmarks: Option<Interval>,
-    last_bookmark: Instant,
+    /// When the watch has to end; waited for once, so that an event costs no timer.
+    end: BoxFuture<'static, ()>,
     deadline: Instant,
+    /// When the next bookmark is due; `None`: none is wanted.
+    marks: Option<Marks>,
 }
 
 /// What a running watch has to do next.
@@ -206,7 +234,6 @@ enum Step {
     Deliver(Vec<Delivery>),
     Expire,
     Bookmark,
-    LastBookmark,
 }
 
 impl Running {
@@ -243,20 +270,10 @@ impl Running {
                     let revision = subscription.bookmark(server.objects.cache.revision());
                     return Some(self.shown.bookmark(revision, false));
                 }
-                Step::LastBookmark => {
-                    let revision = subscription.bookmark(server.objects.cache.revision());
-                    self.last_bookmark = self.deadline + BOOKMARK_EVERY;
-                    return Some(self.shown.bookmark(revision, false));
-                }
                 // Converting may wait for a webhook; what was delivered is not lost by that, for nothing else runs.
                 Step::Deliver(deliveries) => match self.shown.frames(deliveries).await {
                     Ok(frames) if frames.is_empty() => {}
-                    Ok(frames) => {
-                        return Some(match <[Bytes; 1]>::try_from(frames) {
-                            Ok([only]) => only,
-                            Err(frames) => frames.concat().into(),
-                        });
-                    }
+                    Ok(frames) => return Some(frames),
                     Err(status) => {
                         self.subscription = None;
                         return Some(self.shown.error(&status));
@@ -268,32 +285,27 @@ impl Running {
 
     async fn step(&mut self) -> Option<Step> {
         let subscription = self.subscription.as_mut()?;
-        let server = &self.shown.call.server;
-        let bookmarking = self.bookmarks.is_some();
-        let bookmarks = &mut self.bookmarks;
-        let tick = async move {
-            match bookmarks {
-                Some(bookmarks) => drop(bookmarks.tick().await),
+        if self.shown.call.server.shutdown.is_cancelled() || Instant::now() >= self.deadline {
+            return Some(Step::End);
+        }
+        // What is there already is told without waiting for anything.
+        match subscription.ready() {
+            Ok(ready) if ready.is_empty() => {}
+            Ok(ready) => return Some(Step::Deliver(ready)),
+            Err(Expired) => return Some(Step::Expire),
+        }
+        let marks = &mut self.marks;
+        let due = async move {
+            match marks {
+                Some(marks) => marks.due().await,
                 None => std::future::pending().await,
             }
         };
-        // A custom kind that has changed its form: the client comes back and sees the new one.
-        let definition = self.shown.call.resource.definition.as_ref();
-        let retired = async move {
-            match definition {
-                Some(definition) => definition.retired.cancelled().await,
-                None => std::future::pending().await,
-            }
-        };
-        let last = self.last_bookmark;
         Some(tokio::select! {
             biased;
-            () = server.shutdown.cancelled() => Step::End,
-            () = tokio::time::sleep_until(self.deadline) => Step::End,
+            () = &mut self.end => Step::End,
             delivered = subscription.next() => delivered.map_or(Step::Expire, Step::Deliver),
-            () = retired => Step::End,
-            () = tick => Step::Bookmark,
-            () = tokio::time::sleep_until(last), if bookmarking => Step::LastBookmark,
+            () = due => Step::Bookmark,
         })
     }
 }
@@ -359,19 +371,16 @@ pub(crate) async fn serve(call: Call) -> Result<Response<Body>, Status> {
     };
     let now = Instant::now();
     let deadline = now + Duration::from_secs(seconds.min(24 * 3600));
-    let bookmarks = bookmarks.then(|| {
-        let mut interval = tokio::time::interval_at(now + BOOKMARK_EVERY, BOOKMARK_EVERY);
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        interval
-    });
+    let last = (seconds > 4).then_some(deadline - LAST_BOOKMARK_BEFORE);
+    let marks = bookmarks.then(|| Marks::new(now, last));
     let running = Running {
+        end: end(&shown.call, deadline),
         shown,
         initial: initial.into_iter(),
         first,
         subscription,
-        last_bookmark: if seconds > 4 { deadline - LAST_BOOKMARK_BEFORE } else { deadline + BOOKMARK_EVERY },
-        bookmarks,
         deadline,
+        marks,
     };
     let stream = futures::stream::unfold(running, |mut running| async move {
         let chunk = running.next().await?;

@@ -14,7 +14,7 @@ use super::negotiation::Format;
 use crate::extension::Body;
 
 /// Answers larger than this are compressed for clients that accept it (upstream's bound).
-const GZIP_FROM_BYTES: usize = 128 * 1024;
+pub(crate) const GZIP_FROM_BYTES: usize = 128 * 1024;
 
 /// How an answer is to be written.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,13 +67,19 @@ pub(crate) fn encoded(code: u16, bytes: Bytes, style: Style) -> Response<Body> {
         if encoder.write_all(&bytes).is_ok()
             && let Ok(packed) = encoder.finish()
         {
-            let mut response = plain(code, kind, packed.into());
-            response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-            return response;
+            return compressed(code, kind, full(packed));
         }
     }
     plain(code, kind, bytes)
+}
+
+/// A body that is compressed already.
+pub(crate) fn compressed(code: u16, kind: &'static str, body: Body) -> Response<Body> {
+    let mut response = plain(code, kind, Bytes::new());
+    *response.body_mut() = body;
+    response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    response
 }
 
 /// Bytes of a type.

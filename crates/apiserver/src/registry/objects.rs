@@ -1,5 +1,6 @@
 //! Objects over the store: consistent reads through the watch cache, conditional writes.
 
+use std::cell::RefCell;
 use std::sync::{Arc, OnceLock, Weak};
 
 use api_machinery::custom_resource::status::NamesInUse;
@@ -54,28 +55,47 @@ pub(crate) fn store_failure(error: &StoreError) -> Status {
     }
 }
 
-/// The bytes an object is kept as: without resourceVersion, which the store gives.
+/// The bytes an object is kept as: without resourceVersion, which the store gives; apiVersion, kind and metadata first
+/// ([`crate::watch_cache::EncodedObject`] cuts there).
 pub(crate) fn encode(object: &Value) -> Bytes {
-    let mut out = Vec::with_capacity(1024);
-    // A tree of JSON values has text keys and finite numbers, and a vector takes every write.
-    drop(serde_json::to_writer(&mut out, &Kept(object)));
-    out.into()
+    thread_local! {
+        /// What is kept for as long as the object lives is copied out of here, and is not larger than it has to be.
+        static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
+        // A tree of JSON values has text keys and finite numbers, and a vector takes every write.
+        drop(serde_json::to_writer(&mut *scratch, &Kept(object)));
+        let kept = Bytes::copy_from_slice(scratch);
+        scratch.shrink_to(SCRATCH_BYTES);
+        kept
+    })
 }
+
+/// What a thread keeps for writing objects: most fit.
+const SCRATCH_BYTES: usize = 64 << 10;
 
 /// Writes an object without the resourceVersion in its metadata, and without copying the rest.
 struct Kept<'a>(&'a Value);
+
+/// The fields that an object begins with.
+const HEAD: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
 impl Serialize for Kept<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Value::Object(fields) = self.0 else { return self.0.serialize(serializer) };
         let mut map = serializer.serialize_map(Some(fields.len()))?;
-        for (key, value) in fields {
-            match value {
-                Value::Object(metadata) if key == "metadata" => {
-                    map.serialize_entry(key, &KeptMetadata(metadata))?
+        for key in HEAD {
+            match fields.get(key) {
+                Some(Value::Object(metadata)) if key == "metadata" => {
+                    map.serialize_entry(key, &KeptMetadata(metadata))?;
                 }
-                _ => map.serialize_entry(key, value)?,
+                Some(value) => map.serialize_entry(key, value)?,
+                None => {}
             }
+        }
+        for (key, value) in fields.iter().filter(|(key, _)| !HEAD.contains(&key.as_str())) {
+            map.serialize_entry(key, value)?;
         }
         map.end()
     }

@@ -9,11 +9,12 @@ use api_machinery::custom_resource::{conversion, objects};
 use bytes::Bytes;
 use kube_objects::Status;
 use serde_json::Value;
+use storage::Revision;
 use uuid::Uuid;
 
 use super::objects::{ObjectAccess, encode};
 use crate::catalogue::{Conversion, Definition, Resource};
-use crate::watch_cache::CachedObject;
+use crate::watch_cache::{CachedObject, EncodedObject};
 use crate::webhook_client::ClientConfig;
 
 /// How long a conversion may take (upstream's default for webhooks that name no other).
@@ -22,6 +23,8 @@ const CONVERSION_TIMEOUT: Duration = Duration::from_secs(30);
 /// An object as it is to be written.
 pub(crate) struct Storable {
     pub(crate) bytes: Bytes,
+    /// What a reader will see, but for the revision; `None` when that is [`Self::read_back`].
+    pub(crate) shown: Option<EncodedObject>,
     /// What a reader in the request's version will see, when that is not what was given.
     pub(crate) read_back: Option<Value>,
 }
@@ -85,12 +88,15 @@ impl ObjectAccess {
     pub(crate) async fn storable(&self, resource: &Resource, object: &Value) -> Result<Storable, Status> {
         let foreign = resource.definition.as_ref().filter(|_| !resource.stores());
         let Some(definition) = foreign else {
-            return Ok(Storable { bytes: encode(object), read_back: None });
+            let bytes = encode(object);
+            self.cache.hand_over(resource, &bytes, object);
+            let shown = EncodedObject::new(bytes.clone(), Revision::default());
+            return Ok(Storable { bytes, shown, read_back: None });
         };
         let storage = definition.storage_version();
         let stored = self.convert_one(definition, &storage.name, object.clone()).await?;
         let read_back = self.convert_one(definition, &resource.gvr.version, stored.clone()).await?;
-        Ok(Storable { bytes: encode(&stored), read_back: Some(read_back) })
+        Ok(Storable { bytes: encode(&stored), shown: None, read_back: Some(read_back) })
     }
 
     /// Whether an object is stored in another version than it would be written in now: even a write that changes nothing

@@ -1,7 +1,7 @@
 //! Objects as bytes, and what is indexed of them.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use api_machinery::custom_resource::objects;
@@ -14,7 +14,8 @@ use crate::catalogue::{Definition, Resource};
 use crate::registry::strategy::Strategy;
 
 /// An object as JSON. Stored bytes carry no resourceVersion (the store gives it at commit); it is spliced in when the
-/// bytes are written out, so that neither a second copy nor a second encoding is kept.
+/// bytes are written out, so that neither a second copy nor a second encoding is kept. What this server stores begins with
+/// apiVersion and kind, so that an item of a list, which says neither, can be cut out of the same bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct EncodedObject {
     bytes: Bytes,
@@ -22,15 +23,18 @@ pub(crate) struct EncodedObject {
     splice: usize,
     /// Whether something follows there, so that a comma is due.
     more: bool,
+    /// Where `"metadata"` begins, if nothing but apiVersion and kind stands before it.
+    item: Option<NonZeroUsize>,
     revision: Revision,
 }
 
 impl EncodedObject {
     /// Of stored bytes; `None` if they are no JSON object with a `metadata` object.
     pub(crate) fn new(bytes: Bytes, revision: Revision) -> Option<Self> {
+        let item = item_start(&bytes);
         let splice = metadata_start(&bytes)?;
         let more = bytes[splice..].iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'}');
-        Some(Self { bytes, splice, more, revision })
+        Some(Self { bytes, splice, more, item, revision })
     }
 
     /// The same bytes at another revision: what a deletion leaves behind.
@@ -43,19 +47,70 @@ impl EncodedObject {
         self.revision
     }
 
+    /// The bytes that are stored.
+    pub(crate) fn stored(&self) -> &Bytes {
+        &self.bytes
+    }
+
     /// Upper bound of what [`Self::write_to`] appends.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len() + 48
     }
 
+    /// How much [`Self::write_to`] appends.
+    pub(crate) fn written_len(&self) -> usize {
+        let digits = self.revision.0.checked_ilog10().map_or(1, |log| log as usize + 1);
+        self.bytes.len() + b"\"resourceVersion\":\"\"".len() + digits + usize::from(self.more)
+    }
+
+    /// How much [`Self::write_item`] appends, if that is known without writing it.
+    pub(crate) fn item_len(&self) -> Option<usize> {
+        self.item.map(|start| self.written_len() - start.get() + 1)
+    }
+
     /// Appends the object with its resourceVersion.
     pub(crate) fn write_to(&self, out: &mut BytesMut) {
-        out.reserve(self.len());
-        out.put_slice(&self.bytes[..self.splice]);
+        self.write_from(0, out);
+    }
+
+    /// Appends the object as an item of a list of its kind: without apiVersion and kind, as upstream's lists of built-in
+    /// kinds are.
+    pub(crate) fn write_item(&self, out: &mut BytesMut) {
+        if let Some(start) = self.item {
+            out.reserve(self.len());
+            out.put_u8(b'{');
+            return self.write_from(start.get(), out);
+        }
+        // Stored by another server, or by this one's ancestors.
+        let mut value = self.to_value();
+        if let Some(fields) = value.as_object_mut() {
+            fields.remove("apiVersion");
+            fields.remove("kind");
+        }
+        out.put_slice(value.to_string().as_bytes());
+    }
+
+    /// Appends a PartialObjectMetadata of the object.
+    pub(crate) fn write_metadata(&self, out: &mut BytesMut) {
+        let end = object_end(&self.bytes, self.splice).unwrap_or(self.splice);
+        out.put_slice(
+            b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{",
+        );
+        self.write_between(self.splice, end, out);
+        out.put_u8(b'}');
+    }
+
+    fn write_from(&self, start: usize, out: &mut BytesMut) {
+        self.write_between(start, self.bytes.len(), out);
+    }
+
+    fn write_between(&self, start: usize, end: usize, out: &mut BytesMut) {
+        out.reserve(end - start + 48);
+        out.put_slice(&self.bytes[start..self.splice]);
         out.put_slice(b"\"resourceVersion\":\"");
-        out.put_slice(self.revision.to_string().as_bytes());
+        put_number(self.revision.0, out);
         out.put_slice(if self.more { b"\"," } else { b"\"" });
-        out.put_slice(&self.bytes[self.splice..]);
+        out.put_slice(&self.bytes[self.splice..end]);
     }
 
     /// The object with its resourceVersion as bytes of its own.
@@ -72,6 +127,32 @@ impl EncodedObject {
         value["metadata"]["resourceVersion"] = Value::String(self.revision.to_string());
         value
     }
+}
+
+/// Appends decimal digits.
+fn put_number(mut number: u64, out: &mut BytesMut) {
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + u8::try_from(number % 10).expect("a digit");
+        number /= 10;
+        if number == 0 {
+            return out.put_slice(&digits[first..]);
+        }
+    }
+}
+
+/// Where `"metadata"` begins in bytes that begin with a plain apiVersion and kind, as this server writes them.
+fn item_start(bytes: &[u8]) -> Option<NonZeroUsize> {
+    let text = |from: usize, key: &[u8]| {
+        let value = bytes.get(from..)?.strip_prefix(key)?;
+        let end = value.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+        value[end..].starts_with(b"\",").then_some(from + key.len() + end + 2)
+    };
+    let kind = text(0, b"{\"apiVersion\":\"")?;
+    let metadata = text(kind, b"\"kind\":\"")?;
+    bytes[metadata..].starts_with(b"\"metadata\":").then(|| NonZeroUsize::new(metadata)).flatten()
 }
 
 /// The offset just behind `"metadata":{` of the outermost object. A scan, because a nested object may have a key of that
@@ -99,6 +180,27 @@ fn metadata_start(bytes: &[u8]) -> Option<usize> {
         at += 1;
     }
     None
+}
+
+/// Just behind the brace that closes the object whose inside begins at `from`.
+fn object_end(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut depth = 1_usize;
+    let mut at = from;
+    loop {
+        match bytes.get(at)? {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth -= 1,
+            b'"' => {
+                at = string_end(bytes, at)?;
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+        if depth == 0 {
+            return Some(at);
+        }
+    }
 }
 
 /// Just behind `wanted`, if that is what comes next but for white space. A colon tells a key from a value of the same text.
@@ -153,10 +255,10 @@ pub(crate) struct CachedObject {
     pub(crate) name: String,
     /// The object's uid.
     pub(crate) uid: String,
-    /// What label selectors look at.
-    pub(crate) labels: BTreeMap<String, String>,
+    /// What label selectors look at, by key. There are many objects and few labels each: no tree.
+    labels: Box<[(Box<str>, Box<str>)]>,
     /// What field selectors look at besides name and namespace, in the order of the strategy's selectable fields.
-    pub(crate) fields: Vec<(Cow<'static, str>, String)>,
+    fields: Box<[(Cow<'static, str>, Box<str>)]>,
     /// The object itself.
     pub(crate) encoded: EncodedObject,
     /// Of a custom kind.
@@ -183,6 +285,26 @@ impl CachedObject {
         }
         let encoded = EncodedObject::new(bytes, kv.mod_revision)?;
         Some(Self::custom(definition, encoded, &value, &version, &version))
+    }
+
+    /// Of what is about to be stored, from the tree that the bytes were written from: what [`Self::of`] reads from the
+    /// bytes, without reading them. `None` for custom kinds, whose stored form may not be the one that is shown.
+    pub(crate) fn of_tree(resource: &Resource, bytes: &Bytes, value: &Value) -> Option<Self> {
+        if resource.definition.is_some() {
+            return None;
+        }
+        let encoded = EncodedObject::new(bytes.clone(), Revision::default())?;
+        Some(Self::index(resource.strategy.as_ref(), encoded, value))
+    }
+
+    /// Whether selectors and readers see the same in both.
+    #[cfg(debug_assertions)]
+    pub(crate) fn shows_the_same(&self, other: &Self) -> bool {
+        let index = |of: &Self| (of.namespace.clone(), of.name.clone(), of.uid.clone());
+        index(self) == index(other)
+            && self.labels == other.labels
+            && self.fields == other.fields
+            && self.encoded.to_value() == other.encoded.to_value()
     }
 
     /// The same object in another version. `value` carries its resourceVersion, which is left out of the bytes.
@@ -247,13 +369,13 @@ impl CachedObject {
             name: text("name"),
             uid: text("uid"),
             labels: labels
-                .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+                .filter_map(|(key, value)| Some((key.as_str().into(), value.as_str()?.into())))
                 .collect(),
             fields: own
                 .chain(custom)
                 .map(|path| {
                     let found = strategy.field_value(value, &path);
-                    (path, found)
+                    (path, found.into_boxed_str())
                 })
                 .collect(),
             encoded,
@@ -261,9 +383,20 @@ impl CachedObject {
         }
     }
 
+    /// The same object, stored at `revision`.
+    pub(crate) fn committed(mut self, revision: Revision) -> Self {
+        self.encoded.revision = revision;
+        self
+    }
+
     /// The object as a deletion at `revision` leaves it.
     pub(crate) fn at(&self, revision: Revision) -> Self {
         Self { encoded: self.encoded.at(revision), ..self.clone() }
+    }
+
+    /// The value of a label.
+    pub(crate) fn label(&self, key: &str) -> Option<&str> {
+        self.labels.iter().find(|(own, _)| **own == *key).map(|(_, value)| &**value)
     }
 
     /// The value of a selectable field; `None` for one that is not selectable.
@@ -271,7 +404,7 @@ impl CachedObject {
         match path {
             "metadata.name" => Some(&self.name),
             "metadata.namespace" => Some(&self.namespace),
-            _ => self.fields.iter().find(|(own, _)| own == path).map(|(_, value)| value.as_str()),
+            _ => self.fields.iter().find(|(own, _)| own == path).map(|(_, value)| &**value),
         }
     }
 }

@@ -34,6 +34,24 @@ impl Change {
 /// PartialObjectMetadata. Equal names must mean equal bytes.
 pub(crate) type Form = u64;
 
+/// Upper bound of what a frame is longer than its object.
+pub(crate) const JSON_FRAME_BYTES: usize = 40;
+
+/// Appends a change in plain JSON: a line with `type` and `object`.
+pub(crate) fn write_json_frame(change: Change, object: &CachedObject, out: &mut BytesMut) {
+    out.reserve(object.encoded.len() + JSON_FRAME_BYTES);
+    write_frame(change, out, |out| object.encoded.write_to(out));
+}
+
+/// Appends a change of what `write` appends.
+pub(crate) fn write_frame(change: Change, out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
+    out.put_slice(b"{\"type\":\"");
+    out.put_slice(change.name().as_bytes());
+    out.put_slice(b"\",\"object\":");
+    write(out);
+    out.put_slice(b"}\n");
+}
+
 /// A change's frame in one form, or the place where somebody is putting it.
 type Framed = (Change, Option<Form>, Arc<OnceLock<Bytes>>);
 
@@ -95,12 +113,8 @@ impl CachedEvent {
     /// The frame of a change in plain JSON: a line with `type` and `object`.
     pub(crate) fn json_frame(&self, change: Change, object: &CachedObject) -> Bytes {
         self.frame(change, None, || {
-            let mut out = BytesMut::with_capacity(object.encoded.len() + 40);
-            out.put_slice(b"{\"type\":\"");
-            out.put_slice(change.name().as_bytes());
-            out.put_slice(b"\",\"object\":");
-            object.encoded.write_to(&mut out);
-            out.put_slice(b"}\n");
+            let mut out = BytesMut::with_capacity(object.encoded.len() + JSON_FRAME_BYTES);
+            write_json_frame(change, object, &mut out);
             out.freeze()
         })
     }

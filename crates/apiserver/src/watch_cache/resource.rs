@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use parking_lot::RwLock;
+use serde_json::Value;
 use storage::{KeyValue, Revision};
 use tokio::sync::watch;
 
@@ -272,8 +274,22 @@ impl ResourceCache {
         self.state.write().objects = objects;
     }
 
-    pub(super) fn put(&self, key: &str, kv: &KeyValue) {
-        let Some(object) = CachedObject::of(&self.resource.load(), kv) else {
+    /// What [`CachedObject::of`] would read from `bytes`, from the tree that they were written from.
+    pub(super) fn index(&self, bytes: &Bytes, value: &Value) -> Option<CachedObject> {
+        CachedObject::of_tree(&self.resource.load(), bytes, value)
+    }
+
+    /// Takes in a new version; `own` is it when a writer of this process has left it.
+    pub(super) fn put(&self, key: &str, kv: &KeyValue, own: Option<CachedObject>) {
+        #[cfg(debug_assertions)]
+        if let Some(own) = &own {
+            let read = CachedObject::of(&self.resource.load(), kv);
+            assert!(
+                read.is_some_and(|read| read.shows_the_same(own)),
+                "what was handed over for {key} is not what was stored"
+            );
+        }
+        let Some(object) = own.or_else(|| CachedObject::of(&self.resource.load(), kv)) else {
             return self.report_damage(key);
         };
         let object = Arc::new(object);

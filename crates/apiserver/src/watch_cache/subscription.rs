@@ -64,20 +64,31 @@ impl Subscription {
     /// [`Expired`] when history has moved past this watcher; nothing follows.
     pub(crate) async fn next(&mut self) -> Result<Vec<Delivery>, Expired> {
         loop {
-            // Marked as seen before reading, so that a change in between wakes the wait below.
+            let ready = self.ready()?;
+            if !ready.is_empty() {
+                return Ok(ready);
+            }
+            // The cache outlives its subscriptions; should it go, there is no history left.
+            self.newest.changed().await.map_err(|_| Expired)?;
+        }
+    }
+
+    /// What [`Self::next`] would answer without waiting; nothing when it would have to wait.
+    ///
+    /// # Errors
+    /// As it.
+    pub(crate) fn ready(&mut self) -> Result<Vec<Delivery>, Expired> {
+        loop {
+            // Marked as seen before reading, so that a change in between wakes who waits then.
             self.newest.borrow_and_update();
             let events = self.cache.events_after(self.cursor, self.reloads, BATCH).ok_or(Expired)?;
-            let Some(last) = events.last() else {
-                // The cache outlives its subscriptions; should it go, there is no history left.
-                self.newest.changed().await.map_err(|_| Expired)?;
-                continue;
-            };
+            let Some(last) = events.last() else { return Ok(Vec::new()) };
             self.cursor = last.revision;
             let told: Vec<Delivery> = events
-                .iter()
+                .into_iter()
                 .filter_map(|event| {
                     let (change, object) = event.seen_by(|object| (self.filter)(object))?;
-                    Some(Delivery { change, object, event: Arc::clone(event) })
+                    Some(Delivery { change, object, event })
                 })
                 .collect();
             if !told.is_empty() {

@@ -34,7 +34,7 @@ fn everything() -> Filter {
 }
 
 fn colored(color: &'static str) -> Filter {
-    Arc::new(move |object| object.labels.get("color").is_some_and(|own| own == color))
+    Arc::new(move |object| object.label("color") == Some(color))
 }
 
 fn told(deliveries: &[Delivery]) -> Vec<(Change, String, u64)> {
@@ -80,7 +80,7 @@ async fn a_selector_turns_modifications_into_arrivals_and_departures() {
     ];
     assert_eq!(told(&seen), expected);
     // The departed object is shown as it last matched.
-    assert_eq!(seen[2].object.labels["color"], "red");
+    assert_eq!(seen[2].object.label("color"), Some("red"));
 }
 
 #[tokio::test]
