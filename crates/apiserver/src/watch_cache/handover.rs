@@ -48,3 +48,46 @@ impl Handover {
         waiting.remove(index).map(|object| object.committed(revision))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::registry::objects::encode;
+
+    fn left(name: &str) -> (Bytes, CachedObject) {
+        let value = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+        let catalogue = crate::Catalogue::cluster();
+        let resource = Arc::clone(catalogue.find("", "v1", "configmaps").expect("config maps"));
+        let bytes = encode(&value);
+        let object = CachedObject::of_tree(&resource, &bytes, &value).expect("an object");
+        (bytes, object)
+    }
+
+    #[test]
+    fn an_object_is_taken_once_and_only_by_its_own_buffer() {
+        let handover = Handover::default();
+        let (bytes, object) = left("a");
+        handover.leave(object);
+        let equal = Bytes::copy_from_slice(&bytes);
+        assert!(handover.take(&equal, Revision(7)).is_none(), "another buffer may be somebody else's");
+        let taken = handover.take(&bytes, Revision(7)).expect("it was left");
+        assert_eq!((taken.name.as_str(), taken.encoded.revision()), ("a", Revision(7)));
+        assert!(handover.take(&bytes, Revision(8)).is_none());
+    }
+
+    #[test]
+    fn what_is_never_taken_is_pushed_out() {
+        let handover = Handover::default();
+        let (first, object) = left("first");
+        handover.leave(object);
+        for n in 0..MOST {
+            handover.leave(left(&n.to_string()).1);
+        }
+        assert!(handover.take(&first, Revision(1)).is_none());
+        assert_eq!(handover.0.lock().len(), MOST);
+    }
+}

@@ -35,15 +35,16 @@ pub(super) fn response(
         Part::Metadata => head("PartialObjectMetadata", "meta.k8s.io/v1", metadata),
         Part::Whole | Part::Item => head(&resource.kind, &resource.api_version(), metadata),
     };
-    let mut pieces = Pieces::new(head, objects, part);
+    let most = head.len() + objects.iter().map(|object| object.encoded.len() + 1).sum::<usize>();
+    let pieces = Pieces::new(head, objects, part);
     let size = pieces.left;
-    if style.gzip && size.is_none_or(|size| size > GZIP_FROM_BYTES) {
+    if style.gzip && size.unwrap_or(most) > GZIP_FROM_BYTES {
         let packed = Packed { pieces, encoder: Some(GzEncoder::new(Vec::new(), Compression::new(1))) };
         return response::compressed(200, style.format.media_type(), packed.boxed_unsync());
     }
-    if size.is_some_and(|size| size <= PIECE_BYTES) {
-        let whole = pieces.next().unwrap_or_default();
-        return response::plain(200, style.format.media_type(), whole);
+    if size.unwrap_or(most) <= GZIP_FROM_BYTES {
+        let whole = pieces.collect::<Vec<Bytes>>().concat();
+        return response::plain(200, style.format.media_type(), whole.into());
     }
     let mut answer = response::plain(200, style.format.media_type(), Bytes::new());
     *answer.body_mut() = pieces.boxed_unsync();
