@@ -165,7 +165,7 @@ async fn applied_scale(call: &Call, bytes: &[u8]) -> Result<Response<Body>, Stat
         Ok(conversion::stored(&call.resource, merged))
     })
     .await?;
-    scale_answer(call, &object)
+    scale_answer(call, &outcome.object)
 }
 
 async fn change_scale(
