@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use apiserver::audit::{LogOptions, Mode, Options, Policy, WebhookOptions};
 use assembly::control_plane::Serving;
+use assembly::identity::GivenFiles;
 use clap::Args;
 
 use crate::failure::Failure;
@@ -48,6 +49,15 @@ pub(crate) struct ServingArguments {
     /// Writing requests at once
     #[arg(long, default_value_t = 200, value_name = "COUNT", help_heading = "Requests")]
     max_mutating_requests_inflight: usize,
+    /// Serve with this certificate (and its chain) in place of an issued one; read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_private_key_file", help_heading = "Identity")]
+    tls_cert_file: Option<PathBuf>,
+    /// Key of that certificate
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file", help_heading = "Identity")]
+    tls_private_key_file: Option<PathBuf>,
+    /// Accept client certificates of these authorities too; read again when it changes
+    #[arg(long, value_name = "FILE", help_heading = "Identity")]
+    client_ca_file: Option<PathBuf>,
 }
 
 impl ServingArguments {
@@ -58,7 +68,14 @@ impl ServingArguments {
             writes: self.max_mutating_requests_inflight,
             ..apiserver::Limits::default()
         };
-        Ok(Serving { audit: self.audit()?, limits })
+        Ok(Serving { audit: self.audit()?, limits, files: self.files() })
+    }
+
+    fn files(&self) -> GivenFiles {
+        GivenFiles {
+            serving: self.tls_cert_file.clone().zip(self.tls_private_key_file.clone()),
+            client_authorities: self.client_ca_file.clone(),
+        }
     }
 
     fn audit(&self) -> Result<Option<Options>, Failure> {

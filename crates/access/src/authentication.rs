@@ -17,8 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::certificates::CertificateAuthority;
 use crate::tokens::{TokenError, TokenVerifier};
 
-use certificate::ClientRoots;
-pub use certificate::PeerCertificate;
+pub use certificate::{ClientRoots, PeerCertificate};
 
 /// Everyone who was authenticated.
 pub const AUTHENTICATED: &str = "system:authenticated";
@@ -134,8 +133,15 @@ impl Authenticator {
         mut self,
         authority: &CertificateAuthority,
     ) -> Result<Self, AuthenticationError> {
-        self.roots = Some(ClientRoots::new(authority.certificate())?);
+        self.roots = Some(ClientRoots::new([authority.certificate()])?);
         Ok(self)
+    }
+
+    /// Accepts client certificates that `roots` signed, in the place of others given before.
+    #[must_use]
+    pub fn with_client_roots(mut self, roots: ClientRoots) -> Self {
+        self.roots = Some(roots);
+        self
     }
 
     /// Accepts service-account tokens.
@@ -154,7 +160,7 @@ impl Authenticator {
         authority: &rustls_pki_types::CertificateDer<'static>,
         names: Vec<String>,
     ) -> Result<Self, AuthenticationError> {
-        self.front_proxy = Some((ClientRoots::new(authority)?, names));
+        self.front_proxy = Some((ClientRoots::new([authority])?, names));
         Ok(self)
     }
 

@@ -2,11 +2,14 @@
 //!
 //! The API server feeds every change of those kinds into an [`Authorizer`] ([`Authorizer::apply`],
 //! [`Authorizer::remove`], [`Authorizer::replace`]); a decision then looks only at the bindings of the user and of its
-//! groups. Nothing is ever allowed by absence: an authorizer that was fed nothing denies everyone but `system:masters`.
+//! groups. Before RBAC come `system:masters`, who may do everything, and, where the caller answers what belongs to which
+//! node ([`Authorizer::set_relations`]), the nodes' own authorizer ([`node`]). Nothing is ever allowed by absence: an
+//! authorizer that was fed nothing denies everyone but `system:masters`.
 
 mod escalation;
 mod guard;
 mod index;
+pub mod node;
 mod objects;
 mod rule;
 
@@ -47,6 +50,19 @@ pub struct Attributes {
     pub name: String,
     /// For requests outside the API's resources: the path. `None` for resource requests.
     pub path: Option<String>,
+    /// What the field selector of a list, watch or deletecollection asks for, every term of it.
+    pub field_selector: Vec<FieldRequirement>,
+}
+
+/// One term of a field selector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldRequirement {
+    /// `spec.nodeName`.
+    pub field: String,
+    /// `false`: it must differ.
+    pub equals: bool,
+    /// The value.
+    pub value: String,
 }
 
 impl Attributes {
@@ -141,6 +157,7 @@ pub struct RulesListing {
 pub struct Authorizer {
     index: RwLock<Index>,
     guard: OnceLock<Arc<dyn Guard>>,
+    nodes: OnceLock<node::NodeAuthorizer>,
 }
 
 impl fmt::Debug for Authorizer {
@@ -205,7 +222,14 @@ impl Authorizer {
         self.guard.get().is_some_and(|guard| guard.restricts(user))
     }
 
-    /// Whether `user` may do what `attributes` say.
+    /// From now on nodes are authorized by what `relations` says belongs to them. Later calls change nothing.
+    pub fn set_relations(&self, relations: Arc<dyn node::Relations>) {
+        // Set once, by the server that this authorizer belongs to.
+        let _ = self.nodes.set(node::NodeAuthorizer::new(relations));
+    }
+
+    /// Whether `user` may do what `attributes` say. The authorizers are asked in upstream's order (`Node,RBAC`); when
+    /// none of them allows it, all say why.
     #[must_use]
     pub fn authorize(&self, user: &UserInfo, attributes: &Attributes) -> Decision {
         if let Some(reason) = self.guard.get().and_then(|guard| guard.forbids(user, attributes)) {
@@ -214,7 +238,22 @@ impl Authorizer {
         if user.in_group(MASTERS) {
             return Decision { allowed: true, reason: String::new() };
         }
-        self.index.read().decide(user, attributes)
+        let own = self.nodes.get().map(|nodes| nodes.authorize(user, attributes));
+        let Some(own) = own.filter(|own| own.allowed || !own.reason.is_empty()) else {
+            return self.index.read().decide(user, attributes);
+        };
+        if own.allowed {
+            return own;
+        }
+        let mut decision = self.index.read().decide(user, attributes);
+        if !decision.allowed {
+            decision.reason = if decision.reason.is_empty() {
+                own.reason
+            } else {
+                format!("{}\n{}", own.reason, decision.reason)
+            };
+        }
+        decision
     }
 
     /// What `user` may do in `namespace` ("" lists only what holds cluster-wide).
@@ -223,6 +262,9 @@ impl Authorizer {
         let mut listing = self.index.read().rules_for(user, namespace);
         if user.in_group(MASTERS) {
             listing.rules.extend(PolicyRule::everything());
+        }
+        if self.nodes.get().is_some() && node::name_of(user).is_some() {
+            listing.errors.insert(0, "node authorizer does not support user rule resolution".to_owned());
         }
         listing
     }

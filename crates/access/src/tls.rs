@@ -8,12 +8,13 @@
 mod backend;
 mod client;
 mod server;
+mod verifier;
 
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-pub use backend::{backend_client_config, proxy_client_config};
+pub use backend::{backend_client_config, proxy_client_config, unverified_client_config};
 pub use client::{ClientIdentity, client_config, pinned_client_config};
 pub use server::{ServerCertificate, server_config};
 

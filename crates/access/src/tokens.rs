@@ -1,12 +1,13 @@
 //! Service-account tokens: JWTs signed by this control plane, bound to the life of objects.
 //!
-//! ES256 with a key of our own. A token names its ServiceAccount's uid (and perhaps a pod's, secret's or node's); it
+//! ES256 with keys of our own: one signs, several may verify, so that keys can be rotated. A token names its ServiceAccount's uid (and perhaps a pod's, secret's or node's); it
 //! ends with the objects it is bound to, which the verifier asks a [`BoundObjects`] about. Claims as in upstream
 //! `pkg/serviceaccount/claims.go`.
 
 mod claims;
 mod issue;
 mod key;
+mod ring;
 mod verify;
 
 use std::path::PathBuf;
@@ -16,7 +17,8 @@ use async_trait::async_trait;
 pub(crate) use claims::service_account_user;
 pub use claims::{BoundReference, TokenRequest};
 pub use issue::{IssuedToken, TokenIssuer};
-pub use key::SigningKey;
+pub use key::{SigningKey, VerificationKey};
+pub use ring::{KeptKey, KeyDirectory, KeyRing};
 pub use verify::{TokenVerifier, VerifiedToken};
 
 /// The shortest life a token may be asked for, in seconds (upstream's rule).

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 
 use access::Attributes;
+use access::authorization::FieldRequirement;
+use api_machinery::selector::{FieldSelector, FieldTerm};
 use kube_objects::{Reason, Status};
 
 /// Subresources whose requests last as long as their work does (upstream `LongRunningFunc` of kube-apiserver).
@@ -47,15 +49,16 @@ impl RequestInfo {
     /// What is authorized and audited.
     pub(crate) fn attributes(&self) -> Attributes {
         let Some(path) = &self.resource else { return Attributes::path(&self.verb, &self.path) };
+        let selector = self.query.text("fieldSelector");
+        let selector = selector.filter(|_| matches!(&*self.verb, "list" | "watch" | "deletecollection"));
+        let field_selector = selector.map(required_fields).unwrap_or_default();
         // A list or watch of one name by field selector is authorized as that name, as upstream does.
-        let selected = self
-            .query
-            .get("fieldSelector")
-            .filter(|_| path.name.is_empty() && matches!(&*self.verb, "list" | "watch" | "deletecollection"))
-            .and_then(|text| text.split(',').find_map(|part| part.strip_prefix("metadata.name=")))
-            .map(|name| name.trim_start_matches('=').to_owned());
+        let named = |term: &&FieldRequirement| term.equals && term.field == "metadata.name";
+        let selected = field_selector.iter().find(named).filter(|_| path.name.is_empty());
+        let selected = selected.map(|term| term.value.clone());
         Attributes {
             version: path.version.clone(),
+            field_selector,
             ..Attributes::resource(
                 &self.verb,
                 &path.group,
@@ -66,6 +69,14 @@ impl RequestInfo {
             .with_subresource(&path.subresource)
         }
     }
+}
+
+/// The terms of a field selector as authorizers see them; none of one that does not parse, which the handler refuses.
+pub(crate) fn required_fields(text: &str) -> Vec<FieldRequirement> {
+    let parsed: FieldSelector = text.parse().unwrap_or_default();
+    let term =
+        |term: FieldTerm| FieldRequirement { field: term.field, equals: term.equal, value: term.value };
+    parsed.terms.into_iter().map(term).collect()
 }
 
 fn method_verb(method: &http::Method) -> Cow<'static, str> {

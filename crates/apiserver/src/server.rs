@@ -20,6 +20,7 @@ use crate::registry::bootstrap::Facts;
 use crate::registry::objects::ObjectAccess;
 use crate::request_info::Query;
 use crate::served::ServedKinds;
+use crate::service::roles::RoleFeed;
 use crate::webhook_client::WebhookClient;
 
 mod chain;
@@ -56,6 +57,8 @@ pub(crate) struct Server {
     pub(crate) _webhooks: Arc<WebhookClient>,
     pub(crate) authenticator: Option<Authenticator>,
     pub(crate) authorizer: Option<Arc<Authorizer>>,
+    /// Feeds it; there with an authorizer.
+    pub(crate) roles: Option<RoleFeed>,
     pub(crate) tokens: Option<access::TokenIssuer>,
     pub(crate) extensions: Vec<Extension>,
     pub(crate) nodes: Option<Arc<dyn NodeConnection>>,

@@ -34,7 +34,8 @@ mod advertised;
 mod bootstrap_tokens;
 mod bound;
 mod definitions;
-mod roles;
+mod relations;
+pub(crate) mod roles;
 
 /// What a server is made of.
 pub struct Options {
@@ -181,9 +182,12 @@ impl Service {
             let tokens = bootstrap_tokens::StoredTokens(Arc::clone(&objects));
             authenticator.with_token_source(Arc::new(tokens))
         });
-        if let Some(authorizer) = &options.authorizer {
-            roles::feed(Arc::clone(authorizer), &objects.cache, &shutdown);
-        }
+        let roles = options.authorizer.as_ref().map(|authorizer| {
+            if objects.cache.storage("", "nodes").is_some() {
+                authorizer.set_relations(Arc::new(relations::StoredRelations(Arc::clone(&objects.cache))));
+            }
+            roles::RoleFeed::start(authorizer, &objects.cache, &shutdown)
+        });
         definitions::follow(Arc::clone(&objects), shutdown.clone());
         let auditor = match options.audit {
             Some(audit) => Some(Auditor::start(audit, &shutdown).await.map_err(ServiceError::Audit)?),
@@ -205,6 +209,7 @@ impl Service {
             kinds,
             authenticator,
             authorizer: options.authorizer,
+            roles,
             tokens: options.token_issuer,
             extensions: options.extensions,
             nodes: options.nodes,
@@ -245,6 +250,10 @@ impl Service {
         match shutdown.run_until_cancelled(Box::pin(bootstrap)).await {
             Some(Err(error)) => return Err(ServiceError::Bootstrap(Box::new(error))),
             Some(Ok(())) => {
+                // Who waits for readiness acts under the roles that were just written.
+                if let Some(roles) = &server.roles {
+                    roles.settle(&server.objects).await;
+                }
                 server.ready.store(true, Ordering::Release);
                 ready.send_replace(true);
                 tokio::spawn(aggregation::follow(Arc::clone(&server)));

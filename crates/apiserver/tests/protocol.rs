@@ -18,6 +18,8 @@ mod aggregation;
 mod audit;
 #[path = "protocol/chain.rs"]
 mod chain;
+#[path = "protocol/decisions.rs"]
+mod decisions;
 #[path = "protocol/lists.rs"]
 mod lists;
 #[path = "protocol/overload.rs"]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use access::certificates::ServerNames;
 use apiserver::Catalogue;
+use kube_objects::UserInfo;
 use node_agent::runtime::PodRuntime;
 use node_agent::runtime::simulated::{Simulated, SimulatedOptions};
 use tokio_util::sync::CancellationToken;
@@ -145,18 +146,21 @@ fn start_controllers(plane: &mut ControlPlane, name: &str) {
     let candidate = |lease: &'static str, client: kube::Client| {
         plane.shared.then(|| Candidate { client, lease, identity: leader::identity(name) })
     };
-    let controllers = candidate("kube-controller-manager", plane.client("system:kube-controller-manager"));
-    let scheduling = candidate("kube-scheduler", plane.client("system:kube-scheduler"));
+    let manager = plane.client_of(UserInfo::component("system:kube-controller-manager"));
+    let scheduler = plane.client_of(UserInfo::component("system:kube-scheduler"));
+    let controllers = candidate("kube-controller-manager", manager.clone());
+    let scheduling = candidate("kube-scheduler", scheduler.clone());
     // The one cache that grows with what runs in the cluster; both read it.
-    let pods = controllers::pods::cache(plane.client("system:kube-controller-manager"));
-    let mut options = controllers::Options::new(plane.client("system:kube-controller-manager"));
+    let pods = controllers::pods::cache(manager.clone());
+    let mut options = controllers::Options::new(manager);
+    options.identities = plane.controllers();
     options.pods = Some(pods.clone());
     options.root_certificate = Some(plane.identity.authority.bundle_pem().to_owned());
     let (service, stop) = (controllers::Service::new(options), plane.tasks.stop.clone());
     plane
         .tasks
         .spawn("controllers", async move { leader::lead(controllers, stop, |stop| service.run(stop)).await });
-    let mut options = scheduler::Options::new(plane.client("system:kube-scheduler"));
+    let mut options = scheduler::Options::new(scheduler);
     options.pods = Some(pods);
     let scheduler = scheduler::Service::new(options);
     let stop = plane.tasks.stop.clone();
@@ -206,7 +210,7 @@ async fn start_node(
             crate::containers::runtime(containers, &cluster.name, &options).await?
         }
     };
-    let client = plane.client(&format!("system:node:{name}"));
+    let client = plane.client_of(UserInfo::node(&name));
     let service =
         node_agent::Service::new(options.clone(), client, runtime).map_err(|error| failed(error.into()))?;
     nodes.add(service.handle());

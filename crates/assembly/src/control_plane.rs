@@ -9,13 +9,14 @@ use access::{Authenticator, Authorizer, TokenIssuer};
 use apiserver::registry::bootstrap::Facts;
 use apiserver::{Catalogue, Extension, NodeConnection};
 use controllers::credentials;
+use controllers::identity::Identities;
 use kube_objects::UserInfo;
 use storage::Store;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::AssemblyError;
-use crate::identity::{Identity, Signer};
+use crate::identity::{GivenFiles, Identity, Signer};
 use crate::reach::reached_at;
 use crate::state::{Engine, Opened, State, StoreOptions};
 
@@ -32,6 +33,8 @@ pub struct Serving {
     pub audit: Option<apiserver::audit::Options>,
     /// How many requests run at once.
     pub limits: apiserver::Limits,
+    /// Certificates and authorities from outside.
+    pub files: GivenFiles,
 }
 
 /// What a control plane is made of.
@@ -71,10 +74,8 @@ impl ControlPlane {
         let shared = matches!(store.engine, Engine::Etcd(_));
         let Opened { store, witness } = state.open_store(&store).await?;
         extensions.push(crate::backup::extension(Arc::clone(&store)));
-        let identity = Arc::new(Identity::open(state.directory(), &name, names)?);
-        let authenticator = Authenticator::new(true)
-            .with_certificates(&identity.authority)
-            .map_err(|error| failed(error.into()))?;
+        let identity = Arc::new(Identity::open(state.directory(), &name, names, &serving.files)?);
+        let authenticator = Authenticator::new(true).with_client_roots(identity.client_roots.clone());
         let audiences = vec![ISSUER.to_owned()];
         let facts = Facts {
             service_cidr,
@@ -87,7 +88,7 @@ impl ControlPlane {
         let options = apiserver::Options {
             authenticator: Some(authenticator),
             authorizer: Some(Arc::clone(&authorizer)),
-            token_issuer: Some(TokenIssuer::new(identity.token_key.clone(), ISSUER, audiences)),
+            token_issuer: Some(TokenIssuer::new(identity.token_keys.clone(), ISSUER, audiences)),
             tls: Some(identity.tls()?),
             bind,
             extensions,
@@ -110,6 +111,11 @@ impl ControlPlane {
             .map(|(directory, address)| (kubeconfig_path(directory), name.clone(), address));
         tasks.spawn("certificate renewal", async move {
             fresh.keep_fresh(kubeconfig, stop).await;
+            Ok::<(), AssemblyError>(())
+        });
+        let (fresh, stop) = (Arc::clone(&identity), tasks.stop.clone());
+        tasks.spawn("certificates from outside", async move {
+            fresh.follow_files(stop).await;
             Ok::<(), AssemblyError>(())
         });
         let stop = tasks.stop.clone();
@@ -136,14 +142,24 @@ impl ControlPlane {
 
     /// Runs the controllers of certificates and bootstrap tokens.
     pub(crate) fn start_credentials(&mut self) {
-        let client = self.client("system:kube-controller-manager");
         let signer = Arc::new(Signer(Arc::clone(&self.identity.authority)));
-        let service = credentials::Service::new(credentials::Options::new(client, signer));
+        let service = credentials::Service::new(credentials::Options::new(self.controllers(), signer));
         let stop = self.tasks.stop.clone();
         self.tasks.spawn("controllers of credentials", async move { service.run(stop).await });
     }
 
-    /// A client in process that RBAC does not restrict: parts of the control plane itself act as `user`.
+    /// A client in process of a part of the control plane, with the rights of `user` and no others.
+    pub(crate) fn client_of(&self, user: UserInfo) -> kube::Client {
+        self.server.client(user)
+    }
+
+    /// Each controller as the service account of its name.
+    pub(crate) fn controllers(&self) -> Identities {
+        let server = self.server.clone();
+        Arc::new(move |name| server.client(UserInfo::service_account("kube-system", name)))
+    }
+
+    /// A client in process that RBAC does not restrict: the administrator's, and the hub's own.
     pub(crate) fn client(&self, user: &str) -> kube::Client {
         self.server.client(UserInfo::new(user, &[ADMINISTRATORS]))
     }

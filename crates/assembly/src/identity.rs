@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::authentication::ClientRoots;
 use access::certificates::{ClientSubject, ServerNames, not_after, read_request};
 use access::tls::{ClientIdentity, ServerCertificate, server_config};
-use access::tokens::SigningKey;
+use access::tokens::{KeyDirectory, KeyRing, SigningKey};
 use access::{CertificateAuthority, CertificateError, Issued};
 use apiserver::aggregation::{FRONT_PROXY_NAME, FrontProxy};
 use arc_swap::ArcSwap;
@@ -34,9 +35,12 @@ const ADMIN_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 pub struct Identity {
     /// Signs everything the server's clients trust.
     pub authority: Arc<CertificateAuthority>,
-    /// Signs service-account tokens.
-    pub token_key: SigningKey,
+    /// Sign and verify service-account tokens.
+    pub token_keys: KeyRing,
+    /// Whose client certificates are good.
+    pub client_roots: ClientRoots,
     certificate: ServerCertificate,
+    files: watched::Files,
     front_proxy: FrontProxyIdentity,
     names: ServerNames,
     common_name: String,
@@ -96,7 +100,7 @@ impl FrontProxyIdentity {
 
 impl Identity {
     /// Kept in `directory/pki`, made on first use; without a directory in memory only. `names` are added to the names of
-    /// this machine by which the server is reached.
+    /// this machine by which the server is reached. What is `given` in files is used in the place of, or besides, its own.
     ///
     /// # Errors
     /// When a file cannot be read or written, or holds no usable key.
@@ -104,23 +108,24 @@ impl Identity {
         directory: Option<&Path>,
         common_name: &str,
         names: ServerNames,
+        given: &GivenFiles,
     ) -> Result<Self, AssemblyError> {
         let failed = |source: Cause| {
             AssemblyError::new(format!("failed to prepare the identity of {common_name}"), source)
         };
         let authority_name = format!("{common_name}-ca");
         let front_name = format!("{common_name}-front-proxy-ca");
-        let (authority, front, token_key) = match directory.map(|directory| directory.join("pki")) {
+        let (authority, front, token_keys) = match directory.map(|directory| directory.join("pki")) {
             Some(pki) => (
                 CertificateAuthority::open(&pki, &authority_name).map_err(|error| failed(error.into()))?,
                 CertificateAuthority::open(&pki.join("front-proxy"), &front_name)
                     .map_err(|error| failed(error.into()))?,
-                SigningKey::open(&pki.join("service-account.key")).map_err(|error| failed(error.into()))?,
+                KeyDirectory::new(&pki).open().map_err(|error| failed(error.into()))?,
             ),
             None => (
                 CertificateAuthority::ephemeral(&authority_name).map_err(|error| failed(error.into()))?,
                 CertificateAuthority::ephemeral(&front_name).map_err(|error| failed(error.into()))?,
-                SigningKey::ephemeral().map_err(|error| failed(error.into()))?,
+                SigningKey::ephemeral().map_err(|error| failed(error.into()))?.into(),
             ),
         };
         let names = with_local_names(names);
@@ -131,15 +136,22 @@ impl Identity {
             .issue_server(common_name, &names, lifetimes.server)
             .map_err(|error| failed(error.into()))?;
         let certificate = ServerCertificate::new(&issued).map_err(|error| failed(error.into()))?;
-        Ok(Self {
+        let client_roots =
+            ClientRoots::new([authority.certificate()]).map_err(|error| failed(error.into()))?;
+        let files = watched::Files::new(given, directory.map(|directory| directory.join("pki")));
+        let identity = Self {
             authority: Arc::new(authority),
-            token_key,
+            token_keys,
+            client_roots,
             certificate,
+            files,
             front_proxy,
             names,
             common_name: common_name.to_owned(),
             lifetimes,
-        })
+        };
+        identity.load_given().map_err(|error| failed(error.into()))?;
+        Ok(identity)
     }
 
     /// What the server listens with.
@@ -187,9 +199,11 @@ impl Identity {
 
     fn renew(&self, kubeconfig: Option<&(PathBuf, String, SocketAddr)>) -> Result<(), String> {
         let validity = self.lifetimes.server;
-        let issued = self.authority.issue_server(&self.common_name, &self.names, validity);
-        let issued = issued.map_err(|error| error.to_string())?;
-        self.certificate.replace(&issued).map_err(|error| error.to_string())?;
+        if !self.files.give_certificate() {
+            let issued = self.authority.issue_server(&self.common_name, &self.names, validity);
+            let issued = issued.map_err(|error| error.to_string())?;
+            self.certificate.replace(&issued).map_err(|error| error.to_string())?;
+        }
         self.front_proxy.renew(validity).map_err(|error| error.to_string())?;
         if let Some((path, name, server)) = kubeconfig {
             self.write_kubeconfig(path, name, *server).map_err(|error| error.to_string())?;
@@ -303,6 +317,10 @@ pub(crate) fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     file.sync_all()?;
     std::fs::rename(&next, path)
 }
+
+mod watched;
+
+pub use watched::GivenFiles;
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@
 //! * [`up`]: a hub, clusters and agents as processes of one machine.
 //! * [`control_plane`]: what both have in common; [`identity`] and [`state`] are its parts.
 //! * [`backup`]: snapshots of a store, taken, checked and restored.
+//! * [`token_keys`]: rotating the keys of service-account tokens.
 //! * [`error`]: why a program could not be put together or had to stop.
 //!
 //! It must never hold behaviour of its own: what is decided is decided in a component.
@@ -24,6 +25,7 @@ mod leader;
 mod nodes;
 mod reach;
 pub mod state;
+pub mod token_keys;
 pub mod up;
 mod witness;
 

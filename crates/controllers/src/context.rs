@@ -31,13 +31,18 @@ use kube::{
 use reconcile::Queue;
 
 use crate::error::{Doing, Error, Gone};
+use crate::identity::Identities;
 
 /// Requests one reconciliation may have under way.
 const PARALLEL_WRITES: usize = 32;
 
 #[derive(Clone)]
 pub(crate) struct Context {
+    /// Reads for all: what caches are fed by.
+    pub(crate) reader: Client,
+    /// Writes as the controller that holds this context; the reader's until [`Self::of`].
     pub(crate) client: Client,
+    identities: Identities,
     pub(crate) clock: SharedClock,
     pub(crate) recorder: Recorder,
     pub(crate) pods: ObjectCache<Pod>,
@@ -79,7 +84,12 @@ pub(crate) fn orphan_namespace<K: Resource>(object: &K) -> Vec<String> {
 
 impl Context {
     /// `pods`: one that others use too; it is a cache as [`crate::pods::cache`] makes it.
-    pub(crate) fn start(client: Client, clock: SharedClock, pods: Option<ObjectCache<Pod>>) -> Self {
+    pub(crate) fn start(
+        client: Client,
+        identities: Identities,
+        clock: SharedClock,
+        pods: Option<ObjectCache<Pod>>,
+    ) -> Self {
         let replica_sets = CacheOptions::<ReplicaSet>::new("replicasets")
             .index(BY_CONTROLLER, controller_uid)
             .index(ORPHANS, orphan_namespace);
@@ -88,7 +98,9 @@ impl Context {
         let root_certificates =
             CacheOptions::<ConfigMap>::new("root certificates").fields("metadata.name=kube-root-ca.crt");
         Self {
-            recorder: Recorder::start(client.clone(), "fairlead-controllers"),
+            recorder: Recorder::start(client.clone(), "kube-controller-manager"),
+            reader: client.clone(),
+            identities,
             pods: pods.unwrap_or_else(|| crate::pods::cache(client.clone())),
             nodes: ObjectCache::start(Api::all(client.clone()), CacheOptions::new("nodes")),
             leases: ObjectCache::start(
@@ -126,6 +138,12 @@ impl Context {
             client,
             clock,
         }
+    }
+
+    /// The same caches for the controller `name`, which writes and records as itself.
+    pub(crate) fn of(&self, name: &'static str) -> Self {
+        let client = (self.identities)(name);
+        Self { recorder: Recorder::start(client.clone(), name), client, ..self.clone() }
     }
 
     pub(crate) async fn has_synced(&self) {

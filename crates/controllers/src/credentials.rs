@@ -11,9 +11,10 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use foundation::clock::{SharedClock, SystemClock};
 use jiff::Timestamp;
-use kube::Client;
 use reconcile::{Driver, DriverOptions};
 use tokio_util::sync::CancellationToken;
+
+use crate::identity::Identities;
 
 /// What a signing request asks to certify.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,8 +53,8 @@ pub trait CertificateSigner: Send + Sync + 'static {
 
 /// What the controllers need.
 pub struct Options {
-    /// Reaches the API server.
-    pub client: Client,
+    /// Who each controller acts as: `certificate-controller`, `bootstrap-signer`, `token-cleaner`.
+    pub identities: Identities,
     /// Signs certificates.
     pub signer: Arc<dyn CertificateSigner>,
     /// The time of day.
@@ -69,8 +70,8 @@ impl fmt::Debug for Options {
 impl Options {
     /// With the machine's clock.
     #[must_use]
-    pub fn new(client: Client, signer: Arc<dyn CertificateSigner>) -> Self {
-        Self { client, signer, clock: SystemClock::shared() }
+    pub fn new(identities: Identities, signer: Arc<dyn CertificateSigner>) -> Self {
+        Self { identities, signer, clock: SystemClock::shared() }
     }
 }
 
@@ -92,9 +93,10 @@ impl Service {
     /// # Errors
     /// None today: failed requests are retried for as long as it takes.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), crate::Error> {
-        let Options { client, signer, clock } = self.options;
-        let requests = requests::Requests::start(client.clone(), signer, clock.clone());
-        let tokens = bootstrap::Tokens::start(client, clock);
+        let Options { identities, signer, clock } = self.options;
+        let requests = requests::Requests::start(identities("certificate-controller"), signer, clock.clone());
+        let tokens =
+            bootstrap::Tokens::start(identities("bootstrap-signer"), identities("token-cleaner"), clock);
         tokio::select! {
             () = async { tokio::join!(requests.has_synced(), tokens.has_synced()); } => {}
             () = shutdown.cancelled() => return Ok(()),

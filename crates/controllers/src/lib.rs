@@ -5,7 +5,8 @@
 //! caches and put what they write into them at once, so they need no bookkeeping of expected events. They react to
 //! changes; nothing polls, and a cluster at rest costs no requests.
 //!
-//! They reach objects through a `kube::Client` alone and must not assume what server is behind it.
+//! They reach objects through a `kube::Client` alone and must not assume what server is behind it. Caches are fed through
+//! one client for all; each controller writes through one of its own ([`identity`]).
 
 mod claims;
 mod context;
@@ -18,6 +19,7 @@ mod endpoints;
 mod error;
 mod garbage;
 mod history;
+pub mod identity;
 mod job;
 mod namespace;
 mod nodes;

@@ -42,7 +42,7 @@ pub(crate) type Told = Arc<dyn Fn(&str) + Send + Sync>;
 pub(crate) fn start(context: &Context, discovery: Discovery) -> (Quotas, Queue<ObjectKey>, Told) {
     let queue = Queue::new();
     let quotas: ObjectCache<ResourceQuota> =
-        ObjectCache::start(Api::all(context.client.clone()), CacheOptions::new("resourcequotas"));
+        ObjectCache::start(Api::all(context.reader.clone()), CacheOptions::new("resourcequotas"));
     let own = queue.clone();
     quotas.on_change(move |change| {
         let Some(quota) = change.new else { return };

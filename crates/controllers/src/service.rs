@@ -19,6 +19,7 @@ use crate::{
     cron_job, daemon_set, deployment, disruption, endpoints,
     error::Error,
     garbage::Collector,
+    identity::{self, Identities},
     job, namespace, nodes,
     replica_set::{self, Replicas},
     resource_quota, service_accounts, stateful_set,
@@ -26,8 +27,10 @@ use crate::{
 
 /// What the controllers need.
 pub struct Options {
-    /// Reaches the cluster, with the rights of the controllers.
+    /// Reaches the cluster to feed the caches: reads everything.
     pub client: Client,
+    /// Who each controller writes as.
+    pub identities: Identities,
     /// PEM of the certificates with which pods verify the API server; published in every namespace. Without it nothing
     /// is published.
     pub root_certificate: Option<String>,
@@ -44,10 +47,11 @@ impl fmt::Debug for Options {
 }
 
 impl Options {
-    /// With the machine's clock and no certificate to publish.
+    /// With the machine's clock, no certificate to publish, and every controller acting through `client`.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client, root_certificate: None, pods: None, clock: SystemClock::shared() }
+        let identities = identity::shared(&client);
+        Self { client, identities, root_certificate: None, pods: None, clock: SystemClock::shared() }
     }
 }
 
@@ -99,8 +103,8 @@ impl Service {
     /// # Errors
     /// None today: failed requests are retried for as long as it takes. A server that is away only makes it wait.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let Options { client, clock, pods, .. } = &self.options;
-        let context = Context::start(client.clone(), clock.clone(), pods.clone());
+        let Options { client, identities, clock, pods, .. } = &self.options;
+        let context = Context::start(client.clone(), Arc::clone(identities), clock.clone(), pods.clone());
         // A controller that acted on half a picture would create what it only hasn't seen yet.
         tokio::select! {
             () = context.has_synced() => {}
@@ -115,14 +119,17 @@ impl Service {
     }
 
     fn start(&self, context: &Context, shutdown: &CancellationToken) -> Vec<Task> {
-        let discovery = Discovery::new(context.client.clone());
         let root_certificate = self.options.root_certificate.as_deref().map(Arc::from);
-        let it = || context.clone();
-        let (quotas, quotas_queue, gone) = resource_quota::start(context, discovery.clone());
-        let collector = Collector::new(discovery.clone(), gone);
+        let it = |name| context.of(name);
+        let discovery = |context: &Context| Discovery::new(context.client.clone());
+        let (quotas_of, namespaces_of) = (it("resourcequota-controller"), it("namespace-controller"));
+        let budgets_of = it("disruption-controller");
+        let quotas_discovery = discovery(&quotas_of);
+        let (quotas, quotas_queue, gone) = resource_quota::start(&quotas_of, quotas_discovery);
+        let collector = Collector::new(discovery(&it("generic-garbage-collector")), gone);
         let options = DriverOptions::new("garbage collector").concurrency(16);
         let collecting = Driver::new(Arc::new(collector.clone()), collector.queue(), options);
-        let (nodes, nodes_queue) = nodes::queue(context);
+        let (nodes, nodes_queue) = nodes::queue(&it("node-controller"));
         vec![
             self.task("node", nodes, nodes_queue, shutdown),
             self.task("resourcequota", quotas, quotas_queue, shutdown),
@@ -130,57 +137,70 @@ impl Service {
             Box::pin(collector.follow_kinds(shutdown.clone())),
             self.task(
                 "daemonset",
-                daemon_set::DaemonSets { context: it() },
+                daemon_set::DaemonSets { context: it("daemon-set-controller") },
                 daemon_set::queue(context),
                 shutdown,
             ),
             self.task(
                 "statefulset",
-                stateful_set::StatefulSets { context: it() },
+                stateful_set::StatefulSets { context: it("statefulset-controller") },
                 stateful_set::queue(context),
                 shutdown,
             ),
-            self.task("cronjob", cron_job::CronJobs { context: it() }, cron_job::queue(context), shutdown),
-            self.task("job", job::Jobs { context: it() }, job::queue(context), shutdown),
+            self.task(
+                "cronjob",
+                cron_job::CronJobs { context: it("cronjob-controller") },
+                cron_job::queue(context),
+                shutdown,
+            ),
+            self.task("job", job::Jobs { context: it("job-controller") }, job::queue(context), shutdown),
             self.task(
                 "namespace contents",
-                service_accounts::NamespaceContents { context: it(), root_certificate },
+                service_accounts::NamespaceContents {
+                    context: it("service-account-controller"),
+                    publisher: it("root-ca-cert-publisher"),
+                    root_certificate,
+                },
                 service_accounts::queue(context),
                 shutdown,
             ),
             self.task(
                 "namespace",
-                namespace::Namespaces { context: it(), discovery: discovery.clone() },
+                namespace::Namespaces { discovery: discovery(&namespaces_of), context: namespaces_of },
                 namespace::queue(context),
                 shutdown,
             ),
             self.task(
                 "replicaset",
-                Replicas::<ReplicaSet>::new(it()),
+                Replicas::<ReplicaSet>::new(it("replicaset-controller")),
                 replica_set::queue::<ReplicaSet>(context),
                 shutdown,
             ),
             self.task(
                 "replicationcontroller",
-                Replicas::<ReplicationController>::new(it()),
+                Replicas::<ReplicationController>::new(it("replication-controller")),
                 replica_set::queue::<ReplicationController>(context),
                 shutdown,
             ),
             self.task(
                 "disruption",
-                disruption::Budgets { context: it(), discovery: discovery.clone() },
+                disruption::Budgets { discovery: discovery(&budgets_of), context: budgets_of },
                 disruption::queue(context),
                 shutdown,
             ),
             self.task(
                 "deployment",
-                deployment::Deployments { context: it() },
+                deployment::Deployments { context: it("deployment-controller") },
                 deployment::queue(context),
                 shutdown,
             ),
             self.task(
                 "endpointslice",
-                endpoints::EndpointSlices { context: it() },
+                endpoints::EndpointSlices {
+                    context: it("endpointslice-controller"),
+                    endpoints: it("endpoint-controller"),
+                    mirroring: it("endpointslicemirroring-controller"),
+                },
                 endpoints::queue(context),
                 shutdown,
             ),

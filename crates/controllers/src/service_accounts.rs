@@ -22,6 +22,8 @@ const CERTIFICATE: &str = "kube-root-ca.crt";
 
 pub(crate) struct NamespaceContents {
     pub(crate) context: Context,
+    /// The same caches for who publishes certificates.
+    pub(crate) publisher: Context,
     /// PEM of the certificates with which the API server can be verified.
     pub(crate) root_certificate: Option<Arc<str>>,
 }
@@ -85,7 +87,7 @@ impl NamespaceContents {
 
     async fn ensure_certificate(&self, namespace: &str) -> Result<(), Error> {
         let Some(certificate) = &self.root_certificate else { return Ok(()) };
-        let api = self.context.api::<ConfigMap>(namespace);
+        let api = self.publisher.api::<ConfigMap>(namespace);
         let data = json!({"ca.crt": &**certificate});
         if let Some(present) = self.context.root_certificates.find(namespace, CERTIFICATE) {
             if json!(present.data) == data {

@@ -4,6 +4,8 @@
 
 #[path = "cluster/credentials.rs"]
 mod credentials;
+#[path = "cluster/watched.rs"]
+mod watched;
 #[path = "cluster/workloads.rs"]
 mod workloads;
 
@@ -83,23 +85,22 @@ struct Cluster {
 }
 
 async fn start() -> Cluster {
-    let options = apiserver::Options::new(Arc::new(MemoryStore::default()), Catalogue::cluster());
+    let mut options = apiserver::Options::new(Arc::new(MemoryStore::default()), Catalogue::cluster());
+    options.authorizer = Some(Arc::default());
     let service = apiserver::Service::new(options).await.unwrap();
     let server = service.handle();
     let stop = CancellationToken::new();
     tokio::spawn(Box::pin(service.run(stop.clone())));
     assert!(server.ready().await);
     let client = server.client(UserInfo::new("tester", &["system:masters"]));
-    let mut options = controllers::Options::new(
-        server.client(UserInfo::new("system:kube-controller-manager", &["system:masters"])),
-    );
+    let component = |name: &str| watched::client(&server, UserInfo::component(name));
+    let mut options = controllers::Options::new(component("system:kube-controller-manager"));
+    options.identities = watched::controllers(&server);
     options.root_certificate = Some("certificate".to_owned());
     let service = controllers::Service::new(options);
     let handle = service.handle();
     tokio::spawn(service.run(stop.clone()));
-    let scheduler = scheduler::Service::new(scheduler::Options::new(
-        server.client(UserInfo::new("system:kube-scheduler", &["system:masters"])),
-    ));
+    let scheduler = scheduler::Service::new(scheduler::Options::new(component("system:kube-scheduler")));
     tokio::spawn(scheduler.run(stop.clone()));
     let pods = ObjectCache::<Pod>::start(Api::all(client.clone()), CacheOptions::new("kubelet"));
     let queue = Queue::new();

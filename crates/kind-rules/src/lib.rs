@@ -40,6 +40,7 @@ pub mod policy;
 pub mod problems;
 pub mod quota;
 pub mod rbac;
+pub mod references;
 pub mod resource;
 pub mod resource_list;
 pub mod reviews;

@@ -33,6 +33,28 @@ impl UserInfo {
         }
     }
 
+    /// A ServiceAccount, with the groups its tokens bring.
+    #[must_use]
+    pub fn service_account(namespace: &str, name: &str) -> Self {
+        let own = format!("system:serviceaccounts:{namespace}");
+        Self::new(
+            format!("system:serviceaccount:{namespace}:{name}"),
+            &["system:serviceaccounts", &own, "system:authenticated"],
+        )
+    }
+
+    /// The agent of a node, as its client certificate names it.
+    #[must_use]
+    pub fn node(name: &str) -> Self {
+        Self::new(format!("system:node:{name}"), &["system:nodes", "system:authenticated"])
+    }
+
+    /// A part of the control plane that has a user name of its own: `system:kube-scheduler`.
+    #[must_use]
+    pub fn component(username: &str) -> Self {
+        Self::new(username, &["system:authenticated"])
+    }
+
     /// Whether the user is in `group`, compared exactly.
     #[must_use]
     pub fn in_group(&self, group: &str) -> bool {

@@ -1,5 +1,6 @@
 //! `fairlead cluster …`
 
+pub(crate) mod keys;
 pub(crate) mod serve;
 
 use clap::{Args, Subcommand};
@@ -22,6 +23,9 @@ pub(crate) enum ClusterCommand {
     Label(LabelArguments),
     /// Run a Kubernetes cluster
     Serve(Box<serve::ServeArguments>),
+    /// Rotate the keys that sign service-account tokens
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
 }
 
 #[derive(Args, Debug)]
@@ -55,12 +59,14 @@ pub(crate) struct LabelArguments {
 const HEADER: [&str; 8] = ["NAME", "READY", "CONNECTED", "VERSION", "NODES", "APPLIED", "LABELS", "AGE"];
 
 pub(crate) async fn run(global: &Global, command: ClusterCommand) -> Result<Code, Failure> {
-    if let ClusterCommand::Serve(arguments) = command {
-        return serve::run(*arguments).await;
-    }
+    let command = match command {
+        ClusterCommand::Serve(arguments) => return serve::run(*arguments).await,
+        ClusterCommand::Keys(command) => return keys::run(&command),
+        command => command,
+    };
     let client = connection::hub(global).await?;
     match command {
-        ClusterCommand::Serve(_) => {}
+        ClusterCommand::Serve(_) | ClusterCommand::Keys(_) => {}
         ClusterCommand::List(arguments) => {
             let clusters = list(client, arguments.selector.as_deref()).await?;
             output::objects(arguments.output, "cluster", &HEADER, &clusters, row)?;

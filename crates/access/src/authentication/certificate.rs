@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use kube_objects::UserInfo;
 use rustls::RootCertStore;
@@ -16,20 +17,35 @@ use super::AuthenticationError;
 /// The key under which upstream tells which credential was used.
 pub(crate) const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 
-/// Whose signatures on client certificates count.
+/// Whose signatures on client certificates count: replaced without a restart. Clones share them.
+#[derive(Clone, Debug)]
+pub struct ClientRoots(Arc<ArcSwap<Roots>>);
+
 #[derive(Debug)]
-pub(super) struct ClientRoots {
-    verifier: Arc<dyn ClientCertVerifier>,
-}
+struct Roots(Arc<dyn ClientCertVerifier>);
 
 impl ClientRoots {
-    pub(super) fn new(root: &CertificateDer<'static>) -> Result<Self, AuthenticationError> {
-        let mut roots = RootCertStore::empty();
-        roots.add(root.clone()).map_err(|error| refuse(error.to_string()))?;
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crate::tls::provider())
-            .build()
-            .map_err(|error| refuse(error.to_string()))?;
-        Ok(Self { verifier })
+    /// Trusts these CA certificates, of which there must be one at least.
+    ///
+    /// # Errors
+    /// [`AuthenticationError::Certificate`] when one cannot be trusted (no CA certificate), or there is none.
+    pub fn new<'a>(
+        roots: impl IntoIterator<Item = &'a CertificateDer<'static>>,
+    ) -> Result<Self, AuthenticationError> {
+        Ok(Self(Arc::new(ArcSwap::from_pointee(build(roots)?))))
+    }
+
+    /// Trusts these from the next connection on, and no others: of connections that are there already, what was decided
+    /// stands.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; the old ones then stay.
+    pub fn replace<'a>(
+        &self,
+        roots: impl IntoIterator<Item = &'a CertificateDer<'static>>,
+    ) -> Result<(), AuthenticationError> {
+        self.0.store(Arc::new(build(roots)?));
+        Ok(())
     }
 
     pub(super) fn verify(
@@ -38,11 +54,26 @@ impl ClientRoots {
     ) -> Result<PeerCertificate, AuthenticationError> {
         let (leaf, intermediates) = chain.split_first().ok_or_else(|| refuse("none was sent".to_owned()))?;
         // The verifier checks the chain, the validity and that the certificate is for client use.
-        self.verifier
+        self.0
+            .load()
+            .0
             .verify_client_cert(leaf, intermediates, UnixTime::now())
             .map_err(|error| refuse(error.to_string()))?;
         PeerCertificate::parse(leaf)
     }
+}
+
+fn build<'a>(
+    given: impl IntoIterator<Item = &'a CertificateDer<'static>>,
+) -> Result<Roots, AuthenticationError> {
+    let mut roots = RootCertStore::empty();
+    for root in given {
+        roots.add(root.clone()).map_err(|error| refuse(error.to_string()))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crate::tls::provider())
+        .build()
+        .map(|verifier| Roots(verifier))
+        .map_err(|error| refuse(error.to_string()))
 }
 
 /// A client certificate that was good when its connection began.

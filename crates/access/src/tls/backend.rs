@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::server::ParsedCertificate;
 use rustls::sign::SingleCertAndKey;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
+use super::verifier::{AnyCertificate, Rule, Shown, Verifier};
 use super::{ClientIdentity, TlsError, provider};
 
 /// Trusts servers whose certificate a root of `bundle_pem` signed, or whose very certificate stands in the bundle (a
@@ -37,13 +38,25 @@ pub fn backend_client_config(bundle_pem: &[u8]) -> Result<ClientConfig, TlsError
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
         .build()
         .map_err(|error| bad(&error.to_string()))?;
-    let verifier = Arc::new(BundleVerifier { inner, own });
+    verified_by(Bundle { inner, own })
+}
+
+/// Believes every server, whatever certificate it has: for what is known by its address (pods), or what its owner said
+/// need not be verified.
+///
+/// # Errors
+/// [`TlsError`] when the crypto provider supports no usable protocol version.
+pub fn unverified_client_config() -> Result<ClientConfig, TlsError> {
+    verified_by(AnyCertificate)
+}
+
+fn verified_by(rule: impl Rule) -> Result<ClientConfig, TlsError> {
     Ok(ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(TlsError::new("the protocol versions"))?
-        // Named "dangerous" because verification is replaced: this verifier does verify.
+        // Named "dangerous" because verification is replaced: by the rule.
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
+        .with_custom_certificate_verifier(Verifier::new(rule))
         .with_no_client_auth())
 }
 
@@ -57,16 +70,7 @@ pub fn proxy_client_config(
     insecure: bool,
     identity: Option<&ClientIdentity>,
 ) -> Result<ClientConfig, TlsError> {
-    let mut config = if insecure {
-        ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(TlsError::new("the protocol versions"))?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate))
-            .with_no_client_auth()
-    } else {
-        backend_client_config(bundle_pem)?
-    };
+    let mut config = if insecure { unverified_client_config()? } else { backend_client_config(bundle_pem)? };
     if let Some(identity) = identity {
         config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity.certified()?));
     }
@@ -74,60 +78,19 @@ pub fn proxy_client_config(
     Ok(config)
 }
 
-/// Believes every certificate whose key the server holds.
-#[derive(Debug)]
-struct AnyCertificate;
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
-    }
-}
-
 /// The usual verification, and equality with a certificate of the bundle where the usual one wants a chain.
 #[derive(Debug)]
-struct BundleVerifier {
+struct Bundle {
     inner: Arc<WebPkiServerVerifier>,
     own: Vec<CertificateDer<'static>>,
 }
 
-impl BundleVerifier {
+impl Bundle {
     fn verify_own(
         end_entity: &CertificateDer<'_>,
         server_name: &ServerName<'_>,
         now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
+    ) -> Result<(), rustls::Error> {
         verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
         let bad = || rustls::Error::InvalidCertificate(CertificateError::BadEncoding);
         let (_, parsed) = X509Certificate::from_der(end_entity).map_err(|_| bad())?;
@@ -140,44 +103,16 @@ impl BundleVerifier {
         if time > validity.not_after {
             return Err(rustls::Error::InvalidCertificate(CertificateError::Expired));
         }
-        Ok(ServerCertVerified::assertion())
+        Ok(())
     }
 }
 
-impl ServerCertVerifier for BundleVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
+impl Rule for Bundle {
+    fn check(&self, shown: &Shown<'_>) -> Result<(), rustls::Error> {
+        let Shown { end_entity, intermediates, server_name, ocsp_response, now } = *shown;
         if self.own.iter().any(|own| own == end_entity) {
             return Self::verify_own(end_entity, server_name, now);
         }
-        self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now).map(drop)
     }
 }

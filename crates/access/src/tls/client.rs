@@ -3,15 +3,12 @@
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{
-    CertificateError as RustlsCertificateError, ClientConfig, DigitallySignedStruct, RootCertStore,
-    SignatureScheme,
-};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::{CertificateError as RustlsCertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::verifier::{Rule, Shown, Verifier};
 use super::{TlsError, provider};
 use crate::certificates::{Pin, pin_of_certificate};
 use crate::secret::Secret;
@@ -64,7 +61,7 @@ pub fn client_config(bundle_pem: &str, identity: Option<&ClientIdentity>) -> Res
 /// # Errors
 /// [`TlsError`] when the crypto provider supports no usable protocol version.
 pub fn pinned_client_config(pin: &Pin) -> Result<ClientConfig, TlsError> {
-    build(Arc::new(PinVerifier { pin: pin.clone(), provider: provider() }), None)
+    build(Verifier::new(Pinned(pin.clone())), None)
 }
 
 fn build(
@@ -92,56 +89,23 @@ fn bad(why: &str) -> rustls::Error {
 
 /// Builds trust in the one certificate of the chain that has the pinned key, then verifies as usual under it.
 #[derive(Debug)]
-struct PinVerifier {
-    pin: Pin,
-    provider: Arc<CryptoProvider>,
-}
+struct Pinned(Pin);
 
-impl ServerCertVerifier for PinVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let pinned = intermediates
+impl Rule for Pinned {
+    fn check(&self, shown: &Shown<'_>) -> Result<(), rustls::Error> {
+        let pinned = shown
+            .intermediates
             .iter()
-            .find(|certificate| pin_of_certificate(certificate).is_ok_and(|pin| pin == self.pin))
+            .find(|certificate| pin_of_certificate(certificate).is_ok_and(|pin| pin == self.0))
             .ok_or_else(|| {
-                rustls::Error::General(format!("the server's certificate chain does not hold {}", self.pin))
+                rustls::Error::General(format!("the server's certificate chain does not hold {}", self.0))
             })?;
         let mut roots = RootCertStore::empty();
         roots.add(pinned.clone().into_owned())?;
-        let verifier =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
-                .build()
-                .map_err(|_| RustlsCertificateError::BadEncoding)?;
-        verifier.verify_server_cert(end_entity, &[], server_name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+            .build()
+            .map_err(|_| RustlsCertificateError::BadEncoding)?;
+        let Shown { end_entity, server_name, ocsp_response, now, .. } = *shown;
+        verifier.verify_server_cert(end_entity, &[], server_name, ocsp_response, now).map(drop)
     }
 }

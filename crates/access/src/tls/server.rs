@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
-use rustls_pki_types::{CertificateDer, UnixTime};
 
+use super::client::ClientIdentity;
+use super::verifier::Verifier;
 use super::{TlsError, provider};
 use crate::certificates::Issued;
 
@@ -31,6 +29,17 @@ impl ServerCertificate {
     /// [`TlsError`] when the key cannot sign.
     pub fn new(issued: &Issued) -> Result<Self, TlsError> {
         Ok(Self(Arc::new(ArcSwap::from_pointee(certified(issued)?))))
+    }
+
+    /// Shows a certificate (with its chain) and key from elsewhere, from the next handshake on.
+    ///
+    /// # Errors
+    /// [`TlsError`] when they are no PEM, or do not belong together; the certificate shown is then still the old one.
+    pub fn replace_pem(&self, given: &ClientIdentity) -> Result<(), TlsError> {
+        let certified = given.certified()?;
+        certified.keys_match().map_err(TlsError::new("the server certificate"))?;
+        self.0.store(Arc::new(certified));
+        Ok(())
     }
 
     /// Shows `issued` from the next handshake on; running connections keep what they have.
@@ -55,12 +64,10 @@ impl ResolvesServerCert for ServerCertificate {
 /// # Errors
 /// [`TlsError`] when the crypto provider supports no usable protocol version.
 pub fn server_config(certificate: &ServerCertificate) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = provider();
-    let verifier = Arc::new(ProofOfPossession { provider: Arc::clone(&provider) });
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(TlsError::new("the protocol versions"))?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(Verifier::of_clients())
         .with_cert_resolver(Arc::new(certificate.clone()));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
@@ -69,54 +76,4 @@ pub fn server_config(certificate: &ServerCertificate) -> Result<Arc<ServerConfig
 fn certified(issued: &Issued) -> Result<CertifiedKey, TlsError> {
     CertifiedKey::from_der(issued.chain(), issued.private_key(), &provider())
         .map_err(TlsError::new("the server certificate"))
-}
-
-/// Accepts any client certificate whose key the client holds.
-#[derive(Debug)]
-struct ProofOfPossession {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ClientCertVerifier for ProofOfPossession {
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        // No hints: a client with one certificate sends it whoever issued it, and is then told what is wrong with it.
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }

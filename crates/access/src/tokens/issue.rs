@@ -1,17 +1,21 @@
 //! Making tokens, and the documents by which others can verify them.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use jsonwebtoken::Header;
 use serde_json::{Value, json};
 
 use super::claims::{Claims, Private, service_account_user};
-use super::{BoundReference, SigningKey, TokenError, TokenRequest};
+use super::key::algorithm_name;
+use super::ring::Keys;
+use super::{BoundReference, KeyRing, TokenError, TokenRequest};
 use crate::secret::Secret;
 
 /// Signs tokens.
 #[derive(Clone, Debug)]
 pub struct TokenIssuer {
-    key: SigningKey,
+    keys: KeyRing,
     issuer: String,
     audiences: Vec<String>,
 }
@@ -28,11 +32,11 @@ pub struct IssuedToken {
 }
 
 impl TokenIssuer {
-    /// Signs with `key` as `issuer` (a URL: `https://kubernetes.default.svc.cluster.local`); `audiences` is what a request
+    /// Signs with the signing one of `keys` as `issuer` (a URL: `https://kubernetes.default.svc.cluster.local`); `audiences` is what a request
     /// for no audience gets, the API server's own names. Must not be empty; the issuer is the usual one.
     #[must_use]
-    pub fn new(key: SigningKey, issuer: impl Into<String>, audiences: Vec<String>) -> Self {
-        Self { key, issuer: issuer.into(), audiences }
+    pub fn new(keys: impl Into<KeyRing>, issuer: impl Into<String>, audiences: Vec<String>) -> Self {
+        Self { keys: keys.into(), issuer: issuer.into(), audiences }
     }
 
     /// The `iss` of every token.
@@ -47,8 +51,8 @@ impl TokenIssuer {
         &self.audiences
     }
 
-    pub(super) fn key(&self) -> &SigningKey {
-        &self.key
+    pub(super) fn keys(&self) -> Arc<Keys> {
+        self.keys.now()
     }
 
     /// A token for `request`, valid from `now`.
@@ -77,11 +81,13 @@ impl TokenIssuer {
                 serviceaccount: BoundReference { name: request.name.clone(), uid: request.uid.clone() },
             },
         };
-        let mut header = Header::new(self.key.algorithm);
-        header.kid = Some(self.key.id.clone());
+        let keys = self.keys.now();
+        let mut header = Header::new(keys.signing.public.algorithm);
+        header.kid = Some(keys.signing.public.id().to_owned());
         // Go's issuer writes no `typ`.
         header.typ = None;
-        let token = jsonwebtoken::encode(&header, &claims, &self.key.encoding).map_err(TokenError::Sign)?;
+        let token =
+            jsonwebtoken::encode(&header, &claims, &keys.signing.encoding).map_err(TokenError::Sign)?;
         let expires = i64::try_from(exp).ok().and_then(|second| Timestamp::from_second(second).ok());
         Ok(IssuedToken { token: Secret::new(token), expires: expires.unwrap_or(Timestamp::MAX), id })
     }
@@ -89,18 +95,25 @@ impl TokenIssuer {
     /// `/openid/v1/jwks`.
     #[must_use]
     pub fn key_set(&self) -> Value {
-        json!(self.key.key_set())
+        json!(self.keys.now().set())
     }
 
     /// `/.well-known/openid-configuration`.
     #[must_use]
     pub fn discovery(&self) -> Value {
+        let mut algorithms: Vec<&str> = Vec::new();
+        for key in self.keys.now().candidates(None) {
+            let name = algorithm_name(key.algorithm);
+            if !algorithms.contains(&name) {
+                algorithms.push(name);
+            }
+        }
         json!({
             "issuer": self.issuer,
             "jwks_uri": format!("{}/openid/v1/jwks", self.issuer.trim_end_matches('/')),
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": [self.key.algorithm_name()],
+            "id_token_signing_alg_values_supported": algorithms,
         })
     }
 }

@@ -120,3 +120,42 @@ fn the_documents_name_the_key_the_token_names() {
     assert!(keys["keys"][0].get("d").is_none(), "the private part stays here");
     assert_eq!(issuer.discovery()["jwks_uri"], "https://a/openid/v1/jwks");
 }
+
+#[tokio::test]
+async fn a_key_that_signs_no_more_verifies_until_it_is_retired() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = KeyDirectory::new(home.path());
+    let ring = directory.open().unwrap();
+    let issuer = TokenIssuer::new(ring.clone(), "https://a", vec!["https://a".into()]);
+    let objects =
+        Objects(Mutex::new(vec![(BoundKind::ServiceAccount, "builder", "u1"), (BoundKind::Pod, "p", "u2")]));
+    let verifier = TokenVerifier::new(issuer.clone(), Arc::new(objects));
+    let now = Timestamp::now();
+    let is_good = async |token: &IssuedToken| verifier.verify(token.token.reveal(), &[], now).await.is_ok();
+    let before = issuer.issue(&request(), now).unwrap();
+
+    let id = directory.rotate().unwrap();
+    ring.replace(&directory.open().unwrap());
+    let after = issuer.issue(&request(), now).unwrap();
+    assert!(is_good(&before).await && is_good(&after).await);
+    assert_eq!(ring.ids()[0], id, "the new key signs");
+    let published = issuer.key_set()["keys"].as_array().unwrap().len();
+    assert_eq!(published, 2, "others verify by the set, so it names both");
+    assert_eq!(directory.list().unwrap().iter().map(|key| key.signs).collect::<Vec<_>>(), [true, false]);
+
+    assert!(!directory.retire(&id).unwrap(), "the key that signs stays");
+    let old = ring.ids()[1].clone();
+    assert!(directory.retire(&old).unwrap());
+    ring.replace(&directory.open().unwrap());
+    assert!(!is_good(&before).await && is_good(&after).await);
+    // What is written is what is read after a restart.
+    assert_eq!(KeyDirectory::new(home.path()).open().unwrap().ids(), ring.ids());
+}
+
+#[test]
+fn a_public_key_is_the_same_from_its_file() {
+    let key = SigningKey::ephemeral().unwrap();
+    let read = VerificationKey::from_pem(&key.public().to_pem()).unwrap();
+    assert_eq!(read.id(), key.public().id());
+    assert!(VerificationKey::from_pem("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----").is_err());
+}

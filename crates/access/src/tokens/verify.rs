@@ -92,16 +92,7 @@ impl TokenVerifier {
         if token.len() > MAXIMUM_BYTES {
             return Err(TokenError::Claims("it is too long"));
         }
-        let key = self.issuer.key();
-        let mut validation = Validation::new(key.algorithm);
-        validation.set_issuer(&[self.issuer.issuer()]);
-        validation.set_required_spec_claims(&["exp", "iss", "sub"]);
-        validation.validate_aud = false;
-        // Times are checked below against the caller's clock.
-        validation.validate_exp = false;
-        let claims = jsonwebtoken::decode::<Claims>(token, &key.decoding, &validation)
-            .map_err(TokenError::Invalid)?
-            .claims;
+        let claims = self.signed_claims(token)?;
         let now = u64::try_from(now.as_second()).unwrap_or(0);
         if now >= claims.exp {
             return Err(TokenError::Invalid(new_error(ErrorKind::ExpiredSignature)));
@@ -121,6 +112,27 @@ impl TokenVerifier {
             return Err(TokenError::Claims("its subject is not its service account"));
         }
         Ok(claims)
+    }
+
+    /// The claims of a token that one of the keys signed.
+    fn signed_claims(&self, token: &str) -> Result<Claims, TokenError> {
+        let header = jsonwebtoken::decode_header(token).map_err(TokenError::Invalid)?;
+        let keys = self.issuer.keys();
+        let mut refused = None;
+        for key in keys.candidates(header.kid.as_deref()) {
+            let mut validation = Validation::new(key.algorithm);
+            validation.set_issuer(&[self.issuer.issuer()]);
+            validation.set_required_spec_claims(&["exp", "iss", "sub"]);
+            validation.validate_aud = false;
+            // Times are checked by the caller against its own clock.
+            validation.validate_exp = false;
+            match jsonwebtoken::decode::<Claims>(token, &key.decoding, &validation) {
+                Ok(decoded) => return Ok(decoded.claims),
+                Err(error) => refused = Some(error),
+            }
+        }
+        // No key of that name: it was retired, or never ours.
+        Err(TokenError::Invalid(refused.unwrap_or_else(|| new_error(ErrorKind::InvalidSignature))))
     }
 
     async fn check_bindings(&self, claims: &Claims) -> Result<(), TokenError> {

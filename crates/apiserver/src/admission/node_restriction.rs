@@ -1,14 +1,16 @@
 //! NodeRestriction: a node changes itself and what runs on it, nothing else.
 
+use access::authorization::node;
 use async_trait::async_trait;
-use kind_rules::json::{entries, list, present, text, truth};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kind_rules::json::{alike, entries, list, present, text, truth};
+use kind_rules::references;
 use kube_objects::Status;
 use serde_json::Value;
 
 use super::{Attributes, Operation, Plugin};
 
-const NODES: &str = "system:nodes";
-const USER: &str = "system:node:";
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Labels of Kubernetes' own names that a node may give itself (upstream `kubelet/apis`).
@@ -43,13 +45,17 @@ impl Plugin for NodeRestriction {
             ("", "pods" | "nodes" | "persistentvolumeclaims" | "serviceaccounts")
                 | ("coordination.k8s.io", "leases")
                 | ("storage.k8s.io", "csinodes")
+                | ("resource.k8s.io", "resourceslices")
+                | ("certificates.k8s.io", "certificatesigningrequests")
         );
-        restricted && attributes.operation != Operation::Connect && attributes.cx.user.in_group(NODES)
+        restricted
+            && attributes.operation != Operation::Connect
+            && node::name_of(attributes.cx.user).is_some()
     }
 
     async fn mutate(&self, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
         let user = &attributes.cx.user.username;
-        let refused = match user.strip_prefix(USER).filter(|node| !node.is_empty()) {
+        let refused = match node::name_of(attributes.cx.user).filter(|node| !node.is_empty()) {
             None => Some(format!("could not determine node from user {user:?}")),
             Some(node) => refusal(attributes, object, node).await?,
         };
@@ -81,6 +87,8 @@ async fn refusal(attributes: &Attributes<'_>, object: &Value, node: &str) -> Res
         ("serviceaccounts", Some("token")) => token(attributes, object, node).await?,
         ("leases", _) => lease(attributes, node),
         ("csinodes", _) => named(attributes, object, node, "CSINode"),
+        ("resourceslices", _) => slice(attributes, object, node),
+        ("certificatesigningrequests", None) => signing_request(attributes, object, node),
         _ => None,
     })
 }
@@ -128,7 +136,14 @@ async fn mirror(attributes: &Attributes<'_>, pod: &Value, node: &str) -> Result<
     let found = attributes.cx.objects.get("", "nodes", "", node).await?;
     let found = found.ok_or_else(|| Status::not_found("", "nodes", node))?;
     let (expected, uid) = (text(owner, "uid"), text(&found["metadata"], "uid"));
-    Ok((expected != uid).then(|| format!("node {node} UID mismatch: expected {expected} got {uid}")))
+    if expected != uid {
+        return Ok(Some(format!("node {node} UID mismatch: expected {expected} got {uid}")));
+    }
+    Ok(match references::api_reference(&pod["spec"]) {
+        Ok(None) => None,
+        Ok(Some(what)) => Some(format!("node {node:?} can not create pods that reference {what}")),
+        Err(why) => Some(format!("error checking mirror pod for API references: {why}")),
+    })
 }
 
 fn pod_status(attributes: &Attributes<'_>, pod: &Value, node: &str) -> Option<String> {
@@ -143,8 +158,12 @@ fn pod_status(attributes: &Attributes<'_>, pod: &Value, node: &str) -> Option<St
     if old["metadata"]["labels"] != pod["metadata"]["labels"] {
         return Some(format!("node {node:?} cannot update labels through pod status"));
     }
-    (old["status"]["resourceClaimStatuses"] != pod["status"]["resourceClaimStatuses"])
-        .then(|| format!("node {node:?} cannot update resource claim statues"))
+    let differs = |key: &str| !alike(old["status"].get(key), pod["status"].get(key));
+    if differs("resourceClaimStatuses") {
+        return Some(format!("node {node:?} cannot update resource claim statues"));
+    }
+    differs("extendedResourceClaimStatus")
+        .then(|| format!("node {node:?} cannot update extended resource claim status"))
 }
 
 fn own_node(attributes: &Attributes<'_>, object: &Value, node: &str) -> Option<String> {
@@ -250,6 +269,39 @@ fn lease(attributes: &Attributes<'_>, node: &str) -> Option<String> {
         .then(|| "can only access node lease with the same name as the requesting node".to_owned())
 }
 
+/// What a change does to a slice is the authorizer's to judge; it sees neither what is created nor each of those that a
+/// deletecollection takes.
+fn slice(attributes: &Attributes<'_>, slice: &Value, node: &str) -> Option<String> {
+    let (slice, verb) = match attributes.operation {
+        Operation::Create => (slice, "create"),
+        Operation::Delete => (attributes.old.unwrap_or(&Value::Null), "delete"),
+        _ => return None,
+    };
+    (text(&slice["spec"], "nodeName") != node)
+        .then(|| format!("can only {verb} ResourceSlice with the same NodeName as the requesting node"))
+}
+
+/// A node asks for certificates in its own name only.
+fn signing_request(attributes: &Attributes<'_>, request: &Value, node: &str) -> Option<String> {
+    const NODE_SIGNERS: [&str; 2] =
+        ["kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"];
+    let spec = &request["spec"];
+    if attributes.operation != Operation::Create || !NODE_SIGNERS.contains(&text(spec, "signerName")) {
+        return None;
+    }
+    let decoded = STANDARD.decode(text(spec, "request")).ok().and_then(|pem| String::from_utf8(pem).ok());
+    let read = decoded.ok_or_else(|| "it is no text".to_owned());
+    let read =
+        read.and_then(|pem| access::certificates::read_request(&pem).map_err(|error| error.to_string()));
+    match read {
+        Err(why) => Some(format!("unable to parse csr: {why}")),
+        Ok(found) if found.common_name != format!("system:node:{node}") => {
+            Some(format!("can only create a node CSR with CN=system:node:{node}"))
+        }
+        Ok(_) => None,
+    }
+}
+
 fn named(attributes: &Attributes<'_>, object: &Value, node: &str, kind: &str) -> Option<String> {
     (attributes.shown_name(object) != node)
         .then(|| format!("can only access {kind} with the same name as the requesting node"))
@@ -267,12 +319,13 @@ mod tests {
         let node = json!({"metadata": {"name": "n1", "uid": "u1"}});
         let pod =
             json!({"metadata": {"name": "p", "namespace": "n", "uid": "pu"}, "spec": {"nodeName": "n1"}});
-        let user = UserInfo::new("system:node:n1", &[NODES]);
+        let user = UserInfo::node("n1");
         Fixture::new().with("", "nodes", node).with("", "pods", pod).by(user)
     }
 
     async fn told(fixture: Fixture, operation: Operation, resource: &str, object: Value) -> Option<String> {
-        let run = fixture.run(&NodeRestriction, operation, "", resource, "n", object).await;
+        let group = if resource == "resourceslices" { "resource.k8s.io" } else { "" };
+        let run = fixture.run(&NodeRestriction, operation, group, resource, "n", object).await;
         run.err().map(|refused| refused.message.split("forbidden: ").last().unwrap_or_default().to_owned())
     }
 
@@ -316,6 +369,24 @@ mod tests {
         assert_eq!(
             told(fixture().updating(old), Operation::Update, "nodes", tainted).await.unwrap(),
             "node \"n1\" is not allowed to modify taints"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_mirror_pod_refers_to_nothing_and_slices_are_the_nodes_own() {
+        let pod = json!({"metadata": {"name": "m", "annotations": {MIRROR: "x"}, "ownerReferences":
+            [{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u1", "controller": true}]},
+            "spec": {"nodeName": "n1", "volumes": [{"name": "v", "secret": {"secretName": "s"}}]}});
+        assert_eq!(
+            told(fixture(), Operation::Create, "pods", pod).await.unwrap(),
+            "node \"n1\" can not create pods that reference secrets"
+        );
+        let slice = |node: &str| json!({"metadata": {"name": "s"}, "spec": {"nodeName": node}});
+        let ask = |node: &str| told(fixture(), Operation::Create, "resourceslices", slice(node));
+        assert_eq!(ask("n1").await, None);
+        assert_eq!(
+            ask("n2").await.unwrap(),
+            "can only create ResourceSlice with the same NodeName as the requesting node"
         );
     }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{Attributes, Operation, Plugin};
 use kind_rules::json::{default_text, existing, list, present, set, text};
+use kind_rules::references;
 
 mod token;
 
@@ -118,48 +119,16 @@ fn mirror_problem(spec: &Value) -> Option<&'static str> {
     if !text(spec, "serviceAccountName").is_empty() {
         return Some("a mirror pod may not reference service accounts");
     }
-    let environment = containers(spec).any(|container| secrets_of(container).next().is_some());
-    let volumes = list(spec, "volumes");
-    let mounted = volumes.iter().any(names_a_secret);
-    if environment || mounted || !list(spec, "imagePullSecrets").is_empty() {
+    if references::secrets(spec).next().is_some() {
         return Some("a mirror pod may not reference secrets");
     }
     let token = |volume: &Value| {
         list(&volume["projected"], "sources").iter().any(|source| present(source, "serviceAccountToken"))
     };
-    volumes.iter().any(token).then_some("a mirror pod may not use ServiceAccountToken volume projections")
-}
-
-fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
-    ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(|key| list(spec, key))
-}
-
-/// Whether a volume's source points at a secret, of whatever kind (pkg/api/pod `VisitPodSecretNames`).
-fn names_a_secret(volume: &Value) -> bool {
-    let named = |value: &Value| value.as_str().is_some_and(|name| !name.is_empty());
-    let plain = [
-        &volume["secret"]["secretName"],
-        &volume["azureFile"]["secretName"],
-        &volume["csi"]["nodePublishSecretRef"]["name"],
-    ];
-    plain.into_iter().any(named)
-        || ["cephfs", "flexVolume", "rbd", "scaleIO", "iscsi", "storageos"]
-            .iter()
-            .any(|kind| present(&volume[*kind], "secretRef"))
-        || list(&volume["projected"], "sources").iter().any(|source| present(source, "secret"))
-}
-
-/// The secrets a container's environment reads: variable ("" for all of a secret) and secret.
-fn secrets_of(container: &Value) -> impl Iterator<Item = (&str, &str)> {
-    let single = list(container, "env").iter().filter_map(|variable| {
-        let reference = variable["valueFrom"].get("secretKeyRef").filter(|value| !value.is_null())?;
-        Some((text(variable, "name"), text(reference, "name")))
-    });
-    let whole = list(container, "envFrom").iter().filter_map(|source| {
-        let reference = source.get("secretRef").filter(|value| !value.is_null())?;
-        Some(("", text(reference, "name")))
-    });
-    single.chain(whole)
+    list(spec, "volumes")
+        .iter()
+        .any(token)
+        .then_some("a mirror pod may not use ServiceAccountToken volume projections")
 }
 
 fn names<'a>(object: &'a Value, key: &str) -> HashSet<&'a str> {
@@ -187,7 +156,8 @@ fn secret_problem(account: &Value, spec: &Value, operation: Operation) -> Option
     for (what, key) in kinds {
         for container in list(spec, key) {
             let name = text(container, "name");
-            let foreign = secrets_of(container).find(|(_, secret)| !allowed.contains(secret));
+            let foreign = references::of_environment(container, "secret")
+                .find(|(_, secret)| !allowed.contains(secret));
             if let Some((variable, secret)) = foreign {
                 let how =
                     if variable.is_empty() { "envFrom".to_owned() } else { format!("envVar {variable}") };

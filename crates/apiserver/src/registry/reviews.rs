@@ -1,12 +1,13 @@
 //! Reviews: created, answered, never stored. `authentication.k8s.io` and `authorization.k8s.io`.
 
-use access::authorization::Attributes;
+use access::authorization::{Attributes, FieldRequirement};
 use access::{AuthenticationError, Authenticator, Authorizer};
 use kube_objects::{Reason, Status, UserInfo};
 use serde_json::{Value, json};
 
 use super::strategy::RequestContext;
-use kind_rules::json::{entries, present, set, text};
+use crate::request_info;
+use kind_rules::json::{entries, list, present, set, text};
 use kind_rules::problems::Problems;
 use kind_rules::reviews::Review;
 
@@ -92,6 +93,7 @@ fn attributes(spec: &Value) -> Attributes {
     let version = if text(resource, "version").is_empty() { "*" } else { text(resource, "version") };
     Attributes {
         version: version.to_owned(),
+        field_selector: required_fields(&resource["fieldSelector"]),
         ..Attributes::resource(
             text(resource, "verb"),
             text(resource, "group"),
@@ -101,6 +103,26 @@ fn attributes(spec: &Value) -> Attributes {
         )
         .with_subresource(text(resource, "subresource"))
     }
+}
+
+/// The terms of a review's field selector. All of them have to hold, so that leaving out what is not understood only asks
+/// for more; label selectors are left out whole, for no authorizer of ours looks at labels.
+fn required_fields(selector: &Value) -> Vec<FieldRequirement> {
+    let requirements = list(selector, "requirements");
+    if requirements.is_empty() {
+        return request_info::required_fields(text(selector, "rawSelector"));
+    }
+    let term = |own: &Value| {
+        let equals = match text(own, "operator") {
+            "In" => true,
+            "NotIn" => false,
+            _ => return None,
+        };
+        let [value] = list(own, "values") else { return None };
+        let value = value.as_str().unwrap_or_default().to_owned();
+        Some(FieldRequirement { field: text(own, "key").to_owned(), equals, value })
+    };
+    requirements.iter().filter_map(term).collect()
 }
 
 fn decide(authorizer: &Authorizer, user: &UserInfo, spec: &Value) -> Value {
@@ -178,6 +200,24 @@ mod tests {
         let named = json!({"user": "x", "groups": ["g"], "extra": {"k": ["v"]}});
         assert_eq!(decide(&authorizer, &subject(&named), &one), json!({"allowed": false}));
         assert_eq!(subject(&named).extra["k"], ["v"]);
+    }
+
+    #[test]
+    fn field_selectors_reach_the_authorizer() {
+        let terms = |selector: Value| {
+            let asked =
+                attributes(&json!({"resourceAttributes": {"verb": "list", "fieldSelector": selector}}));
+            asked.field_selector.into_iter().map(|own| (own.field, own.equals, own.value)).collect::<Vec<_>>()
+        };
+        let one = |equals| vec![("spec.nodeName".to_owned(), equals, "n".to_owned())];
+        let single = |operator: &str, values: Value| json!({"requirements": [{"key": "spec.nodeName", "operator": operator, "values": values}]});
+        assert_eq!(terms(json!({"rawSelector": "spec.nodeName=n"})), one(true));
+        assert_eq!(terms(json!({"rawSelector": "spec.nodeName!=n"})), one(false));
+        assert_eq!(terms(single("In", json!(["n"]))), one(true));
+        assert_eq!(terms(single("NotIn", json!(["n"]))), one(false));
+        assert_eq!(terms(single("In", json!(["n", "m"]))), []);
+        assert_eq!(terms(single("Exists", json!([]))), []);
+        assert_eq!(terms(single("FutureOperator", json!(["n"]))), []);
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::extension::{Body, Extension, ExtensionService};
 use crate::handlers;
 use crate::http::{body, response};
 use crate::request_info::RequestInfo;
+use crate::service::roles::RoleFeed;
 
 /// The header by which one request is found again in every server's audit log.
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
@@ -250,12 +251,23 @@ async fn authenticated(
     };
     let long = recheck::Long::of(&server, info, &user, &attributes);
     let mut response = dispatch(Arc::clone(&server), user, parts, body, info).await?;
+    settle(&server, info).await;
     drop(seat);
     if let Some(long) = long {
         response = long.ending_with_its_right(response);
     }
     classified(&server, class, &mut response);
     Ok(response)
+}
+
+/// Who has written a role or binding may use it with the next request. Not while the server writes its own at start, for
+/// then nobody else has been let in.
+async fn settle(server: &Server, info: &RequestInfo) {
+    let Some(roles) = server.roles.as_ref().filter(|_| !info.is_read() && server.is_ready()) else { return };
+    let Some(path) = &info.resource else { return };
+    if RoleFeed::feeds_on(&path.group, &path.resource) {
+        roles.settle(&server.objects).await;
+    }
 }
 
 async fn dispatch(

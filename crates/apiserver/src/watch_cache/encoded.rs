@@ -47,7 +47,7 @@ impl EncodedObject {
         self.revision
     }
 
-    /// The bytes that are stored.
+    /// The bytes that are stored: without a resourceVersion.
     pub(crate) fn stored(&self) -> &Bytes {
         &self.bytes
     }

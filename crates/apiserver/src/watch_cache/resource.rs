@@ -174,6 +174,11 @@ impl ResourceCache {
         (before.max(newest), objects)
     }
 
+    /// The revision of the newest event.
+    pub(crate) fn newest(&self) -> Revision {
+        self.state.read().progress.revision
+    }
+
     /// Differs after every change.
     pub(crate) fn version_now(&self) -> CacheVersion {
         CacheVersion(self.state.read().progress)

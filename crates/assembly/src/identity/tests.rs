@@ -3,7 +3,7 @@ use access::certificates::not_after;
 use super::*;
 
 fn identity(lifetimes: Lifetimes) -> Arc<Identity> {
-    let mut identity = Identity::open(None, "test", ServerNames::default()).unwrap();
+    let mut identity = Identity::open(None, "test", ServerNames::default(), &GivenFiles::default()).unwrap();
     identity.lifetimes = lifetimes;
     Arc::new(identity)
 }

@@ -5,21 +5,21 @@ mod plan;
 
 use std::time::Duration;
 
-use api_client::{CacheOptions, ObjectCache, ObjectKey};
+use api_client::{CacheOptions, ObjectCache, ObjectKey, error::is_conflict};
 use foundation::clock::SharedClock;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
     Api, Client,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    api::{DeleteParams, PostParams, Preconditions},
 };
 use reconcile::{Action, Queue, Reconciler};
-use serde_json::json;
 
 use crate::error::{Doing, Error, Gone};
 
 /// Signs and removes.
 pub(super) struct Tokens {
-    client: Client,
+    signer: Client,
+    cleaner: Client,
     clock: SharedClock,
     secrets: ObjectCache<Secret>,
     documents: ObjectCache<ConfigMap>,
@@ -30,12 +30,12 @@ const PUBLIC: &str = "kube-public";
 const SYSTEM: &str = "kube-system";
 
 impl Tokens {
-    pub(super) fn start(client: Client, clock: SharedClock) -> Self {
+    pub(super) fn start(signer: Client, cleaner: Client, clock: SharedClock) -> Self {
         let tokens = CacheOptions::new("bootstrap tokens").fields("type=bootstrap.kubernetes.io/token");
-        let secrets = ObjectCache::start(Api::namespaced(client.clone(), SYSTEM), tokens);
+        let secrets = ObjectCache::start(Api::namespaced(signer.clone(), SYSTEM), tokens);
         let named = CacheOptions::new("cluster-info").fields("metadata.name=cluster-info");
-        let documents = ObjectCache::start(Api::namespaced(client.clone(), PUBLIC), named);
-        Self { client, clock, secrets, documents }
+        let documents = ObjectCache::start(Api::namespaced(signer.clone(), PUBLIC), named);
+        Self { signer, cleaner, clock, secrets, documents }
     }
 
     pub(super) async fn has_synced(&self) {
@@ -56,7 +56,7 @@ impl Tokens {
 
     async fn remove_expired(&self) -> Result<Option<Duration>, Error> {
         let now = self.clock.now();
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), SYSTEM);
+        let api: Api<Secret> = Api::namespaced(self.cleaner.clone(), SYSTEM);
         let mut next: Option<Duration> = None;
         for secret in self.secrets.list() {
             let Some(end) = plan::expiration(&secret) else { continue };
@@ -81,15 +81,27 @@ impl Tokens {
         let secrets = self.secrets.list();
         let tokens = secrets.iter().filter_map(|secret| plan::signing_token(secret, now));
         let Some(changes) = plan::changes(&document, tokens) else { return Ok(()) };
-        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), PUBLIC);
-        let patch = Patch::Merge(json!({
-            "metadata": {"resourceVersion": document.metadata.resource_version}, "data": changes,
-        }));
-        let written = api.patch(DOCUMENT, &PatchParams::default(), &patch).await;
-        if let Some(written) = written.unless_gone().doing("signing", DOCUMENT)? {
-            self.documents.observe(&written);
+        let api: Api<ConfigMap> = Api::namespaced(self.signer.clone(), PUBLIC);
+        let mut signed = (*document).clone();
+        let data = signed.data.get_or_insert_default();
+        for (key, signature) in changes {
+            match signature {
+                Some(signature) => data.insert(key, signature),
+                None => data.remove(&key),
+            };
         }
-        Ok(())
+        // Over the version that was read, or not at all: the cache brings the next one.
+        let written = api.replace(DOCUMENT, &PostParams::default(), &signed).await;
+        match written.unless_gone() {
+            // Somebody changed it meanwhile: the change brings it back.
+            Err(error) if is_conflict(&error) => Ok(()),
+            written => {
+                if let Some(written) = written.doing("signing", DOCUMENT)? {
+                    self.documents.observe(&written);
+                }
+                Ok(())
+            }
+        }
     }
 }
 

@@ -20,8 +20,14 @@ use crate::{
     objects::Labels,
 };
 
+/// One loop does the work of three upstream controllers; each of its writes is that controller's.
 pub(crate) struct EndpointSlices {
+    /// `endpointslice-controller`.
     pub(crate) context: Context,
+    /// `endpoint-controller`: writes the Endpoints of Services that select pods.
+    pub(crate) endpoints: Context,
+    /// `endpointslicemirroring-controller`: writes slices after Endpoints that somebody else writes.
+    pub(crate) mirroring: Context,
 }
 
 fn selects(service: &Service, labels: Option<&Labels>) -> bool {
@@ -102,7 +108,8 @@ impl Reconciler for EndpointSlices {
         if selector.is_none_or(Labels::is_empty) {
             // Somebody else writes the endpoints.
             let wanted = endpoints.map(|endpoints| mirror::wanted(&endpoints)).unwrap_or_default();
-            return self.carry_out(&key, changes(wanted, &self.slices(&key, mirror::MANAGER))).await;
+            let plan = changes(wanted, &self.slices(&key, mirror::MANAGER));
+            return carry_out(&self.mirroring, &key, plan).await;
         }
         let pods: Vec<Arc<Pod>> = context
             .pods
@@ -113,7 +120,7 @@ impl Reconciler for EndpointSlices {
         if let Some(wanted) = object::wanted(&service, &pods, endpoints.as_deref()) {
             self.write_endpoints(&key, &wanted).await?;
         }
-        self.carry_out(&key, plan(&service, &pods, &self.slices(&key, MANAGER))).await
+        carry_out(context, &key, plan(&service, &pods, &self.slices(&key, MANAGER))).await
     }
 
     fn retry_after(&self, error: &Error) -> Option<Duration> {
@@ -134,44 +141,15 @@ impl EndpointSlices {
             .collect()
     }
 
-    async fn carry_out(&self, key: &ObjectKey, plan: Plan) -> Result<Action, Error> {
-        let context = &self.context;
-        let api = context.api::<EndpointSlice>(&key.namespace);
-        for slice in &plan.create {
-            match api.create(&PostParams::default(), slice).await {
-                Ok(slice) => context.slices.observe(&slice),
-                Err(error) if api_client::error::is_namespace_terminating(&error) => return Ok(Action::Done),
-                Err(error) => return Err(error).doing("creating an EndpointSlice of", key),
-            }
-        }
-        for slice in &plan.update {
-            let name = slice.metadata.name.as_deref().unwrap_or_default();
-            let written = api.replace(name, &PostParams::default(), slice).await;
-            if let Some(slice) = written.unless_gone().doing("writing an EndpointSlice of", key)? {
-                context.slices.observe(&slice);
-            }
-        }
-        for slice in &plan.delete {
-            let name = slice.metadata.name.as_deref().unwrap_or_default();
-            let uid = slice.metadata.uid.as_deref().unwrap_or_default();
-            apply::delete_exactly(&api, name, uid, PropagationPolicy::Background)
-                .await
-                .unless_gone()
-                .doing("deleting an EndpointSlice of", key)?;
-            context.slices.observe_deleted(slice);
-        }
-        Ok(Action::Done)
-    }
-
     async fn write_endpoints(&self, key: &ObjectKey, wanted: &Endpoints) -> Result<(), Error> {
-        let api = self.context.api::<Endpoints>(&key.namespace);
+        let api = self.endpoints.api::<Endpoints>(&key.namespace);
         let written = if wanted.metadata.resource_version.is_some() {
             api.replace(&key.name, &PostParams::default(), wanted).await
         } else {
             api.create(&PostParams::default(), wanted).await
         };
         match written {
-            Ok(endpoints) => self.context.endpoints.observe(&endpoints),
+            Ok(endpoints) => self.endpoints.endpoints.observe(&endpoints),
             Err(error) if api_client::error::is_namespace_terminating(&error) => {}
             Err(error) => return Err(error).doing("writing the Endpoints of", key),
         }
@@ -179,8 +157,8 @@ impl EndpointSlices {
     }
 
     async fn remove_endpoints(&self, key: &ObjectKey) -> Result<Action, Error> {
-        let Some(endpoints) = self.context.endpoints.get(key) else { return Ok(Action::Done) };
-        let api = self.context.api::<Endpoints>(&key.namespace);
+        let Some(endpoints) = self.endpoints.endpoints.get(key) else { return Ok(Action::Done) };
+        let api = self.endpoints.api::<Endpoints>(&key.namespace);
         let uid = endpoints.metadata.uid.as_deref().unwrap_or_default();
         match apply::delete_exactly(&api, &key.name, uid, PropagationPolicy::Background).await.unless_gone() {
             // Others bear the name by now.
@@ -189,4 +167,32 @@ impl EndpointSlices {
         }
         Ok(Action::Done)
     }
+}
+
+async fn carry_out(context: &Context, key: &ObjectKey, plan: Plan) -> Result<Action, Error> {
+    let api = context.api::<EndpointSlice>(&key.namespace);
+    for slice in &plan.create {
+        match api.create(&PostParams::default(), slice).await {
+            Ok(slice) => context.slices.observe(&slice),
+            Err(error) if api_client::error::is_namespace_terminating(&error) => return Ok(Action::Done),
+            Err(error) => return Err(error).doing("creating an EndpointSlice of", key),
+        }
+    }
+    for slice in &plan.update {
+        let name = slice.metadata.name.as_deref().unwrap_or_default();
+        let written = api.replace(name, &PostParams::default(), slice).await;
+        if let Some(slice) = written.unless_gone().doing("writing an EndpointSlice of", key)? {
+            context.slices.observe(&slice);
+        }
+    }
+    for slice in &plan.delete {
+        let name = slice.metadata.name.as_deref().unwrap_or_default();
+        let uid = slice.metadata.uid.as_deref().unwrap_or_default();
+        apply::delete_exactly(&api, name, uid, PropagationPolicy::Background)
+            .await
+            .unless_gone()
+            .doing("deleting an EndpointSlice of", key)?;
+        context.slices.observe_deleted(slice);
+    }
+    Ok(Action::Done)
 }

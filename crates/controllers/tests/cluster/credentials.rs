@@ -16,6 +16,8 @@ use serde_json::json;
 use storage::model::MemoryStore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::watched;
+
 struct Signer(CertificateAuthority);
 
 impl CertificateSigner for Signer {
@@ -50,7 +52,7 @@ async fn start() -> (apiserver::Handle, Client, DropGuard) {
     assert!(handle.ready().await);
     let client = handle.client(UserInfo::new("root", &["system:masters"]));
     let signer = Arc::new(Signer(CertificateAuthority::ephemeral("ca").unwrap()));
-    let service = credentials::Service::new(credentials::Options::new(client.clone(), signer));
+    let service = credentials::Service::new(credentials::Options::new(watched::controllers(&handle), signer));
     tokio::spawn(service.run(stop.clone()));
     (handle, client, stop.drop_guard())
 }

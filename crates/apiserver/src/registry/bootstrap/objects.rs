@@ -26,6 +26,7 @@ pub(super) fn all(facts: &Facts) -> Vec<Wanted> {
     all.push(token_tracking());
     all.extend(kind_rules::flowcontrol::bootstrap_objects().iter().cloned().map(flow_control));
     if facts.cluster {
+        all.extend(access::bootstrap::additions().into_iter().map(role_or_binding));
         all.extend(priority_classes());
         all.extend(own_service(facts));
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 /// What a signature's key in the ConfigMap begins with.
@@ -42,7 +42,10 @@ pub(super) fn signing_token(secret: &Secret, now: Timestamp) -> Option<Token> {
 }
 
 /// What of the ConfigMap's data has to change, `null` for what has to go; `None` when nothing has.
-pub(super) fn changes(document: &ConfigMap, tokens: impl Iterator<Item = Token>) -> Option<Value> {
+pub(super) fn changes(
+    document: &ConfigMap,
+    tokens: impl Iterator<Item = Token>,
+) -> Option<BTreeMap<String, Option<String>>> {
     let empty = BTreeMap::new();
     let data = document.data.as_ref().unwrap_or(&empty);
     let mut wanted = BTreeMap::new();
@@ -51,16 +54,16 @@ pub(super) fn changes(document: &ConfigMap, tokens: impl Iterator<Item = Token>)
             wanted.insert(format!("{SIGNATURE}{}", token.id), detached_signature(kubeconfig, &token));
         }
     }
-    let mut changes = serde_json::Map::new();
+    let mut changes = BTreeMap::new();
     for key in data.keys().filter(|key| key.starts_with(SIGNATURE) && !wanted.contains_key(*key)) {
-        changes.insert(key.clone(), Value::Null);
+        changes.insert(key.clone(), None);
     }
     for (key, signature) in wanted {
         if data.get(&key) != Some(&signature) {
-            changes.insert(key, signature.into());
+            changes.insert(key, Some(signature));
         }
     }
-    (!changes.is_empty()).then_some(Value::Object(changes))
+    (!changes.is_empty()).then_some(changes)
 }
 
 /// A JWS (RFC 7515) over `content` without it: HS256, keyed with the token's secret.
@@ -87,6 +90,8 @@ fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn secret(id: &str, more: &[(&str, &str)]) -> Secret {
@@ -122,13 +127,16 @@ mod tests {
         let tokens = || secrets.iter().filter_map(|secret| signing_token(secret, now));
         let before = document(json!({"kubeconfig": "k", "jws-kubeconfig-bbbbbb": "old"}));
         let changed = changes(&before, tokens()).unwrap();
-        assert_eq!(changed["jws-kubeconfig-bbbbbb"], Value::Null);
-        let signature = changed["jws-kubeconfig-aaaaaa"].as_str().unwrap();
+        assert_eq!(changed["jws-kubeconfig-bbbbbb"], None);
+        let signature = changed["jws-kubeconfig-aaaaaa"].as_deref().unwrap();
         assert!(signature.contains(".."), "the content is left out: {signature}");
         let after = document(json!({"kubeconfig": "k", "jws-kubeconfig-aaaaaa": signature}));
         assert_eq!(changes(&after, tokens()), None);
         let elsewhere = document(json!({"kubeconfig": "other", "jws-kubeconfig-aaaaaa": signature}));
-        assert_ne!(changes(&elsewhere, tokens()).unwrap()["jws-kubeconfig-aaaaaa"], signature);
+        assert_ne!(
+            changes(&elsewhere, tokens()).unwrap()["jws-kubeconfig-aaaaaa"].as_deref(),
+            Some(signature)
+        );
         assert_eq!(expiration(&secrets[2]), "2025-12-31T00:00:00Z".parse().ok());
     }
 }
