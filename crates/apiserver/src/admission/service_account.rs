@@ -156,8 +156,8 @@ fn secret_problem(account: &Value, spec: &Value, operation: Operation) -> Option
     for (what, key) in kinds {
         for container in list(spec, key) {
             let name = text(container, "name");
-            let foreign = references::of_environment(container, "secret")
-                .find(|(_, secret)| !allowed.contains(secret));
+            let foreign =
+                references::of_environment(container, "secret").find(|(_, secret)| !allowed.contains(secret));
             if let Some((variable, secret)) = foreign {
                 let how =
                     if variable.is_empty() { "envFrom".to_owned() } else { format!("envVar {variable}") };
