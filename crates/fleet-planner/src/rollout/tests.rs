@@ -519,6 +519,8 @@ proptest! {
         for cluster in &mut fleet.clusters {
             cluster.online = true;
         }
+        // What is wanted may have changed unseen.
+        fleet.look();
         let mut looks = 0;
         while !(fleet.status.phase.is_final() && fleet.status.phase != RolloutPhase::Halted) {
             fleet.look();
