@@ -63,6 +63,10 @@ pub enum TaintEffect {
     /// New placements stay away; profiles already assigned remain.
     #[default]
     NoPlace,
+    /// Where a number of clusters is asked for, others are taken first.
+    PreferNoPlace,
+    /// New placements stay away, and profiles already assigned leave.
+    Evict,
 }
 
 /// What hub and agent found out.

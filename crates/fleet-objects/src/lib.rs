@@ -10,6 +10,7 @@ mod assignment;
 mod cluster;
 mod conditions;
 mod definitions;
+pub mod multicluster;
 mod names;
 mod placement;
 mod profile;
@@ -28,14 +29,16 @@ pub use cluster::{
 };
 pub use conditions::{ConditionChange, condition, condition_is_true, set_condition};
 pub use definitions::custom_resource_definitions;
+pub use multicluster::LABEL_CLUSTER_SET;
 pub use names::{
-    AGENT_GROUP, ANNOTATION_ADOPT, ANNOTATION_CONFIRM_DELETIONS, AgentIdentity, GROUP, LABEL_ASSIGNMENT,
-    NameError, SYSTEM_NAMESPACE, VERSION, assignment_label_value, assignment_name, check_cluster_name,
-    field_manager, partition_cluster, partition_namespace,
+    AGENT_GROUP, ANNOTATION_ADOPT, ANNOTATION_CONFIRM_DELETIONS, ANNOTATION_SOURCE, AgentIdentity, GROUP,
+    LABEL_ASSIGNMENT, NameError, SYSTEM_NAMESPACE, VERSION, assignment_label_value, assignment_name,
+    check_cluster_name, field_manager, partition_cluster, partition_namespace,
 };
 pub use placement::{
-    ClusterDecision, ClusterSelector, FieldOperator, FieldRequirement, LabelOperator, LabelRequirement,
-    Placement, PlacementSpec, PlacementStatus, Toleration,
+    ClusterDecision, ClusterSelector, DecisionStep, FieldOperator, FieldRequirement, LabelOperator,
+    LabelRequirement, Placement, PlacementSpec, PlacementStatus, Prioritizer, SpreadConstraint, Toleration,
+    WhenUnsatisfiable,
 };
 pub use profile::{
     ConflictPolicy, ContentFormat, Profile, ProfileSource, ProfileSpec, ProfileStatus, VariableDefinition,

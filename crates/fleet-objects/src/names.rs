@@ -18,6 +18,9 @@ pub const ANNOTATION_CONFIRM_DELETIONS: &str = "fleet.fairlead.dev/confirm-delet
 /// the hub knows nothing of, `prune-orphans` sends tombstones for it. The hub removes the annotation when done.
 pub const ANNOTATION_ADOPT: &str = "fleet.fairlead.dev/adopt";
 
+/// On a Profile: where its manifests came from, for people. With Git it names the commit.
+pub const ANNOTATION_SOURCE: &str = "fleet.fairlead.dev/source";
+
 const PARTITION_PREFIX: &str = "cluster-";
 const MAX_CLUSTER_NAME: usize = 55;
 const MAX_LABEL_VALUE: usize = 63;

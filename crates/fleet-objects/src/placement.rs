@@ -33,6 +33,22 @@ pub struct PlacementSpec {
     /// Which clusters. An empty selector chooses every cluster; none at all chooses no cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_selector: Option<ClusterSelector>,
+    /// Only clusters of these sets (label `multicluster.x-k8s.io/clusterset`); of any when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cluster_sets: Vec<String>,
+    /// How many clusters, the best first; all that match when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number_of_clusters: Option<u32>,
+    /// How evenly a number of clusters is spread over values of a label.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spread_constraints: Vec<SpreadConstraint>,
+    /// What makes a cluster better than another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prioritizers: Vec<Prioritizer>,
+    /// Points that a cluster which has the profile by this placement is ahead of others; 100 when not given, as much as
+    /// one prioritizer gives at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stickiness: Option<i32>,
     /// Taints this placement goes to in spite of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<Toleration>,
@@ -59,6 +75,46 @@ pub struct ClusterSelector {
     /// Conditions on what is known of the cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub match_fields: Vec<FieldRequirement>,
+    /// CEL over `cluster`; every one must be true.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cel_expressions: Vec<String>,
+}
+
+/// Spreads chosen clusters over the values of a label.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SpreadConstraint {
+    /// The label.
+    pub topology_key: String,
+    /// How many more clusters one value may have than another; at least 1.
+    pub max_skew: u32,
+    /// What happens when that cannot be.
+    #[serde(default)]
+    pub when_unsatisfiable: WhenUnsatisfiable,
+}
+
+/// What happens when clusters cannot be spread as asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WhenUnsatisfiable {
+    /// Fewer clusters are chosen. Clusters without the label are not.
+    #[default]
+    DoNotPlace,
+    /// As even as can be.
+    PlaceAnyway,
+}
+
+/// Scores clusters. The best of those that could be chosen gets 100 points times the weight, the worst none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Prioritizer {
+    /// CEL over `cluster`; a whole number, the greater the better.
+    pub expression: String,
+    /// From -1000 to 1000; less than 0 turns it round.
+    #[serde(default = "one")]
+    pub weight: i32,
+}
+
+fn one() -> i32 {
+    1
 }
 
 /// A condition on a label.
@@ -159,6 +215,34 @@ pub struct ClusterDecision {
     pub cluster: String,
     /// Whether it gets the profile.
     pub selected: bool,
+    /// What decided that.
+    #[serde(default)]
+    pub step: DecisionStep,
+    /// Its points, where a number of clusters was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<i64>,
     /// Why, in a sentence.
     pub reason: String,
+}
+
+/// The step of a placement that decided about a cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DecisionStep {
+    /// It is in no set that is asked for.
+    ClusterSet,
+    /// The selector does not match.
+    #[default]
+    Selector,
+    /// A taint keeps the placement away.
+    Taint,
+    /// Scores could not be told.
+    Score,
+    /// It would make the spread too uneven.
+    Spread,
+    /// Enough others were better.
+    Number,
+    /// Another placement brings the profile.
+    Conflict,
+    /// It was chosen.
+    Selected,
 }

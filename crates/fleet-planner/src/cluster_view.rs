@@ -7,6 +7,8 @@ use fleet_objects::{
     Cluster, ClusterSelector, ClusterTaint, FieldOperator, FieldRequirement, LabelOperator, LabelRequirement,
 };
 
+use crate::expressions::{Expressions, facts};
+
 /// What placement may look at.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClusterView {
@@ -63,7 +65,11 @@ impl From<&Cluster> for ClusterView {
 ///
 /// # Errors
 /// The reason.
-pub fn selects(selector: &ClusterSelector, cluster: &ClusterView) -> Result<(), String> {
+pub fn selects(
+    selector: &ClusterSelector,
+    cluster: &ClusterView,
+    expressions: &dyn Expressions,
+) -> Result<(), String> {
     for (key, wanted) in &selector.match_labels {
         match cluster.labels.get(key) {
             Some(value) if value == wanted => {}
@@ -72,7 +78,16 @@ pub fn selects(selector: &ClusterSelector, cluster: &ClusterView) -> Result<(), 
         }
     }
     selector.match_expressions.iter().try_for_each(|requirement| label_holds(requirement, cluster))?;
-    selector.match_fields.iter().try_for_each(|requirement| field_holds(requirement, cluster))
+    selector.match_fields.iter().try_for_each(|requirement| field_holds(requirement, cluster))?;
+    if selector.cel_expressions.is_empty() {
+        return Ok(());
+    }
+    let facts = facts(cluster);
+    selector.cel_expressions.iter().try_for_each(|expression| match expressions.holds(expression, &facts) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(format!("{expression} does not hold")),
+        Err(problem) => Err(format!("{expression}: {problem}")),
+    })
 }
 
 fn label_holds(requirement: &LabelRequirement, cluster: &ClusterView) -> Result<(), String> {
@@ -138,6 +153,7 @@ fn compare(a: &str, b: &str) -> Option<Ordering> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::expressions::NoExpressions;
 
     #[test]
     fn versions_compare_as_versions() {
@@ -158,19 +174,29 @@ mod tests {
             match_fields: vec![FieldRequirement { key: key.into(), operator, values: vec![value.into()] }],
             ..ClusterSelector::default()
         };
-        assert!(selects(&wanted("kubernetesVersion", FieldOperator::Ge, "1.35"), &view).is_ok());
-        let reason = selects(&wanted("kubernetesVersion", FieldOperator::Ge, "1.36"), &view).unwrap_err();
+        assert!(
+            selects(&wanted("kubernetesVersion", FieldOperator::Ge, "1.35"), &view, &NoExpressions).is_ok()
+        );
+        let reason = selects(&wanted("kubernetesVersion", FieldOperator::Ge, "1.36"), &view, &NoExpressions)
+            .unwrap_err();
         assert!(reason.contains("v1.35.0") && reason.contains("1.36"), "{reason}");
         assert!(
-            selects(&wanted("nodes.ready", FieldOperator::Gt, "0"), &view).unwrap_err().contains("not known")
+            selects(&wanted("nodes.ready", FieldOperator::Gt, "0"), &view, &NoExpressions)
+                .unwrap_err()
+                .contains("not known")
         );
         assert!(
-            selects(&wanted("shoe-size", FieldOperator::Gt, "0"), &view).unwrap_err().contains("no field")
+            selects(&wanted("shoe-size", FieldOperator::Gt, "0"), &view, &NoExpressions)
+                .unwrap_err()
+                .contains("no field")
         );
         let by_label = ClusterSelector {
             match_labels: BTreeMap::from([("env".into(), "prod".into())]),
             ..Default::default()
         };
-        assert_eq!(selects(&by_label, &view).unwrap_err(), "label env is \"dev\", not \"prod\"");
+        assert_eq!(
+            selects(&by_label, &view, &NoExpressions).unwrap_err(),
+            "label env is \"dev\", not \"prod\""
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! The placement controller: Profiles, Placements, Rollouts and Clusters to Assignments. Every pass looks at everything
 //! from memory and writes only differences; the decisions are `fleet_planner`'s.
 
+mod decisions;
 mod partition;
 mod profiles;
 mod rollouts;
@@ -10,13 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api_client::ObjectCache;
+use fleet_objects::multicluster::PlacementDecision;
 use fleet_objects::rollout::Rollout;
 use fleet_objects::{
-    Assignment, AssignmentState, Cluster, ClusterDecision, ConditionChange, Placement, PlacementStatus,
-    Profile, ProfileReference, assignment_name, condition_is_true, partition_namespace, set_condition,
+    Assignment, AssignmentState, Cluster, ClusterDecision, ConditionChange, DecisionStep, Placement,
+    PlacementStatus, Profile, ProfileReference, assignment_name, condition_is_true, partition_namespace,
+    set_condition,
 };
 use fleet_planner::assignment::Wanted;
 use fleet_planner::cluster_view::ClusterView;
+use fleet_planner::placement::Input;
 use jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
@@ -40,6 +44,8 @@ pub(crate) struct Caches {
     profiles: ObjectCache<Profile>,
     placements: ObjectCache<Placement>,
     rollouts: ObjectCache<Rollout>,
+    /// Decisions as other tools read them.
+    published: ObjectCache<PlacementDecision>,
     clusters: ObjectCache<Cluster>,
     assignments: ObjectCache<Assignment>,
 }
@@ -68,6 +74,7 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
     let caches = Caches {
         profiles: ObjectCache::start(Api::all(all()), api_client::CacheOptions::new("profiles")),
         placements: ObjectCache::start(Api::all(all()), api_client::CacheOptions::new("placements")),
+        published: ObjectCache::start(Api::all(all()), api_client::CacheOptions::new("placement decisions")),
         rollouts: ObjectCache::start(Api::all(all()), api_client::CacheOptions::new("rollouts")),
         clusters: shared.clusters.clone(),
         assignments: ObjectCache::start(Api::all(all()), api_client::CacheOptions::new("assignments")),
@@ -90,6 +97,7 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
         caches.clusters.has_synced().await;
         caches.assignments.has_synced().await;
         caches.rollouts.has_synced().await;
+        caches.published.has_synced().await;
     };
     tokio::select! {
         () = shutdown.cancelled() => return,
@@ -134,7 +142,7 @@ async fn pass(shared: &Shared, caches: &Caches, profiles: &mut Profiles) -> Pass
     profiles.refresh(shared, &caches.profiles.list()).await;
     let clusters = caches.clusters.list();
     let assignments = by_partition(caches.assignments.list());
-    let mut decided = decide(caches, profiles, &clusters, &assignments);
+    let mut decided = decide(shared, caches, profiles, &clusters, &assignments);
     let looked = rollouts::govern(shared, caches, profiles, &clusters, &assignments, &mut decided).await;
     complete &= !looked.incomplete;
     let (wanted, keep) = wanted(&decided, profiles, &assignments);
@@ -149,6 +157,13 @@ async fn pass(shared: &Shared, caches: &Caches, profiles: &mut Profiles) -> Pass
             tracing::warn!(cluster = %name, error = &error as &dyn std::error::Error, "a partition is not up to date yet");
             complete = false;
         }
+    }
+    if let Err(error) = decisions::publish(shared, caches, &decided).await {
+        tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            "placement decisions are not up to date yet"
+        );
+        complete = false;
     }
     for one in &decided {
         if let Err(error) = write_placement(shared, caches, one).await {
@@ -175,6 +190,7 @@ fn by_partition(assignments: Vec<Arc<Assignment>>) -> ByPartition {
 
 /// Every placement's decisions, the oldest placement first: it wins where two want the same profile on a cluster.
 fn decide(
+    shared: &Shared,
     caches: &Caches,
     profiles: &Profiles,
     clusters: &[Arc<Cluster>],
@@ -192,13 +208,19 @@ fn decide(
             let namespace = placement.namespace().unwrap_or_default();
             let profile = ProfileReference { namespace, name: placement.spec.profile.clone() };
             let already = already(&placement, &profile, &views, assignments);
-            let mut decisions = fleet_planner::placement::decide(&placement.spec, &views, &already);
+            let mut decisions = fleet_planner::placement::decide(&Input {
+                placement: &placement.spec,
+                clusters: &views,
+                already: &already,
+                expressions: &*shared.expressions,
+            });
             let own = placement_name(&placement);
             for decision in decisions.iter_mut().filter(|decision| decision.selected) {
                 let winner =
                     taken.entry((decision.cluster.clone(), profile.clone())).or_insert_with(|| own.clone());
                 if *winner != own {
                     decision.selected = false;
+                    decision.step = DecisionStep::Conflict;
                     decision.reason = format!("placement {winner} already brings this profile");
                 }
             }

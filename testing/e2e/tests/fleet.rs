@@ -6,6 +6,8 @@ mod bad_input;
 mod certificates;
 #[path = "fleet/full_disk.rs"]
 mod full_disk;
+#[path = "fleet/placement.rs"]
+mod placement;
 #[path = "fleet/rollout.rs"]
 mod rollout;
 

@@ -54,10 +54,12 @@ fn explain(placement: &Placement) -> String {
     let Some(status) = &placement.status else {
         return format!("placement {}: the hub has not looked at it yet\n", placement.name_any());
     };
-    let mut rows = vec![["CLUSTER", "SELECTED", "REASON"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["CLUSTER", "SELECTED", "STEP", "SCORE", "REASON"].map(str::to_owned).to_vec()];
     rows.extend(status.decisions.iter().map(|decision| {
         let selected = if decision.selected { "yes" } else { "no" };
-        vec![decision.cluster.clone(), selected.to_owned(), decision.reason.clone()]
+        let score = decision.score.map_or_else(String::new, |score| score.to_string());
+        let step = format!("{:?}", decision.step);
+        vec![decision.cluster.clone(), selected.to_owned(), step, score, decision.reason.clone()]
     }));
     let mut out = workflow::report::columns(&rows);
     let figures = format!(

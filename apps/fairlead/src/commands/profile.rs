@@ -1,5 +1,7 @@
 //! `fairlead profile …`
 
+mod source;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -31,9 +33,8 @@ pub(crate) enum ProfileCommand {
 pub(crate) struct CreateArguments {
     /// Name of the profile
     name: String,
-    /// File or directory of manifests; - for stdin
-    #[arg(long, value_name = "DIR|FILE")]
-    from: PathBuf,
+    #[command(flatten)]
+    source: source::SourceArguments,
     /// Namespace for objects that name none
     #[arg(long, value_name = "NAME")]
     target_namespace: Option<String>,
@@ -74,18 +75,20 @@ pub(crate) async fn run(global: &Global, command: ProfileCommand) -> Result<Code
 }
 
 async fn create(global: &Global, arguments: CreateArguments) -> Result<Code, Failure> {
-    let documents = documents::read(&arguments.from)?;
-    if documents.is_empty() {
-        return Err(Failure::usage(format!("{} holds no object", arguments.from.display())));
+    let namespace = arguments.target_namespace.as_deref();
+    let source = source::read(&arguments.source, &arguments.name, namespace)?;
+    if source.documents.is_empty() {
+        return Err(Failure::usage(format!("{} holds no object", source.origin)));
     }
     let spec = ProfileSpec {
-        manifests: documents.into_iter().flat_map(unfold).collect(),
+        manifests: source.documents.into_iter().flat_map(unfold).collect(),
         target_namespace: arguments.target_namespace,
         ..ProfileSpec::default()
     };
     let count = spec.manifests.len();
     let mut profile = Profile::new(&arguments.name, spec);
     profile.metadata.namespace = Some(global.namespace.clone());
+    profile.annotations_mut().insert(fleet_objects::ANNOTATION_SOURCE.to_owned(), source.origin);
     if arguments.export {
         output::data(&output::yaml(&profile)?)?;
         return Ok(Code::Ok);

@@ -68,7 +68,7 @@ impl<'a> Run<'a> {
         let began = |name: &str| {
             self.at_target.contains(name) || self.status.updating.iter().any(|update| update.cluster == name)
         };
-        waves(&self.input.spec.strategy, self.input.members, began)
+        waves(&self.input.spec.strategy, self.input.members, self.input.expressions, began)
     }
 
     /// A run that begins with every cluster at its end: another rollout's work, or a change taken back in time.

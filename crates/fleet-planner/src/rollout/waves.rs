@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{MAX_CONCURRENCY, MAX_WAVES, Member};
 use crate::cluster_view::selects;
+use crate::expressions::Expressions;
 
 /// A wave with its clusters.
 #[derive(Debug)]
@@ -72,6 +73,7 @@ pub(super) fn catch_up(strategy: &RolloutStrategy, total: usize) -> usize {
 pub(super) fn waves<'a>(
     strategy: &'a RolloutStrategy,
     members: &'a [Member],
+    expressions: &dyn Expressions,
     began: impl Fn(&str) -> bool,
 ) -> Result<Vec<Planned<'a>>, String> {
     if strategy.waves.len() > MAX_WAVES {
@@ -84,10 +86,10 @@ pub(super) fn waves<'a>(
     });
     let mut planned = Vec::new();
     if let Some(canary) = &strategy.canary {
-        planned.push(take(canary, "canary".to_owned(), true, &mut left, total)?);
+        planned.push(take(canary, "canary".to_owned(), true, &mut left, total, expressions)?);
     }
     for (index, wave) in strategy.waves.iter().enumerate() {
-        planned.push(take(wave, format!("wave {}", index + 1), false, &mut left, total)?);
+        planned.push(take(wave, format!("wave {}", index + 1), false, &mut left, total, expressions)?);
     }
     // What no wave takes; a strategy without waves is this one alone.
     if !left.is_empty() || planned.is_empty() {
@@ -103,6 +105,7 @@ fn take<'a>(
     canary: bool,
     left: &mut Vec<&'a Member>,
     total: usize,
+    expressions: &dyn Expressions,
 ) -> Result<Planned<'a>, String> {
     let name = wave.name.clone().unwrap_or(name);
     let limit = match (&wave.clusters, &wave.cluster_selector) {
@@ -114,8 +117,10 @@ fn take<'a>(
     };
     let mut members = Vec::new();
     left.retain(|member| {
-        let chosen =
-            wave.cluster_selector.as_ref().is_none_or(|selector| selects(selector, &member.view).is_ok());
+        let chosen = wave
+            .cluster_selector
+            .as_ref()
+            .is_none_or(|selector| selects(selector, &member.view, expressions).is_ok());
         let takes = chosen && members.len() < limit;
         if takes {
             members.push(*member);
