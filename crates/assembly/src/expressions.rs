@@ -16,12 +16,12 @@ type Compiled = Arc<Result<Expression, String>>;
 /// CEL with one variable, `cluster`.
 #[derive(Debug, Default)]
 pub(crate) struct Cel {
-    compiled: Mutex<HashMap<(String, bool), Compiled>>,
+    compiled: Mutex<HashMap<(String, Expected), Compiled>>,
 }
 
 impl Cel {
     fn evaluate(&self, expression: &str, expected: Expected, cluster: &Value) -> Result<Value, String> {
-        let key = (expression.to_owned(), expected == Expected::Bool);
+        let key = (expression.to_owned(), expected);
         let compiled = {
             let mut known = self.compiled.lock();
             if known.len() >= MAX_COMPILED && !known.contains_key(&key) {
@@ -45,5 +45,9 @@ impl Expressions for Cel {
     fn score(&self, expression: &str, cluster: &Value) -> Result<i64, String> {
         let value = self.evaluate(expression, Expected::Int, cluster)?;
         value.as_i64().ok_or_else(|| format!("{value} is no whole number"))
+    }
+
+    fn value(&self, expression: &str, cluster: &Value) -> Result<Value, String> {
+        self.evaluate(expression, Expected::Any, cluster)
     }
 }

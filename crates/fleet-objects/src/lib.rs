@@ -38,7 +38,7 @@ pub use names::{
 pub use placement::{
     ClusterDecision, ClusterSelector, DecisionStep, FieldOperator, FieldRequirement, LabelOperator,
     LabelRequirement, Placement, PlacementSpec, PlacementStatus, Prioritizer, SpreadConstraint, Toleration,
-    WhenUnsatisfiable,
+    ValueRule, WhenUnsatisfiable,
 };
 pub use profile::{
     ConflictPolicy, ContentFormat, Profile, ProfileSource, ProfileSpec, ProfileStatus, VariableDefinition,

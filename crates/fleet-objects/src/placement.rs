@@ -56,10 +56,32 @@ pub struct PlacementSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::profile::any_map")]
     pub variables: BTreeMap<String, Value>,
+    /// Values for some clusters only: the rules that apply to a cluster, in their order, over `variables`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<ValueRule>,
     /// The Rollout, in the placement's namespace, by which changes go through the clusters. While it is not there nothing
     /// changes in any cluster. Without it a change goes to all chosen clusters at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<String>,
+}
+
+/// Values for the profile's variables in some clusters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ValueRule {
+    /// Clusters by name; any when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clusters: Vec<String>,
+    /// Clusters by label, field or CEL; any when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_selector: Option<ClusterSelector>,
+    /// Values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crate::profile::any_map")]
+    pub variables: BTreeMap<String, Value>,
+    /// Values to be computed: CEL over `cluster`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub expressions: BTreeMap<String, String>,
 }
 
 /// Chooses clusters; all parts must hold.

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{ClusterSelector, ContentReference};
+use crate::{ClusterSelector, ContentReference, ValueRule};
 
 /// How changes go through the clusters of a placement.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -308,10 +308,13 @@ pub struct Revision {
     pub number: i64,
     /// Its content.
     pub content: ContentReference,
-    /// Every variable with its value.
+    /// What the placement gave the profile's variables.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::profile::any_map")]
     pub variables: BTreeMap<String, Value>,
+    /// What it gave them in some clusters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<ValueRule>,
 }
 
 /// A cluster under change.

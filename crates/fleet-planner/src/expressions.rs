@@ -17,6 +17,12 @@ pub trait Expressions: Send + Sync {
     /// # Errors
     /// As [`Expressions::holds`].
     fn score(&self, expression: &str, cluster: &Value) -> Result<i64, String>;
+
+    /// The value of an expression of any type.
+    ///
+    /// # Errors
+    /// As [`Expressions::holds`].
+    fn value(&self, expression: &str, cluster: &Value) -> Result<Value, String>;
 }
 
 /// For callers without a language: every expression is an error that says so.
@@ -29,6 +35,10 @@ impl Expressions for NoExpressions {
     }
 
     fn score(&self, _: &str, _: &Value) -> Result<i64, String> {
+        Err("this program evaluates no expressions".to_owned())
+    }
+
+    fn value(&self, _: &str, _: &Value) -> Result<Value, String> {
         Err("this program evaluates no expressions".to_owned())
     }
 }

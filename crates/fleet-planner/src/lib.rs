@@ -14,6 +14,7 @@ pub mod maintenance;
 pub mod placement;
 pub mod render;
 pub mod rollout;
+pub mod values;
 pub mod variables;
 pub mod yaml;
 

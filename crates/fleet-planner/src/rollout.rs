@@ -16,8 +16,8 @@ mod waves;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fleet_objects::ContentReference;
 use fleet_objects::rollout::{Revision, RolloutPhase, RolloutSpec, RolloutStatus};
+use fleet_objects::{ContentReference, ValueRule};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -38,18 +38,34 @@ pub const MAX_WAVES: usize = 100;
 /// The progress deadline when none is given, as Kubernetes' Deployments have it.
 pub const DEFAULT_DEADLINE_SECONDS: u32 = 600;
 
-/// What a cluster is to hold.
+/// What profile and placement want.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Desired {
     /// The content.
     pub content: ContentReference,
-    /// Every variable.
+    /// What the placement gives the profile's variables.
+    pub variables: Values,
+    /// What it gives them in some clusters.
+    pub values: Vec<ValueRule>,
+}
+
+/// What a cluster was told to hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Holding {
+    /// The content.
+    pub content: ContentReference,
+    /// Every variable with its value.
     pub variables: Values,
 }
 
+/// Every variable's value of a revision in one cluster.
+pub type VariablesOf<'a> = dyn Fn(&Revision, &ClusterView) -> Result<Values, String> + 'a;
+
 impl Desired {
     fn is(&self, revision: &Revision) -> bool {
-        self.content == revision.content && self.variables == revision.variables
+        self.content == revision.content
+            && self.variables == revision.variables
+            && self.values == revision.values
     }
 }
 
@@ -61,7 +77,7 @@ pub struct Member {
     /// Why it cannot be given a change now.
     pub unavailable: Option<String>,
     /// What it was told last to hold.
-    pub holds: Option<Desired>,
+    pub holds: Option<Holding>,
     /// Whether its agent has taken that over.
     pub observed: bool,
     /// How it is with it.
@@ -91,6 +107,8 @@ pub struct Input<'a> {
     pub desired: Option<&'a Desired>,
     /// The clusters chosen.
     pub members: &'a [Member],
+    /// Tells what a revision means for a cluster. Where it cannot, the cluster does not count as having the revision.
+    pub variables_of: &'a VariablesOf<'a>,
     /// Evaluates gates.
     pub expressions: &'a dyn Expressions,
     /// The time, in whole seconds.
@@ -158,6 +176,14 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Whether a member was told to hold a revision.
+    fn is_told(&self, member: &Member, revision: &Revision) -> bool {
+        member.holds.as_ref().is_some_and(|holds| {
+            holds.content == revision.content
+                && (self.input.variables_of)(revision, &member.view).as_ref() == Ok(&holds.variables)
+        })
+    }
+
     fn now(&self) -> Time {
         Time(self.input.now)
     }
@@ -203,6 +229,7 @@ impl<'a> Run<'a> {
             number: self.status.revision,
             content: desired.content.clone(),
             variables: desired.variables.clone(),
+            values: desired.values.clone(),
         };
         self.status.desired = Some(revision.clone());
         self.begin(revision);

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster_status;
 use crate::error::Error;
 use crate::service::Shared;
-use profiles::{ProfileState, Profiles};
+use profiles::Profiles;
 use rollouts::Governed;
 
 /// Changes of this long are taken together: short enough not to be noticed, long enough to take a `kubectl apply` whole.
@@ -142,10 +142,13 @@ async fn pass(shared: &Shared, caches: &Caches, profiles: &mut Profiles) -> Pass
     profiles.refresh(shared, &caches.profiles.list()).await;
     let clusters = caches.clusters.list();
     let assignments = by_partition(caches.assignments.list());
+    profiles.remember(shared, rollouts::earlier(caches)).await;
+    let views: BTreeMap<String, ClusterView> =
+        clusters.iter().map(|cluster| (cluster.name_any(), ClusterView::from(&**cluster))).collect();
     let mut decided = decide(shared, caches, profiles, &clusters, &assignments);
     let looked = rollouts::govern(shared, caches, profiles, &clusters, &assignments, &mut decided).await;
     complete &= !looked.incomplete;
-    let (wanted, keep) = wanted(&decided, profiles, &assignments);
+    let (wanted, keep) = wanted(shared, &mut decided, profiles, &views, &assignments);
     for cluster in &clusters {
         let name = cluster.name_any();
         let existing = assignments.get(&partition_namespace(&name)).map_or(&[][..], Vec::as_slice);
@@ -224,7 +227,7 @@ fn decide(
                     decision.reason = format!("placement {winner} already brings this profile");
                 }
             }
-            let problem = profiles.problem(&profile, &placement.spec.variables);
+            let problem = profiles.problem(&profile);
             Decided { placement, profile, decisions, problem, governed: None }
         })
         .collect()
@@ -259,40 +262,60 @@ type KeepByCluster = BTreeMap<String, BTreeSet<String>>;
 /// What each cluster should hold, and what must be left as it is because its profile is missing or cannot be read: a
 /// profile that cannot be read is not a profile that should go.
 fn wanted(
-    decided: &[Decided],
+    shared: &Shared,
+    decided: &mut [Decided],
     profiles: &Profiles,
+    views: &BTreeMap<String, ClusterView>,
     assignments: &ByPartition,
 ) -> (WantedByCluster, KeepByCluster) {
     let (mut wanted, mut keep) = (WantedByCluster::new(), KeepByCluster::new());
     for one in decided {
         let name = assignment_name(&one.profile.namespace, &one.profile.name);
-        let values = profiles.values(&one.profile, &one.placement.spec.variables);
+        let mut problem = None;
         for decision in one.decisions.iter().filter(|decision| decision.selected) {
-            if let Some(governed) = &one.governed {
-                let existing = rollouts::present(assignments, one, &decision.cluster);
-                let entry = governed.wanted(one, &decision.cluster, existing);
-                let of_cluster = wanted.entry(decision.cluster.clone()).or_default();
-                of_cluster.extend(entry.map(|entry| (name.clone(), entry)));
-                continue;
-            }
-            match (profiles.get(&one.profile), &values, &one.problem) {
-                (Some(ProfileState::Good { content, .. }), Some(variables), None) => {
-                    let entry = Wanted {
-                        profile: one.profile.clone(),
-                        placement: placement_name(&one.placement),
-                        content: content.clone(),
-                        variables: variables.clone(),
-                        maintenance_windows: Vec::new(),
-                    };
-                    wanted.entry(decision.cluster.clone()).or_default().insert(name.clone(), entry);
+            let cluster = &decision.cluster;
+            let Some(view) = views.get(cluster) else { continue };
+            let entry = match &one.governed {
+                Some(governed) => {
+                    let existing = rollouts::present(assignments, one, cluster);
+                    Ok(governed.wanted(shared, profiles, one, view, existing))
                 }
-                _ => {
-                    keep.entry(decision.cluster.clone()).or_default().insert(name.clone());
+                None => at_once(shared, profiles, one, view).map(Some),
+            };
+            match entry {
+                Ok(entry) => {
+                    let of_cluster = wanted.entry(cluster.clone()).or_default();
+                    of_cluster.extend(entry.map(|entry| (name.clone(), entry)));
+                }
+                Err(why) => {
+                    keep.entry(cluster.clone()).or_default().insert(name.clone());
+                    problem.get_or_insert_with(|| format!("cluster {cluster}: {why}"));
                 }
             }
         }
+        one.problem = one.problem.take().or(problem);
     }
     (wanted, keep)
+}
+
+/// Without a rollout every cluster is to hold what profile and placement say now.
+fn at_once(
+    shared: &Shared,
+    profiles: &Profiles,
+    decided: &Decided,
+    view: &ClusterView,
+) -> Result<Wanted, String> {
+    let content = profiles.content(&decided.profile).ok_or("its profile cannot be used")?;
+    let spec = &decided.placement.spec;
+    let given = (&spec.variables, spec.values.as_slice());
+    let variables = profiles.variables(&decided.profile, content, given, view, &*shared.expressions)?;
+    Ok(Wanted {
+        profile: decided.profile.clone(),
+        placement: placement_name(&decided.placement),
+        content: content.clone(),
+        variables,
+        maintenance_windows: Vec::new(),
+    })
 }
 
 async fn write_placement(shared: &Shared, caches: &Caches, decided: &Decided) -> Result<(), Error> {

@@ -14,7 +14,7 @@ use crate::cel::{self, CALL_LIMIT, Program};
 const MAX_LENGTH: usize = 16 << 10;
 
 /// What an expression must come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Expected {
     /// true or false.
     Bool,

@@ -22,6 +22,10 @@ impl Expressions for Labels {
         let text = cluster["labels"][expression].as_str().ok_or(format!("no such key: {expression}"))?;
         text.parse().map_err(|_| "not a number".to_owned())
     }
+
+    fn value(&self, _: &str, _: &Value) -> Result<Value, String> {
+        Err("not used".to_owned())
+    }
 }
 
 fn cluster(name: &str, labels: &[(&str, &str)]) -> ClusterView {

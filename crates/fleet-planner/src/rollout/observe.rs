@@ -17,7 +17,7 @@ impl<'a> Run<'a> {
         self.status.updating.retain(|update| names(&update.cluster));
         let Some(target) = self.status.target.clone() else { return };
         for member in input.members {
-            if member.holds.as_ref().is_some_and(|holds| holds.is(&target)) {
+            if self.is_told(member, &target) {
                 self.at_target.insert(&member.view.name);
                 self.judge(member);
             } else if member.unavailable.is_some() {

@@ -18,7 +18,7 @@ struct Cluster {
     name: String,
     labels: BTreeMap<String, String>,
     online: bool,
-    holds: Option<Desired>,
+    holds: Option<Holding>,
     observed: bool,
     health: MemberHealth,
 }
@@ -34,7 +34,20 @@ struct Fleet {
 }
 
 fn content(version: u32) -> Desired {
-    Desired { content: ContentReference { digest: version.to_string(), size: 1 }, variables: Values::new() }
+    let Holding { content, variables } = holding(version);
+    Desired { content, variables, values: Vec::new() }
+}
+
+fn holding(version: u32) -> Holding {
+    Holding { content: ContentReference { digest: version.to_string(), size: 1 }, variables: Values::new() }
+}
+
+/// The revision's own, and for a cluster with a rule of its name that rule's.
+fn variables_of(revision: &Revision, view: &ClusterView) -> Result<Values, String> {
+    let mut values = revision.variables.clone();
+    let rules = revision.values.iter().filter(|rule| rule.clusters.contains(&view.name));
+    values.extend(rules.flat_map(|rule| rule.variables.clone()));
+    Ok(values)
 }
 
 impl Fleet {
@@ -89,6 +102,7 @@ impl Fleet {
             status: &self.status,
             desired: Some(&self.desired),
             members: &members,
+            variables_of: &variables_of,
             expressions: &NoExpressions,
             now: Timestamp::from_second(self.now).unwrap(),
         })
@@ -100,16 +114,17 @@ impl Fleet {
         let newly = self.check(&outcome);
         self.status = outcome.status;
         self.releases = outcome.releases;
-        let revision = |revision: &Option<Revision>| {
-            revision.as_ref().map(|revision| Desired {
+        let revision = |revision: &Option<Revision>, name: &str| {
+            let view = ClusterView { name: name.to_owned(), ..ClusterView::default() };
+            revision.as_ref().map(|revision| Holding {
                 content: revision.content.clone(),
-                variables: revision.variables.clone(),
+                variables: variables_of(revision, &view).unwrap(),
             })
         };
         for cluster in &mut self.clusters {
             let given = match self.releases[&cluster.name] {
-                Release::Target => revision(&self.status.target),
-                Release::Stable => revision(&self.status.stable),
+                Release::Target => revision(&self.status.target, &cluster.name),
+                Release::Stable => revision(&self.status.stable, &cluster.name),
                 Release::Keep => continue,
             };
             if cluster.holds != given {
@@ -129,7 +144,9 @@ impl Fleet {
             .clusters
             .iter()
             .filter(|cluster| outcome.releases[&cluster.name] == Release::Target)
-            .filter(|cluster| !cluster.holds.as_ref().is_some_and(|holds| holds.is(target)))
+            .filter(|cluster| {
+                cluster.holds.as_ref().is_none_or(|holds| !is_told(holds, target, &cluster.name))
+            })
             .collect();
         let back = after.phase == RolloutPhase::RollingBack || after.phase == RolloutPhase::RolledBack;
         let total = self.clusters.len();
@@ -172,6 +189,11 @@ impl Fleet {
     fn step(&self) -> RolloutStep {
         RolloutStep { revision: self.status.revision, step: self.status.step }
     }
+}
+
+fn is_told(holds: &Holding, revision: &Revision, name: &str) -> bool {
+    let view = ClusterView { name: name.to_owned(), ..ClusterView::default() };
+    holds.content == revision.content && Ok(&holds.variables) == variables_of(revision, &view).as_ref()
 }
 
 fn number(number: i32) -> Option<IntOrString> {
@@ -248,7 +270,7 @@ fn a_failing_canary_halts_and_nobody_else_gets_the_change() {
     fleet.all_become_healthy();
     fleet.look();
     assert_eq!(fleet.status.phase, RolloutPhase::RolledBack);
-    assert!(fleet.clusters.iter().all(|cluster| cluster.holds == Some(content(1))));
+    assert!(fleet.clusters.iter().all(|cluster| cluster.holds == Some(holding(1))));
     assert!(fleet.look().is_empty(), "the same request does nothing twice");
     // What is wanted changes: a new run.
     fleet.desired = content(3);
@@ -278,7 +300,7 @@ fn the_budget_rolls_back_by_itself_where_it_is_told_to() {
     fleet.all_become_healthy();
     fleet.look();
     assert_eq!(fleet.status.phase, RolloutPhase::RolledBack);
-    assert!(fleet.clusters.iter().all(|cluster| cluster.holds == Some(content(1))));
+    assert!(fleet.clusters.iter().all(|cluster| cluster.holds == Some(holding(1))));
 }
 
 #[test]
@@ -346,7 +368,7 @@ fn one_that_was_away_catches_up_through_the_canary() {
     assert_eq!(fleet.status.phase, RolloutPhase::Completed);
     assert_eq!((fleet.status.updated, fleet.status.debt_count), (4, 2));
     assert!(fleet.status.debts[0].reason.contains("not connected"));
-    assert_eq!(fleet.find("c03").holds, Some(content(1)));
+    assert_eq!(fleet.find("c03").holds, Some(holding(1)));
     for name in ["c03", "c04"] {
         fleet.find(name).online = true;
     }
@@ -372,7 +394,7 @@ fn what_a_cluster_did_not_take_before_it_went_away_is_called_back() {
     lost.health = MemberHealth::Unhealthy("unknown".to_owned());
     fleet.look();
     assert_eq!(fleet.releases["c02"], Release::Stable);
-    assert_eq!(fleet.find("c02").holds, Some(content(1)));
+    assert_eq!(fleet.find("c02").holds, Some(holding(1)));
     assert_eq!(fleet.status.debt_count, 1);
 }
 
@@ -385,7 +407,24 @@ fn a_new_cluster_gets_what_is_proven() {
     new.holds = None;
     fleet.clusters.push(new);
     fleet.look();
-    assert_eq!(fleet.find("a-new-one").holds, Some(content(1)));
+    assert_eq!(fleet.find("a-new-one").holds, Some(holding(1)));
+}
+
+#[test]
+fn a_value_for_one_cluster_is_a_revision_and_reaches_that_cluster() {
+    let mut fleet = Fleet::changing(3, RolloutStrategy::default());
+    fleet.settle();
+    let variables = Values::from([("size".to_owned(), serde_json::json!(3))]);
+    fleet.desired.values = vec![fleet_objects::ValueRule {
+        clusters: vec!["c01".to_owned()],
+        variables: variables.clone(),
+        ..fleet_objects::ValueRule::default()
+    }];
+    assert_eq!(fleet.look(), ["c01"], "nothing changes for the others");
+    assert_eq!(fleet.find("c01").holds.as_ref().unwrap().variables, variables);
+    fleet.spec.rollback = Some(RollbackRequest { revision: fleet.status.revision, to: None });
+    fleet.settle();
+    assert_eq!(fleet.find("c01").holds, Some(holding(2)), "values go back too");
 }
 
 #[test]
@@ -396,8 +435,8 @@ fn an_abort_leaves_what_is_there() {
     fleet.spec.abort = Some(fleet.status.revision);
     assert!(fleet.look().is_empty());
     assert_eq!(fleet.status.phase, RolloutPhase::Aborted);
-    assert_eq!(fleet.find("c00").holds, Some(content(2)));
-    assert_eq!(fleet.find("c01").holds, Some(content(1)));
+    assert_eq!(fleet.find("c00").holds, Some(holding(2)));
+    assert_eq!(fleet.find("c01").holds, Some(holding(1)));
 }
 
 #[test]

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fleet_objects::{
-    AssignmentState, ConditionChange, ContentReference, Profile, ProfileReference, ProfileStatus,
+    AssignmentState, ConditionChange, ContentReference, Profile, ProfileReference, ProfileStatus, ValueRule,
     assignment_name, set_condition,
 };
 use fleet_planner::bundle::{self, Bundle};
-use fleet_planner::render;
+use fleet_planner::cluster_view::ClusterView;
+use fleet_planner::expressions::Expressions;
 use fleet_planner::variables::{self, Values};
+use fleet_planner::{render, values};
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
@@ -21,6 +23,9 @@ use crate::error::Error;
 use crate::service::Shared;
 use crate::source;
 
+/// Bundles of earlier revisions kept in memory; beyond that all are forgotten and read again. A bundle is of the size of
+/// its profile.
+const MAX_EARLIER: usize = 50;
 /// Verdicts on (profile, values) remembered; beyond that all are forgotten and judged again.
 const MAX_VERDICTS: usize = 10_000;
 
@@ -53,6 +58,8 @@ struct Known {
 pub(super) struct Profiles {
     known: BTreeMap<ProfileReference, Known>,
     verdicts: Mutex<BTreeMap<(String, String), Option<String>>>,
+    /// Bundles of revisions that no profile says any more, read back from the content store.
+    earlier: BTreeMap<String, Bundle>,
 }
 
 impl Profiles {
@@ -83,37 +90,76 @@ impl Profiles {
         self.known.get(reference).map(|known| &known.state)
     }
 
-    /// Every variable's value for a placement, if they fit.
-    pub(super) fn values(&self, reference: &ProfileReference, given: &Values) -> Option<Values> {
+    /// What keeps every placement from using the profile, whatever it gives its variables.
+    pub(super) fn problem(&self, reference: &ProfileReference) -> Option<String> {
+        let ProfileReference { namespace, name } = reference;
+        match self.get(reference) {
+            None => Some(format!("there is no profile {name} in namespace {namespace}")),
+            Some(ProfileState::Bad { problem, .. }) => Some(problem.clone()),
+            Some(ProfileState::Good { .. }) => None,
+        }
+    }
+
+    /// What a profile says now.
+    pub(super) fn content(&self, reference: &ProfileReference) -> Option<&ContentReference> {
         match self.get(reference)? {
-            ProfileState::Good { bundle, .. } => variables::resolve(&bundle.variables, given).ok(),
+            ProfileState::Good { content, .. } => Some(content),
             ProfileState::Bad { .. } => None,
         }
     }
 
-    /// What keeps a placement from using the profile with these variables.
-    pub(super) fn problem(&self, reference: &ProfileReference, given: &Values) -> Option<String> {
-        let ProfileReference { namespace, name } = reference;
-        let (content, bundle) = match self.get(reference) {
-            None => return Some(format!("there is no profile {name} in namespace {namespace}")),
-            Some(ProfileState::Bad { problem, .. }) => return Some(problem.clone()),
-            Some(ProfileState::Good { content, bundle }) => (content, bundle),
+    /// Every variable's value of a content in one cluster, if it can be rendered with them.
+    pub(super) fn variables(
+        &self,
+        reference: &ProfileReference,
+        content: &ContentReference,
+        given: (&Values, &[ValueRule]),
+        cluster: &ClusterView,
+        expressions: &dyn Expressions,
+    ) -> Result<Values, String> {
+        let bundle = match self.get(reference) {
+            Some(ProfileState::Good { content: own, bundle }) if own == content => bundle,
+            _ => self.earlier.get(&content.digest).ok_or("its content is not on this hub any more")?,
         };
-        let values = match variables::resolve(&bundle.variables, given) {
-            Ok(values) => values,
-            Err(error) => return Some(error.to_string()),
-        };
+        let values = values::of_cluster(&bundle.variables, given.0, given.1, cluster, expressions)?;
         let key = (content.digest.clone(), serde_json::to_string(&values).unwrap_or_default());
         let mut verdicts = self.verdicts.lock();
         if verdicts.len() > MAX_VERDICTS {
             verdicts.clear();
         }
         let judge = || {
-            render::render(bundle, &values, &assignment_name(namespace, name))
+            render::render(bundle, &values, &assignment_name(&reference.namespace, &reference.name))
                 .err()
                 .map(|error| error.to_string())
         };
-        verdicts.entry(key).or_insert_with(judge).clone()
+        match verdicts.entry(key).or_insert_with(judge) {
+            Some(problem) => Err(problem.clone()),
+            None => Ok(values),
+        }
+    }
+
+    /// Reads back what earlier revisions said. What cannot be read stays unknown, and so unused.
+    pub(super) async fn remember(&mut self, shared: &Shared, contents: Vec<ContentReference>) {
+        if self.earlier.len() > MAX_EARLIER {
+            self.earlier.clear();
+        }
+        for content in contents {
+            if self.earlier.contains_key(&content.digest) {
+                continue;
+            }
+            match shared.content.get(&content.digest).await {
+                Ok(Some(bytes)) => match Bundle::decode(&bytes) {
+                    Ok(bundle) => drop(self.earlier.insert(content.digest, bundle)),
+                    Err(error) => {
+                        tracing::warn!(%error, digest = content.digest, "a revision cannot be read")
+                    }
+                },
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a revision cannot be read");
+                }
+            }
+        }
     }
 
     /// Writes the statuses that differ.

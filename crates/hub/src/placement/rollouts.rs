@@ -6,17 +6,18 @@ use std::sync::Arc;
 
 use fleet_objects::rollout::{MaintenanceWindow, Revision, Rollout, RolloutPhase, RolloutStatus};
 use fleet_objects::{
-    Assignment, AssignmentState, Cluster, ConditionChange, OUTSIDE_WINDOW, assignment_name, condition,
-    condition_is_true, partition_namespace, set_condition,
+    Assignment, AssignmentState, Cluster, ConditionChange, ContentReference, OUTSIDE_WINDOW, assignment_name,
+    condition, condition_is_true, partition_namespace, set_condition,
 };
 use fleet_planner::assignment::Wanted;
 use fleet_planner::cluster_view::ClusterView;
-use fleet_planner::rollout::{Desired, Input, Member, MemberHealth, Outcome, Release, plan};
+use fleet_planner::rollout::{Desired, Holding, Input, Member, MemberHealth, Outcome, Release, plan};
+use fleet_planner::variables::Values;
 use jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
-use super::profiles::{ProfileState, Profiles};
+use super::profiles::Profiles;
 use super::{ByPartition, Caches, Decided, is_healthy, placement_name};
 use crate::cluster_status;
 use crate::error::Error;
@@ -65,8 +66,10 @@ impl Governed {
     /// What a cluster is to hold; `None`: nothing yet.
     pub(super) fn wanted(
         &self,
+        shared: &Shared,
+        profiles: &Profiles,
         decided: &Decided,
-        cluster: &str,
+        view: &ClusterView,
         existing: Option<&Assignment>,
     ) -> Option<Wanted> {
         let of = |content, variables, maintenance_windows| Wanted {
@@ -76,21 +79,42 @@ impl Governed {
             variables,
             maintenance_windows,
         };
-        let revision = match self.releases.get(cluster) {
+        let revision = match self.releases.get(&view.name) {
             Some(Release::Target) => self.target.as_ref(),
             Some(Release::Stable) => self.stable.as_ref(),
             Some(Release::Keep) | None => None,
         };
-        match revision {
-            Some(revision) => {
-                Some(of(revision.content.clone(), revision.variables.clone(), self.windows.clone()))
-            }
-            None => {
-                let spec = &existing?.spec;
-                Some(of(spec.content.clone()?, spec.variables.clone(), spec.maintenance_windows.clone()))
-            }
-        }
+        let told = revision.and_then(|revision| {
+            let variables = variables_of(shared, profiles, decided, revision, view).ok()?;
+            Some(of(revision.content.clone(), variables, self.windows.clone()))
+        });
+        told.or_else(|| {
+            let spec = &existing?.spec;
+            Some(of(spec.content.clone()?, spec.variables.clone(), spec.maintenance_windows.clone()))
+        })
     }
+}
+
+fn variables_of(
+    shared: &Shared,
+    profiles: &Profiles,
+    decided: &Decided,
+    revision: &Revision,
+    view: &ClusterView,
+) -> Result<Values, String> {
+    let given = (&revision.variables, revision.values.as_slice());
+    profiles.variables(&decided.profile, &revision.content, given, view, &*shared.expressions)
+}
+
+/// The contents of every revision that may be given out.
+pub(super) fn earlier(caches: &Caches) -> Vec<ContentReference> {
+    let rollouts = caches.rollouts.list();
+    let status = |rollout: &Arc<Rollout>| {
+        let status = rollout.status.clone().unwrap_or_default();
+        let RolloutStatus { desired, target, stable, history, .. } = status;
+        [desired, target, stable].into_iter().flatten().chain(history).map(|revision| revision.content)
+    };
+    rollouts.iter().flat_map(status).collect()
 }
 
 /// What came of looking at all rollouts.
@@ -159,17 +183,28 @@ fn look(
         .filter(|decision| decision.selected)
         .map(|decision| decision.cluster.as_str())
         .collect();
+    let desired = desired(profiles, decided);
     let members: Vec<Member> = clusters
         .iter()
         .filter(|cluster| selected.contains(cluster.name_any().as_str()))
-        .map(|cluster| member(cluster, present(assignments, decided, &cluster.name_any())))
+        .map(|cluster| {
+            let mut member = member(cluster, present(assignments, decided, &cluster.name_any()));
+            if let Some(desired) = &desired {
+                let given = (&desired.variables, desired.values.as_slice());
+                let (reference, content) = (&decided.profile, &desired.content);
+                let fits = profiles.variables(reference, content, given, &member.view, &*shared.expressions);
+                member.unavailable = member.unavailable.or(fits.err());
+            }
+            member
+        })
         .collect();
     let status = rollout.status.clone().unwrap_or_default();
     plan(&Input {
         spec: &rollout.spec,
         status: &status,
-        desired: desired(profiles, decided).as_ref(),
+        desired: desired.as_ref(),
         members: &members,
+        variables_of: &|revision, view| variables_of(shared, profiles, decided, revision, view),
         expressions: &*shared.expressions,
         now: cluster_status::now().0,
     })
@@ -179,11 +214,9 @@ fn desired(profiles: &Profiles, decided: &Decided) -> Option<Desired> {
     if decided.problem.is_some() {
         return None;
     }
-    let variables = profiles.values(&decided.profile, &decided.placement.spec.variables)?;
-    match profiles.get(&decided.profile)? {
-        ProfileState::Good { content, .. } => Some(Desired { content: content.clone(), variables }),
-        ProfileState::Bad { .. } => None,
-    }
+    let content = profiles.content(&decided.profile)?.clone();
+    let spec = &decided.placement.spec;
+    Some(Desired { content, variables: spec.variables.clone(), values: spec.values.clone() })
 }
 
 /// The assignment by which a cluster holds the profile, unless it is being taken away.
@@ -201,7 +234,7 @@ pub(super) fn present<'a>(
 fn member(cluster: &Cluster, assignment: Option<&Assignment>) -> Member {
     let holds = assignment.and_then(|assignment| {
         let content = assignment.spec.content.clone()?;
-        Some(Desired { content, variables: assignment.spec.variables.clone() })
+        Some(Holding { content, variables: assignment.spec.variables.clone() })
     });
     let observed = assignment.is_some_and(|assignment| {
         assignment

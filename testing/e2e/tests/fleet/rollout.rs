@@ -83,7 +83,8 @@ fn a_rollout_stops_at_a_failing_cluster_goes_back_and_waits_for_those_that_are_a
     fleet.hub().apply(rollout)?;
     first_waits_for_a_word(&fleet)?;
     fails_at_staging_and_goes_back(&fleet)?;
-    prod_catches_up(&mut fleet)
+    prod_catches_up(&mut fleet)?;
+    staging_has_a_value_of_its_own(&fleet)
 }
 
 fn first_waits_for_a_word(fleet: &Fleet) -> Result<()> {
@@ -136,4 +137,24 @@ fn prod_catches_up(fleet: &mut Fleet) -> Result<()> {
         ensure!(status["debtCount"] == 0 && status["updated"] == 3, "{status}");
         Ok(Some(()))
     })
+}
+
+fn staging_has_a_value_of_its_own(fleet: &Fleet) -> Result<()> {
+    profile(fleet, "\"${var.color}\"", "  variables: [{ name: color, default: green }]")?;
+    let rule =
+        r#"{"spec":{"values":[{"clusters":["staging"],"expressions":{"color":"cluster.name + '-blue'"}}]}}"#;
+    fleet.hub().run(&["patch", "placements.fleet.fairlead.dev", "app", "--type", "merge", "-p", rule])?;
+    wait_color(fleet, "staging", "staging-blue")?;
+    ensure!(color(fleet, "dev")? == "green");
+    // One that does not fit is told, and changes nothing.
+    let wrong =
+        r#"{"spec":{"values":[{"clusters":["staging"],"expressions":{"color":"cluster.nodes.total"}}]}}"#;
+    fleet.hub().run(&["patch", "placements.fleet.fairlead.dev", "app", "--type", "merge", "-p", wrong])?;
+    wait::until("the value that does not fit to be told", SOON, || {
+        let status = self::status(fleet)?;
+        ensure!(status["debts"].to_string().contains("takes text"), "{status}");
+        Ok(Some(()))
+    })?;
+    ensure!(color(fleet, "staging")? == "staging-blue");
+    Ok(())
 }
