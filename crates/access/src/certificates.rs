@@ -6,6 +6,7 @@
 mod issue;
 mod pin;
 mod requests;
+mod subject;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

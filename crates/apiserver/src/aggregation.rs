@@ -14,6 +14,7 @@ mod local;
 pub(crate) mod merge;
 mod proxy;
 mod remote;
+pub(crate) mod swagger;
 
 use std::sync::Arc;
 

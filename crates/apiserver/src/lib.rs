@@ -8,6 +8,7 @@
 //! * [`registry`]: what one kind does beyond the engine ([`Strategy`]), and objects over the store.
 //! * [`aggregation`]: other API servers behind this one.
 //! * [`audit`]: what is recorded of requests.
+//! * [`metrics`]: what is counted.
 //! * [`extension`], [`node_connection`]: what assemblies plug in.
 //!
 //! It must never know a controller, a node agent or the hub: those are its clients. Objects at rest are encoded
@@ -22,6 +23,7 @@ mod engine;
 pub mod extension;
 mod handlers;
 mod http;
+pub mod metrics;
 pub mod node_connection;
 mod openapi;
 pub mod registry;

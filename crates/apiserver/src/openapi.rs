@@ -106,6 +106,15 @@ impl OpenApi {
         &self.v2().1
     }
 
+    /// The same with what `add` brings from elsewhere; made anew each time, for what is elsewhere changes. `None` when it
+    /// cannot be read back, which it always can.
+    pub(crate) fn v2_with(&self, add: impl FnOnce(&mut Value), protobuf: bool) -> Option<Document> {
+        let mut json: Value = serde_json::from_slice(&self.v2_json().body).ok()?;
+        add(&mut json);
+        let plain = Document::of(&json);
+        Some(if protobuf { Document { body: gnostic::encode(&json), ..plain } } else { plain })
+    }
+
     fn v2(&self) -> &(Document, Document) {
         self.v2.get_or_init(|| {
             let json = v2::document(self.catalogue.resources(), &self.version);

@@ -15,6 +15,7 @@ use crate::admission::Chain;
 use crate::aggregation::Aggregation;
 use crate::audit::Auditor;
 use crate::extension::{Body, Extension};
+use crate::metrics::Metrics;
 use crate::node_connection::NodeConnection;
 use crate::registry::bootstrap::Facts;
 use crate::registry::objects::ObjectAccess;
@@ -71,6 +72,7 @@ pub(crate) struct Server {
     /// How long a request may take that is not long-running.
     pub(crate) request_timeout: std::time::Duration,
     pub(crate) sessions: sessions::Sessions,
+    pub(crate) metrics: Metrics,
 }
 
 /// A request whose sender is known.

@@ -20,6 +20,7 @@ use crate::aggregation::{self, Aggregation, FrontProxy};
 use crate::audit::{self, Auditor};
 use crate::catalogue::Catalogue;
 use crate::extension::{Body, Extension};
+use crate::metrics::{self, Metrics};
 use crate::node_connection::NodeConnection;
 use crate::registry::bootstrap::{self, Facts};
 use crate::registry::objects::ObjectAccess;
@@ -70,6 +71,8 @@ pub struct Options {
     pub front_proxy: Option<FrontProxy>,
     /// What is recorded of requests, and where; `None`: nothing.
     pub audit: Option<audit::Options>,
+    /// What else `/metrics` tells.
+    pub metrics: Vec<metrics::Source>,
 }
 
 impl fmt::Debug for Options {
@@ -102,6 +105,7 @@ impl Options {
             request_timeout: crate::server::deadline::REQUEST_TIMEOUT,
             front_proxy: None,
             audit: None,
+            metrics: Vec::new(),
         }
     }
 }
@@ -169,6 +173,7 @@ impl Service {
             cache,
             kinds: Arc::clone(&kinds),
             webhooks: OnceLock::new(),
+            requests: metrics::StoreRequests::default(),
         });
         let authenticator = match (options.authenticator, &options.token_issuer) {
             (Some(authenticator), Some(issuer)) => {
@@ -221,6 +226,7 @@ impl Service {
             limiter: Limiter::new(options.limits),
             request_timeout: options.request_timeout,
             auditor,
+            metrics: Metrics::new(options.metrics),
         });
         let (ready, is_ready) = watch::channel(false);
         let handle = Handle { server: Arc::clone(&server), address, ready: is_ready };

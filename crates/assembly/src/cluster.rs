@@ -1,13 +1,15 @@
 //! An embedded cluster: API server, controllers, scheduler and node agents in one process.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use access::certificates::ServerNames;
 use apiserver::Catalogue;
+use apiserver::metrics::{Sample, Source};
 use kube_objects::UserInfo;
 use node_agent::runtime::PodRuntime;
 use node_agent::runtime::simulated::{Simulated, SimulatedOptions};
+use reconcile::TaskStatus;
 use tokio_util::sync::CancellationToken;
 
 use crate::containers::Containers;
@@ -82,6 +84,7 @@ impl Cluster {
     /// When the state cannot be opened, the address not listened on, or the container runtime does not answer.
     pub async fn start(options: Options) -> Result<Self, AssemblyError> {
         let nodes = Arc::new(LocalNodes::default());
+        let queues = Arc::new(OnceLock::new());
         let mut plane = ControlPlane::start(Plan {
             name: options.name.clone(),
             state: options.state.clone(),
@@ -93,11 +96,13 @@ impl Cluster {
             nodes: Some(Arc::clone(&nodes) as Arc<dyn apiserver::NodeConnection>),
             service_cidr: Some(SERVICE_CIDR.to_owned()),
             serving: options.serving.clone(),
+            metrics: vec![workqueues(Arc::clone(&queues))],
         })
         .await?;
         plane.ready().await?;
         plane.start_credentials();
-        start_controllers(&mut plane, &options.name);
+        // Set here and nowhere else.
+        let _ = queues.set(start_controllers(&mut plane, &options.name));
         for agent in node_options(&options, plane.server.address()).into_iter().enumerate() {
             start_node(&mut plane, &nodes, agent, &options).await?;
         }
@@ -142,7 +147,29 @@ fn server_names(bind: Option<SocketAddr>) -> ServerNames {
     names
 }
 
-fn start_controllers(plane: &mut ControlPlane, name: &str) {
+/// What waits to be worked on, by controller, as upstream's work queues tell it.
+fn workqueues(queues: Arc<OnceLock<(controllers::Handle, scheduler::Handle)>>) -> Source {
+    Arc::new(move |tell: &mut dyn FnMut(&Sample)| {
+        let Some((controllers, scheduler)) = queues.get() else { return };
+        let mut all = controllers.statuses();
+        all.extend(scheduler.status().map(|status| ("scheduler", status)));
+        let mut family = |name, kind, help, value: fn(&TaskStatus) -> u64| {
+            for (queue, status) in &all {
+                let labels = vec![("name", (*queue).to_owned())];
+                tell(&Sample { name, kind, help, labels, value: value(status) as f64 });
+            }
+        };
+        family("workqueue_depth", "gauge", "Keys that wait.", |status| status.queue_depth as u64);
+        family("workqueue_adds_total", "counter", "Keys that were taken in.", |status| {
+            status.successes + status.failures + (status.queue_depth + status.in_flight) as u64
+        });
+        family("workqueue_retries_total", "counter", "Keys that failed and came again.", |status| {
+            status.failures
+        });
+    })
+}
+
+fn start_controllers(plane: &mut ControlPlane, name: &str) -> (controllers::Handle, scheduler::Handle) {
     let candidate = |lease: &'static str, client: kube::Client| {
         plane.shared.then(|| Candidate { client, lease, identity: leader::identity(name) })
     };
@@ -157,16 +184,18 @@ fn start_controllers(plane: &mut ControlPlane, name: &str) {
     options.pods = Some(pods.clone());
     options.root_certificate = Some(plane.identity.authority.bundle_pem().to_owned());
     let (service, stop) = (controllers::Service::new(options), plane.tasks.stop.clone());
+    let working = service.handle();
     plane
         .tasks
         .spawn("controllers", async move { leader::lead(controllers, stop, |stop| service.run(stop)).await });
     let mut options = scheduler::Options::new(scheduler);
     options.pods = Some(pods);
     let scheduler = scheduler::Service::new(options);
-    let stop = plane.tasks.stop.clone();
+    let (placing, stop) = (scheduler.handle(), plane.tasks.stop.clone());
     plane
         .tasks
         .spawn("scheduler", async move { leader::lead(scheduling, stop, |stop| scheduler.run(stop)).await });
+    (working, placing)
 }
 
 fn node_options(options: &Options, address: Option<SocketAddr>) -> Vec<node_agent::Options> {

@@ -49,6 +49,7 @@ pub(crate) struct Plan {
     pub(crate) nodes: Option<Arc<dyn NodeConnection>>,
     pub(crate) service_cidr: Option<String>,
     pub(crate) serving: Serving,
+    pub(crate) metrics: Vec<apiserver::metrics::Source>,
 }
 
 /// A running control plane and whatever else runs beside it.
@@ -67,8 +68,19 @@ pub(crate) struct ControlPlane {
 impl ControlPlane {
     /// Opens the state and starts serving; [`Self::ready`] waits for the start-up objects.
     pub(crate) async fn start(plan: Plan) -> Result<Self, AssemblyError> {
-        let Plan { name, state, store, bind, names, catalogue, mut extensions, nodes, service_cidr, serving } =
-            plan;
+        let Plan {
+            name,
+            state,
+            store,
+            bind,
+            names,
+            catalogue,
+            mut extensions,
+            nodes,
+            service_cidr,
+            serving,
+            metrics,
+        } = plan;
         let failed =
             |cause: crate::error::Cause| AssemblyError::new(format!("failed to start {name}"), cause);
         let shared = matches!(store.engine, Engine::Etcd(_));
@@ -97,6 +109,7 @@ impl ControlPlane {
             front_proxy: Some(identity.front_proxy()),
             audit: serving.audit,
             limits: serving.limits,
+            metrics,
             ..apiserver::Options::new(Arc::clone(&store), catalogue)
         };
         let service = apiserver::Service::new(options).await.map_err(|error| failed(error.into()))?;

@@ -67,6 +67,7 @@ impl Hub {
             nodes: None,
             service_cidr: None,
             serving: options.serving,
+            metrics: Vec::new(),
         })
         .await?;
         let failed = |cause: crate::error::Cause| AssemblyError::new("failed to start the hub", cause);

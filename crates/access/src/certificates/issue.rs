@@ -11,6 +11,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
 
+use super::subject::with_subject;
 use super::{CLOCK_TOLERANCE, CertificateAuthority, CertificateError, generate_key};
 use crate::secret::Secret;
 
@@ -85,7 +86,7 @@ impl CertificateAuthority {
         names: &ServerNames,
         validity: Duration,
     ) -> Result<Issued, CertificateError> {
-        let mut params = leaf(common_name, &[], ExtendedKeyUsagePurpose::ServerAuth, validity)?;
+        let mut params = leaf(common_name, ExtendedKeyUsagePurpose::ServerAuth, validity)?;
         for name in &names.dns {
             let name = name.clone().try_into().map_err(|_| CertificateError::Unusable {
                 subject: format!("the server name {name:?}"),
@@ -94,7 +95,8 @@ impl CertificateAuthority {
             params.subject_alt_names.push(SanType::DnsName(name));
         }
         params.subject_alt_names.extend(names.addresses.iter().copied().map(SanType::IpAddress));
-        self.issue(common_name, &params)
+        let subject = ClientSubject { user: common_name.to_owned(), groups: Vec::new() };
+        self.issue(&subject, &params)
     }
 
     /// A client certificate for `subject` with a fresh key.
@@ -106,8 +108,8 @@ impl CertificateAuthority {
         subject: &ClientSubject,
         validity: Duration,
     ) -> Result<Issued, CertificateError> {
-        let params = leaf(&subject.user, &subject.groups, ExtendedKeyUsagePurpose::ClientAuth, validity)?;
-        self.issue(&subject.user, &params)
+        let params = leaf(&subject.user, ExtendedKeyUsagePurpose::ClientAuth, validity)?;
+        self.issue(subject, &params)
     }
 
     /// Signs the public key of a PEM signing request for client use as `subject`. The request's own subject, names and
@@ -122,32 +124,42 @@ impl CertificateAuthority {
         validity: Duration,
     ) -> Result<String, CertificateError> {
         let public_key = requested_public_key(request_pem)?;
-        let params = leaf(&subject.user, &subject.groups, ExtendedKeyUsagePurpose::ClientAuth, validity)?;
-        Ok(self.sign(&subject.user, &params, &public_key)?.pem())
+        let params = leaf(&subject.user, ExtendedKeyUsagePurpose::ClientAuth, validity)?;
+        Ok(certificate_pem(&self.sign(subject, &params, &public_key)?))
     }
 
-    fn issue(&self, subject: &str, params: &CertificateParams) -> Result<Issued, CertificateError> {
-        let key = generate_key(subject)?;
+    fn issue(&self, subject: &ClientSubject, params: &CertificateParams) -> Result<Issued, CertificateError> {
+        let key = generate_key(&subject.user)?;
         let certificate = self.sign(subject, params, &key)?;
         Ok(Issued {
-            certificate_pem: certificate.pem(),
+            certificate_pem: certificate_pem(&certificate),
             key_pem: Secret::new(key.serialize_pem()),
-            der: certificate.der().clone(),
+            der: certificate,
             root: self.certificate.clone(),
             key_der: KeyDer(key.serialize_der()),
         })
     }
 
+    /// Signs what `params` say, for `subject`.
     pub(super) fn sign(
         &self,
-        subject: &str,
+        subject: &ClientSubject,
         params: &CertificateParams,
         key: &impl PublicKeyData,
-    ) -> Result<rcgen::Certificate, CertificateError> {
-        params
+    ) -> Result<CertificateDer<'static>, CertificateError> {
+        let signed = params
             .signed_by(key, &self.issuer)
-            .map_err(|source| CertificateError::Sign { subject: subject.to_owned(), source })
+            .map_err(|source| CertificateError::Sign { subject: subject.user.clone(), source })?;
+        if subject.groups.is_empty() {
+            return Ok(signed.der().clone());
+        }
+        with_subject(signed.der(), subject, self.issuer.key())
     }
+}
+
+/// A certificate as PEM.
+pub(super) fn certificate_pem(certificate: &CertificateDer<'_>) -> String {
+    ::pem::encode(&::pem::Pem::new("CERTIFICATE", certificate.to_vec()))
 }
 
 /// A signing request with a fresh key, for whoever joins: the PEM request and the key as PKCS #8 PEM. The subject is a
@@ -188,32 +200,13 @@ pub(super) fn requested_public_key(request_pem: &str) -> Result<SubjectPublicKey
         .map_err(|error| unusable(error.to_string()))
 }
 
-/// The object identifier of O, under which the second group goes: the certificate library keeps one value per
-/// attribute type and tells its named types from the same types by number.
-const ORGANIZATION: [u64; 4] = [2, 5, 4, 10];
-
 pub(super) fn leaf(
     common_name: &str,
-    organizations: &[String],
     usage: ExtendedKeyUsagePurpose,
     validity: Duration,
 ) -> Result<CertificateParams, CertificateError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    match organizations {
-        [] => {}
-        [one] => params.distinguished_name.push(DnType::OrganizationName, one.as_str()),
-        [one, two] => {
-            params.distinguished_name.push(DnType::OrganizationName, one.as_str());
-            params.distinguished_name.push(DnType::CustomDnType(ORGANIZATION.to_vec()), two.as_str());
-        }
-        _ => {
-            return Err(CertificateError::Unusable {
-                subject: format!("the subject of {common_name:?}"),
-                detail: "a certificate carries at most two groups".to_owned(),
-            });
-        }
-    }
     params.distinguished_name.push(DnType::CommonName, common_name);
     params.is_ca = IsCa::NoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

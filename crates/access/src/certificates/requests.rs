@@ -9,7 +9,7 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::issue::{leaf, requested_public_key};
+use super::issue::{ClientSubject, certificate_pem, leaf, requested_public_key};
 use super::{CertificateAuthority, CertificateError};
 
 /// What a signing request asks to certify. Nothing here has been checked but the request's own signature.
@@ -106,12 +106,7 @@ impl CertificateAuthority {
         let key = requested_public_key(request_pem)?;
         let requested = read_request(request_pem)?;
         let validity = validity.min(self.left()?);
-        let mut params = leaf(
-            &requested.common_name,
-            &requested.organizations,
-            ExtendedKeyUsagePurpose::ClientAuth,
-            validity,
-        )?;
+        let mut params = leaf(&requested.common_name, ExtendedKeyUsagePurpose::ClientAuth, validity)?;
         params.key_usages.clear();
         params.extended_key_usages.clear();
         for usage in usages {
@@ -136,7 +131,8 @@ impl CertificateAuthority {
             params.subject_alt_names.push(SanType::URI(text(name)?));
         }
         params.subject_alt_names.extend(requested.addresses.iter().copied().map(SanType::IpAddress));
-        Ok(self.sign(&requested.common_name, &params, &key)?.pem())
+        let subject = ClientSubject { user: requested.common_name, groups: requested.organizations };
+        Ok(certificate_pem(&self.sign(&subject, &params, &key)?))
     }
 
     /// How long this authority's own certificate still lasts.

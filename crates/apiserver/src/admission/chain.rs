@@ -1,17 +1,20 @@
 //! The plug-ins in Kubernetes' order.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use kube_objects::Status;
 use serde_json::Value;
 
+use super::durations::{Durations, Phase};
 use super::pod_security::{PodSecurity, PodSecurityConfiguration};
 use super::{
     Attributes, certificates, claim_resize, default_classes, lifecycle, limit_ranger, node_restriction,
     node_taints, policy, priority, resource_quota, runtime_class, service_account, tolerations,
     topology_labels, webhook,
 };
+use crate::metrics::text::Text;
 use crate::registry::objects::ObjectAccess;
 use crate::webhook_client::WebhookClient;
 
@@ -46,6 +49,8 @@ pub(crate) trait Plugin: Send + Sync + 'static {
 /// The plug-ins of a server.
 pub(crate) struct Chain {
     plugins: Vec<Arc<dyn Plugin>>,
+    /// How long each plug-in took, in their order.
+    durations: Vec<Durations>,
 }
 
 impl Chain {
@@ -56,31 +61,40 @@ impl Chain {
         webhooks: &Arc<WebhookClient>,
         pod_security: PodSecurityConfiguration,
     ) -> Self {
-        Self {
-            plugins: vec![
-                Arc::new(lifecycle::NamespaceLifecycle),
-                Arc::new(limit_ranger::LimitRanger),
-                Arc::new(service_account::ServiceAccount),
-                Arc::new(node_restriction::NodeRestriction),
-                Arc::new(node_taints::TaintNodesByCondition),
-                Arc::new(PodSecurity::new(pod_security)),
-                Arc::new(priority::Priority),
-                Arc::new(tolerations::DefaultTolerationSeconds),
-                Arc::new(default_classes::DefaultStorageClass),
-                Arc::new(claim_resize::PersistentVolumeClaimResize),
-                Arc::new(runtime_class::RuntimeClass),
-                Arc::new(certificates::CertificateApproval),
-                Arc::new(certificates::CertificateSigning),
-                Arc::new(certificates::ClusterTrustBundleAttest),
-                Arc::new(certificates::CertificateSubjectRestriction),
-                Arc::new(default_classes::DefaultIngressClass),
-                Arc::new(topology_labels::PodTopologyLabels),
-                Arc::new(policy::MutatingPolicies::new(objects)),
-                Arc::new(webhook::MutatingWebhooks::new(objects, webhooks)),
-                Arc::new(policy::ValidatingPolicies::new(objects)),
-                Arc::new(webhook::ValidatingWebhooks::new(objects, webhooks)),
-                Arc::new(resource_quota::ResourceQuota),
-            ],
+        let plugins: Vec<Arc<dyn Plugin>> = vec![
+            Arc::new(lifecycle::NamespaceLifecycle),
+            Arc::new(limit_ranger::LimitRanger),
+            Arc::new(service_account::ServiceAccount),
+            Arc::new(node_restriction::NodeRestriction),
+            Arc::new(node_taints::TaintNodesByCondition),
+            Arc::new(PodSecurity::new(pod_security)),
+            Arc::new(priority::Priority),
+            Arc::new(tolerations::DefaultTolerationSeconds),
+            Arc::new(default_classes::DefaultStorageClass),
+            Arc::new(claim_resize::PersistentVolumeClaimResize),
+            Arc::new(runtime_class::RuntimeClass),
+            Arc::new(certificates::CertificateApproval),
+            Arc::new(certificates::CertificateSigning),
+            Arc::new(certificates::ClusterTrustBundleAttest),
+            Arc::new(certificates::CertificateSubjectRestriction),
+            Arc::new(default_classes::DefaultIngressClass),
+            Arc::new(topology_labels::PodTopologyLabels),
+            Arc::new(policy::MutatingPolicies::new(objects)),
+            Arc::new(webhook::MutatingWebhooks::new(objects, webhooks)),
+            Arc::new(policy::ValidatingPolicies::new(objects)),
+            Arc::new(webhook::ValidatingWebhooks::new(objects, webhooks)),
+            Arc::new(resource_quota::ResourceQuota),
+        ];
+        let durations = plugins.iter().map(|_| Durations::default()).collect();
+        Self { plugins, durations }
+    }
+
+    /// Appends what is counted of the plug-ins.
+    pub(crate) fn write_metrics(&self, text: &mut Text) {
+        let name = "apiserver_admission_controller_admission_duration_seconds";
+        text.family(name, "histogram", "How long each admission plug-in took, in seconds.");
+        for (plugin, durations) in self.plugins.iter().zip(&self.durations) {
+            durations.write(text, name, plugin.name());
         }
     }
 
@@ -97,9 +111,11 @@ impl Chain {
     }
 
     async fn mutate_once(&self, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
-        for plugin in &self.plugins {
+        for (plugin, durations) in self.plugins.iter().zip(&self.durations) {
             if plugin.handles(attributes) {
+                let since = Instant::now();
                 let outcome = plugin.mutate(attributes, object).await;
+                durations.observe(Phase::Admit, attributes.operation, outcome.is_err(), since.elapsed());
                 outcome.inspect_err(|refused| report(plugin.as_ref(), refused))?;
             }
         }
@@ -111,9 +127,11 @@ impl Chain {
     /// # Errors
     /// The first refusal.
     pub(crate) async fn validate(&self, attributes: &Attributes<'_>, object: &Value) -> Result<(), Status> {
-        for plugin in &self.plugins {
+        for (plugin, durations) in self.plugins.iter().zip(&self.durations) {
             if plugin.handles(attributes) {
+                let since = Instant::now();
                 let outcome = plugin.validate(attributes, object).await;
+                durations.observe(Phase::Validate, attributes.operation, outcome.is_err(), since.elapsed());
                 outcome.inspect_err(|refused| report(plugin.as_ref(), refused))?;
             }
         }

@@ -12,7 +12,7 @@ use kind_rules::json::{list, text};
 use serde_json::{Value, json};
 
 use super::remote::Known;
-use super::{GROUP, RESOURCE, Remote, local, merge};
+use super::{GROUP, RESOURCE, Remote, local, merge, swagger};
 use crate::handlers::create::seconds;
 use crate::registry::objects::ObjectAccess;
 use crate::registry::strategy::Objects as _;
@@ -209,7 +209,12 @@ async fn discover(objects: &ObjectAccess, remote: &Arc<Remote>) -> Result<(), St
         let entry = &index["paths"][root.trim_start_matches('/')]["serverRelativeURL"];
         entry.as_str().map(str::to_owned)
     });
-    remote.known.store(Arc::new(Known { version, openapi }));
+    let swagger = remote.get(objects, "/openapi/v2", "application/json").await;
+    let swagger = swagger.ok().and_then(|(_, bytes)| {
+        let document: Value = serde_json::from_slice(&bytes).ok()?;
+        swagger::part(&document, &root)
+    });
+    remote.known.store(Arc::new(Known { version, openapi, swagger }));
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use access::tls::{ClientIdentity, proxy_client_config};
 use arc_swap::ArcSwap;
@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use kind_rules::json::{integer, list, text, truth};
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use serde_json::Value;
@@ -39,6 +40,21 @@ pub(super) struct Known {
     pub(super) version: Value,
     /// Its entry in the index of OpenAPI v3.
     pub(super) openapi: Option<String>,
+    /// Its part of OpenAPI v2.
+    pub(super) swagger: Option<Value>,
+}
+
+/// Connections that are kept for later requests. More requests than this at once have connections of their own.
+const KEPT_CONNECTIONS: usize = 32;
+
+/// How long an unused connection is kept: less than servers let one idle (Go's default is two minutes), and short enough
+/// that a renewed identity is soon the only one shown.
+const KEPT_IDLE: Duration = Duration::from_secs(60);
+
+/// A connection between or within requests, and when it was last given one.
+struct Pooled {
+    sender: http1::SendRequest<Body>,
+    used: Instant,
 }
 
 /// Where a group version is served, and what is known of it.
@@ -53,6 +69,7 @@ pub(crate) struct Remote {
     /// As the APIService's status says, or will in a moment.
     available: AtomicBool,
     tls: Result<Arc<ClientConfig>, String>,
+    connections: Mutex<Vec<Pooled>>,
     pub(super) known: ArcSwap<Known>,
 }
 
@@ -75,6 +92,7 @@ impl Remote {
             available: AtomicBool::new(
                 conditions.iter().any(|own| own["type"] == "Available" && own["status"] == "True"),
             ),
+            connections: Mutex::default(),
             tls: tls.map(Arc::new).map_err(|error| error.to_string()),
             known: ArcSwap::default(),
         })
@@ -111,8 +129,26 @@ impl Remote {
         }
     }
 
-    /// A connection for one request, which may be upgraded.
-    pub(super) async fn connect(&self, objects: &dyn Objects) -> Result<http1::SendRequest<Body>, String> {
+    /// A connection that waits for a request; the unused and the ended are let go on the way.
+    fn idle(&self) -> Option<http1::SendRequest<Body>> {
+        let mut kept = self.connections.lock();
+        kept.retain(|own| {
+            !own.sender.is_closed() && (own.used.elapsed() < KEPT_IDLE || !own.sender.is_ready())
+        });
+        let index = kept.iter().position(|own| own.sender.is_ready())?;
+        Some(kept.swap_remove(index).sender)
+    }
+
+    /// Keeps a connection that was just given a request: it takes the next one when the answer has been read.
+    fn keep_open(&self, sender: http1::SendRequest<Body>) {
+        let mut kept = self.connections.lock();
+        if kept.len() < KEPT_CONNECTIONS {
+            kept.push(Pooled { sender, used: Instant::now() });
+        }
+    }
+
+    /// A new connection.
+    async fn connect(&self, objects: &dyn Objects) -> Result<http1::SendRequest<Body>, String> {
         match tokio::time::timeout(CONNECT_LIMIT, self.dial(objects)).await {
             Ok(dialled) => dialled,
             Err(_) => Err(format!("dial tcp {}: i/o timeout", self.host())),
@@ -134,7 +170,7 @@ impl Remote {
         let secured = secured.map_err(|error| format!("tls: {error}"))?;
         let (sender, driver) =
             http1::handshake(TokioIo::new(secured)).await.map_err(|error| error.to_string())?;
-        // Ends with the connection: when the request's answer has been read, or dropped.
+        // Ends with the connection: when it is let go, upgraded and ended, or closed from there.
         tokio::spawn(async move {
             if let Err(error) = driver.with_upgrades().await {
                 tracing::debug!(%error, "a connection to an aggregated API server ended");
@@ -143,7 +179,8 @@ impl Remote {
         Ok(sender)
     }
 
-    /// Reads a document as the aggregator itself.
+    /// Reads a document as the aggregator itself, over a connection of its own: whether the server answers now is the
+    /// question.
     pub(super) async fn get(
         &self,
         objects: &dyn Objects,
@@ -160,21 +197,47 @@ impl Remote {
         }
         let mut request = Request::get(path).body(full(Bytes::new())).map_err(|error| error.to_string())?;
         *request.headers_mut() = headers;
-        let response = self.send(objects, request).await?;
+        let response = self.send_anew(objects, request).await?;
         let code = response.status().as_u16();
         let read = Limited::new(response.into_body(), DOCUMENT_BYTES).collect().await;
         Ok((code, read.map_err(|error| error.to_string())?.to_bytes()))
     }
 
-    /// Sends a request over a connection of its own.
+    /// Sends a request over a connection that is there, or a new one.
     pub(super) async fn send(
         &self,
         objects: &dyn Objects,
         mut request: Request<Body>,
     ) -> Result<Response<Incoming>, String> {
-        let mut sender = self.connect(objects).await?;
         let host = HeaderValue::from_str(&self.host()).map_err(|error| error.to_string())?;
         request.headers_mut().insert(http::header::HOST, host);
-        sender.send_request(request).await.map_err(|error| error.to_string())
+        while let Some(mut sender) = self.idle() {
+            match sender.try_send_request(request).await {
+                Ok(answer) => {
+                    self.keep_open(sender);
+                    return Ok(answer);
+                }
+                // It was closed from there before anything was sent: another connection may take the request.
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(failed.into_error().to_string()),
+                },
+            }
+        }
+        self.send_anew(objects, request).await
+    }
+
+    /// Sends a request over a new connection.
+    async fn send_anew(
+        &self,
+        objects: &dyn Objects,
+        mut request: Request<Body>,
+    ) -> Result<Response<Incoming>, String> {
+        let host = HeaderValue::from_str(&self.host()).map_err(|error| error.to_string())?;
+        request.headers_mut().insert(http::header::HOST, host);
+        let mut sender = self.connect(objects).await?;
+        let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        self.keep_open(sender);
+        Ok(answer)
     }
 }

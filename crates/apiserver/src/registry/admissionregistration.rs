@@ -1,5 +1,7 @@
 //! Admission policies and webhooks: their rules, and what is wrong with the expressions in them.
 
+mod parameters;
+
 use std::sync::OnceLock;
 
 use kind_rules::admissionregistration::{
@@ -16,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::strategy::RequestContext;
 use crate::catalogue::{Catalogue, Resource};
+pub(super) use parameters::authorize_parameters;
 
 /// ValidatingAdmissionPolicy.
 pub(super) const VALIDATING_POLICY: KindRules = KindRules {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Instant;
 
 use api_machinery::custom_resource::status::NamesInUse;
 use async_trait::async_trait;
@@ -15,6 +16,7 @@ use storage::{
 };
 
 use crate::catalogue::Resource;
+use crate::metrics::{StoreOperation, StoreRequests};
 use crate::registry::strategy::Objects;
 use crate::served::ServedKinds;
 use crate::watch_cache::{CachedObject, ResourceCache, WatchCache, object_key};
@@ -36,6 +38,8 @@ pub(crate) struct ObjectAccess {
     pub(crate) kinds: Arc<ServedKinds>,
     /// Asks conversion webhooks; set once at start. Weak, for it resolves Services through this very access.
     pub(crate) webhooks: OnceLock<Weak<WebhookClient>>,
+    /// What was asked of the store.
+    pub(crate) requests: StoreRequests,
 }
 
 /// A store's failure as a client sees it.
@@ -173,7 +177,7 @@ impl ObjectAccess {
     /// Creates, unless it is there.
     pub(crate) async fn insert(&self, key: String, value: Bytes) -> Result<Written, Status> {
         let compare = Compare::absent(key.clone());
-        self.write(compare, Operation::put(key.clone(), value), key).await
+        self.write(StoreOperation::Create, compare, Operation::put(key.clone(), value), key).await
     }
 
     /// Replaces the version of `revision`.
@@ -184,22 +188,31 @@ impl ObjectAccess {
         value: Bytes,
     ) -> Result<Written, Status> {
         let compare = Compare::unchanged_since(key.clone(), revision);
-        self.write(compare, Operation::put(key.clone(), value), key).await
+        self.write(StoreOperation::Update, compare, Operation::put(key.clone(), value), key).await
     }
 
     /// Deletes the version of `revision`.
     pub(crate) async fn remove(&self, key: String, revision: Revision) -> Result<Written, Status> {
         let compare = Compare::unchanged_since(key.clone(), revision);
-        self.write(compare, Operation::delete(key.clone()), key).await
+        self.write(StoreOperation::Delete, compare, Operation::delete(key.clone()), key).await
     }
 
-    async fn write(&self, compare: Compare, operation: Operation, key: String) -> Result<Written, Status> {
+    async fn write(
+        &self,
+        kind: StoreOperation,
+        compare: Compare,
+        operation: Operation,
+        key: String,
+    ) -> Result<Written, Status> {
+        let since = Instant::now();
         let transaction = Transaction {
             compare: vec![compare],
             success: vec![operation],
             failure: vec![Operation::get(key)],
         };
-        let done = self.store.transact(transaction).await.map_err(|error| store_failure(&error))?;
+        let done = self.store.transact(transaction).await;
+        self.requests.observe(kind, since, done.is_err());
+        let done = done.map_err(|error| store_failure(&error))?;
         if done.succeeded {
             return Ok(Written::At(done.revision));
         }
@@ -273,6 +286,13 @@ impl Objects for ObjectAccess {
                 Written::Lost(found) => current = self.version(&resource, found.as_ref()).await?,
             }
         }
+    }
+
+    fn resource_of(&self, group: &str, version: &str, kind: &str) -> Option<String> {
+        let catalogue = self.kinds.catalogue();
+        let is_it =
+            |own: &&Arc<Resource>| own.kind == kind && own.gvr.group == group && own.gvr.version == version;
+        catalogue.resources().iter().find(is_it).map(|own| own.gvr.resource.clone())
     }
 
     fn names_in_use(&self, group: &str, except: &str) -> NamesInUse {

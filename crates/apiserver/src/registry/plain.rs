@@ -113,6 +113,15 @@ impl Strategy for Plain {
         self.0.unconditional_update
     }
 
+    async fn authorize(
+        &self,
+        cx: &RequestContext<'_>,
+        object: &Value,
+        old: Option<&Value>,
+    ) -> Result<(), Status> {
+        super::admissionregistration::authorize_parameters(cx, object, old).await
+    }
+
     async fn after_create(&self, cx: &RequestContext<'_>, object: &Value) {
         super::admissionregistration::check_types(cx, object).await;
     }

@@ -47,6 +47,11 @@ pub trait Objects: Send + Sync {
         change: &(dyn for<'a> Fn(&'a mut Value) -> Result<bool, Status> + Send + Sync),
     ) -> Result<bool, Status>;
 
+    /// The plural by which a kind is served; `None`: it is not.
+    fn resource_of(&self, _group: &str, _version: &str, _kind: &str) -> Option<String> {
+        None
+    }
+
     /// The names that other CustomResourceDefinitions of a group than `except` have.
     fn names_in_use(&self, _group: &str, _except: &str) -> NamesInUse {
         NamesInUse::default()

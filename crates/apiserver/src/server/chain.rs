@@ -4,7 +4,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use access::authentication::{Bearer, Credentials};
 use access::{Attributes, Decision};
@@ -40,6 +40,7 @@ struct Exchange {
 /// Serves a request; failures are answers. Boxed, so that callers need not prove the whole server's future.
 pub(super) fn serve(server: Arc<Server>, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
     let (parts, body) = request.into_parts();
+    let since = Instant::now();
     Box::pin(async move {
         let info = RequestInfo::of(&parts.method, &parts.uri);
         let exchange =
@@ -48,7 +49,10 @@ pub(super) fn serve(server: Arc<Server>, request: Request<Body>) -> BoxFuture<'s
             server.extensions.iter().find(|extension| extension.serves(&exchange.info.path)).cloned();
         let limit = deadline::of(&exchange.info, extension.is_some(), server.request_timeout);
         let answered = match limit {
-            Ok(limit) => within(limit, answer(server, parts, body, Arc::clone(&exchange), extension)).await,
+            Ok(limit) => {
+                within(limit, answer(Arc::clone(&server), parts, body, Arc::clone(&exchange), extension))
+                    .await
+            }
             Err(status) => Some(response::status(&status)),
         };
         let panicked = answered.is_none();
@@ -60,11 +64,30 @@ pub(super) fn serve(server: Arc<Server>, request: Request<Body>) -> BoxFuture<'s
                 response = record.answered(response).await;
             }
         }
+        let served = is_served(&server, &exchange.info, response.status());
+        response = server.metrics.requests.answered(&exchange.info, served, since, response);
         let headers = response.headers_mut();
         headers.entry(AUDIT_ID).or_insert_with(|| exchange.audit_id.clone());
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
         response
     })
+}
+
+/// Whether what is asked for is one of a bounded set: a resource of ours, or a path that leads somewhere.
+fn is_served(server: &Server, info: &RequestInfo, status: StatusCode) -> bool {
+    match &info.resource {
+        Some(path) => {
+            let catalogue = server.kinds.catalogue();
+            let found = catalogue.find(&path.group, &path.version, &path.resource);
+            found.is_some_and(|own| {
+                path.subresource.is_empty() || own.subresource(&path.subresource).is_some()
+            })
+        }
+        None => {
+            let known = ["/api", "/healthz", "/livez", "/metrics", "/openapi/v2", "/readyz", "/version"];
+            status.is_success() && known.contains(&info.path.as_str())
+        }
+    }
 }
 
 /// Answers in time, with a 504, or, when it panics, with nothing.

@@ -1,5 +1,6 @@
 //! Everything that is not objects: health, version, discovery documents.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use access::TokenIssuer;
@@ -9,12 +10,13 @@ use kube_objects::{Reason, Status};
 use serde_json::{Value, json};
 
 use super::Server;
-use crate::aggregation::{Remote, merge};
+use crate::aggregation::{Remote, merge, swagger};
 use crate::discovery::{AggregatedVersion, Document, Root};
 use crate::extension::Body;
 use crate::http::body::full;
 use crate::http::negotiation::{self, Format, Offer};
 use crate::http::response::{self, Style};
+use crate::metrics::text::Text;
 use crate::registry::objects::not_served;
 use crate::request_info::RequestInfo;
 
@@ -62,7 +64,7 @@ fn version() -> Value {
     })
 }
 
-fn platform() -> &'static str {
+pub(crate) fn platform() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -122,10 +124,19 @@ fn openapi_v2(server: &Server, headers: &HeaderMap, accept: Option<&str>) -> Res
             matches!(clause.media.as_str(), "application/json" | "*/*") || clause.media.contains("protobuf")
         })
         .is_some_and(|clause| clause.media.contains("protobuf"));
-    if protobuf {
-        return openapi(server.kinds.now().openapi.v2_protobuf(), headers, OPENAPI_V2_PROTOBUF);
+    let served = server.kinds.now();
+    let remotes = server.aggregation.all();
+    if !remotes.is_empty() {
+        let merged = served.openapi.v2_with(|document| swagger::into_swagger(document, &remotes), protobuf);
+        if let Some(merged) = merged {
+            let kind = if protobuf { OPENAPI_V2_PROTOBUF } else { "application/json" };
+            return openapi(&merged, headers, kind);
+        }
     }
-    openapi(server.kinds.now().openapi.v2_json(), headers, "application/json")
+    if protobuf {
+        return openapi(served.openapi.v2_protobuf(), headers, OPENAPI_V2_PROTOBUF);
+    }
+    openapi(served.openapi.v2_json(), headers, "application/json")
 }
 
 fn openapi(document: &crate::openapi::Document, headers: &HeaderMap, kind: &'static str) -> Response<Body> {
@@ -148,7 +159,24 @@ fn issuer(
 }
 
 fn metrics(server: &Server) -> String {
-    let mut text = String::from("# TYPE apiserver_storage_objects gauge\n");
+    let mut known = Text::default();
+    server.metrics.write(&mut known);
+    server.admission.write_metrics(&mut known);
+    known.family("apiserver_watch_events_total", "counter", "Events told to watchers.");
+    let mut seen = HashSet::new();
+    let catalogue = server.kinds.catalogue();
+    // Two versions may share a storage, and so its watchers.
+    for resource in catalogue.storages().filter(|resource| seen.insert(&resource.storage)) {
+        let told = server.objects.cache.of(resource).map_or(0, |cache| cache.told());
+        if told > 0 {
+            let own = &resource.gvr;
+            let labels =
+                [("group", own.group.as_str()), ("version", &own.version), ("resource", &own.resource)];
+            known.number("apiserver_watch_events_total", &labels, told as f64);
+        }
+    }
+    let mut text = known.finish();
+    text.push_str("# TYPE apiserver_storage_objects gauge\n");
     for resource in server.kinds.catalogue().resources() {
         if let Some(cache) = server.objects.cache.of(resource) {
             let name = resource.gvr.group_resource();

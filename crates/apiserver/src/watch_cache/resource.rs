@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -69,6 +70,8 @@ pub(crate) struct ResourceCache {
     bounds: HistoryBounds,
     state: RwLock<State>,
     newest: watch::Sender<Progress>,
+    /// Events told to subscribers.
+    told: AtomicU64,
 }
 
 /// Which state of a cache something was made from.
@@ -100,7 +103,14 @@ struct State {
 impl ResourceCache {
     pub(super) fn new(prefix: String, resource: Arc<Resource>, bounds: HistoryBounds) -> Self {
         let (newest, _) = watch::channel(Progress::default());
-        Self { prefix, resource: ArcSwap::new(resource), bounds, state: RwLock::default(), newest }
+        Self {
+            prefix,
+            resource: ArcSwap::new(resource),
+            bounds,
+            state: RwLock::default(),
+            newest,
+            told: AtomicU64::new(0),
+        }
     }
 
     /// The storage's key prefix.
@@ -172,6 +182,16 @@ impl ResourceCache {
         let objects = self.objects(namespace, after);
         let newest = objects.iter().map(|object| object.encoded.revision()).max().unwrap_or_default();
         (before.max(newest), objects)
+    }
+
+    /// Counts events that a subscriber was told.
+    pub(super) fn tell(&self, events: usize) {
+        self.told.fetch_add(events as u64, Ordering::Relaxed);
+    }
+
+    /// How many events subscribers were told.
+    pub(crate) fn told(&self) -> u64 {
+        self.told.load(Ordering::Relaxed)
     }
 
     /// The revision of the newest event.

@@ -92,6 +92,7 @@ impl Subscription {
                 })
                 .collect();
             if !told.is_empty() {
+                self.cache.tell(told.len());
                 return Ok(told);
             }
         }

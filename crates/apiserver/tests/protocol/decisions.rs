@@ -139,3 +139,80 @@ async fn a_grant_holds_for_the_next_request_and_so_does_its_end() {
         }
     }
 }
+
+#[tokio::test]
+async fn who_writes_a_policy_must_be_allowed_to_read_its_parameters() {
+    let mut options = options();
+    options.authorizer = Some(Arc::new(Authorizer::new()));
+    let (handle, _stop) = serve(options).await;
+    let grant = async |name: &str, rules: Value| {
+        let rbac = "/apis/rbac.authorization.k8s.io/v1";
+        let metadata = json!({"name": name});
+        let role = json!({"metadata": metadata, "rules": rules});
+        let binding = json!({"metadata": metadata,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "ada"}]});
+        for (resource, object) in [("clusterroles", role), ("clusterrolebindings", binding)] {
+            let asked = request(Method::POST, &format!("{rbac}/{resource}"), &[], &object);
+            assert_eq!(handle.request(masters(), asked).await.status(), 201);
+        }
+    };
+    grant(
+        "author",
+        json!([{"verbs": ["*"], "apiGroups": ["admissionregistration.k8s.io"], "resources": ["*"]}]),
+    )
+    .await;
+    let create = async |resource: &str, object: &Value| {
+        let ada = UserInfo::new("ada", &["system:authenticated"]);
+        let path = format!("/apis/admissionregistration.k8s.io/v1/{resource}");
+        read(handle.request(ada, request(Method::POST, &path, &[], object)).await).await
+    };
+    let policy = json!({"metadata": {"name": "p"}, "spec": {
+        "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+        "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"],
+            "resources": ["pods"]}]},
+        "validations": [{"expression": "true"}]}});
+    let binding = json!({"metadata": {"name": "b"}, "spec": {"policyName": "p", "validationActions": ["Deny"],
+        "paramRef": {"name": "m", "namespace": "default", "parameterNotFoundAction": "Deny"}}});
+    let (code, refused) = create("validatingadmissionpolicies", &policy).await;
+    assert_eq!(
+        (code, &refused["details"]["causes"][0]["field"]),
+        (422, &json!("spec.paramKind")),
+        "{refused}"
+    );
+    assert_eq!(
+        refused["details"]["causes"][0]["message"],
+        "Forbidden: user &{ada  [system:authenticated] map[]} must have \"get\" permission on all objects of the referenced \
+         paramKind (kind=ConfigMap, apiVersion=v1)"
+    );
+    let (code, refused) = create("validatingadmissionpolicybindings", &binding).await;
+    assert_eq!(
+        (code, &refused["details"]["causes"][0]["field"]),
+        (422, &json!("spec.paramRef")),
+        "{refused}"
+    );
+    grant("reader", json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["configmaps"]}])).await;
+    let (code, created) = create("validatingadmissionpolicies", &policy).await;
+    assert_eq!(code, 201, "{created}");
+    let (code, created) = create("validatingadmissionpolicybindings", &binding).await;
+    assert_eq!(code, 201, "{created}");
+}
+
+#[tokio::test]
+async fn metrics_tell_of_requests_the_store_and_admission() {
+    let subject = Subject::start().await;
+    subject.create("counted").await;
+    let answer = subject.send(Method::GET, "/metrics", &[], "").await;
+    let text = answer.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8_lossy(&text);
+    for part in [
+        "apiserver_request_total{verb=\"POST\",dry_run=\"\",group=\"\",version=\"v1\",resource=\"configmaps\",",
+        "etcd_request_duration_seconds_count{operation=\"create\",type=\"\"} ",
+        "apiserver_admission_controller_admission_duration_seconds_count{name=\"NamespaceLifecycle\",operation=\"CREATE\",",
+        "apiserver_current_inflight_requests{request_kind=\"readOnly\"} ",
+        "\nprocess_resident_memory_bytes ",
+        "kubernetes_build_info{major=\"1\",minor=\"36\",",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+}

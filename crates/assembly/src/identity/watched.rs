@@ -157,7 +157,8 @@ mod tests {
         let state = at("state");
         let identity = Identity::open(Some(&state), "c", ServerNames::default(), &given).unwrap();
         let accepts = |authority: &CertificateAuthority| {
-            let subject = ClientSubject { user: "u".into(), groups: vec!["a".into()] };
+            let subject =
+                ClientSubject { user: "u".into(), groups: vec!["a".into(), "b".into(), "c".into()] };
             let client = authority.issue_client(&subject, HOUR).unwrap();
             let authenticator = Authenticator::new(false).with_client_roots(identity.client_roots.clone());
             authenticator.verify_peer(&[client.certificate().clone()]).is_ok()

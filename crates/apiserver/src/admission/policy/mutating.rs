@@ -12,9 +12,10 @@ use kube_objects::{Reason, Status, StatusCause};
 use policy_engines::admission_policy::{FailurePolicy, Inputs, Match, MutatingPolicy, Mutation};
 use serde_json::Value;
 
-use super::view::{self, ByRbac, View};
+use super::view::{self, View};
 use super::{Binding, GROUP, Invocation, Policy, Wanted, bindings, is_exempt, policies, select};
 use crate::admission::compiled::Compiled;
+use crate::admission::rights::{self, Rights};
 use crate::admission::{Attributes, Plugin};
 use crate::handlers::conversion;
 use crate::registry::objects::ObjectAccess;
@@ -130,7 +131,7 @@ fn invoke(
             errors.push((message(&one.policy.name, Some(&one.binding.name), why), true));
         }
     };
-    let by = ByRbac(attributes.cx.authorizer);
+    let by = Rights(attributes.cx.authorizer);
     match program.matches(&inputs(attributes, view, one, &by, shown)) {
         Match::Yes => {}
         Match::No(_) => return,
@@ -165,7 +166,7 @@ fn inputs<'a>(
     attributes: &'a Attributes<'_>,
     view: &'a View,
     one: &'a Invocation<'_, MutatingPolicy>,
-    by: &'a ByRbac<'_>,
+    by: &'a Rights<'_>,
     object: &'a Value,
 ) -> Inputs<'a> {
     Inputs {
@@ -175,7 +176,7 @@ fn inputs<'a>(
         namespace_object: &view.namespace,
         params: one.parameter.as_ref(),
         authorizer: Some((by, attributes.cx.user)),
-        request_resource: view::question(attributes),
+        request_resource: rights::question(attributes),
     }
 }
 

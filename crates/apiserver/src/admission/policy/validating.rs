@@ -11,9 +11,10 @@ use policy_engines::admission_policy::{
 use serde::Serialize;
 use serde_json::Value;
 
-use super::view::{self, ByRbac, View};
+use super::view::{self, View};
 use super::{Binding, GROUP, Policy, Wanted, bindings, is_exempt, policies, select};
 use crate::admission::compiled::Compiled;
+use crate::admission::rights::{self, Rights};
 use crate::admission::{Attributes, Plugin};
 use crate::registry::objects::ObjectAccess;
 
@@ -77,7 +78,7 @@ impl Plugin for ValidatingPolicies {
         }
         let view = View::of(attributes).await?;
         let shown = view::shown(attributes, object);
-        let by = ByRbac(attributes.cx.authorizer);
+        let by = Rights(attributes.cx.authorizer);
         let mut findings = Findings::default();
         for wanted in &wanted {
             match wanted {
@@ -99,7 +100,7 @@ impl Plugin for ValidatingPolicies {
                         namespace_object: &view.namespace,
                         params: one.parameter.as_ref(),
                         authorizer: Some((&by, attributes.cx.user)),
-                        request_resource: view::question(attributes),
+                        request_resource: rights::question(attributes),
                     };
                     let evaluated = one.policy.program.evaluate(&inputs);
                     findings.take(attributes, &one.policy.name, one.binding, evaluated);

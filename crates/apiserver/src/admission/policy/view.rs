@@ -1,33 +1,10 @@
 //! What expressions see of a request.
 
-use access::authorization::{Attributes as AccessAttributes, Authorizer};
-use kube_objects::{Status, UserInfo};
-use policy_engines::cel::authorizer::{Answer, Authorizer as Asked, Question};
+use kube_objects::Status;
 use serde_json::{Value, json};
 
 use crate::admission::Attributes;
 use crate::handlers::conversion;
-
-/// Answers `authorizer`'s questions by RBAC; without any authorization, everything is allowed.
-pub(super) struct ByRbac<'a>(pub(super) Option<&'a Authorizer>);
-
-impl Asked for ByRbac<'_> {
-    fn authorize(&self, user: &UserInfo, question: &Question) -> Answer {
-        let Some(authorizer) = self.0 else {
-            return Answer { allowed: true, reason: String::new(), error: None };
-        };
-        let asked = match &question.path {
-            Some(path) => AccessAttributes::path(&question.verb, path),
-            None => {
-                let Question { verb, group, resource, namespace, name, .. } = question;
-                AccessAttributes::resource(verb, group, resource, namespace, name)
-                    .with_subresource(&question.subresource)
-            }
-        };
-        let decision = authorizer.authorize(user, &asked);
-        Answer { allowed: decision.allowed, reason: decision.reason, error: None }
-    }
-}
 
 /// The documents of a request, made once for all policies.
 pub(super) struct View {
@@ -118,17 +95,4 @@ fn request_document(attributes: &Attributes<'_>) -> Value {
         }
     }
     request
-}
-
-/// What `authorizer.requestResource` asks about.
-pub(super) fn question(attributes: &Attributes<'_>) -> Question {
-    let own = &attributes.cx.resource.gvr;
-    Question {
-        group: own.group.clone(),
-        resource: own.resource.clone(),
-        subresource: attributes.cx.subresource.unwrap_or_default().to_owned(),
-        namespace: attributes.namespace().to_owned(),
-        name: attributes.cx.name.to_owned(),
-        ..Question::default()
-    }
 }

@@ -1,37 +1,12 @@
 //! A webhook's `matchConditions`: CEL on the request as the webhook would see it.
 
-use access::Attributes as Asked;
-use kube_objects::{Status, UserInfo};
+use kube_objects::Status;
 use policy_engines::admission_policy::{Conditions, FailurePolicy, Inputs, Match};
-use policy_engines::cel::authorizer::{Answer, Authorizer, Question};
 use serde_json::Value;
 
 use super::review::{self, ReviewVersion, Shown};
-use crate::admission::{Attributes, Operation};
-
-/// Answers `authorizer`'s questions; without any authorization everything is allowed.
-struct Rights<'a>(Option<&'a access::Authorizer>);
-
-impl Authorizer for Rights<'_> {
-    fn authorize(&self, user: &UserInfo, question: &Question) -> Answer {
-        let Some(authorizer) = self.0 else {
-            return Answer { allowed: true, reason: String::new(), error: None };
-        };
-        let asked = match &question.path {
-            Some(path) => Asked::path(&question.verb, path),
-            None => Asked::resource(
-                &question.verb,
-                &question.group,
-                &question.resource,
-                &question.namespace,
-                &question.name,
-            )
-            .with_subresource(&question.subresource),
-        };
-        let decision = authorizer.authorize(user, &asked);
-        Answer { allowed: decision.allowed, reason: decision.reason, error: None }
-    }
-}
+use crate::admission::Attributes;
+use crate::admission::rights::{self, Rights};
 
 /// Whether all conditions hold.
 ///
@@ -51,11 +26,6 @@ pub(super) fn hold(
     for key in ["object", "oldObject", "uid"] {
         kind_rules::json::remove(&mut request, key);
     }
-    let verb = match attributes.operation {
-        Operation::Create | Operation::Connect => "create",
-        Operation::Update => "update",
-        Operation::Delete => "delete",
-    };
     let own = &cx.resource.gvr;
     let rights = Rights(cx.authorizer);
     let inputs = Inputs {
@@ -65,15 +35,7 @@ pub(super) fn hold(
         namespace_object: &Value::Null,
         params: None,
         authorizer: Some((&rights, cx.user)),
-        request_resource: Question {
-            verb: verb.to_owned(),
-            path: None,
-            group: own.group.clone(),
-            resource: own.resource.clone(),
-            subresource: cx.subresource.unwrap_or_default().to_owned(),
-            namespace: attributes.namespace().to_owned(),
-            name: cx.name.to_owned(),
-        },
+        request_resource: rights::question(attributes),
     };
     let policy = if fails_open { FailurePolicy::Ignore } else { FailurePolicy::Fail };
     match conditions.evaluate(&inputs, policy) {
