@@ -284,7 +284,7 @@ async fn an_apply_tells_of_unknown_and_repeated_fields() {
         (
             500,
             &json!(
-                "failed to create typed patch object (default/a; example.com/v1, Kind=Widget): .oops: field not declared in schema"
+                "failed to create typed patch object (/a; example.com/v1, Kind=Widget): .oops: field not declared in schema"
             )
         )
     );
