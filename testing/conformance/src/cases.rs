@@ -21,6 +21,7 @@ mod options;
 mod ownership;
 mod patches;
 mod pods;
+mod races;
 mod service_accounts;
 mod services;
 mod startup;
@@ -58,6 +59,7 @@ pub fn all() -> Vec<Case> {
         startup::CASES,
         ownership::CASES,
         services::CASES,
+        races::CASES,
     ]
     .concat()
 }
