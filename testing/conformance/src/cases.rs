@@ -7,9 +7,14 @@ use crate::report;
 use crate::subject::Subject;
 
 mod access;
+mod aggregation;
 mod apply;
 mod certificates;
+mod chunks;
+mod conversion;
+mod custom_fields;
 mod custom_resources;
+mod definitions;
 mod deletion;
 mod discovery;
 mod forms;
@@ -17,11 +22,14 @@ mod kinds;
 mod limits;
 mod lists;
 mod media_types;
+mod namespaces;
 mod options;
 mod ownership;
 mod patches;
 mod pods;
 mod races;
+mod policies;
+mod published;
 mod service_accounts;
 mod services;
 mod startup;
@@ -43,6 +51,11 @@ pub fn all() -> Vec<Case> {
         lists::CASES,
         watches::CASES,
         webhooks::CASES,
+        definitions::CASES,
+        published::CASES,
+        custom_fields::CASES,
+        conversion::CASES,
+        aggregation::CASES,
         patches::CASES,
         apply::CASES,
         validation::CASES,
@@ -60,6 +73,9 @@ pub fn all() -> Vec<Case> {
         ownership::CASES,
         services::CASES,
         races::CASES,
+        policies::CASES,
+        namespaces::CASES,
+        chunks::CASES,
     ]
     .concat()
 }
