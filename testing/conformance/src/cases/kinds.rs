@@ -13,7 +13,8 @@ mod storage;
 
 /// All of them.
 pub(super) fn cases() -> Vec<Case> {
-    [self::core::CASES, apps::CASES, network::CASES, storage::CASES, cluster::CASES, machinery::CASES].concat()
+    [self::core::CASES, apps::CASES, network::CASES, storage::CASES, cluster::CASES, machinery::CASES]
+        .concat()
 }
 
 /// A case that takes a kind through every verb: `kind!("topic/name", ["official title"], Kind)`.

@@ -37,7 +37,12 @@ fn path(space: &crate::subject::Namespace<'_>) -> String {
 }
 
 /// Reads, changes and puts until nobody wrote in between.
-async fn put(subject: &Subject, path: &str, onto: &str, change: impl Fn(&mut Value)) -> anyhow::Result<Value> {
+async fn put(
+    subject: &Subject,
+    path: &str,
+    onto: &str,
+    change: impl Fn(&mut Value),
+) -> anyhow::Result<Value> {
     loop {
         let mut object = subject.get(path).await?.expect(200)?;
         change(&mut object);
@@ -56,11 +61,13 @@ async fn changed(subject: &Subject) -> anyhow::Result<()> {
     ensure!(*label == *space.name, "a namespace is labelled with its name: {}", before["metadata"]);
     let patch = json!({"metadata": {"labels": {"testLabel": "testValue"}}});
     let patched = subject.patch(&path, "strategic-merge", &patch).await?.expect(200)?;
-    let version = |object: &Value| -> anyhow::Result<u64> { Ok(text(object, "/metadata/resourceVersion")?.parse()?) };
+    let version =
+        |object: &Value| -> anyhow::Result<u64> { Ok(text(object, "/metadata/resourceVersion")?.parse()?) };
     ensure!(version(&patched)? > version(&before)?, "{}", patched["metadata"]);
     let read = subject.get(&path).await?.expect(200)?;
     ensure!(read["metadata"]["labels"]["testLabel"] == "testValue", "{}", read["metadata"]);
-    let updated = put(subject, &path, &path, |object| object["metadata"]["labels"]["updated"] = json!("yes")).await?;
+    let updated =
+        put(subject, &path, &path, |object| object["metadata"]["labels"]["updated"] = json!("yes")).await?;
     ensure!(updated["metadata"]["labels"]["updated"] == "yes", "{}", updated["metadata"]);
     let relabel = json!({"metadata": {"labels": {"kubernetes.io/metadata.name": "other"}}});
     let kept = subject.patch(&path, "merge", &relabel).await?.expect(200)?;
@@ -73,7 +80,8 @@ async fn status(subject: &Subject) -> anyhow::Result<()> {
     let (path, status) = (path(&space), format!("{}/status", path(&space)));
     let read = subject.get(&status).await?.expect(200)?;
     ensure!(read["status"]["phase"] == "Active", "{}", read["status"]);
-    let condition = |kind: &str| json!({"type": kind, "status": "True", "reason": "Told", "message": "by a test"});
+    let condition =
+        |kind: &str| json!({"type": kind, "status": "True", "reason": "Told", "message": "by a test"});
     let patch = json!({
         "metadata": {"annotations": {"patched-status": "yes"}},
         "status": {"conditions": [condition("StatusPatch")]},

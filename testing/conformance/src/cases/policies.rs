@@ -59,7 +59,8 @@ impl<'a> Policy<'a> {
         let space = subject.namespace("policies").await?;
         let mut policy = Self { subject, space, paths: Vec::new() };
         let word = if sort == Sort::Validating { "validating" } else { "mutating" };
-        let kind = if sort == Sort::Validating { "ValidatingAdmissionPolicy" } else { "MutatingAdmissionPolicy" };
+        let kind =
+            if sort == Sort::Validating { "ValidatingAdmissionPolicy" } else { "MutatingAdmissionPolicy" };
         let policies = format!("{ROOT}/{word}admissionpolicies");
         policy.create(&policies, kind, with_rules(spec)).await?;
         let mut bound = json!({"policyName": policy.space.name, "matchResources": {"namespaceSelector": {
@@ -89,13 +90,23 @@ impl<'a> Policy<'a> {
     }
 
     /// Tries an object, without keeping it, until what comes is as wanted.
-    async fn until(&self, path: &str, object: &Value, wanted: impl Fn(&Answer) -> bool) -> anyhow::Result<Answer> {
+    async fn until(
+        &self,
+        path: &str,
+        object: &Value,
+        wanted: impl Fn(&Answer) -> bool,
+    ) -> anyhow::Result<Answer> {
         loop {
             let answer = self.subject.post(&format!("{path}?dryRun=All"), object).await?;
             if wanted(&answer) {
                 return Ok(answer);
             }
-            ensure!(matches!(answer.code, 201 | 422), "neither admitted nor denied: {} {}", answer.code, answer.json);
+            ensure!(
+                matches!(answer.code, 201 | 422),
+                "neither admitted nor denied: {} {}",
+                answer.code,
+                answer.json
+            );
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     }
@@ -114,11 +125,10 @@ impl<'a> Policy<'a> {
 }
 
 fn with_rules(mut spec: Value) -> Value {
-    let rule = |group: &str, resource: &str| {
-        json!({"operations": ["CREATE", "UPDATE"], "apiGroups": [group], "apiVersions": ["v1"], "resources": [resource]})
-    };
+    let rule = |group: &str, resource: &str| json!({"operations": ["CREATE", "UPDATE"], "apiGroups": [group], "apiVersions": ["v1"], "resources": [resource]});
     if spec["matchConstraints"].is_null() {
-        spec["matchConstraints"] = json!({"resourceRules": [rule("apps", "deployments"), rule("", "configmaps")]});
+        spec["matchConstraints"] =
+            json!({"resourceRules": [rule("apps", "deployments"), rule("", "configmaps")]});
     }
     spec
 }
@@ -192,7 +202,11 @@ async fn variables(subject: &Subject) -> anyhow::Result<()> {
     let outcome = async {
         let all = policy.deployments();
         let denied = policy.until(&all, &replicated(1), |answer| answer.code == 422).await?;
-        ensure!(denied.message().ends_with("denied request: failed expression: variables.replicas > 1"), "{}", denied.message());
+        ensure!(
+            denied.message().ends_with("denied request: failed expression: variables.replicas > 1"),
+            "{}",
+            denied.message()
+        );
         let even = subject.post(&all, &replicated(2)).await?;
         even.refused(422, "Invalid")?;
         ensure!(even.message().ends_with("failed expression: variables.oddReplicas"), "{}", even.message());
@@ -207,13 +221,17 @@ async fn variables(subject: &Subject) -> anyhow::Result<()> {
 
 async fn warning(subject: &Subject) -> anyhow::Result<()> {
     let spec = json!({"validations": [{"expression": "!has(object.data)", "message": "no data, please"}]});
-    let policy = Policy::new(subject, Sort::Validating, spec, json!({"validationActions": ["Warn", "Audit"]})).await?;
+    let policy =
+        Policy::new(subject, Sort::Validating, spec, json!({"validationActions": ["Warn", "Audit"]})).await?;
     let outcome = async {
-        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "1"}});
+        let map =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "1"}});
         let path = policy.space.core("configmaps");
         let warned = policy.until(&path, &map, |answer| !answer.warnings().is_empty()).await?;
         let name = &policy.space.name;
-        let wanted = format!("Validation failed for ValidatingAdmissionPolicy '{name}' with binding '{name}': no data, please");
+        let wanted = format!(
+            "Validation failed for ValidatingAdmissionPolicy '{name}' with binding '{name}': no data, please"
+        );
         ensure!(warned.code == 201 && warned.warnings() == [wanted.as_str()], "{:?}", warned.warnings());
         Ok(())
     };

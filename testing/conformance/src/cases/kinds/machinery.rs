@@ -34,7 +34,9 @@ pub(super) const CASES: &[Case] = &[
     ),
     kind!(
         "kinds/mutating admission policies",
-        ["MutatingAdmissionPolicy [Privileged:ClusterAdmin] should support MutatingAdmissionPolicy API operations"],
+        [
+            "MutatingAdmissionPolicy [Privileged:ClusterAdmin] should support MutatingAdmissionPolicy API operations"
+        ],
         mutating_policy()
     ),
     kind!(
