@@ -2,10 +2,11 @@
 //!
 //! For native kinds the published defaults include `""`, `0`, `false` and `{}`: what Go writes for fields without
 //! `omitempty`. Defaults that depend on other fields are code in the kind's strategy, which has to treat these empty
-//! values as absent.
+//! values as absent. Quantities of native kinds get the form that Go writes them in.
 
 use serde_json::Value;
 
+use crate::quantity::Quantity;
 use crate::schema::{Additional, Dialect, Schema, SchemaRef, ValueType};
 
 /// Fills in the defaults. Twice is the same as once.
@@ -34,6 +35,17 @@ pub fn apply_defaults(value: &mut Value, schema: &Schema) {
         Value::Array(list) => {
             if let Some(items) = &schema.items {
                 list.iter_mut().for_each(|item| apply_item_defaults(item, items));
+            }
+        }
+        // Go's quantities forget how they were written.
+        quantity if schema.value_type == ValueType::Quantity && schema.dialect == Dialect::Native => {
+            let text = match &*quantity {
+                Value::String(text) => text.parse::<Quantity>().ok(),
+                Value::Number(number) => number.to_string().parse().ok(),
+                _ => None,
+            };
+            if let Some(written) = text.map(|amount| amount.to_string()).filter(|text| *text != *quantity) {
+                *quantity = Value::String(written);
             }
         }
         _ => {}

@@ -223,6 +223,9 @@ pub(crate) async fn serve(
     if let Some(warning) = call.resource.defined_version().and_then(|version| version.deprecation.clone()) {
         call.warn(warning);
     }
+    if let Some(warning) = deprecation(&call.resource) {
+        call.warn(warning.to_owned());
+    }
     if verb == "watch" {
         let warnings = call.warnings.lock().clone();
         let mut response = watch::serve(call).await?;
@@ -241,6 +244,17 @@ pub(crate) async fn serve(
         _ => subresource::serve(&call, verb, &bytes).await,
     };
     Ok(finished(&call, answered))
+}
+
+/// What every request for a built-in kind that is going away is told (upstream's `APILifecycleDeprecated`).
+fn deprecation(resource: &Resource) -> Option<&'static str> {
+    let gvr = &resource.gvr;
+    match (gvr.group.as_str(), gvr.version.as_str(), gvr.resource.as_str()) {
+        ("", "v1", "endpoints") => {
+            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+        }
+        _ => None,
+    }
 }
 
 /// An answer with what was noted on the way.

@@ -325,6 +325,11 @@ impl Handle {
         Arc::clone(&self.server).handle(request).await
     }
 
+    /// Serves one request as if it came over a connection without a certificate: who asks is what its headers prove.
+    pub async fn network_request(&self, request: http::Request<Body>) -> http::Response<Body> {
+        Arc::clone(&self.server).handle(request).await
+    }
+
     /// Where it listens; `None`: in process only.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {

@@ -32,12 +32,13 @@ async fn start() -> (Handle, kube::Client, DropGuard) {
     start_with(false).await
 }
 
-/// A server; `decides`: with authentication and authorization.
+/// A server; `decides`: with authentication, authorization and a service network.
 async fn start_with(decides: bool) -> (Handle, kube::Client, DropGuard) {
     let mut options = Options::new(Arc::new(MemoryStore::default()), Catalogue::cluster());
     if decides {
         options.authorizer = Some(Arc::new(access::Authorizer::new()));
         options.authenticator = Some(access::Authenticator::new(false));
+        options.facts.service_cidr = Some("10.96.0.0/12".to_owned());
     }
     let service = Service::new(options).await.unwrap();
     let handle = service.handle();

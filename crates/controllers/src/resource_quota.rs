@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use api_client::{CacheOptions, ObjectCache, ObjectKey, dynamic::Discovery, error::is_conflict};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuotaStatus, Service};
+use k8s_openapi::api::resource::v1::ResourceClaim;
 use kind_rules::quota::{Evaluator, recalculate};
 use kind_rules::resource_list::ResourceList;
 use kube::{
@@ -138,6 +139,10 @@ impl Quotas {
         if concerns(&Evaluator::Claims) {
             let all = self.all::<PersistentVolumeClaim>(namespace).await?;
             objects.extend(all.into_iter().map(|claim| (Evaluator::Claims, claim)));
+        }
+        if concerns(&Evaluator::DeviceClaims) {
+            let all = self.all::<ResourceClaim>(namespace).await?;
+            objects.extend(all.into_iter().map(|claim| (Evaluator::DeviceClaims, claim)));
         }
         for (group, resource) in counted(&hard) {
             let Some(evaluator @ Evaluator::Objects { .. }) = Evaluator::of(&group, &resource) else {

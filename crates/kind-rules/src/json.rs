@@ -160,38 +160,3 @@ pub fn is_nothing_within(value: &Value) -> bool {
 pub fn same_field(one: &Value, other: &Value, key: &str) -> bool {
     same(one.get(key).unwrap_or(&Value::Null), other.get(key).unwrap_or(&Value::Null))
 }
-
-/// What two values differ in, as a unified diff of their JSON: context of three lines, one hunk from the first
-/// difference to the last.
-#[must_use]
-pub fn difference(old: &Value, new: &Value) -> String {
-    const CONTEXT: usize = 3;
-    let text = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
-    let (old, new) = (text(old), text(new));
-    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
-    let before = old.iter().zip(&new).take_while(|(left, right)| left == right).count();
-    let rest = old.len().min(new.len()) - before;
-    let after =
-        old.iter().rev().zip(new.iter().rev()).take(rest).take_while(|(left, right)| left == right).count();
-    let (start, old_end, new_end) = (before.saturating_sub(CONTEXT), old.len() - after, new.len() - after);
-    let tail = after.min(CONTEXT);
-    let mut out = format!(
-        "@@ -{},{} +{},{} @@\n",
-        start + 1,
-        old_end + tail - start,
-        start + 1,
-        new_end + tail - start
-    );
-    let mut lines = |mark: char, lines: &[&str]| {
-        for line in lines {
-            out.push(mark);
-            out.push_str(line);
-            out.push('\n');
-        }
-    };
-    lines(' ', &old[start..before]);
-    lines('-', &old[before..old_end]);
-    lines('+', &new[before..new_end]);
-    lines(' ', &old[old_end..old_end + tail]);
-    out
-}

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::json::{list, text};
 use crate::resource_list::ResourceList;
 
+mod devices;
 mod pods;
 mod scopes;
 
@@ -21,6 +22,8 @@ pub enum Evaluator {
     Services,
     /// PersistentVolumeClaims: how many and how much storage, by class too.
     Claims,
+    /// ResourceClaims: how many, and how many devices of each class at worst.
+    DeviceClaims,
     /// Everything else: how many.
     Objects {
         /// `count/deployments.apps`.
@@ -61,6 +64,7 @@ impl Evaluator {
             ("", "pods") => Self::Pods,
             ("", "services") => Self::Services,
             ("", "persistentvolumeclaims") => Self::Claims,
+            ("resource.k8s.io", "resourceclaims") => Self::DeviceClaims,
             _ => {
                 let legacy = ["configmaps", "resourcequotas", "replicationcontrollers", "secrets"];
                 let alias = legacy.into_iter().find(|name| group.is_empty() && *name == resource);
@@ -87,6 +91,7 @@ impl Evaluator {
                     .iter()
                     .any(|own| name.ends_with(&format!("{STORAGE_CLASS}{own}")))
             }
+            Self::DeviceClaims => name == devices::CLAIMS || name.ends_with(devices::PER_CLASS),
             Self::Objects { name: own, alias } => own == name || *alias == Some(name),
         }
     }
@@ -98,6 +103,7 @@ impl Evaluator {
             Self::Pods => pods::usage(object, now),
             Self::Services => services(object),
             Self::Claims => claim(object),
+            Self::DeviceClaims => devices::usage(object),
             Self::Objects { name, alias } => {
                 let mut usage = ResourceList::count(name.as_str(), 1);
                 if let Some(alias) = alias {

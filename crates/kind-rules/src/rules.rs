@@ -16,6 +16,8 @@ use crate::problems::Problems;
 pub struct KindRules {
     /// What its names look like.
     pub names: NameRule,
+    /// Whether a finalizer without a group has to be one of the standard ones.
+    pub checks_finalizers: bool,
     /// What upstream's `SetDefaults_…` functions fill in beyond the schema's defaults.
     pub defaults: fn(&mut Value),
     /// Clears and sets what a new object may not bring along (upstream's `PrepareForCreate`, without what needs other
@@ -62,6 +64,7 @@ impl KindRules {
     /// Name and age, anything goes.
     pub const NEW: Self = Self {
         names: NameRule::DnsSubdomain,
+        checks_finalizers: true,
         defaults: |_| {},
         prepare_create: |_| {},
         prepare_update: |_, _| {},

@@ -4,6 +4,8 @@ use api_client::events;
 pub use api_client::events::Severity;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 
+use crate::pod::facts::{self, Kind};
+
 /// Takes events; cheap to clone. What it writes names the node it was made for.
 #[derive(Clone)]
 pub struct Recorder {
@@ -31,11 +33,11 @@ impl Recorder {
 }
 
 fn reference(pod: &Pod, container: Option<&str>) -> ObjectReference {
-    let init = container.is_some_and(|name| {
-        let init = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
-        init.into_iter().any(|container| container.name == name)
-    });
-    let list = if init { "initContainers" } else { "containers" };
+    let list = match container.and_then(|name| facts::container(pod, name)) {
+        Some((Kind::Init | Kind::Sidecar, _)) => "initContainers",
+        Some((Kind::Ephemeral, _)) => "ephemeralContainers",
+        _ => "containers",
+    };
     ObjectReference {
         api_version: Some("v1".to_owned()),
         kind: Some("Pod".to_owned()),

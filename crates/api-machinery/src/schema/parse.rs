@@ -44,9 +44,30 @@ const ARBITRARY: [&str; 3] = [
     "io.k8s.apimachinery.pkg.runtime.RawExtension",
 ];
 
+/// Fields whose published default says nothing and which Go leaves out when they are empty.
+const OMITTED: [(&str, &str); 10] = [
+    ("ConfigMapEnvSource", "name"),
+    ("ConfigMapKeySelector", "name"),
+    ("ConfigMapProjection", "name"),
+    ("ConfigMapVolumeSource", "name"),
+    ("LocalObjectReference", "name"),
+    ("NodeRuntimeHandler", "name"),
+    ("ReplicationControllerSpec", "minReadySeconds"),
+    ("SecretEnvSource", "name"),
+    ("SecretKeySelector", "name"),
+    ("SecretProjection", "name"),
+];
+
 pub(super) fn builtin_row(name: &str, row: &str) -> Result<Schema, SchemaError> {
-    let json: Value = serde_json::from_str(row)
+    let mut json: Value = serde_json::from_str(row)
         .map_err(|error| SchemaError::Row { name: name.to_owned(), what: error.to_string() })?;
+    for (_, field) in
+        OMITTED.iter().filter(|(owner, _)| name.strip_prefix("io.k8s.api.core.v1.") == Some(owner))
+    {
+        if let Some(field) = json["properties"][*field].as_object_mut() {
+            field.remove("default");
+        }
+    }
     let mut schema = Reader { dialect: Dialect::Native }.schema(&json, "", 0)?;
     if name == QUANTITY {
         schema.value_type = ValueType::Quantity;

@@ -28,6 +28,8 @@ pub(crate) async fn serve(call: &Call, bytes: &[u8]) -> Result<Response<Body>, S
 pub(crate) async fn create(call: &Call, object: Value) -> Result<WriteOutcome, Status> {
     let mut object = prepare(call, object)?;
     let name = metadata::text(&object, "name").to_owned();
+    // The writer owns what it sent and what stands for what it left out; what admission adds is nobody's.
+    engine::track(call, None, &mut object);
     call.mutate(&name, Operation::Create, &mut object, None).await?;
     metadata::check_namespace(call, &object)?;
     let base = metadata::text(&object, "generateName").to_owned();
@@ -108,7 +110,7 @@ async fn insert(call: &Call, mut object: Value) -> Result<WriteOutcome, Status> 
     let cx = call.context(&name);
     complete(call, &mut object)?;
     strategy.prepare_for_create(&cx, &mut object).await?;
-    let checked = check(call, &mut object).await;
+    let checked = check(call, &object).await;
     let written = match checked {
         Ok(()) => commit(call, &name, &mut object).await,
         Err(status) => Err(status),
@@ -126,7 +128,7 @@ async fn insert(call: &Call, mut object: Value) -> Result<WriteOutcome, Status> 
     Ok(WriteOutcome { object, encoded })
 }
 
-async fn check(call: &Call, object: &mut Value) -> Result<(), Status> {
+async fn check(call: &Call, object: &Value) -> Result<(), Status> {
     let name = metadata::text(object, "name").to_owned();
     let cx = call.context(&name);
     let strategy = &call.resource.strategy;
@@ -138,7 +140,6 @@ async fn check(call: &Call, object: &mut Value) -> Result<(), Status> {
     for warning in strategy.warnings(object) {
         call.warn(warning);
     }
-    engine::track(call, None, object);
     Ok(())
 }
 

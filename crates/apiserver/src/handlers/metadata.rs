@@ -103,7 +103,7 @@ pub(crate) fn problems(resource: &Resource, object: &Value, old: Option<&Value>)
                 found.type_invalid(at.field(key), &metadata[key], "must be a map of strings");
             }
         }
-    } else {
+    } else if resource.strategy.checks_finalizers() {
         meta::standard_finalizers(&mut found, &at.field("finalizers"), metadata);
     }
     found.into_causes()

@@ -36,7 +36,7 @@ pub(super) fn describe(resource: &Resource, paths: &mut Map<String, Value>) {
     for (verb, method, query, body) in [
         ("list", "get", LIST, None),
         ("create", "post", WRITE, Some("*/*")),
-        ("deletecollection", "delete", LIST, None),
+        ("deletecollection", "delete", DELETE_ALL, Some("options")),
     ] {
         if can(resource, verb) {
             collection.insert(method.to_owned(), operation(resource, verb, "", query, body));
@@ -51,7 +51,7 @@ pub(super) fn describe(resource: &Resource, paths: &mut Map<String, Value>) {
         ("get", "get", &[][..], None),
         ("update", "put", WRITE, Some("*/*")),
         ("patch", "patch", PATCH, Some("patch")),
-        ("delete", "delete", DELETE, Some("*/*")),
+        ("delete", "delete", DELETE, Some("options")),
     ] {
         if can(resource, verb) {
             single.insert(method.to_owned(), operation(resource, verb, "", query, body));
@@ -97,6 +97,42 @@ const LIST: Query = &[
     ("sendInitialEvents", "boolean"),
     ("timeoutSeconds", "integer"),
     ("watch", "boolean"),
+];
+
+const DELETE_ALL: Query = &[
+    ("continue", "string"),
+    ("dryRun", "string"),
+    ("fieldSelector", "string"),
+    ("gracePeriodSeconds", "integer"),
+    ("labelSelector", "string"),
+    ("limit", "integer"),
+    ("orphanDependents", "boolean"),
+    ("propagationPolicy", "string"),
+    ("resourceVersion", "string"),
+    ("resourceVersionMatch", "string"),
+    ("sendInitialEvents", "boolean"),
+    ("timeoutSeconds", "integer"),
+];
+
+/// Kinds of which a DELETE is documented to answer the object; of the others, and of collections, a `Status`.
+const ANSWERED_WHEN_DELETED: [&str; 17] = [
+    "CSIDriver",
+    "CSINode",
+    "DeviceClass",
+    "DeviceTaintRule",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
+    "Pod",
+    "PodTemplate",
+    "ResourceClaim",
+    "ResourceClaimTemplate",
+    "ResourceQuota",
+    "ResourceSlice",
+    "Service",
+    "ServiceAccount",
+    "StorageClass",
+    "VolumeAttachment",
+    "VolumeAttributesClass",
 ];
 
 fn can(resource: &Resource, verb: &str) -> bool {
@@ -148,12 +184,20 @@ fn operation(resource: &Resource, verb: &str, suffix: &str, query: Query, body: 
     let spoken = match verb {
         "get" => "read",
         "update" => "replace",
-        "deletecollection" => "deleteCollection",
+        "deletecollection" => "delete",
         other => other,
     };
+    let scope = if verb == "deletecollection" { format!("Collection{scope}") } else { scope.to_owned() };
     let id = format!("{spoken}{}{scope}{}{suffix}", operation_infix(resource), resource.kind);
     let own = schemas::reference(&resource.gvk());
-    let answer = if verb == "list" { schemas::list_reference(resource) } else { own.clone() };
+    let answer = match verb {
+        "list" => schemas::list_reference(resource),
+        "delete" if !resource.custom && ANSWERED_WHEN_DELETED.contains(&resource.kind.as_str()) => {
+            own.clone()
+        }
+        "delete" | "deletecollection" => schemas::meta_reference("Status"),
+        _ => own.clone(),
+    };
     let mut operation = describe_operation(&id, query, body, [&own, &answer], resource.custom);
     operation["x-kubernetes-action"] = json!(action);
     operation["x-kubernetes-group-version-kind"] = gvk_extension(&resource.gvk());
@@ -168,7 +212,11 @@ fn sub_operation(
     body: Option<&str>,
 ) -> Value {
     let scope = if resource.namespaced { "Namespaced" } else { "" };
+    let connects = schemas::is_connect(&subresource.kind);
+    let method = if verb == "create" { "Post" } else { "Get" };
+    let connect = format!("connect{}{method}", operation_infix(resource));
     let (spoken, action) = match verb {
+        _ if connects => (connect.as_str(), "connect"),
         "get" => ("read", "get"),
         "update" => ("replace", "put"),
         "create" => ("create", "post"),
@@ -176,7 +224,9 @@ fn sub_operation(
     };
     let mut letters = subresource.name.chars();
     let name: String = letters.next().map(|c| c.to_ascii_uppercase()).into_iter().chain(letters).collect();
-    let id = format!("{spoken}{}{scope}{}{name}", operation_infix(resource), resource.kind);
+    let infix = if connects { String::new() } else { operation_infix(resource) };
+    let id = format!("{spoken}{infix}{scope}{}{name}", resource.kind);
+    let body = body.filter(|_| !connects);
     let kind = schemas::reference(&subresource.kind);
     let mut operation = describe_operation(&id, query, body, [&kind, &kind], resource.custom);
     operation["x-kubernetes-action"] = json!(action);
@@ -210,8 +260,15 @@ fn describe_operation(
         Some("patch") => PATCHES
             .iter()
             .filter(|media_type| !(custom && **media_type == STRATEGIC_MERGE))
-            .map(|media_type| ((*media_type).to_owned(), json!({ "schema": schemas::patch_reference() })))
+            .map(|media_type| {
+                ((*media_type).to_owned(), json!({ "schema": schemas::meta_reference("Patch") }))
+            })
             .collect::<Map<_, _>>(),
+        Some("options") => {
+            let options = json!({ "schema": schemas::meta_reference("DeleteOptions") });
+            operation["requestBody"] = json!({ "content": { "*/*": options } });
+            return operation;
+        }
         Some(any) => Map::from_iter([(any.to_owned(), json!({ "schema": sent }))]),
         None => return operation,
     };

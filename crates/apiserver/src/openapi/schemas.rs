@@ -14,11 +14,12 @@ use super::descriptions::Descriptions;
 use crate::catalogue::Resource;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+/// What operations refer to whatever the kind.
+const META_TYPES: [&str; 5] = ["DeleteOptions", "ListMeta", "ObjectMeta", "Patch", "Status"];
 
 /// Every schema that the operations of `resources` refer to, and all those refer to.
 pub(super) fn components(resources: &[Arc<Resource>], descriptions: &Descriptions) -> Components {
-    let mut builtin: BTreeSet<String> =
-        ["ListMeta", "ObjectMeta", "Patch", "Status"].iter().map(|name| format!("{META}.{name}")).collect();
+    let mut builtin: BTreeSet<String> = META_TYPES.iter().map(|name| format!("{META}.{name}")).collect();
     let mut custom = Components::new();
     for resource in resources {
         for kind in resource.subresources.iter().map(|subresource| &subresource.kind) {
@@ -39,8 +40,8 @@ pub(super) fn components(resources: &[Arc<Resource>], descriptions: &Description
 
 /// A reference to a kind's schema.
 pub(super) fn reference(kind: &GroupVersionKind) -> Value {
-    // What `connect` subresources take (`PodExecOptions` …) are query parameters, published as no schema; they answer text.
-    if kind.group.is_empty() && SchemaSet::builtin().type_name(kind).is_none() {
+    // They answer text.
+    if is_connect(kind) {
         return json!({ "type": "string" });
     }
     json!({ "$ref": format!("#/components/schemas/{}", name_of(kind)) })
@@ -55,9 +56,14 @@ pub(super) fn list_reference(resource: &Resource) -> Value {
     }
 }
 
-/// A reference to the schema of patches: anything.
-pub(super) fn patch_reference() -> Value {
-    json!({ "$ref": format!("#/components/schemas/{META}.Patch") })
+/// Whether a kind is what a `connect` subresource takes (`PodExecOptions` …): query parameters, published as no schema.
+pub(super) fn is_connect(kind: &GroupVersionKind) -> bool {
+    kind.group.is_empty() && SchemaSet::builtin().type_name(kind).is_none()
+}
+
+/// A reference to one of the types that every group shares.
+pub(super) fn meta_reference(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{META}.{name}") })
 }
 
 /// A built-in type's name, or for a custom kind its reversed group, version and kind, as upstream names them.

@@ -131,3 +131,99 @@ fn the_protobuf_form_holds_the_same_definitions() {
     let paths = fields(&field(encoded, 8));
     assert_eq!(paths.len(), json["paths"].as_object().unwrap().len());
 }
+
+/// Upstream's documents, where the third-party data lies beside the repository.
+fn published() -> Vec<(String, Value)> {
+    let data = std::env::var_os("FAIRLEAD_SHARED_DATA").map_or_else(
+        || std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
+        std::path::PathBuf::from,
+    );
+    let directory = data.join("kubernetes-1.36/openapi-v3");
+    let Ok(entries) = std::fs::read_dir(&directory) else {
+        eprintln!("skipped: {} is not there", directory.display());
+        return Vec::new();
+    };
+    let document = |entry: std::fs::DirEntry| {
+        let name = entry.file_name().into_string().unwrap();
+        let path = name.strip_suffix("_openapi.json")?.replace("__", "/");
+        Some((path, serde_json::from_slice(&std::fs::read(entry.path()).unwrap()).unwrap()))
+    };
+    entries.filter_map(|entry| document(entry.unwrap())).collect()
+}
+
+/// Descriptions are upstream's own words, published with every document; here only structure is compared.
+fn without_descriptions(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let kept = map.iter().filter(|(key, value)| *key != "description" || !value.is_string());
+            kept.map(|(key, value)| (key.clone(), without_descriptions(value))).collect::<Map<_, _>>().into()
+        }
+        Value::Array(items) => items.iter().map(without_descriptions).collect(),
+        other => other.clone(),
+    }
+}
+
+#[test]
+fn schemas_are_upstreams() {
+    /// Types of upstream's discovery, of watches, and of sharded lists.
+    const LEFT_OUT: [&str; 4] = [".APIResource", ".APIResourceList", ".WatchEvent", ".RawExtension"];
+    let documents = documents();
+    let mut compared = 0;
+    for (path, theirs) in published() {
+        let Some(document) = documents.group_version(&path) else { continue };
+        let own = json_of(&document);
+        for (name, schema) in theirs["components"]["schemas"].as_object().into_iter().flatten() {
+            match own["components"]["schemas"].get(name) {
+                Some(own) => {
+                    assert_eq!(without_descriptions(own), without_descriptions(schema), "{path}: {name}");
+                    compared += 1;
+                }
+                None => {
+                    let component = name.contains("ComponentStatus") || name.contains("ComponentCondition");
+                    let known = component || LEFT_OUT.iter().any(|end| name.ends_with(end));
+                    assert!(known, "{path} lacks {name}");
+                }
+            }
+        }
+    }
+    assert!(compared == 0 || compared > 1000, "only {compared} schemas compared");
+}
+
+#[test]
+fn operations_are_upstreams() {
+    const COMPARED: [&str; 3] = ["operationId", "x-kubernetes-action", "x-kubernetes-group-version-kind"];
+    let documents = documents();
+    let mut compared = 0;
+    for (path, theirs) in published() {
+        let Some(document) = documents.group_version(&path) else { continue };
+        let own = json_of(&document);
+        for (at, item) in theirs["paths"].as_object().into_iter().flatten() {
+            // Discovery's own path, the watches that `watch=1` took the place of, and proxies are not documented.
+            if at.ends_with('/')
+                || at.contains("/watch/")
+                || at.contains("/proxy")
+                || at.contains("/componentstatuses")
+            {
+                continue;
+            }
+            for (method, operation) in
+                item.as_object().unwrap().iter().filter(|(key, _)| *key != "parameters")
+            {
+                let mine = &own["paths"][at][method];
+                assert!(mine.is_object(), "{method} {at} is not documented");
+                for key in COMPARED {
+                    assert_eq!(mine[key], operation[key], "{method} {at}: {key}");
+                }
+                let body = |operation: &Value| operation["requestBody"]["content"]["*/*"]["schema"].clone();
+                assert_eq!(body(mine), body(operation), "{method} {at}: its body");
+                compared += 1;
+            }
+        }
+        for (at, item) in own["paths"].as_object().unwrap() {
+            for method in item.as_object().unwrap().keys() {
+                assert!(theirs["paths"][at].get(method).is_some(), "{method} {at} is not upstream's");
+            }
+        }
+    }
+    assert!(compared == 0 || compared > 400, "only {compared} operations compared");
+}

@@ -71,6 +71,10 @@ impl Strategy for Plain {
         problems.into_causes()
     }
 
+    fn checks_finalizers(&self) -> bool {
+        self.0.checks_finalizers
+    }
+
     fn warnings(&self, object: &Value) -> Vec<String> {
         (self.0.warnings)(object, None)
     }

@@ -153,6 +153,11 @@ pub trait Strategy: Send + Sync + 'static {
         self.validate(cx, object)
     }
 
+    /// Whether a finalizer without a group has to be one of the standard ones.
+    fn checks_finalizers(&self) -> bool {
+        true
+    }
+
     /// Told to the client in `Warning` headers.
     fn warnings(&self, _object: &Value) -> Vec<String> {
         Vec::new()

@@ -10,7 +10,7 @@ use crate::json::{
 use crate::names::{self, dns1123_label};
 use crate::path::Path;
 use crate::pod_spec;
-use crate::problems::{IMMUTABLE, Problems};
+use crate::problems::{IMMUTABLE, Problems, Verbatim};
 use crate::rules::{KindRules, container_cells};
 use crate::workload::{self, counts};
 
@@ -342,7 +342,8 @@ fn template_step(problems: &mut Problems, object: &Value, old: &Value) {
     let mut before = old["spec"]["template"].clone();
     if !mutable {
         if !crate::json::same(new, &before) {
-            problems.invalid("spec.template", new, IMMUTABLE);
+            let shown = crate::go_structures::shown("PodTemplateSpec", new);
+            problems.invalid("spec.template", Verbatim(&shown), IMMUTABLE);
         }
         return;
     }
@@ -372,7 +373,8 @@ fn template_step(problems: &mut Problems, object: &Value, old: &Value) {
     }
     if !crate::json::same(&new["spec"], &before["spec"]) {
         // Upstream's own spelling of the path.
-        problems.invalid("spec.template.spec", &new["spec"], IMMUTABLE);
+        let shown = crate::go_structures::shown("PodSpec", &new["spec"]);
+        problems.invalid("spec.template.spec", Verbatim(&shown), IMMUTABLE);
     }
 }
 

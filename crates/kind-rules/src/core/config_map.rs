@@ -30,7 +30,7 @@ pub const RULES: KindRules = KindRules {
             size += decoded_bytes(value);
         }
         if size > MAXIMUM_BYTES {
-            // Upstream's path of an empty name.
+            // Upstream names a field without a name, which Go's paths show like this.
             problems.too_many_bytes("[]", MAXIMUM_BYTES);
         }
     },

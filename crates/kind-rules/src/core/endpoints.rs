@@ -29,8 +29,7 @@ pub const RULES: KindRules = KindRules {
         }
     },
     warnings: |object, _| {
-        let mut found =
-            vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()];
+        let mut found = Vec::new();
         let subsets = Path::new("subsets");
         for (index, subset) in list(object, "subsets").iter().enumerate() {
             let at = subsets.index(index);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::addresses;
 use crate::columns::{Column, age};
-use crate::json::{default, entries, existing, given, list, number, set, text, texts, truth};
+use crate::json::{default, entries, existing, given, list, number, remove, set, text, texts, truth};
 use crate::names::{label_value, qualified_name};
 use crate::path::Path;
 use crate::pod_spec::{quantity_value, taint_effect};
@@ -26,10 +26,18 @@ pub const RULES: KindRules = KindRules {
             let (one, all) =
                 (text(spec, "podCIDR").to_owned(), texts(spec, "podCIDRs").next().map(str::to_owned));
             match all {
-                None if !one.is_empty() => set(spec, "podCIDRs", json!([one])),
                 Some(first) if one.is_empty() => set(spec, "podCIDR", first),
-                _ => {}
+                Some(first) if first == one => {}
+                _ if one.is_empty() => {}
+                // The older field wins where they contradict each other.
+                _ => set(spec, "podCIDRs", json!([one])),
             }
+        }
+    },
+    prepare_create: |object| {
+        // The feature DynamicKubeletConfig is gone: what asks for it is not stored.
+        if let Some(spec) = existing(object, "spec") {
+            remove(spec, "configSource");
         }
     },
     validate: |problems, object| {

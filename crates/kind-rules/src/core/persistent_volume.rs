@@ -38,6 +38,8 @@ const KINDS: [(&str, &str); 22] = [
     ("csi", "csi"),
 ];
 
+const RECYCLES: &str = "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.";
+
 /// What Kubernetes demands of persistent volumes.
 pub const RULES: KindRules = KindRules {
     defaults: |object| {
@@ -50,7 +52,14 @@ pub const RULES: KindRules = KindRules {
             default_source(spec);
         }
     },
-    prepare_create: |object| set(object, "status", json!({"phase": "Pending"})),
+    prepare_create: |object| {
+        let now = object["metadata"]["creationTimestamp"].clone();
+        set(object, "status", json!({"phase": "Pending", "lastPhaseTransitionTime": now}));
+    },
+    warnings: |object, _| {
+        let recycles = text(&object["spec"], "persistentVolumeReclaimPolicy") == "Recycle";
+        recycles.then(|| RECYCLES.to_owned()).into_iter().collect()
+    },
     validate: |problems, object| validate(problems, object, &Value::Null),
     validates_updates: false,
     validate_update: |problems, object, old| {
@@ -228,7 +237,7 @@ fn steps(problems: &mut Problems, object: &Value, old: &Value) {
     if !same(&new, &before) {
         let why = format!(
             "spec.persistentvolumesource is immutable after creation\n{}",
-            crate::json::difference(&before, &new)
+            crate::go_structures::difference("PersistentVolumeSource", &before, &new)
         );
         problems.forbidden("spec.persistentvolumesource", &why);
     }

@@ -102,13 +102,7 @@ fn unify_sources(spec: &mut Value) {
     }
     let copied = match (given(spec, "dataSource"), given(spec, "dataSourceRef")) {
         (Some(source), None) => Some(("dataSourceRef", source.clone())),
-        (None, Some(source)) if text(source, "namespace").is_empty() => {
-            let known = matches!(
-                (text(source, "apiGroup"), text(source, "kind")),
-                ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
-            );
-            known.then(|| ("dataSource", source.clone()))
-        }
+        (None, Some(source)) if text(source, "namespace").is_empty() => Some(("dataSource", source.clone())),
         _ => None,
     };
     if let Some((key, source)) = copied {
@@ -255,7 +249,7 @@ fn validate_step(problems: &mut Problems, object: &Value, old: &Value) {
     if !same(&new, &before) {
         let why = format!(
             "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{}",
-            crate::json::difference(&before, &new)
+            crate::go_structures::difference("PersistentVolumeClaimSpec", &before, &new)
         );
         problems.forbidden("spec", &why);
     }

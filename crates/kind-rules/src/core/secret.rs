@@ -107,9 +107,20 @@ fn document(problems: &mut Problems, at: &Path<'_>, value: Option<&Value>) {
         Ok(Value::Object(_) | Value::Null) => return,
         Ok(_) => "json: cannot unmarshal value into Go value of type map[string]interface {}",
         Err(_) if bytes.is_empty() => "unexpected end of JSON input",
-        Err(_) => "invalid character in JSON input",
+        Err(_) => &unexpected(&bytes),
     };
     problems.invalid(at, "<secret contents redacted>", why);
+}
+
+/// Go's words for a text that begins like no JSON; of one that goes wrong later, less than Go says.
+fn unexpected(bytes: &[u8]) -> String {
+    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace()).copied().unwrap_or_default();
+    if matches!(first, b'{' | b'[' | b'"' | b'-' | b't' | b'f' | b'n' | b'0'..=b'9') {
+        return "invalid character in JSON input".to_owned();
+    }
+    let shown =
+        if first.is_ascii_graphic() { char::from(first).to_string() } else { format!("\\x{first:02x}") };
+    format!("invalid character '{shown}' looking for beginning of value")
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ pub fn drop_disabled(spec: &mut Value, old: &Value) {
     for kind in ["initContainers", "containers", "ephemeralContainers"] {
         for container in list_mut(spec, kind) {
             if let Some(lifecycle) = existing(container, "lifecycle") {
-                remove(lifecycle, "stopSignal");
-                if lifecycle.as_object().is_some_and(serde_json::Map::is_empty) {
+                let dropped = remove(lifecycle, "stopSignal").is_some();
+                if dropped && lifecycle.as_object().is_some_and(serde_json::Map::is_empty) {
                     remove(container, "lifecycle");
                 }
             }

@@ -13,6 +13,9 @@ use crate::workload::{at_most_all, counts, int_or_percent};
 
 /// What Kubernetes demands of disruption budgets.
 pub const RULES: KindRules = KindRules {
+    // Upstream's validation of this kind never looks at its metadata.
+    names: names::NameRule::PathSegment,
+    checks_finalizers: false,
     prepare_create: |object| {
         let none =
             json!({"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0});

@@ -145,3 +145,22 @@ fn recalculation_counts_what_is_there() {
     let used = recalculate(&quota, objects.into_iter(), Timestamp::UNIX_EPOCH);
     assert_eq!(used.shown(), "pods=2,requests.cpu=500m,secrets=1");
 }
+
+#[test]
+fn claims_of_devices_cost_their_worst_case_by_class() {
+    let claims = Evaluator::of("resource.k8s.io", "resourceclaims").unwrap();
+    let claim = json!({"spec": {"devices": {"requests": [
+        {"name": "a", "exactly": {"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 2}},
+        {"name": "b", "exactly": {"deviceClassName": "nic", "allocationMode": "All"}},
+        {"name": "c", "firstAvailable": [
+            {"name": "x", "deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 4},
+            {"name": "y", "deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 1},
+            {"name": "z", "deviceClassName": "nic", "allocationMode": "ExactCount", "count": 1}]}]}}});
+    let usage = claims.usage(&claim, Timestamp::UNIX_EPOCH);
+    let amount = |name: &str| usage.0.get(name).map(ToString::to_string);
+    assert_eq!(amount("count/resourceclaims.resource.k8s.io").as_deref(), Some("1"));
+    assert_eq!(amount("gpu.deviceclass.resource.k8s.io/devices").as_deref(), Some("6"));
+    assert_eq!(amount("nic.deviceclass.resource.k8s.io/devices").as_deref(), Some("33"));
+    assert!(usage.0.keys().all(|name| claims.covers(name)));
+    assert!(!claims.covers("count/resourceclaims") && !claims.covers("pods"));
+}

@@ -1,9 +1,10 @@
 //! What a pod's document and its observation say, in the words the plan uses. Pure.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, EphemeralContainer, Pod, PodSpec};
 
 use crate::runtime::{ContainerState, PodObservation};
 
@@ -16,6 +17,8 @@ pub enum Kind {
     Sidecar,
     /// One of the pod's own containers.
     App,
+    /// Added to the running pod to look into it: runs once and counts for nothing.
+    Ephemeral,
 }
 
 /// The pod's specification; a pod without one has no containers.
@@ -41,10 +44,43 @@ pub fn containers(pod: &Pod) -> impl Iterator<Item = (Kind, &Container)> {
     init.chain(spec.containers.iter().map(|container| (Kind::App, container)))
 }
 
-/// A container by name.
+/// Containers added to the running pod, in order.
+pub fn ephemeral(pod: &Pod) -> impl Iterator<Item = &EphemeralContainer> {
+    spec(pod).ephemeral_containers.iter().flatten()
+}
+
+/// An ephemeral container as the runtime starts it.
+fn started(own: &EphemeralContainer) -> Container {
+    Container {
+        name: own.name.clone(),
+        image: own.image.clone(),
+        image_pull_policy: own.image_pull_policy.clone(),
+        command: own.command.clone(),
+        args: own.args.clone(),
+        working_dir: own.working_dir.clone(),
+        env: own.env.clone(),
+        env_from: own.env_from.clone(),
+        volume_mounts: own.volume_mounts.clone(),
+        volume_devices: own.volume_devices.clone(),
+        security_context: own.security_context.clone(),
+        stdin: own.stdin,
+        stdin_once: own.stdin_once,
+        tty: own.tty,
+        termination_message_path: own.termination_message_path.clone(),
+        termination_message_policy: own.termination_message_policy.clone(),
+        ..Container::default()
+    }
+}
+
+/// A container of any kind by name.
 #[must_use]
-pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<(Kind, &'a Container)> {
-    containers(pod).find(|(_, container)| container.name == name)
+pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<(Kind, Cow<'a, Container>)> {
+    let declared = containers(pod).find(|(_, container)| container.name == name);
+    let declared = declared.map(|(kind, container)| (kind, Cow::Borrowed(container)));
+    declared.or_else(|| {
+        let own = ephemeral(pod).find(|own| own.name == name)?;
+        Some((Kind::Ephemeral, Cow::Owned(started(own))))
+    })
 }
 
 /// What the API was last told of a container.
@@ -52,7 +88,8 @@ pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<(Kind, &'a Container)> 
 pub fn told<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
     let status = pod.status.as_ref()?;
     let init = status.init_container_statuses.iter().flatten();
-    init.chain(status.container_statuses.iter().flatten()).find(|status| status.name == name)
+    let ephemeral = status.ephemeral_container_statuses.iter().flatten();
+    init.chain(status.container_statuses.iter().flatten()).chain(ephemeral).find(|status| status.name == name)
 }
 
 /// Whether an ended container is to be started again.
@@ -61,6 +98,7 @@ pub fn restarts(pod: &Pod, kind: Kind, exit_code: i32) -> bool {
     let policy = spec(pod).restart_policy.as_deref().unwrap_or("Always");
     match (kind, policy) {
         (Kind::Sidecar, _) => true,
+        (Kind::Ephemeral, _) => false,
         (Kind::Init, "Never") => false,
         (Kind::Init, _) => exit_code != 0,
         (Kind::App, "Never") => false,
@@ -122,7 +160,7 @@ pub fn outcome(pod: &Pod, observed: &PodObservation) -> Option<Outcome> {
                 Some(code) if code != 0 => return Some(Outcome::Failed),
                 _ => {}
             },
-            Kind::Sidecar => {}
+            Kind::Sidecar | Kind::Ephemeral => {}
             Kind::App => failed |= final_code(kind, &container.name)? != 0,
         }
     }

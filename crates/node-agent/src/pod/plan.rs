@@ -184,6 +184,9 @@ pub fn decide(input: &Input<'_>) -> Plan {
         return plan;
     }
     start_containers(input, &mut plan);
+    for container in facts::ephemeral(pod) {
+        step(input, &mut plan, Kind::Ephemeral, &container.name);
+    }
     collect_dead(input, &mut plan);
     plan
 }
@@ -256,7 +259,7 @@ fn start_containers(input: &Input<'_>, plan: &mut Plan) {
                     return;
                 }
             }
-            Kind::App => step(input, plan, kind, name),
+            Kind::App | Kind::Ephemeral => step(input, plan, kind, name),
         }
     }
 }
@@ -277,6 +280,11 @@ fn step(input: &Input<'_>, plan: &mut Plan, kind: Kind, name: &str) {
         return;
     }
     let Some(latest) = input.observed.latest(name) else {
+        // What ran once under a runtime that has forgotten it is not run again.
+        let ran = facts::told(input.pod, name).is_some_and(|status| status.container_id.is_some());
+        if kind == Kind::Ephemeral && ran {
+            return;
+        }
         plan.actions.push(start(facts::first_attempt(input.pod, name)));
         return;
     };

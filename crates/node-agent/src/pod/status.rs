@@ -25,6 +25,10 @@ pub fn compute(input: &Input<'_>, about: &About<'_>) -> core::PodStatus {
     let initialized = initialized(input);
     let init: Vec<_> = statuses(input, about, initialized, |kind| kind != Kind::App);
     let own: Vec<_> = statuses(input, about, initialized, |kind| kind == Kind::App);
+    let ephemeral: Vec<_> = facts::ephemeral(input.pod)
+        .filter_map(|own| facts::container(input.pod, &own.name))
+        .map(|(kind, container)| status_of(input, about, kind, &container, initialized))
+        .collect();
     let outcome = facts::told_outcome(input.pod).or_else(|| facts::outcome(input.pod, input.observed));
     let phase = phase(input, outcome, &own);
     let host_network = spec.host_network == Some(true);
@@ -52,6 +56,7 @@ pub fn compute(input: &Input<'_>, about: &About<'_>) -> core::PodStatus {
         qos_class: old.qos_class.clone().or_else(|| Some(qos_class(input.pod).to_owned())),
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(own),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         conditions: Some(conditions),
         observed_generation: input.pod.metadata.generation,
         ..old
@@ -69,7 +74,7 @@ fn initialized(input: &Input<'_>) -> bool {
     past || facts::containers(input.pod).all(|(kind, container)| match kind {
         Kind::Init => facts::init_done(input.pod, input.observed, &container.name),
         Kind::Sidecar => running(input, &container.name).is_some_and(|c| is_started(input, c)),
-        Kind::App => true,
+        Kind::App | Kind::Ephemeral => true,
     })
 }
 
@@ -159,14 +164,15 @@ fn unstarted(
 ) -> core::ContainerStatus {
     let ended = old.filter(|old| {
         let terminated = old.state.as_ref().is_some_and(|state| state.terminated.is_some());
-        terminated && (kind == Kind::Init || facts::told_outcome(input.pod).is_some())
+        terminated
+            && (matches!(kind, Kind::Init | Kind::Ephemeral) || facts::told_outcome(input.pod).is_some())
     });
     if let Some(old) = ended {
         return old.clone();
     }
     let has_init = facts::spec(input.pod).init_containers.as_ref().is_some_and(|init| !init.is_empty());
-    let reason =
-        if has_init && !(kind == Kind::App && initialized) { "PodInitializing" } else { "ContainerCreating" };
+    let waits_for_init = has_init && kind != Kind::Ephemeral && !(kind == Kind::App && initialized);
+    let reason = if waits_for_init { "PodInitializing" } else { "ContainerCreating" };
     core::ContainerStatus {
         name: container.name.clone(),
         image: container.image.clone().unwrap_or_default(),

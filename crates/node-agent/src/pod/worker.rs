@@ -231,7 +231,7 @@ impl Worker {
         if !self.shared.runtime.models_probes() {
             for container in observed.containers.iter().filter(|c| c.state.is_running()) {
                 let Some((kind, spec)) = facts::container(&self.pod, &container.name) else { continue };
-                if kind == Kind::Init {
+                if matches!(kind, Kind::Init | Kind::Ephemeral) {
                     continue;
                 }
                 let (events, pod, name) =
@@ -239,7 +239,7 @@ impl Worker {
                 let on_failure = move |_: &'static str, message: String| {
                     events.pod(&pod, Some(&name), Severity::Warning, "Unhealthy", message);
                 };
-                self.probes.begin(spec, &self.target(observed, &container.id, spec), Arc::new(on_failure));
+                self.probes.begin(&spec, &self.target(observed, &container.id, &spec), Arc::new(on_failure));
             }
         }
         self.probes.keep(&running);
@@ -370,7 +370,7 @@ impl Worker {
 
     async fn start_container(&mut self, name: &str, attempt: u32, observed: &PodObservation) -> bool {
         let Some((_, container)) = facts::container(&self.pod, name) else { return true };
-        let container = container.clone();
+        let container = container.into_owned();
         self.note_back_off(name, observed);
         let (shared, pod, dir) = (self.shared.clone(), self.pod.clone(), self.dir.clone());
         let mut documents = self.documents.clone();

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::go_structures;
 use crate::json::{entries, existing, given, list, list_mut, number, remove, same, same_field, set, text};
 use crate::path::Path;
 use crate::pod_spec;
@@ -33,7 +34,7 @@ pub(super) fn validate(problems: &mut Problems, object: &Value, old: &Value) {
         placement(problems, &at, &mut masked, before);
     }
     if !same(&masked, before) {
-        let why = format!("{MAY_CHANGE}\n{}", crate::json::difference(before, &masked));
+        let why = format!("{MAY_CHANGE}\n{}", go_structures::difference("PodSpec", before, &masked));
         problems.forbidden(at, &why);
     }
 }
@@ -232,7 +233,7 @@ pub fn validate_ephemeral(problems: &mut Problems, object: &Value, old: &Value) 
                 problems.forbidden(at, &why);
             }
             Some(other) if !same(other, container) => {
-                let change = crate::json::difference(container, other);
+                let change = go_structures::difference("EphemeralContainer", container, other);
                 let why =
                     format!("existing ephemeral containers {} may not be changed\n{change}", quoted(name));
                 problems.forbidden(at, &why);

@@ -199,3 +199,25 @@ fn old_attempts_are_forgotten_but_the_one_before_the_newest() {
     let plan = plan(&pod("Always"), &all, &Memory::default());
     assert_eq!(plan.actions, [Action::RemoveContainer { id: "app-1".into() }]);
 }
+
+#[test]
+fn an_ephemeral_container_runs_once_beside_the_others() {
+    let mut pod = pod("Always");
+    if let Some(spec) = &mut pod.spec {
+        spec.ephemeral_containers =
+            serde_json::from_value(json!([{ "name": "debug", "image": "i" }])).expect("a list");
+    }
+    let others = || vec![exited("init", 0, 0, 99), running("side"), running("app")];
+    let start = |attempt| Action::StartContainer { name: "debug".into(), attempt };
+    assert_eq!(plan(&pod, &observed(others()), &Memory::default()).actions, [start(0)]);
+    let ended = observed([others(), vec![exited("debug", 0, 1, 9)]].concat());
+    assert!(plan(&pod, &ended, &Memory::default()).actions.is_empty(), "it is not started again");
+    assert_eq!(facts::outcome(&pod, &ended), None, "its end is not the pod's");
+    pod.status = serde_json::from_value(json!({ "ephemeralContainerStatuses": [
+        { "name": "debug", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "containerID": "x://y" }] }))
+    .expect("a status");
+    assert!(
+        plan(&pod, &observed(others()), &Memory::default()).actions.is_empty(),
+        "nor when it was forgotten"
+    );
+}

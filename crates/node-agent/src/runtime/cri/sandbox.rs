@@ -47,6 +47,13 @@ fn on_host_network(pod: &Pod, options: &CriOptions) -> bool {
     facts::spec(pod).host_network == Some(true) || options.network_problem.is_some()
 }
 
+/// A container sees its own processes alone.
+const OWN_PID: i32 = 1;
+/// A container sees another container's processes.
+const TARGET_PID: i32 = 3;
+/// CRI's state of a container that runs.
+const RUNNING: i32 = 1;
+
 /// 0 is the pod's own, 1 the container's own, 2 the machine's.
 fn namespaces(pod: &Pod, options: &CriOptions) -> v1::NamespaceOption {
     let spec = facts::spec(pod);
@@ -59,6 +66,7 @@ fn namespaces(pod: &Pod, options: &CriOptions) -> v1::NamespaceOption {
         network: if on_host_network(pod, options) { 2 } else { 0 },
         pid,
         ipc: if spec.host_ipc == Some(true) { 2 } else { 0 },
+        target_id: String::new(),
     }
 }
 
@@ -179,9 +187,19 @@ pub(super) async fn start_container(inner: &Inner, launch: &Launch) -> Result<()
     let sandbox = sandbox.ok_or_else(|| RuntimeError::NotFound("the pod's sandbox".to_owned()))?;
     let log_path = format!("{}_{}.log", launch.container.name, launch.attempt);
     let attempt = sandbox.metadata.as_ref().map_or(0, |metadata| metadata.attempt);
+    let mut own = container_config(launch, &inner.options, log_path);
+    if let Some(target) = target(inner, launch).await?
+        && let Some(linux) = &mut own.linux
+        && let Some(security) = &mut linux.security_context
+        && let Some(namespaces) = &mut security.namespace_options
+        && namespaces.pid == OWN_PID
+    {
+        namespaces.pid = TARGET_PID;
+        namespaces.target_id = target;
+    }
     let request = v1::CreateContainerRequest {
         pod_sandbox_id: sandbox.id.clone(),
-        config: Some(container_config(launch, &inner.options, log_path)),
+        config: Some(own),
         sandbox_config: Some(config(pod, &inner.options, attempt)),
     };
     let created = inner.call("create container", CALL, inner.runtime().create_container(request)).await?;
@@ -194,6 +212,23 @@ pub(super) async fn start_container(inner: &Inner, launch: &Launch) -> Result<()
             Err(error)
         }
     }
+}
+
+/// The running container whose processes an ephemeral container shall see.
+async fn target(inner: &Inner, launch: &Launch) -> Result<Option<String>, RuntimeError> {
+    let own = facts::ephemeral(&launch.pod).find(|own| own.name == launch.container.name);
+    let Some(name) = own.and_then(|own| own.target_container_name.as_deref()).filter(|name| !name.is_empty())
+    else {
+        return Ok(None);
+    };
+    let (_, containers) = inner.lists(Some(facts::uid(&launch.pod))).await?;
+    let running = containers.into_iter().filter(|container| {
+        container.state == RUNNING && container.labels.get(CONTAINER_NAME).is_some_and(|own| own == name)
+    });
+    let newest = running.max_by_key(|container| container.created_at);
+    newest
+        .map(|container| Some(container.id))
+        .ok_or_else(|| RuntimeError::NotFound(format!("unable to find target container \"{name}\"")))
 }
 
 fn container_config(launch: &Launch, options: &CriOptions, log_path: String) -> v1::ContainerConfig {

@@ -299,7 +299,7 @@ fn other_image(launch: &Launch, container: &Container, files: &mut Files) -> Out
     let kind = facts::container(&launch.pod, &launch.container.name).map(|(kind, _)| kind);
     let stays = match kind {
         Some(Kind::Init) => false,
-        Some(Kind::Sidecar) => true,
+        Some(Kind::Sidecar | Kind::Ephemeral) => true,
         _ => facts::spec(&launch.pod).restart_policy.as_deref().unwrap_or("Always") == "Always",
     };
     Outcome { end: (!stays).then_some((Duration::ZERO, 0)), ..Outcome::default() }
