@@ -28,6 +28,7 @@ mod resource_quota;
 mod rights;
 mod runtime_class;
 mod service_account;
+mod storage_protection;
 mod tolerations;
 mod topology_labels;
 mod webhook;

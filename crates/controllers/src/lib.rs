@@ -28,6 +28,7 @@ mod replica_set;
 mod resource_quota;
 mod service_accounts;
 mod stateful_set;
+mod storage_protection;
 
 pub mod pods;
 pub mod service;

@@ -22,7 +22,7 @@ use crate::{
     identity::{self, Identities},
     job, namespace, nodes,
     replica_set::{self, Replicas},
-    resource_quota, service_accounts, stateful_set,
+    resource_quota, service_accounts, stateful_set, storage_protection,
 };
 
 /// What the controllers need.
@@ -130,8 +130,12 @@ impl Service {
         let options = DriverOptions::new("garbage collector").concurrency(16);
         let collecting = Driver::new(Arc::new(collector.clone()), collector.queue(), options);
         let (nodes, nodes_queue) = nodes::queue(&it("node-controller"));
+        let (claims, claims_queue) = storage_protection::claims(&it("pvc-protection-controller"));
+        let (volumes, volumes_queue) = storage_protection::volumes(&it("pv-protection-controller"));
         vec![
             self.task("node", nodes, nodes_queue, shutdown),
+            self.task("claim protection", claims, claims_queue, shutdown),
+            self.task("volume protection", volumes, volumes_queue, shutdown),
             self.task("resourcequota", quotas, quotas_queue, shutdown),
             Box::pin(collecting.run(shutdown.clone())),
             Box::pin(collector.follow_kinds(shutdown.clone())),

@@ -11,8 +11,8 @@ use super::durations::{Durations, Phase};
 use super::pod_security::{PodSecurity, PodSecurityConfiguration};
 use super::{
     Attributes, certificates, claim_resize, default_classes, lifecycle, limit_ranger, node_restriction,
-    node_taints, policy, priority, resource_quota, runtime_class, service_account, tolerations,
-    topology_labels, webhook,
+    node_taints, policy, priority, resource_quota, runtime_class, service_account, storage_protection,
+    tolerations, topology_labels, webhook,
 };
 use crate::metrics::text::Text;
 use crate::registry::objects::ObjectAccess;
@@ -71,6 +71,7 @@ impl Chain {
             Arc::new(priority::Priority),
             Arc::new(tolerations::DefaultTolerationSeconds),
             Arc::new(default_classes::DefaultStorageClass),
+            Arc::new(storage_protection::StorageObjectInUseProtection),
             Arc::new(claim_resize::PersistentVolumeClaimResize),
             Arc::new(runtime_class::RuntimeClass),
             Arc::new(certificates::CertificateApproval),
