@@ -77,6 +77,8 @@ pub(super) fn run(input: &[u8]) {
         (code, body.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default())
     });
     let refused = [StatusCode::NOT_IMPLEMENTED, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
-    let fine = !code.is_server_error() || refused.contains(&code);
+    // kube-apiserver calls an applied field that the schema does not know an internal error.
+    let undeclared = String::from_utf8_lossy(&body).contains("failed to create typed patch object");
+    let fine = !code.is_server_error() || refused.contains(&code) || undeclared;
     assert!(fine, "{shown} is answered {code}: {}", body.escape_ascii());
 }
