@@ -23,13 +23,13 @@ const EVERYDAY: &str = include_str!("everyday.json");
 const VOLATILE: [&str; 5] = ["uid", "creationTimestamp", "resourceVersion", "managedFields", "finalizers"];
 
 /// What the server said: its code, its body, its warnings.
-struct Answer {
-    code: u16,
-    body: Value,
+pub(super) struct Answer {
+    pub(super) code: u16,
+    pub(super) body: Value,
     warnings: Vec<String>,
 }
 
-async fn send(client: &Client, method: Method, path: &str, body: &Value) -> Answer {
+pub(super) async fn send(client: &Client, method: Method, path: &str, body: &Value) -> Answer {
     let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
     let request = http::Request::builder()
         .method(method)

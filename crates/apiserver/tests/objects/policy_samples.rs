@@ -1,0 +1,99 @@
+//! The policies of Kubernetes' own documentation, as the shared data holds them, with what kube-apiserver 1.36 answers.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use http::Method;
+use kube::Client;
+use kube_objects::UserInfo;
+use serde_json::{Value, json};
+
+use super::corpus::{Answer, send};
+use super::start_with;
+
+/// Policies are compiled a moment after they are written.
+const PATIENCE: Duration = Duration::from_secs(20);
+const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1";
+
+/// A sample without its typing error (`namesapce`), which strict servers refuse.
+fn sample(name: &str) -> Option<Value> {
+    let shared = std::env::var_os("FAIRLEAD_SHARED_DATA").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
+        PathBuf::from,
+    );
+    let path = shared.join("manifests/kubernetes-website/validatingadmissionpolicy").join(name);
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        eprintln!("skipped: {} is not there", path.display());
+        return None;
+    };
+    let mut object: Value = serde_saphyr::from_str(text.trim_start_matches("---")).unwrap();
+    object["metadata"].as_object_mut().unwrap().remove("namesapce");
+    Some(object)
+}
+
+async fn create(client: &Client, path: &str, object: &Value) {
+    let answer = send(client, Method::POST, path, object).await;
+    assert_eq!(answer.code, 201, "{path}: {}", answer.body);
+}
+
+/// What a deployment with so many replicas is answered, once `wanted` is what it is answered, or after a while.
+async fn asked(client: &Client, namespace: &str, replicas: u32, wanted: &str) {
+    let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments?dryRun=All");
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {
+        "replicas": replicas, "selector": {"matchLabels": {"a": "b"}}, "template": {
+            "metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+    let begun = Instant::now();
+    loop {
+        let Answer { code, body, .. } = send(client, Method::POST, &path, &deployment).await;
+        let said = if code == 201 { "admitted" } else { body["message"].as_str().unwrap() };
+        if said == wanted && (code == 201 || (code == 422 && body["reason"] == "Invalid")) {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{replicas} replicas are answered {code}: {said}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_documentations_policies_decide_as_documented() {
+    let Some(policy) = sample("basic-example-policy.yaml") else { return };
+    let (handle, _, _stop) = start_with(true).await;
+    let client = handle.client(UserInfo::new("admin", &["system:masters", "system:authenticated"]));
+    let namespace = json!({"metadata": {"name": "samples", "labels": {"environment": "test"}}});
+    create(&client, "/api/v1/namespaces", &namespace).await;
+    let (policies, bindings) = (
+        format!("{REGISTRATION}/validatingadmissionpolicies"),
+        format!("{REGISTRATION}/validatingadmissionpolicybindings"),
+    );
+    create(&client, &policies, &policy).await;
+    create(&client, &bindings, &sample("basic-example-binding.yaml").unwrap()).await;
+    let refused = |policy: &str, binding: &str, why: &str| {
+        format!(
+            "deployments.apps \"d\" is forbidden: ValidatingAdmissionPolicy '{policy}' with binding '{binding}' denied request: {why}"
+        )
+    };
+    let basic = ("demo-policy.example.com", "demo-binding-test.example.com");
+    asked(&client, "samples", 6, &refused(basic.0, basic.1, "failed expression: object.spec.replicas <= 5"))
+        .await;
+    asked(&client, "samples", 5, "admitted").await;
+    // Its binding selects namespaces by label.
+    asked(&client, "default", 6, "admitted").await;
+
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "replicalimits.rules.example.com"}, "spec": {"group": "rules.example.com",
+        "scope": "Namespaced", "names": {"plural": "replicalimits", "kind": "ReplicaLimit"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+            "type": "object", "properties": {"maxReplicas": {"type": "integer"}}}}}]}});
+    create(&client, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await;
+    create(&client, &policies, &sample("policy-with-param.yaml").unwrap()).await;
+    create(&client, &bindings, &sample("binding-with-param.yaml").unwrap()).await;
+    let limited = ("replicalimit-policy.example.com", "replicalimit-binding-test.example.com");
+    let missing =
+        "failed to configure binding: no params found for policy binding with `Deny` parameterNotFoundAction";
+    asked(&client, "samples", 2, &refused(limited.0, limited.1, missing)).await;
+    let limits = "/apis/rules.example.com/v1/namespaces/default/replicalimits";
+    create(&client, limits, &sample("replicalimit-param.yaml").unwrap()).await;
+    let over = "failed expression: object.spec.replicas <= params.maxReplicas";
+    asked(&client, "samples", 4, &refused(limited.0, limited.1, over)).await;
+    asked(&client, "samples", 2, "admitted").await;
+}
