@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use fleet_objects::rollout::Rollout;
 use fleet_objects::rollout::{RolloutPhase, RolloutStatus};
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::{Api, ResourceExt};
+use kube::Api;
 use serde_json::{Value, json};
 
 use crate::arguments::{self, Format, Global};

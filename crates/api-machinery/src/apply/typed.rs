@@ -3,7 +3,7 @@
 //! Where a schema knows nothing of the inside (preserved unknown fields, arbitrary JSON), objects are merged field by field and
 //! lists are one value each, as upstream deduces it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 

@@ -6,9 +6,7 @@ use serde_json::{Value, json};
 
 use crate::case;
 use crate::case::Case;
-use crate::custom_kind::{
-    CustomKind, DEFINITIONS, definition, established, open_version, version,
-};
+use crate::custom_kind::{CustomKind, DEFINITIONS, definition, established, open_version, version};
 use crate::subject::{Subject, text};
 
 pub(super) const CASES: &[Case] = &[

@@ -43,7 +43,7 @@ pub(super) fn response(
         return response::compressed(200, style.format.media_type(), packed.boxed_unsync());
     }
     if size.unwrap_or(most) <= GZIP_FROM_BYTES {
-        let whole = pieces.collect::<Vec<Bytes>>().concat();
+        let whole = Iterator::collect::<Vec<Bytes>>(pieces).concat();
         return response::plain(200, style.format.media_type(), whole.into());
     }
     let mut answer = response::plain(200, style.format.media_type(), Bytes::new());
@@ -229,7 +229,7 @@ mod tests {
 
         /// However it is cut, the list is the same document, of the length that was announced.
         #[test]
-        fn pieces_are_one_list(count in 0_usize..400, foreign in any::<bool>(), part in 0..3) {
+        fn pieces_are_one_list(count in 0_usize..400, foreign in any::<bool>(), part in 0..3_usize) {
             let (_, objects) = objects(count, foreign);
             let part = [Part::Whole, Part::Item, Part::Metadata][part];
             let pieces = || Pieces::new("{\"items\":[".to_owned(), objects.clone(), part);
