@@ -89,7 +89,7 @@ impl StoreRequests {
         }
     }
 
-    fn write(&self, text: &mut Text) {
+    pub(crate) fn write(&self, text: &mut Text) {
         text.family("etcd_request_duration_seconds", "histogram", "Duration of requests to the store.");
         for (operation, name) in StoreOperation::ALL {
             let labels = [("operation", name), ("type", "")];
@@ -112,7 +112,6 @@ impl StoreRequests {
 #[derive(Default)]
 pub(crate) struct Metrics {
     pub(crate) requests: Requests,
-    pub(crate) store: StoreRequests,
     pub(crate) sources: Vec<Source>,
 }
 
@@ -138,7 +137,6 @@ impl Metrics {
         ];
         text.number("kubernetes_build_info", &build, 1.0);
         self.requests.write(text);
-        self.store.write(text);
         process::write(text);
         for source in &self.sources {
             let mut told = "";

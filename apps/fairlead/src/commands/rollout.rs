@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use fleet_objects::rollout::Rollout;
 use fleet_objects::rollout::{RolloutPhase, RolloutStatus};
-use kube::api::{ListParams, Patch, PatchParams};
 use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::arguments::{self, Format, Global};

@@ -29,12 +29,11 @@ pub fn converted(
     if objects.len() != originals.len() {
         return Err(format!(" returned {} objects, expected {}", objects.len(), originals.len()));
     }
-    let mut out = Vec::with_capacity(objects.len());
-    for (index, (object, original)) in objects.iter().zip(originals).enumerate() {
-        let object = one(object, original, desired, index)?;
-        out.push(object);
+    if let ([object], [original]) = (objects, originals) {
+        return Ok(vec![one(object, original, desired, &Place::Alone)?]);
     }
-    Ok(out)
+    let pairs = objects.iter().zip(originals).enumerate();
+    pairs.map(|(index, (object, original))| one(object, original, desired, &Place::Listed(index))).collect()
 }
 
 fn objects_of<'v>(answer: &'v Value, review: &str, uid: &str) -> Result<&'v [Value], String> {
@@ -65,25 +64,56 @@ fn objects_of<'v>(answer: &'v Value, review: &str, uid: &str) -> Result<&'v [Val
     Ok(response["convertedObjects"].as_array().map_or(&[], Vec::as_slice))
 }
 
-fn one(object: &Value, original: &Value, desired: &str, index: usize) -> Result<Value, String> {
-    let at = |why: String| format!(" returned invalid converted object at index {index}: {why}");
+/// Where a converted object stands, by which upstream chooses its words.
+enum Place {
+    /// One object was asked for.
+    Alone,
+    /// Its index among several.
+    Listed(usize),
+}
+
+impl Place {
+    fn wrong_type(&self, why: &str) -> String {
+        match self {
+            Self::Alone => format!(" returned invalid object at index 0: {why}"),
+            Self::Listed(_) => self.unlike(why),
+        }
+    }
+
+    fn unlike(&self, why: &str) -> String {
+        match self {
+            Self::Alone => format!(" returned invalid object: {why}"),
+            Self::Listed(index) => format!(" returned invalid converted object at index {index}: {why}"),
+        }
+    }
+
+    fn wrong_metadata(&self, why: &str) -> String {
+        match self {
+            Self::Alone => format!(" returned invalid metadata: {why}"),
+            Self::Listed(index) => format!(" returned invalid metadata in object at index {index}: {why}"),
+        }
+    }
+}
+
+fn one(object: &Value, original: &Value, desired: &str, place: &Place) -> Result<Value, String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     if object["apiVersion"] != desired {
         let received = text(&object["apiVersion"]);
-        return Err(at(format!("invalid groupVersion (expected {desired}, received {received})")));
+        return Err(
+            place.wrong_type(&format!("invalid groupVersion (expected {desired}, received {received})"))
+        );
     }
     let (expected, received) = (text(&original["kind"]), text(&object["kind"]));
     if expected != received {
-        return Err(at(format!("invalid kind (expected {expected}, received {received})")));
+        return Err(place.wrong_type(&format!("invalid kind (expected {expected}, received {received})")));
     }
     for (key, what) in [("name", "name"), ("namespace", "namespace"), ("uid", "UID")] {
         let (before, after) = (text(&original["metadata"][key]), text(&object["metadata"][key]));
         if before != after {
-            return Err(at(format!("must have the same {what}: {before} != {after}")));
+            return Err(place.unlike(&format!("must have the same {what}: {before} != {after}")));
         }
     }
-    let metadata = metadata(object, original)
-        .map_err(|why| format!(" returned invalid metadata in object at index {index}: {why}"))?;
+    let metadata = metadata(object, original).map_err(|why| place.wrong_metadata(&why))?;
     let mut object = object.clone();
     object["metadata"] = Value::Object(metadata);
     Ok(object)
@@ -177,19 +207,19 @@ mod tests {
             (|own| own["response"]["convertedObjects"] = json!([]), " returned 0 objects, expected 1"),
             (
                 |own| own["response"]["convertedObjects"][0]["apiVersion"] = json!("e.com/v1"),
-                " returned invalid converted object at index 0: invalid groupVersion (expected e.com/v2, received e.com/v1)",
+                " returned invalid object at index 0: invalid groupVersion (expected e.com/v2, received e.com/v1)",
             ),
             (
                 |own| own["response"]["convertedObjects"][0]["metadata"]["name"] = json!("b"),
-                " returned invalid converted object at index 0: must have the same name: a != b",
+                " returned invalid object: must have the same name: a != b",
             ),
             (
                 |own| own["response"]["convertedObjects"][0]["kind"] = json!("X"),
-                " returned invalid converted object at index 0: invalid kind (expected W, received X)",
+                " returned invalid object at index 0: invalid kind (expected W, received X)",
             ),
             (
                 |own| own["response"]["convertedObjects"][0]["metadata"]["labels"] = json!({"x": 1}),
-                " returned invalid metadata in object at index 0: metadata.labels[x] must be a string in converted object",
+                " returned invalid metadata: metadata.labels[x] must be a string in converted object",
             ),
             (
                 |own| own["apiVersion"] = json!("v1"),

@@ -18,7 +18,7 @@ type Object = Map<String, Value>;
 /// Merges `patch` into `object` as the schema says.
 ///
 /// # Errors
-/// 400 when the patch is malformed; 415 for custom resources, whose schemas do not say how lists merge.
+/// 400 when the patch is malformed, or 500 without a reason, as upstream tells them apart; 415 for custom resources, whose schemas do not say how lists merge.
 pub fn strategic_merge_patch(object: &Value, patch: &Value, schema: &Schema) -> Result<Value, Status> {
     if schema.dialect == Dialect::Custom {
         return Err(Status::new(
@@ -37,8 +37,13 @@ fn bad(message: impl Into<String>) -> Status {
     Status::new(Reason::BadRequest, message)
 }
 
+/// What upstream's patch library says and its handler passes on without a reason.
+fn unfit(message: impl Into<String>) -> Status {
+    Status::unreasoned(message)
+}
+
 fn no_merge_key(item: &Object, key: &str) -> Status {
-    bad(format!("map: {} does not contain declared merge key: {key}", Value::Object(item.clone())))
+    unfit(format!("map: {} does not contain declared merge key: {key}", Value::Object(item.clone())))
 }
 
 fn merge_object(mut original: Object, mut patch: Object, schema: Option<&Schema>) -> Result<Object, Status> {
@@ -48,7 +53,7 @@ fn merge_object(mut original: Object, mut patch: Object, schema: Option<&Schema>
         Some(directive) if directive == "delete" => return Ok(Object::new()),
         Some(directive) if directive == "merge" => {}
         Some(other) => {
-            return Err(bad(format!("unknown patch type: {other} in map: {}", Value::Object(patch))));
+            return Err(unfit(format!("unknown patch type: {other} in map: {}", Value::Object(patch))));
         }
     }
     retain_keys(&mut original, &mut patch)?;
@@ -189,7 +194,7 @@ fn check_order(new: &[Value], order: &[Value], key: Option<&str>) -> Result<(), 
             return Err(no_merge_key(map, key));
         }
         if !rest.any(|ordered| identity(ordered, key) == identity(item, key)) {
-            return Err(bad(format!(
+            return Err(unfit(format!(
                 "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
                 Value::from(new.to_vec()),
                 Value::from(order.to_vec())
@@ -243,7 +248,7 @@ fn merge_items(
                 old.retain(|other| other.get(key) != Some(gone));
             }
             Some("merge") => return Err(bad("merging lists cannot yet be specified in the patch")),
-            _ => return Err(bad(format!("unknown patch type: {} in map: {item}", &item[PATCH]))),
+            _ => return Err(unfit(format!("unknown patch type: {} in map: {item}", &item[PATCH]))),
         }
     }
     if replace {
@@ -279,10 +284,11 @@ fn in_order(items: Vec<Value>, order: &[Value], live: &[Value], key: Option<&str
     let mut merged = Vec::with_capacity(ordered.len() + others.len());
     let mut others = others.into_iter().peekable();
     for item in ordered {
+        // What the server does not know yet comes before everything that only the server has.
         let at = position(live, &item, key);
-        let precedes =
+        let follows =
             |other: &Value| at.zip(position(live, other, key)).is_some_and(|(own, other)| other < own);
-        while let Some(other) = others.next_if(precedes) {
+        while let Some(other) = others.next_if(&follows) {
             merged.push(other);
         }
         merged.push(item);
@@ -368,7 +374,8 @@ mod tests {
         let primitive =
             json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"], "finalizers": ["c"]}});
         let left = &pod(object.clone(), primitive).unwrap()["metadata"]["finalizers"];
-        assert_eq!(*left, json!(["c", "b"]), "what is new comes first");
+        // New items come before what only the server has.
+        assert_eq!(*left, json!(["c", "b"]));
         let gone = json!({"metadata": {"labels": {"$patch": "delete"}}});
         assert_eq!(pod(object.clone(), gone).unwrap()["metadata"]["labels"], json!({}));
         let swapped = json!({"metadata": {"labels": {"$patch": "replace", "y": "2"}}});
@@ -389,16 +396,19 @@ mod tests {
     }
 
     #[test]
-    fn malformed_patches_are_bad_requests() {
+    fn malformed_patches_are_refused_with_the_codes_of_upstream() {
         let object = json!({"spec": {"containers": [{"name": "a"}]}});
-        for patch in [
-            json!([]),
-            json!({"$patch": "unknown"}),
-            json!({"spec": {"containers": [{"image": "x"}]}}),
-            json!({"spec": {"$retainKeys": 1}}),
-            json!({"spec": {"$setElementOrder/containers": [{"name": "b"}], "containers": [{"name": "a"}]}}),
+        for (patch, code) in [
+            (json!([]), 400),
+            (json!({"$patch": "unknown"}), 500),
+            (json!({"spec": {"containers": [{"image": "x"}]}}), 500),
+            (json!({"spec": {"$retainKeys": 1}}), 400),
+            (
+                json!({"spec": {"$setElementOrder/containers": [{"name": "b"}], "containers": [{"name": "a"}]}}),
+                500,
+            ),
         ] {
-            assert_eq!(pod(object.clone(), patch.clone()).unwrap_err().code, 400, "{patch}");
+            assert_eq!(pod(object.clone(), patch.clone()).unwrap_err().code, code, "{patch}");
         }
     }
 

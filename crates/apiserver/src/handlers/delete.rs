@@ -26,6 +26,8 @@ pub(crate) struct DeleteOptions {
     pub(crate) uid: Option<String>,
     pub(crate) version: Option<String>,
     pub(crate) propagation: Option<Propagation>,
+    /// Cascading was asked for by `orphanDependents: false`, which is answered 202 while something is left.
+    pub(crate) old_cascade: bool,
     pub(crate) dry_run: bool,
     /// The options as they were sent, for admission.
     pub(crate) document: Value,
@@ -93,6 +95,7 @@ pub(crate) fn options_of(call: &Call, document: &Value) -> Result<DeleteOptions,
         uid: text(&document["preconditions"]["uid"]),
         version: text(&document["preconditions"]["resourceVersion"]),
         propagation,
+        old_cascade: orphan == Some(false),
         dry_run: call.dry_run || !dry_runs.is_empty(),
         document: document.clone(),
         admitted: false,
@@ -106,7 +109,7 @@ pub(crate) async fn serve(call: &Call, bytes: &[u8]) -> Result<Response<Body>, S
     let current = current.ok_or_else(|| call.not_found(&call.path.name))?;
     let uid = current.uid.clone();
     match delete(call, current, &options).await? {
-        Deleted::Pending(object) => Ok(call.answer(200, object)),
+        Deleted::Pending(object) => Ok(call.answer(if options.old_cascade { 202 } else { 200 }, object)),
         Deleted::Gone(mut object) if answers_object(call) => {
             if call.resource.gvr.resource == "pods" {
                 let fields = metadata::of(&mut object)?;

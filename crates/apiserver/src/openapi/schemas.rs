@@ -33,9 +33,26 @@ pub(super) fn components(resources: &[Arc<Resource>], descriptions: &Description
         }
     }
     let mut components = v3_schemas(builtin.iter().map(String::as_str));
+    for name in META_TYPES {
+        if let Some(schema) = components.get_mut(&format!("{META}.{name}")) {
+            keep_own_kinds(schema, resources);
+        }
+    }
     descriptions.add_to(&mut components);
     components.extend(custom);
     components
+}
+
+/// Of the group versions that know a shared type, a document names the core's and its own.
+fn keep_own_kinds(schema: &mut Value, resources: &[Arc<Resource>]) {
+    let kinds = schema.get_mut("x-kubernetes-group-version-kind").and_then(Value::as_array_mut);
+    let Some(kinds) = kinds else { return };
+    kinds.retain(|kind| {
+        (kind["group"] == "" && kind["version"] == "v1")
+            || resources
+                .iter()
+                .any(|own| kind["group"] == *own.gvr.group && kind["version"] == *own.gvr.version)
+    });
 }
 
 /// A reference to a kind's schema.

@@ -150,7 +150,7 @@ impl ObjectAccess {
     ) -> Result<Vec<Value>, Status> {
         let failed = |why: String| {
             let from = originals.first().and_then(|object| object["apiVersion"].as_str()).unwrap_or_default();
-            Status::internal(format!("conversion webhook for {from}, Kind={}{why}", definition.kind))
+            Status::unreasoned(format!("conversion webhook for {from}, Kind={}{why}", definition.kind))
         };
         let webhooks = self.webhooks.get().and_then(Weak::upgrade);
         let webhooks = webhooks.ok_or_else(|| failed(" failed: the server is shutting down".to_owned()))?;

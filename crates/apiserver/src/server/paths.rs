@@ -161,6 +161,7 @@ fn issuer(
 fn metrics(server: &Server) -> String {
     let mut known = Text::default();
     server.metrics.write(&mut known);
+    server.objects.requests.write(&mut known);
     server.admission.write_metrics(&mut known);
     known.family("apiserver_watch_events_total", "counter", "Events told to watchers.");
     let mut seen = HashSet::new();

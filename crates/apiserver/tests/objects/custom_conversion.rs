@@ -179,7 +179,7 @@ async fn an_answer_that_does_not_fit_is_an_error_and_nothing_is_written() {
     assert_eq!(code, 500);
     assert_eq!(
         refused["message"],
-        "Internal error occurred: conversion webhook for example.com/v2, Kind=Server returned invalid converted object at index 0: must have the same name: renamed != other"
+        "conversion webhook for example.com/v2, Kind=Server returned invalid object: must have the same name: renamed != other"
     );
     let (_, list) = ask(&handle, Method::GET, V1, &Value::Null).await;
     assert_eq!(list["items"], json!([]));

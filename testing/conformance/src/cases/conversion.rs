@@ -194,9 +194,10 @@ async fn mixed(subject: &Subject) -> anyhow::Result<()> {
 }
 
 async fn distrusted(subject: &Subject) -> anyhow::Result<()> {
-    for (path, wanted) in
-        [("/rename", "must have the same name"), ("/refuse", "this version is not known here")]
-    {
+    for (path, wanted) in [
+        ("/rename", "returned invalid object: must have the same name: a != other"),
+        ("/refuse", "failed: this version is not known here"),
+    ] {
         let all = Converted::new(subject, path).await?;
         let outcome = async {
             all.create("v1", "a", json!({"hostPort": "localhost:8080"})).await?;

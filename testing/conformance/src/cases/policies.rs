@@ -24,7 +24,7 @@ pub(super) const CASES: &[Case] = &[
     case!("policies/warn where the binding says so", ApiServer, [], warning),
     case!("policies/ask parameters", ApiServer, [], parameters),
     case!("policies/that do not compile are refused", ApiServer, [], refused),
-    case!("policies/are checked against the types they match", ApiServer, [], type_checked),
+    case!("policies/are checked against the types they match", Controllers, [], type_checked),
     case!(
         "policies/mutate by apply configurations",
         ApiServer,
@@ -294,7 +294,7 @@ async fn type_checked(subject: &Subject) -> anyhow::Result<()> {
         let fields: Vec<_> = warnings.iter().filter_map(|one| one["fieldRef"].as_str()).collect();
         ensure!(fields == ["spec.validations[0].expression", "spec.validations[1].expression"], "{fields:?}");
         let warning = warnings[0]["warning"].as_str().unwrap_or_default();
-        ensure!(warning.contains("apps/v1, Kind=Deployment: ERROR:"), "{warning}");
+        ensure!(warning.contains("apps/v1, Kind=Deployment: compilation failed: ERROR:"), "{warning}");
         let warning = warnings[1]["warning"].as_str().unwrap_or_default();
         ensure!(warning.contains("undefined field 'nothing'"), "{warning}");
         Ok(())
@@ -332,7 +332,7 @@ async fn patching(subject: &Subject) -> anyhow::Result<()> {
          JSONPatch{op: 'add', path: '/metadata/labels/' + jsonpatch.escapeKey('e/f'), value: 'g'}]";
     let spec = json!({
         "matchConstraints": only_deployments(), "reinvocationPolicy": "Never",
-        "matchConditions": [{"name": "paused", "expression": "object.spec.paused"}],
+        "matchConditions": [{"name": "paused", "expression": "object.spec.paused == true"}],
         "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": expression.replace("'a~b/c'", "'a-b/c'")}}],
     });
     let policy = Policy::new(subject, Sort::Mutating, spec, json!({})).await?;

@@ -95,17 +95,6 @@ pub(super) const CASES: &[Case] = &[
         }]}}))
     ),
     kind!(
-        "kinds/resource quotas",
-        [],
-        Kind::namespaced(
-            "v1",
-            "resourcequotas",
-            json!({"apiVersion": "v1", "kind": "ResourceQuota", "spec": {"hard": {"pods": "5"}}})
-        )
-        .with_status(json!({"hard": {"services": "7"}, "used": {"services": "3"}}))
-        .with_change(json!({"spec": {"hard": {"pods": "6"}}}))
-    ),
-    kind!(
         "kinds/events of the core group",
         ["Events should manage the lifecycle of an event", "Events should delete a collection of events"],
         Kind::namespaced(

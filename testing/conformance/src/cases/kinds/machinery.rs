@@ -61,7 +61,7 @@ pub(super) const CASES: &[Case] = &[
                 "spec": {"hard": {"requests.storage": "500Mi", "services": "10"}},
             })
         )
-        .with_status(json!({"hard": {"services": "10"}, "used": {"services": "0"}}))
+        .with_status(json!({"hard": {"services": "7"}, "used": {"services": "3"}}))
         .with_change(json!({"spec": {"hard": {"requests.storage": "750Mi"}}}))
     ),
 ];
@@ -79,7 +79,7 @@ fn flow_schema() -> Kind {
         },
     });
     Kind::of_cluster("flowcontrol.apiserver.k8s.io/v1", "flowschemas", body)
-        .with_status(json!({"conditions": [condition()]}))
+        .with_status_alone(json!({"conditions": [condition()]}))
         .with_change(json!({"spec": {"matchingPrecedence": 9999}}))
 }
 
@@ -91,7 +91,7 @@ fn priority_level() -> Kind {
         }},
     });
     Kind::of_cluster("flowcontrol.apiserver.k8s.io/v1", "prioritylevelconfigurations", body)
-        .with_status(json!({"conditions": [condition()]}))
+        .with_status_alone(json!({"conditions": [condition()]}))
         .with_change(json!({"spec": {"limited": {"nominalConcurrencyShares": 4}}}))
 }
 
@@ -111,7 +111,7 @@ fn validating_policy() -> Kind {
         },
     });
     Kind::of_cluster("admissionregistration.k8s.io/v1", "validatingadmissionpolicies", body)
-        .with_status(json!({"conditions": [condition()]}))
+        .with_status_alone(json!({"conditions": [condition()]}))
         .with_change(json!({"spec": {"failurePolicy": "Ignore"}}))
 }
 
