@@ -14,6 +14,7 @@ mod rollout;
 mod status;
 mod store;
 mod test;
+mod throw_away;
 mod up;
 mod version;
 
@@ -73,7 +74,10 @@ impl Command {
     pub(crate) fn takes_signals(&self) -> bool {
         matches!(
             self,
-            Self::Up(_) | Self::Hub(_) | Self::Agent(_) | Self::Cluster(cluster::ClusterCommand::Serve(_))
+            Self::Up(_)
+                | Self::Hub(_)
+                | Self::Agent(_)
+                | Self::Cluster(cluster::ClusterCommand::Serve(_) | cluster::ClusterCommand::Ephemeral(_))
         )
     }
 }

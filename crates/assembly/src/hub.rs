@@ -147,7 +147,7 @@ impl Guard for AgentGuard {
 }
 
 /// The generic control-plane kinds and the fleet's.
-fn catalogue() -> Result<Catalogue, AssemblyError> {
+pub(crate) fn catalogue() -> Result<Catalogue, AssemblyError> {
     fleet_objects::custom_resource_definitions().iter().try_fold(
         Catalogue::control_plane(),
         |catalogue, definition| {
@@ -187,7 +187,7 @@ fn extension(endpoints: Arc<OnceLock<hub::Endpoints>>) -> Extension {
     }
 }
 
-fn starting() -> http::Response<Body> {
+pub(crate) fn starting() -> http::Response<Body> {
     let status = kube_objects::Status::new(kube_objects::Reason::ServiceUnavailable, "the hub is starting");
     let body = http_body_util::Full::from(status.to_json().to_string());
     let mut response = http::Response::new(body.map_err(|never| match never {}).boxed_unsync());

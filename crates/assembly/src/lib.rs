@@ -4,6 +4,7 @@
 //! * [`containers`]: the private containerd behind real nodes.
 //! * [`hub`]: an API server with the fleet's kinds, and the management plane behind it.
 //! * [`agent`]: the cluster agent towards a hub.
+//! * [`ephemeral`]: a cluster for one test run, with what carries the run out, in one process.
 //! * [`up`]: a hub, clusters and agents as processes of one machine.
 //! * [`control_plane`]: what both have in common; [`identity`] and [`state`] are its parts.
 //! * [`backup`]: snapshots of a store, taken, checked and restored.
@@ -17,6 +18,7 @@ pub mod backup;
 pub mod cluster;
 pub mod containers;
 pub mod control_plane;
+pub mod ephemeral;
 pub mod error;
 mod expressions;
 pub mod hub;

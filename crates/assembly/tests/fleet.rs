@@ -2,6 +2,8 @@
 
 #[path = "fleet/bench.rs"]
 mod bench;
+#[path = "fleet/throw_away.rs"]
+mod throw_away;
 #[path = "fleet/trust.rs"]
 mod trust;
 

@@ -1,5 +1,7 @@
 //! One report over all clusters of a run: a table for people, JSON for programs, JUnit for CI.
 
+pub mod github;
+
 use std::fmt::Write as _;
 
 use fleet_objects::test_run::{ClusterResult, Outcome, StepResult, TestRunStatus};

@@ -1,5 +1,6 @@
 //! `fairlead cluster …`
 
+mod ephemeral;
 pub(crate) mod keys;
 pub(crate) mod serve;
 
@@ -23,6 +24,8 @@ pub(crate) enum ClusterCommand {
     Label(LabelArguments),
     /// Run a Kubernetes cluster
     Serve(Box<serve::ServeArguments>),
+    /// Run a command with a cluster of its own
+    Ephemeral(ephemeral::EphemeralArguments),
     /// Rotate the keys that sign service-account tokens
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -61,12 +64,13 @@ const HEADER: [&str; 8] = ["NAME", "READY", "CONNECTED", "VERSION", "NODES", "AP
 pub(crate) async fn run(global: &Global, command: ClusterCommand) -> Result<Code, Failure> {
     let command = match command {
         ClusterCommand::Serve(arguments) => return serve::run(*arguments).await,
+        ClusterCommand::Ephemeral(arguments) => return Box::pin(ephemeral::run(arguments)).await,
         ClusterCommand::Keys(command) => return keys::run(&command),
         command => command,
     };
     let client = connection::hub(global).await?;
     match command {
-        ClusterCommand::Serve(_) | ClusterCommand::Keys(_) => {}
+        ClusterCommand::Serve(_) | ClusterCommand::Ephemeral(_) | ClusterCommand::Keys(_) => {}
         ClusterCommand::List(arguments) => {
             let clusters = list(client, arguments.selector.as_deref()).await?;
             output::objects(arguments.output, "cluster", &HEADER, &clusters, row)?;

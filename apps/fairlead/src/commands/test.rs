@@ -1,10 +1,12 @@
 //! `fairlead test …`
 
 mod artifacts;
+mod ephemeral;
 mod list;
 mod logs;
 mod report;
 mod run;
+mod targets;
 mod watch;
 
 use clap::Subcommand;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use fleet_objects::test_run::TestRun;
-use kube::Client;
+use kube::{Client, ResourceExt as _};
 use workflow::junit::{self, write};
 use workflow::report::{self, Cases};
 
@@ -37,22 +37,33 @@ pub(crate) enum ReportFormat {
     Json,
     /// JUnit XML, one suite per cluster
     Junit,
+    /// Markdown, as GitHub Actions shows it as a job's summary
+    Github,
 }
 
 pub(crate) async fn run(global: &Global, arguments: &ReportArguments) -> Result<Code, Failure> {
     let Some(name) = &arguments.name else { return merge(arguments) };
     let client = connection::hub(global).await?;
     let run = super::get(&client, global, name).await?;
-    let status = run.status.clone().unwrap_or_default();
-    match arguments.output {
-        ReportFormat::Table => output::data(&report::table(name, &status))?,
-        ReportFormat::Json => output::data(&report::json(name, &status))?,
-        ReportFormat::Junit => {
-            let cases = cases(&client, global, name, &run).await;
-            output::data(&report::junit(name, &status, &cases))?;
-        }
-    }
+    output::data(&render(&client, global, &run, arguments.output).await?)?;
     Ok(super::code(&run).unwrap_or(Code::Ok))
+}
+
+/// A run in one of the formats.
+pub(super) async fn render(
+    client: &Client,
+    global: &Global,
+    run: &TestRun,
+    format: ReportFormat,
+) -> Result<String, Failure> {
+    let name = run.name_any();
+    let status = run.status.clone().unwrap_or_default();
+    Ok(match format {
+        ReportFormat::Table => report::table(&name, &status),
+        ReportFormat::Json => report::json(&name, &status),
+        ReportFormat::Github => report::github::summary(&name, &status),
+        ReportFormat::Junit => report::junit(&name, &status, &cases(client, global, &name, run).await),
+    })
 }
 
 /// The cases of every JUnit file that the hub has; of the others the status names the failed ones.
@@ -99,6 +110,9 @@ fn merge(arguments: &ReportArguments) -> Result<Code, Failure> {
                 rows.push([vec![suite.name.clone()], figures.to_vec()].concat());
             }
             output::data(&report::columns(&rows))?;
+        }
+        ReportFormat::Github => {
+            return Err(Failure::usage("merged files have no job summary: -o table, json or junit"));
         }
         ReportFormat::Json => {
             let counts: Vec<_> = suites

@@ -11,8 +11,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
-use super::watch;
+use super::targets::Target;
+use super::{ephemeral, watch};
 use crate::arguments::{self, ClusterChoice, Global};
+use crate::commands::throw_away::ThrowAway;
+use crate::documents::Document;
 use crate::failure::{Code, Failure, api};
 use crate::{connection, documents, output};
 
@@ -38,42 +41,61 @@ pub(crate) struct RunArguments {
     watch: bool,
     /// How long to wait with --watch
     #[arg(long, default_value = "30m", value_parser = arguments::duration, value_name = "DURATION")]
-    timeout: Duration,
+    pub(super) timeout: Duration,
     /// Print the TestRun instead of making it
     #[arg(long)]
     export: bool,
+    /// Write a report of the run, like junit=results.xml; implies --watch
+    #[arg(long = "report", value_name = "FORMAT=FILE")]
+    pub(super) reports: Vec<Target>,
+    /// Run in a cluster of its own in this process, gone afterwards: no hub, no set-up; implies --watch
+    #[arg(long, requires = "file", conflicts_with_all = ["clusters", "selector", "all_clusters"])]
+    ephemeral: bool,
+    #[command(flatten)]
+    pub(super) cluster: ThrowAway,
 }
 
 pub(crate) async fn run(global: &Global, arguments: RunArguments) -> Result<Code, Failure> {
-    let run = resolve(global, &arguments)?;
+    if !arguments.ephemeral && arguments.cluster.is_given() {
+        return Err(Failure::usage("--nodes, --runtime and --seed are of --ephemeral"));
+    }
+    let (run, others) = resolve(global, &arguments)?;
     if arguments.export {
         output::data(&output::yaml(&run)?)?;
         return Ok(Code::Ok);
+    }
+    if arguments.ephemeral {
+        return Box::pin(ephemeral::run(global, &arguments, run, &others)).await;
     }
     let client = connection::hub(global).await?;
     let runs: Api<TestRun> = Api::namespaced(client.clone(), &global.namespace);
     let made = runs.create(&PostParams::default(), &run).await.map_err(api("cannot make the test run"))?;
     let name = made.name_any();
-    if !arguments.watch {
+    if !arguments.watch && arguments.reports.is_empty() {
         output::data(&format!("testrun/{name}\n"))?;
         output::progress(&format!("follow it with: fairlead test watch {name}"));
         return Ok(Code::Ok);
     }
     output::progress(&format!("test run {name} in namespace {}", global.namespace));
-    watch::follow(&client, global, &name, arguments.timeout).await
+    let code = watch::follow(&client, global, &name, arguments.timeout).await?;
+    super::targets::write(&client, global, &name, &arguments.reports).await?;
+    Ok(code)
 }
 
-fn resolve(global: &Global, arguments: &RunArguments) -> Result<TestRun, Failure> {
-    let mut run = match (&arguments.file, &arguments.workflow) {
-        (Some(file), _) => from_file(file)?,
+/// The run, and what else its file holds.
+fn resolve(global: &Global, arguments: &RunArguments) -> Result<(TestRun, Vec<Document>), Failure> {
+    let (mut run, others) = match (&arguments.file, &arguments.workflow) {
+        (Some(file), _) => from_file(file, arguments.ephemeral)?,
         (None, name) => {
             let name = name.clone().unwrap_or_default();
             let workflow_ref = Some(WorkflowReference { name: name.clone() });
-            TestRun::new(&name, TestRunSpec { workflow_ref, ..TestRunSpec::default() })
+            (TestRun::new(&name, TestRunSpec { workflow_ref, ..TestRunSpec::default() }), Vec::new())
         }
     };
-    let chosen = targets(&arguments.clusters)?;
-    if chosen != TestTargets::default() {
+    let chosen = targets_of(&arguments.clusters)?;
+    if arguments.ephemeral {
+        run.spec.targets = TestTargets { all: true, ..TestTargets::default() };
+    } else if chosen != TestTargets::default() {
         run.spec.targets = chosen;
     }
     run.spec.variables.extend(variables(&arguments.variables)?);
@@ -93,31 +115,38 @@ fn resolve(global: &Global, arguments: &RunArguments) -> Result<TestRun, Failure
         let failure = Failure::usage(text);
         if missing { failure.hint("fairlead test run … --all-clusters") } else { failure }
     })?;
-    Ok(run)
+    Ok((run, others))
 }
 
-fn from_file(file: &std::path::Path) -> Result<TestRun, Failure> {
-    let documents = documents::read(file)?;
-    let [document] = documents.as_slice() else {
+/// The first TestRun of a file, else its first TestWorkflow, is what runs. The rest is of use to an ephemeral cluster only:
+/// a hub has its workflows already.
+fn from_file(file: &std::path::Path, ephemeral: bool) -> Result<(TestRun, Vec<Document>), Failure> {
+    let mut documents = documents::read(file)?;
+    if documents.len() != 1 && !ephemeral {
         let message = format!("{} holds {} documents; one is wanted", file.display(), documents.len());
         return Err(Failure::usage(message));
-    };
-    match document.kind() {
-        "TestRun" => document.parse(),
-        "TestWorkflow" => {
-            let workflow: TestWorkflow = document.parse()?;
-            let spec = TestRunSpec { workflow: Some(workflow.spec.clone()), ..TestRunSpec::default() };
-            let name = workflow.metadata.name.unwrap_or_else(|| "run".to_owned());
-            Ok(TestRun::new(&name, spec))
-        }
-        other => Err(Failure::usage(format!(
-            "{} is a {other}; a TestWorkflow or a TestRun is wanted",
-            document.origin
-        ))),
     }
+    let of_kind = |kind: &str| documents.iter().position(|document| document.kind() == kind);
+    let Some(main) = of_kind("TestRun").or_else(|| of_kind("TestWorkflow")) else {
+        let kinds: Vec<_> = documents.iter().map(Document::kind).collect();
+        let message = format!(
+            "{} holds {}; a TestWorkflow or a TestRun is wanted",
+            file.display(),
+            if kinds.is_empty() { "nothing".to_owned() } else { kinds.join(", ") }
+        );
+        return Err(Failure::usage(message));
+    };
+    let document = documents.remove(main);
+    if document.kind() == "TestRun" {
+        return Ok((document.parse()?, documents));
+    }
+    let workflow: TestWorkflow = document.parse()?;
+    let spec = TestRunSpec { workflow: Some(workflow.spec.clone()), ..TestRunSpec::default() };
+    let name = workflow.metadata.name.unwrap_or_else(|| "run".to_owned());
+    Ok((TestRun::new(&name, spec), documents))
 }
 
-fn targets(choice: &ClusterChoice) -> Result<TestTargets, Failure> {
+fn targets_of(choice: &ClusterChoice) -> Result<TestTargets, Failure> {
     let selector = choice.selector.as_deref().map(selector).transpose()?;
     Ok(TestTargets { clusters: choice.clusters.clone(), selector, all: choice.all_clusters })
 }

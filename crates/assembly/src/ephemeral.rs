@@ -1,0 +1,234 @@
+//! A cluster for one test run or one command, gone afterwards: everything in memory, nothing installed, nobody asked.
+//!
+//! A test run needs somebody to hold its objects and somebody to carry it out. Here both live in the process: a second,
+//! silent API server with the fleet's kinds and the hub's controller of test runs, and the agent's executor towards the
+//! embedded cluster. They are the same parts as in a fleet, so a workflow means the same in a CI job as in a cluster.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock, Weak};
+
+use apiserver::{Body, Extension};
+use async_trait::async_trait;
+use bytes::Bytes;
+use cluster_agent::executor::{self, ContentUpload, Executor, RecordSink, SinkError};
+use fleet_objects::partition_namespace;
+use fleet_objects::test_record::TestRecord;
+use hub::ContentStore;
+use hub::test_runs::{self, TestRuns};
+use k8s_openapi::api::core::v1::{Namespace, Node, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::runtime::wait::{Condition as Awaited, await_condition};
+use kube::{Api, Client};
+use kube_objects::UserInfo;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::{Cluster, Nodes};
+use crate::control_plane::{ControlPlane, Plan, Serving};
+use crate::error::{AssemblyError, Cause};
+use crate::state::{Opened, State, StoreOptions};
+
+/// What a throw-away test bed is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The cluster.
+    pub cluster: crate::cluster::Options,
+    /// Where logs and collected files lie while it lives; the caller removes it.
+    pub directory: PathBuf,
+}
+
+/// A cluster with everything that carries out test runs in it. Dropping it stops it.
+pub struct TestBed {
+    cluster: Cluster,
+    hub: ControlPlane,
+    /// What the silent API server answers with; it holds no more than a weak reference.
+    _endpoints: Arc<OnceLock<test_runs::Endpoints>>,
+}
+
+impl std::fmt::Debug for TestBed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TestBed").field("cluster", &self.cluster).finish_non_exhaustive()
+    }
+}
+
+impl TestBed {
+    /// Starts everything; returns when a test run can be made.
+    ///
+    /// # Errors
+    /// When a part does not start.
+    pub async fn start(options: Options) -> Result<Self, AssemblyError> {
+        let name = options.cluster.name.clone();
+        let endpoints = Arc::new(OnceLock::new());
+        let cluster = async {
+            let cluster = Box::pin(Cluster::start(options.cluster.clone())).await?;
+            usable(&cluster.client(), &options.cluster).await.map(|()| cluster)
+        };
+        let (cluster, mut hub) = tokio::try_join!(cluster, silent_hub(Arc::downgrade(&endpoints)))?;
+        let failed = |cause: Cause| AssemblyError::new("failed to start the test bed", cause);
+        let client = hub.client("system:fairlead:hub");
+        introduce(&client, &name).await.map_err(|error| failed(error.into()))?;
+        let content = ContentStore::open(options.directory.join("content"));
+        let content = content.map_err(|error| failed(error.into()))?;
+        let logs = test_runs::Options { log_dir: options.directory.join("logs") };
+        let runs = TestRuns::new(logs, client.clone(), Arc::new(content.clone()));
+        let runs = runs.map_err(|error| failed(error.into()))?;
+        // Set here and nowhere else.
+        let _ = endpoints.set(runs.endpoints());
+        let records = Arc::new(Direct { handler: runs.handler(), cluster: name.clone() });
+        let Opened { store, .. } = State::Ephemeral.open_store(&StoreOptions::default()).await?;
+        let executor = Executor::new(
+            executor::Options::new(&name, options.directory.join("collected")),
+            cluster.client(),
+            client,
+            store,
+            records,
+            Arc::new(Kept(content)),
+        )
+        .map_err(|error| failed(error.into()))?;
+        let stop = hub.tasks.stop.clone();
+        hub.tasks.spawn("test runs", async move { runs.run(stop).await });
+        let stop = hub.tasks.stop.clone();
+        hub.tasks.spawn("test executor", async move { Box::pin(executor.run(stop)).await });
+        Ok(Self { cluster, hub, _endpoints: endpoints })
+    }
+
+    /// Where test runs are made and read, as on a hub.
+    #[must_use]
+    pub fn hub(&self) -> Client {
+        self.hub.client("kubernetes-admin")
+    }
+
+    /// The cluster.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Ends every part.
+    ///
+    /// # Errors
+    /// What made a part end before.
+    pub async fn stop(self) -> Result<(), AssemblyError> {
+        let ended = CancellationToken::new();
+        ended.cancel();
+        let tests = self.hub.tasks.finish(ended.clone()).await;
+        tests.and(self.cluster.run(ended).await)
+    }
+}
+
+/// Waits until pods can be made and placed: the default service account is there and every node is ready.
+///
+/// # Errors
+/// When the cluster does not answer.
+pub async fn usable(client: &Client, options: &crate::cluster::Options) -> Result<(), AssemblyError> {
+    let failed = |error: kube::runtime::wait::Error| {
+        AssemblyError::new(format!("failed to wait for cluster {}", options.name), error.into())
+    };
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
+    let there = |account: Option<&ServiceAccount>| account.is_some();
+    await_condition(accounts, "default", there).await.map_err(failed)?;
+    let nodes = match &options.nodes {
+        Nodes::Simulated(count) => (0..*count).map(|index| format!("{}-{index}", options.name)).collect(),
+        Nodes::Containers(_) => vec![options.name.clone()],
+    };
+    for node in nodes {
+        let all: Api<Node> = Api::all(client.clone());
+        await_condition(all, &node, NodeReady).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+struct NodeReady;
+
+impl Awaited<Node> for NodeReady {
+    fn matches_object(&self, node: Option<&Node>) -> bool {
+        let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_ref());
+        conditions.is_some_and(|all| all.iter().any(|found| found.type_ == "Ready" && found.status == "True"))
+    }
+}
+
+/// An API server with the fleet's kinds that listens nowhere.
+async fn silent_hub(endpoints: Weak<OnceLock<test_runs::Endpoints>>) -> Result<ControlPlane, AssemblyError> {
+    let mut plane = Box::pin(ControlPlane::start(Plan {
+        name: "tests".to_owned(),
+        state: State::Ephemeral,
+        store: StoreOptions::default(),
+        bind: None,
+        names: access::certificates::ServerNames::default(),
+        catalogue: crate::hub::catalogue()?,
+        extensions: vec![extension(endpoints)],
+        nodes: None,
+        service_cidr: None,
+        serving: Serving::default(),
+        metrics: Vec::new(),
+    }))
+    .await?;
+    plane.ready().await?;
+    Ok(plane)
+}
+
+/// The one cluster of this hub, as if its agent had joined.
+async fn introduce(client: &Client, name: &str) -> Result<(), kube::Error> {
+    let namespace = Namespace {
+        metadata: ObjectMeta { name: Some(partition_namespace(name)), ..ObjectMeta::default() },
+        ..Namespace::default()
+    };
+    Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await?;
+    let clusters: Api<fleet_objects::Cluster> = Api::all(client.clone());
+    let cluster = fleet_objects::Cluster::new(name, fleet_objects::ClusterSpec::default());
+    clusters.create(&PostParams::default(), &cluster).await?;
+    let connected = Condition {
+        type_: "Connected".to_owned(),
+        status: "True".to_owned(),
+        reason: "Embedded".to_owned(),
+        message: "the cluster is part of this process".to_owned(),
+        observed_generation: None,
+        last_transition_time: Time(jiff::Timestamp::now()),
+    };
+    let status = fleet_objects::ClusterStatus { conditions: vec![connected], ..Default::default() };
+    let patch = Patch::Merge(serde_json::json!({ "status": status }));
+    clusters.patch_status(name, &PatchParams::default(), &patch).await.map(drop)
+}
+
+fn extension(endpoints: Weak<OnceLock<test_runs::Endpoints>>) -> Extension {
+    let service = tower::service_fn(move |request: http::Request<Body>| {
+        let endpoints = endpoints.upgrade().and_then(|endpoints| endpoints.get().cloned());
+        let user = request.extensions().get::<UserInfo>().cloned();
+        let request = request.map(drop);
+        async move {
+            Ok(match (endpoints, user) {
+                (Some(endpoints), Some(user)) => endpoints.answer(&user, &request).await,
+                _ => crate::hub::starting(),
+            })
+        }
+    });
+    Extension {
+        prefix: "/fleet/v1/".to_owned(),
+        anonymous: false,
+        service: tower::util::BoxCloneSyncService::new(service),
+    }
+}
+
+/// Records go straight to the hub's handler: the two live and end together, so nothing needs to be kept between them.
+struct Direct {
+    handler: test_runs::Handler,
+    cluster: String,
+}
+
+#[async_trait]
+impl RecordSink for Direct {
+    async fn append(&self, record: TestRecord) -> Result<(), SinkError> {
+        let handled = self.handler.handle(&self.cluster, record).await;
+        handled.map_err(|error| SinkError::Unavailable(error.to_string()))
+    }
+}
+
+struct Kept(ContentStore);
+
+#[async_trait]
+impl ContentUpload for Kept {
+    async fn put(&self, _: &str, content: Vec<u8>) -> Result<(), SinkError> {
+        let stored = self.0.put(Bytes::from(content)).await;
+        stored.map(drop).map_err(|error| SinkError::Unavailable(error.to_string()))
+    }
+}
