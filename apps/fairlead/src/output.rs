@@ -89,7 +89,7 @@ fn list<K: Serialize>(items: &[K]) -> Result<serde_json::Value, Failure> {
     Ok(serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items}))
 }
 
-fn json(value: &impl Serialize) -> Result<String, Failure> {
+pub(crate) fn json(value: &impl Serialize) -> Result<String, Failure> {
     Ok(serde_json::to_string_pretty(value).map_err(anyhow::Error::new)?)
 }
 

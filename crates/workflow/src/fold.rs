@@ -6,8 +6,9 @@ use fleet_objects::test_run::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::collect::{Collected, Skipped};
-use crate::junit::{self, add_counts};
+use crate::junit::add_counts;
 use crate::plan::{CANCELLED, PlannedStep};
+use crate::read;
 
 /// What was taken out of a pod, or why nothing was.
 pub type Collection = Result<(Vec<Collected>, Vec<Skipped>), String>;
@@ -46,7 +47,7 @@ fn read_reports(step: &PlannedStep, ended: &mut AttemptResult, files: &[Collecte
     let mut summary = JunitSummary::default();
     let mut any = false;
     for file in files.iter().filter(|file| file.artifact.junit) {
-        match junit::read::report(&file.content) {
+        match read::report(&file.content) {
             Ok(report) => {
                 any = true;
                 report.add_to(&mut summary);
@@ -58,7 +59,7 @@ fn read_reports(step: &PlannedStep, ended: &mut AttemptResult, files: &[Collecte
         }
     }
     if !any && !step.junit.is_empty() {
-        ended.warnings.push(format!("no JUnit report at {}", step.junit.join(", ")));
+        ended.warnings.push(format!("no test report at {}", step.junit.join(", ")));
     }
     if !any {
         return;

@@ -14,5 +14,6 @@ pub mod junit;
 pub mod observe;
 pub mod plan;
 pub mod pod;
+pub mod read;
 pub mod report;
 pub mod validate;

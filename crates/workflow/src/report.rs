@@ -1,13 +1,21 @@
-//! One report over all clusters of a run: a table for people, JSON for programs, JUnit for CI.
+//! One report over all clusters of a run: a table for people, JSON for programs, JUnit and CTRF for CI, one HTML file to
+//! pass on. Every case of every cluster, whichever way it was told, is in [`told`]; [`side_by_side`], [`compare`] and
+//! [`history`] set cases beside each other over clusters, two runs and many.
 
+pub mod compare;
+pub mod ctrf;
 pub mod github;
+pub mod history;
+pub mod html;
+pub mod side_by_side;
+pub mod told;
 
 use std::fmt::Write as _;
 
 use fleet_objects::test_run::{ClusterResult, Outcome, StepResult, TestRunStatus};
 use serde::Serialize;
 
-use crate::junit::{Case, CaseOutcome, Report, write};
+use crate::junit::{Report, write};
 use crate::{duration, fold};
 
 /// Everything a report needs besides the run's status: the cases of every collected JUnit file.
@@ -175,94 +183,25 @@ pub fn columns(rows: &[Vec<String>]) -> String {
 /// JUnit: a suite per cluster, every name made unique by `[cluster]`.
 #[must_use]
 pub fn junit(run: &str, status: &TestRunStatus, cases: &Cases) -> String {
-    let suites: Vec<_> = status.clusters.iter().map(|cluster| suite(run, cluster, cases)).collect();
+    let all = told::all(run, status, cases);
+    let suite = |cluster: &ClusterResult| write::Suite {
+        name: cluster.cluster.clone(),
+        report: Report {
+            cases: all
+                .iter()
+                .filter(|told| told.cluster == cluster.cluster)
+                .map(|told| told.case.clone())
+                .collect(),
+            warnings: Vec::new(),
+        },
+        properties: vec![
+            ("fairlead.cluster".to_owned(), cluster.cluster.clone()),
+            ("fairlead.outcome".to_owned(), word(cluster.outcome).to_owned()),
+        ],
+    };
+    let suites: Vec<_> = status.clusters.iter().map(suite).collect();
     write::report(run, &suites)
 }
 
-fn suite(run: &str, cluster: &ClusterResult, cases: &Cases) -> write::Suite {
-    let mut report = Report::default();
-    for step in &cluster.steps {
-        let last = step.attempts.last().map_or(0, |attempt| attempt.attempt);
-        let found = cases.reports.iter().filter(|(name, of, attempt, _)| {
-            *name == cluster.cluster && *of == step.name && *attempt == last
-        });
-        let mut told = false;
-        for (.., file) in found {
-            told |= file
-                .cases
-                .iter()
-                .any(|case| !matches!(case.outcome, CaseOutcome::Passed | CaseOutcome::Skipped { .. }));
-            report.cases.extend(file.cases.iter().cloned().map(|mut case| {
-                case.class_name = class(&step.name, &case);
-                case
-            }));
-        }
-        let any = report.cases.iter().any(|case| {
-            case.class_name == step.name || case.class_name.starts_with(&format!("{}.", step.name))
-        });
-        let quiet = matches!(step.outcome, Some(Outcome::Passed)) && any;
-        if !quiet && !told {
-            report.cases.extend(step_cases(step));
-        }
-    }
-    if cluster.steps.is_empty() {
-        report.cases.push(Case {
-            suite: cluster.cluster.clone(),
-            class_name: run.to_owned(),
-            name: "run".to_owned(),
-            seconds: 0.0,
-            outcome: outcome(cluster.outcome, &format!("{}: {}", cluster.reason, cluster.message)),
-        });
-    }
-    let properties = vec![
-        ("fairlead.cluster".to_owned(), cluster.cluster.clone()),
-        ("fairlead.outcome".to_owned(), word(cluster.outcome).to_owned()),
-    ];
-    write::Suite { name: cluster.cluster.clone(), report, properties }
-}
-
-fn class(step: &str, case: &Case) -> String {
-    let class = if case.class_name.is_empty() { &case.suite } else { &case.class_name };
-    if class.is_empty() { step.to_owned() } else { format!("{step}.{class}") }
-}
-
-/// A step told without its files: the failed cases that its summary names, or the step as one case.
-fn step_cases(step: &StepResult) -> Vec<Case> {
-    let last = step.attempts.last();
-    let named = last.and_then(|attempt| attempt.junit.as_ref()).map(|junit| junit.failures.as_slice());
-    if let Some(failures) = named.filter(|failures| !failures.is_empty()) {
-        return failures
-            .iter()
-            .map(|failed| {
-                let mut case = Case {
-                    suite: failed.suite.clone(),
-                    class_name: failed.class_name.clone(),
-                    name: failed.name.clone(),
-                    seconds: 0.0,
-                    outcome: CaseOutcome::Failed { message: failed.message.clone() },
-                };
-                case.class_name = class(&step.name, &case);
-                case
-            })
-            .collect();
-    }
-    let message = last.map(|attempt| format!("{}: {}", attempt.reason, attempt.message)).unwrap_or_default();
-    vec![Case {
-        suite: String::new(),
-        class_name: step.name.clone(),
-        name: "step".to_owned(),
-        seconds: seconds(step).unwrap_or(0.0),
-        outcome: outcome(step.outcome, &message),
-    }]
-}
-
-fn outcome(outcome: Option<Outcome>, message: &str) -> CaseOutcome {
-    let message = message.trim_matches([':', ' ']).to_owned();
-    match outcome {
-        Some(Outcome::Passed) => CaseOutcome::Passed,
-        Some(Outcome::Failed) => CaseOutcome::Failed { message },
-        Some(Outcome::Skipped) => CaseOutcome::Skipped { message },
-        Some(Outcome::TimedOut | Outcome::NotRun) => CaseOutcome::Error { message },
-        None => CaseOutcome::Error { message: "has not ended".to_owned() },
-    }
-}
+#[cfg(test)]
+mod tests;

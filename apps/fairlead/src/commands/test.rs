@@ -1,7 +1,10 @@
 //! `fairlead test …`
 
 mod artifacts;
+mod compare;
+mod control;
 mod ephemeral;
+mod flaky;
 mod list;
 mod logs;
 mod report;
@@ -34,6 +37,18 @@ pub(crate) enum TestCommand {
     Artifacts(artifacts::ArtifactsArguments),
     /// Print a run's logs
     Logs(logs::LogsArguments),
+    /// Run again, everywhere or where it did not pass
+    Rerun(control::RerunArguments),
+    /// End a run; steps that have not ended are reported as not run
+    Cancel(control::ControlArguments),
+    /// Hold a run before its next step
+    Pause(control::ControlArguments),
+    /// Let a paused run go on
+    Resume(control::ControlArguments),
+    /// What changed from one run to another
+    Compare(compare::CompareArguments),
+    /// What comes and goes by itself over many runs
+    Flaky(flaky::FlakyArguments),
 }
 
 pub(crate) async fn run(global: &Global, command: TestCommand) -> Result<Code, Failure> {
@@ -45,6 +60,12 @@ pub(crate) async fn run(global: &Global, command: TestCommand) -> Result<Code, F
         TestCommand::Report(arguments) => report::run(global, &arguments).await,
         TestCommand::Artifacts(arguments) => artifacts::run(global, &arguments).await,
         TestCommand::Logs(arguments) => logs::run(global, &arguments).await,
+        TestCommand::Rerun(arguments) => control::rerun(global, &arguments).await,
+        TestCommand::Cancel(arguments) => control::cancel(global, &arguments).await,
+        TestCommand::Pause(arguments) => control::pause(global, &arguments).await,
+        TestCommand::Resume(arguments) => control::resume(global, &arguments).await,
+        TestCommand::Compare(arguments) => compare::run(global, &arguments).await,
+        TestCommand::Flaky(arguments) => flaky::run(global, &arguments).await,
     }
 }
 

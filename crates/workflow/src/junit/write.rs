@@ -101,7 +101,7 @@ fn time_of(report: &Report) -> f64 {
 }
 
 /// Escapes for text and attributes; what XML 1.0 cannot hold at all becomes U+FFFD.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
