@@ -142,7 +142,7 @@ fn a_full_disk_under_the_outbox_is_said_counted_and_survived() -> Result<()> {
     wait::until("records to arrive again", SOON, || {
         breaking.one()?;
         let records = fleet.records("dev")?;
-        let last = records.iter().rev().find(|record| record["kind"] == "dropped").cloned();
+        let last = records.iter().rev().find(|record| record["kind"] == "Dropped").cloned();
         Ok(last.filter(|record| record["data"]["count"].as_u64() >= Some(before)))
     })?;
     blocked(&fleet, "False")?;
