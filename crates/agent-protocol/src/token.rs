@@ -1,4 +1,4 @@
-//! Join tokens: `<id>.<secret>`, good for one cluster. The hub keeps only a hash, in a Secret of namespace
+//! Join tokens: `<id>.<secret>`, good for a number of clusters, one where nothing else is said. The hub keeps only a hash, in a Secret of namespace
 //! `fairlead-system`, so that whoever may create Secrets there may invite clusters.
 
 use std::collections::BTreeMap;
@@ -7,6 +7,7 @@ use std::fmt;
 use fleet_objects::SYSTEM_NAMESPACE;
 use jiff::{SignedDuration, Timestamp};
 use rand::Rng;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -33,6 +34,40 @@ pub struct TokenGrant {
     pub labels: BTreeMap<String, String>,
     /// How long it is good; at most 24 h, 1 h when none is given.
     pub ttl: Option<std::time::Duration>,
+    /// How many clusters may join with it; 0 is taken for 1, and more than [`MAX_USES`] for that.
+    pub uses: u32,
+    /// Which new clusters are members at once.
+    pub approval: Approval,
+}
+
+/// Clusters that one token lets in at most.
+pub const MAX_USES: u32 = 1000;
+
+/// Which new clusters are members at once; the others wait until a person approves them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Approval {
+    /// All: who makes the token has approved them.
+    #[default]
+    Given,
+    /// None.
+    ByHand,
+    /// Those with such names, where `*` at the end stands for any rest.
+    ByName(Vec<String>),
+}
+
+impl Approval {
+    /// Whether a new cluster of this name is a member at once.
+    #[must_use]
+    pub fn covers(&self, name: &str) -> bool {
+        match self {
+            Self::Given => true,
+            Self::ByHand => false,
+            Self::ByName(patterns) => patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+                Some(beginning) => name.starts_with(beginning),
+                None => pattern == name,
+            }),
+        }
+    }
 }
 
 /// A text that is not a token. Never repeats the text.
@@ -105,6 +140,12 @@ impl JoinToken {
         if let Some(cluster) = &grant.cluster {
             data.insert("cluster".to_owned(), cluster.clone());
         }
+        if grant.uses > 1 {
+            data.insert("uses".to_owned(), grant.uses.min(MAX_USES).to_string());
+        }
+        if grant.approval != Approval::Given {
+            data.insert("approval".to_owned(), json!(grant.approval).to_string());
+        }
         if !grant.labels.is_empty() {
             data.insert("labels".to_owned(), json!(grant.labels).to_string());
         }
@@ -140,6 +181,17 @@ mod tests {
         for bad in ["", ".", "abc.def", "aaaaaaaa.bbbb"] {
             assert_eq!(JoinToken::parse(bad), Err(TokenError), "{bad}");
         }
+    }
+
+    #[test]
+    fn approval_goes_by_whole_names_or_beginnings() {
+        let by_name = Approval::ByName(vec!["edge-*".to_owned(), "dev".to_owned()]);
+        for (name, covered) in
+            [("edge-7", true), ("edge", false), ("dev", true), ("dev2", false), ("", false)]
+        {
+            assert_eq!(by_name.covers(name), covered, "{name}");
+        }
+        assert!(Approval::Given.covers("x") && !Approval::ByHand.covers("x"));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cluster_agent::{Credentials, Join, TlsConnector, Trust};
+use policy_engines::pod_security::{Level, LevelVersion, Version, details, evaluate};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{AssemblyError, Cause};
@@ -44,6 +46,8 @@ pub struct Options {
     pub invitation: Option<Invitation>,
     /// The cluster's kubeconfig; `None`: the cluster this process is a pod of.
     pub kubeconfig: Option<PathBuf>,
+    /// The ceiling of the cluster's owner; `None`: `ceiling.yaml` in the directory.
+    pub ceiling: Option<PathBuf>,
 }
 
 /// An agent that is ready to run.
@@ -72,6 +76,10 @@ impl Agent {
         let state = State::Directory(options.directory.clone());
         let Opened { store, .. } = state.open_store(&StoreOptions::default()).await?;
         let mut agent = cluster_agent::Options::new(Arc::new(connector), options.directory, store, cluster);
+        agent.pods = Some(Arc::new(PodSecurityStandards));
+        if let Some(ceiling) = options.ceiling {
+            agent.ceiling = ceiling;
+        }
         if let Some(Invitation { token, ca_pin, name, labels }) = options.invitation {
             agent.trust = Some(Trust::Pin(ca_pin));
             agent.join = Some(Join { token, name, labels });
@@ -93,6 +101,19 @@ impl Agent {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), AssemblyError> {
         let ended = Box::pin(self.service.run(shutdown)).await;
         ended.map_err(|error| AssemblyError::new("the agent failed", error.into()))
+    }
+}
+
+/// Judges pods by the newest edition of the Pod Security Standards.
+#[derive(Clone, Copy, Debug)]
+pub struct PodSecurityStandards;
+
+impl cluster_agent::PodStandards for PodSecurityStandards {
+    fn violations(&self, level: &str, metadata: &Value, spec: &Value) -> Option<String> {
+        // A level that is not known is met by nothing.
+        let level = Level::parse(level).unwrap_or(Level::Restricted);
+        let found = evaluate(LevelVersion { level, version: Version::Latest }, metadata, spec);
+        (!found.is_empty()).then(|| details(&found))
     }
 }
 

@@ -4,6 +4,12 @@
 mod bench;
 #[path = "fleet/throw_away.rs"]
 mod throw_away;
+#[path = "fleet/joining.rs"]
+mod joining;
+#[path = "fleet/malicious_agent.rs"]
+mod malicious_agent;
+#[path = "fleet/malicious_hub.rs"]
+mod malicious_hub;
 #[path = "fleet/trust.rs"]
 mod trust;
 

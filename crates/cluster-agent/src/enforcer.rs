@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 
 use agent_protocol::{EventRecord, EventSeverity, RecordBody};
 use fleet_objects::ObjectReference;
-use fleet_planner::breaker::Limits;
+use fleet_planner::ceiling::{Ceiling, Spent};
 use kube::Client;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::ceiling::Ceilings;
 use crate::error::Error;
 use crate::outbox::Outbox;
 use crate::vault::{Accepted, Progress, Vault};
@@ -53,7 +54,7 @@ pub(crate) struct Parts {
     pub(crate) vault: Vault,
     pub(crate) outbox: Outbox,
     pub(crate) cluster: Client,
-    pub(crate) limits: Limits,
+    pub(crate) ceilings: Ceilings,
     pub(crate) inputs: mpsc::Sender<Input>,
     pub(crate) held_changed: Arc<Notify>,
 }
@@ -63,7 +64,9 @@ pub(crate) struct Enforcer {
     vault: Vault,
     outbox: Outbox,
     cluster: Cluster,
-    limits: Limits,
+    ceiling_changes: watch::Receiver<Arc<Ceiling>>,
+    /// Deletions of the last hour.
+    spent: Spent,
     held_changed: Arc<Notify>,
     watches: Watches,
     active: BTreeMap<String, Active>,
@@ -78,8 +81,9 @@ impl Enforcer {
             vault: parts.vault,
             outbox: parts.outbox,
             watches: Watches::new(parts.cluster.clone(), parts.inputs),
-            cluster: Cluster::new(parts.cluster),
-            limits: parts.limits,
+            ceiling_changes: parts.ceilings.changes(),
+            cluster: Cluster::new(parts.cluster, parts.ceilings),
+            spent: Spent::default(),
             held_changed: parts.held_changed,
             active: BTreeMap::new(),
             owners: HashMap::new(),
@@ -109,6 +113,7 @@ impl Enforcer {
     }
 
     async fn load(&mut self) -> Result<(), Error> {
+        self.spent = self.vault.spent().await?;
         let mut progress = self.vault.progress().await?;
         for (name, accepted) in self.vault.accepted().await? {
             let progress = progress.remove(&name).unwrap_or_default();
@@ -162,6 +167,11 @@ impl Enforcer {
     /// What is due: syncs to be tried again, repairs that had to wait, reports.
     async fn tick(&mut self) -> Result<(), Error> {
         let now = Instant::now();
+        // What was refused may be allowed by now, and the other way round.
+        if self.ceiling_changes.has_changed().unwrap_or(false) {
+            self.ceiling_changes.mark_unchanged();
+            self.active.values_mut().for_each(|active| active.due = Some(now));
+        }
         let due = |active: &Active| active.due.is_some_and(|due| due <= now);
         let due: Vec<String> =
             self.active.iter().filter(|(_, active)| due(active)).map(|(name, _)| name.clone()).collect();

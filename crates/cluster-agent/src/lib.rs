@@ -5,6 +5,7 @@
 //! back to an older generation, needs the hub in order to enforce, or assumes anything of the cluster's API server that
 //! Kubernetes does not promise.
 
+mod ceiling;
 mod connector;
 mod credentials;
 mod enforcer;
@@ -21,9 +22,9 @@ mod service;
 mod session;
 mod vault;
 
+pub use ceiling::PodStandards;
 pub use connector::{HubConnector, TlsConnector, Trust};
 pub use credentials::{Credentials, Identity};
 pub use error::Error;
-pub use fleet_planner::breaker::Limits;
 pub use outbox::{Outbox, is_full};
 pub use service::{AgentStatus, Handle, Join, Options, Service};

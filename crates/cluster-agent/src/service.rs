@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use agent_protocol::RecordBody;
 use fleet_objects::test_record::TestRecord;
-use fleet_planner::breaker::Limits;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt};
 use parking_lot::Mutex;
@@ -16,6 +15,7 @@ use storage::Store;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::ceiling::{Ceilings, PodStandards};
 use crate::connector::{HubConnector, Trust};
 use crate::credentials::Credentials;
 use crate::enforcer::{self, Enforcer};
@@ -70,8 +70,10 @@ pub struct Options {
     pub cluster: Client,
     /// How the outbox is kept.
     pub outbox: durable_log::Options,
-    /// How much may be deleted without asking.
-    pub limits: Limits,
+    /// The ceiling of the cluster's owner; where there is no such file, the built-in one holds.
+    pub ceiling: PathBuf,
+    /// Judges pods where the ceiling asks for a standard.
+    pub pods: Option<Arc<dyn PodStandards>>,
     /// This release.
     pub version: String,
     /// Whether test executions are carried out here.
@@ -88,7 +90,7 @@ impl fmt::Debug for Options {
 }
 
 impl Options {
-    /// With the usual values: an outbox of 256 MiB, the default deletion limits, tests allowed.
+    /// With the usual values: an outbox of 256 MiB, the ceiling in the state directory, tests allowed.
     #[must_use]
     pub fn new(
         connector: Arc<dyn HubConnector>,
@@ -100,11 +102,12 @@ impl Options {
             connector,
             trust: None,
             join: None,
+            ceiling: state_dir.join("ceiling.yaml"),
+            pods: None,
             state_dir,
             store,
             cluster,
             outbox: durable_log::Options { max_bytes: 256 << 20, ..durable_log::Options::default() },
-            limits: Limits::default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             run_tests: true,
         }
@@ -130,6 +133,7 @@ pub struct Service {
     credentials: Credentials,
     outbox: Outbox,
     vault: Vault,
+    ceilings: Ceilings,
     link: HubLink,
     status: watch::Sender<AgentStatus>,
 }
@@ -178,16 +182,17 @@ impl Service {
     /// Opens what is on disk; talks to nobody yet.
     ///
     /// # Errors
-    /// When the state directory cannot be used.
+    /// When the state directory cannot be used, or the ceiling is there and is none.
     pub async fn new(options: Options) -> Result<Self, Error> {
         let credentials = Credentials::open(options.state_dir.join("credentials"))?;
         let outbox = Outbox::open(&options.state_dir.join("outbox"), options.outbox).await?;
         let vault = Vault::new(options.store.clone());
+        let ceilings = Ceilings::open(options.ceiling.clone(), options.pods.clone())?;
         let (status, _) = watch::channel(AgentStatus {
             name: credentials.identity()?.map(|identity| identity.name),
             ..AgentStatus::default()
         });
-        Ok(Self { options, credentials, outbox, vault, link: HubLink::default(), status })
+        Ok(Self { options, credentials, outbox, vault, ceilings, link: HubLink::default(), status })
     }
 
     /// Reaches the agent.
@@ -201,7 +206,7 @@ impl Service {
     /// # Errors
     /// When the agent's own store fails, or the outbox is damaged.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { options, credentials, outbox, vault, link, status } = self;
+        let Self { options, credentials, outbox, vault, ceilings, link, status } = self;
         // When one part fails, the others end with it.
         let shutdown = shutdown.child_token();
         let (inputs, received) = mpsc::channel(ENFORCER_QUEUE);
@@ -210,13 +215,13 @@ impl Service {
             vault: vault.clone(),
             outbox: outbox.clone(),
             cluster: options.cluster.clone(),
-            limits: options.limits,
+            ceilings: ceilings.clone(),
             inputs: inputs.clone(),
             held_changed: held_changed.clone(),
         });
         let executor = options
             .run_tests
-            .then(|| run_tests(&options, &outbox, &link, status.subscribe(), shutdown.clone()));
+            .then(|| run_tests(&options, &ceilings, &outbox, &link, status.subscribe(), shutdown.clone()));
         let facts =
             facts::run(options.cluster.clone(), outbox.clone(), options.version.clone(), shutdown.clone());
         let conversation = async {
@@ -231,6 +236,7 @@ impl Service {
                 version: options.version.clone(),
                 link: link.clone(),
                 vault,
+                ceilings: ceilings.clone(),
                 outbox: outbox.clone(),
                 enforcer: inputs,
                 held_changed,
@@ -248,7 +254,9 @@ impl Service {
         let _guard = shutdown.clone().drop_guard();
         let enforcement = ending(enforcer.run(received, shutdown.clone()), shutdown.clone());
         let tests = ending(tests, shutdown.clone());
-        let (enforced, (), (), tested) = tokio::join!(enforcement, facts, conversation, tests);
+        let follow_ceiling = ceilings.clone().run(shutdown.clone());
+        let (enforced, (), (), (), tested) =
+            tokio::join!(enforcement, facts, conversation, follow_ceiling, tests);
         enforced.and(tested)
     }
 }
@@ -268,6 +276,7 @@ async fn ending(
 /// Tests run once the agent knows its name.
 async fn run_tests(
     options: &Options,
+    ceilings: &Ceilings,
     outbox: &Outbox,
     link: &HubLink,
     mut status: watch::Receiver<AgentStatus>,
@@ -283,7 +292,7 @@ async fn run_tests(
     let hub = link.client();
     let executor = Executor::new(
         executor::Options::new(&name, options.state_dir.join("collected")),
-        options.cluster.clone(),
+        ceilings.guarded(options.cluster.clone()),
         hub.clone(),
         options.store.clone(),
         Arc::new(outbox.clone()),

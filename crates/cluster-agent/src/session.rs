@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::ceiling::Ceilings;
 use crate::connector::{HubConnector, Trust};
 use crate::credentials::{Credentials, Identity};
 use crate::enforcer::Input;
@@ -39,6 +40,7 @@ pub(crate) struct Session {
     pub(crate) version: String,
     pub(crate) link: HubLink,
     pub(crate) vault: Vault,
+    pub(crate) ceilings: Ceilings,
     pub(crate) outbox: Outbox,
     pub(crate) enforcer: mpsc::Sender<Input>,
     /// Woken when what the agent holds changed outside the session.

@@ -11,6 +11,7 @@ use fleet_objects::{
     AssignmentSpec, AssignmentState, GenerationMark, HeldAssignment, ObjectReference, Refusal,
 };
 use fleet_planner::admission::Held;
+use fleet_planner::ceiling::Spent;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use storage::{KeyRange, Operation, RangeRequest, Store, Transaction};
@@ -20,6 +21,9 @@ use crate::error::Error;
 const ACCEPTED: &str = "fairlead/agent/accepted/";
 const PROGRESS: &str = "fairlead/agent/progress/";
 const CONTENT: &str = "fairlead/agent/content/";
+/// The version of the signed release that is held, by assignment. It stays when the assignment is gone.
+const RELEASES: &str = "fairlead/agent/releases/";
+const SPENT: &str = "fairlead/agent/deletions";
 
 /// What was accepted of an assignment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,18 +97,45 @@ impl Vault {
         self.all(PROGRESS).await
     }
 
-    /// Accepts: content first known, then named, in one transaction.
+    /// Accepts: content first known, then named, in one transaction. `release`: the version it is signed as.
     pub(crate) async fn accept(
         &self,
         name: &str,
         accepted: &Accepted,
         content: Option<(&str, Vec<u8>)>,
+        release: Option<u64>,
     ) -> Result<(), Error> {
         let mut success = vec![put(&format!("{ACCEPTED}{name}"), accepted)?];
+        if let Some(version) = release {
+            success.push(put(&format!("{RELEASES}{name}"), &version)?);
+        }
         if let Some((digest, bytes)) = content {
             success.push(Operation::put(format!("{CONTENT}{digest}"), bytes));
         }
         self.write("accept an assignment", success).await
+    }
+
+    /// The version of the signed release that was accepted last.
+    pub(crate) async fn release(&self, name: &str) -> Result<Option<u64>, Error> {
+        self.note(&format!("{RELEASES}{name}")).await
+    }
+
+    /// Deletions of the last hour.
+    pub(crate) async fn spent(&self) -> Result<Spent, Error> {
+        Ok(self.note(SPENT).await?.unwrap_or_default())
+    }
+
+    pub(crate) async fn save_spent(&self, spent: &Spent) -> Result<(), Error> {
+        self.write("book deletions", vec![put(SPENT, spent)?]).await
+    }
+
+    async fn note<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
+        let request = RangeRequest::all(KeyRange::single(key.to_owned()));
+        let found = self.store.range(request).await.map_err(Error::store("read a note"))?;
+        let Some(kv) = found.kvs.into_iter().next() else { return Ok(None) };
+        let read = serde_json::from_slice(&kv.value);
+        read.map(Some)
+            .map_err(|error| Error::Invalid(format!("the agent's note {key} cannot be read: {error}")))
     }
 
     pub(crate) async fn save_progress(&self, name: &str, progress: &Progress) -> Result<(), Error> {

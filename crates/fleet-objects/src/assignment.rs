@@ -207,6 +207,7 @@ pub enum RefusalReason {
     Absent,
     /// The content could not be fetched, read or rendered.
     ContentInvalid,
-    /// The local ceiling forbids it.
+    /// The cluster's owner does not allow it: the ceiling, the roles of the profile's identity, or the keys pinned for
+    /// releases.
     Forbidden,
 }

@@ -38,6 +38,9 @@ pub struct ClusterSpec {
     /// While true the hub answers this cluster's agent with a refusal whatever its certificate says.
     #[serde(default)]
     pub revoked: bool,
+    /// While true the cluster has joined and waits for a person: its agent is answered nothing else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pending: bool,
     /// Keep placements away that do not tolerate them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub taints: Vec<ClusterTaint>,
@@ -85,7 +88,7 @@ pub struct ClusterStatus {
     /// The agent's release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_version: Option<String>,
-    /// `Connected`, `Ready`, `HubBehind`, `OutboxBlocked`.
+    /// `Connected`, `Ready`, `HubBehind`, `OutboxBlocked`, `Refusing`, `JoinRefused`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Desired state in figures.

@@ -31,9 +31,9 @@ pub use conditions::{ConditionChange, condition, condition_is_true, set_conditio
 pub use definitions::custom_resource_definitions;
 pub use multicluster::LABEL_CLUSTER_SET;
 pub use names::{
-    AGENT_GROUP, ANNOTATION_ADOPT, ANNOTATION_CONFIRM_DELETIONS, ANNOTATION_SOURCE, AgentIdentity, GROUP,
-    LABEL_ASSIGNMENT, NameError, SYSTEM_NAMESPACE, VERSION, assignment_label_value, assignment_name,
-    check_cluster_name, field_manager, partition_cluster, partition_namespace,
+    AGENT_GROUP, ANNOTATION_ADOPT, ANNOTATION_CONFIRM_DELETIONS, ANNOTATION_SIGNATURES, ANNOTATION_SOURCE,
+    AgentIdentity, GROUP, LABEL_ASSIGNMENT, NameError, SYSTEM_NAMESPACE, VERSION, assignment_label_value,
+    assignment_name, check_cluster_name, field_manager, partition_cluster, partition_namespace,
 };
 pub use placement::{
     ClusterDecision, ClusterSelector, DecisionStep, FieldOperator, FieldRequirement, LabelOperator,

@@ -18,6 +18,10 @@ pub const ANNOTATION_CONFIRM_DELETIONS: &str = "fleet.fairlead.dev/confirm-delet
 /// the hub knows nothing of, `prune-orphans` sends tombstones for it. The hub removes the annotation when done.
 pub const ANNOTATION_ADOPT: &str = "fleet.fairlead.dev/adopt";
 
+/// On a Profile, and copied by the hub to its Assignments: signed releases, a JSON list. Agents whose cluster's owner
+/// pinned keys take only content that these vouch for.
+pub const ANNOTATION_SIGNATURES: &str = "fleet.fairlead.dev/signatures";
+
 /// On a Profile: where its manifests came from, for people. With Git it names the commit.
 pub const ANNOTATION_SOURCE: &str = "fleet.fairlead.dev/source";
 

@@ -183,6 +183,12 @@ async fn take_assignment(
     from: &AgentIdentity,
     report: &AssignmentReport,
 ) -> Result<(), Error> {
+    // The name becomes part of a path.
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
+    if report.name.is_empty() || report.name.starts_with('.') || !report.name.bytes().all(plain) {
+        tracing::warn!(cluster = %from.name, name = ?bounded(&report.name, 128), "no assignment has such a name");
+        return Ok(());
+    }
     let api: Api<Assignment> = Api::namespaced(client.clone(), &partition_namespace(&from.name));
     // A merge patch, with what an optional field lost said as null.
     let mut status =

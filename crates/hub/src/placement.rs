@@ -5,6 +5,7 @@ mod decisions;
 mod partition;
 mod profiles;
 mod rollouts;
+mod signatures;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

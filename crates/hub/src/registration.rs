@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use agent_protocol::{
-    JoinRequest, JoinResponse, JoinToken, PROTOCOL, ReattestRequest, RenewRequest, RenewResponse,
+    Approval, JoinRequest, JoinResponse, JoinToken, PROTOCOL, ReattestRequest, RenewRequest, RenewResponse,
     TOKEN_SECRET_TYPE,
 };
 use fleet_objects::{
-    AGENT_GROUP, AgentIdentity, Cluster, ClusterSpec, Registration, SYSTEM_NAMESPACE, check_cluster_name,
-    partition_namespace,
+    AGENT_GROUP, AgentIdentity, Cluster, ClusterSpec, ConditionChange, Registration, SYSTEM_NAMESPACE,
+    check_cluster_name, partition_namespace, set_condition,
 };
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -47,6 +47,7 @@ struct Grant {
     secret: Secret,
     cluster: Option<String>,
     labels: BTreeMap<String, String>,
+    approval: Approval,
 }
 
 impl Shared {
@@ -68,15 +69,18 @@ impl Shared {
         let claim = format!("{} {key}", request.cluster_uid);
         let grant = self.find_token(&token, &claim).await?;
         let (name, existing) = self.choose_name(&request, &grant, &key).await?;
+        let pending = existing.as_ref().map_or(!grant.approval.covers(&name), |there| there.spec.pending);
         let identity = AgentIdentity { name: name.clone(), uid: request.cluster_uid.clone() };
         // Signed before the token is used up: a request that cannot be signed must not cost a token.
         let issued = self.sign(&request.csr_pem, &identity)?;
         self.consume_token(grant.secret, &claim).await?;
-        self.write_cluster(&identity, existing, &request, grant.labels).await?;
+        self.write_cluster(&identity, existing, &request, grant.labels, pending).await?;
         self.register(&identity, &key, &issued).await?;
         write_partition(&self.client, &identity).await?;
-        self.await_known(&identity).await;
-        tracing::info!(cluster = %name, uid = %identity.uid, "a cluster joined");
+        if !pending {
+            self.await_known(&identity).await;
+        }
+        tracing::info!(cluster = %name, uid = %identity.uid, pending, "a cluster joined");
         Ok(JoinResponse {
             name,
             certificate_pem: issued.certificate_pem,
@@ -103,28 +107,36 @@ impl Shared {
             return Err(unauthorized());
         }
         // The same agent with the same key may ask again: the first answer may have been lost on the way.
-        if text("usedBy").is_some_and(|used| used != claim) {
+        let uses = text("uses").map_or(Ok(1), |text| text.parse::<usize>()).map_err(|_| unauthorized())?;
+        let used = text("usedBy").unwrap_or_default();
+        if used.lines().all(|one| one != claim) && used.lines().count() >= uses {
             return Err(unauthorized());
         }
         let labels = text("labels").and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-        Ok(Grant { cluster: text("cluster"), labels, secret })
+        // What cannot be understood approves nobody.
+        let approval = text("approval")
+            .map_or(Approval::Given, |text| serde_json::from_str(&text).unwrap_or(Approval::ByHand));
+        Ok(Grant { cluster: text("cluster"), labels, approval, secret })
     }
 
-    /// Uses the token up by compare-and-set: of two agents with one token, one gets in.
+    /// Notes a use by compare-and-set: of two agents with the last use of one token, one gets in.
     async fn consume_token(&self, mut secret: Secret, claim: &str) -> Result<(), Status> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
-        let used = k8s_openapi::ByteString(claim.as_bytes().to_vec());
-        if secret.data.as_ref().and_then(|data| data.get("usedBy")) == Some(&used) {
+        let data = secret.data.get_or_insert_default();
+        let used = data.get("usedBy").map(|used| String::from_utf8_lossy(&used.0).into_owned());
+        let used = used.unwrap_or_default();
+        if used.lines().any(|one| one == claim) {
             return Ok(());
         }
-        secret.data.get_or_insert_default().insert("usedBy".to_owned(), used);
+        let used = if used.is_empty() { claim.to_owned() } else { format!("{used}\n{claim}") };
+        data.insert("usedBy".to_owned(), k8s_openapi::ByteString(used.into_bytes()));
         match secrets.replace(&secret.name_any(), &PostParams::default(), &secret).await {
             Ok(_) => Ok(()),
-            Err(error)
-                if api_client::error::is_conflict(&error) || api_client::error::is_not_found(&error) =>
-            {
-                Err(unauthorized())
+            // Somebody else used it at the same moment; the agent asks again, and is let in when there is a use left.
+            Err(error) if api_client::error::is_conflict(&error) => {
+                Err(Status::new(Reason::ServiceUnavailable, "the join token is being used; try again"))
             }
+            Err(error) if api_client::error::is_not_found(&error) => Err(unauthorized()),
             Err(error) => Err(Error::api("use up a join token")(error).into()),
         }
     }
@@ -154,6 +166,11 @@ impl Shared {
                 return Err(forbidden(format!("cluster {name:?} is revoked")));
             }
             if uid_of(cluster).is_some_and(|uid| uid != request.cluster_uid) {
+                self.note_refused_join(
+                    &name,
+                    "another cluster, with another uid, asked to join under this name",
+                )
+                .await;
                 return Err(conflict(format!(
                     "another cluster is called {name:?} already; join under another name"
                 )));
@@ -162,6 +179,9 @@ impl Shared {
             if registered.is_some_and(|registered| registered.public_key_sha256 != key)
                 && self.presence.is_connected(&name)
             {
+                let told = "an agent with another key asked to join as this cluster while its own was connected: a copy of \
+                            the cluster, or of its agent's place";
+                self.note_refused_join(&name, told).await;
                 return Err(conflict(format!(
                     "cluster {name:?} is connected with another key; stop its agent before joining it anew"
                 )));
@@ -170,19 +190,41 @@ impl Shared {
         Ok((name, existing))
     }
 
+    /// Shows at a Cluster that somebody else claimed to be it. Best effort: the refusal itself does not wait for it.
+    async fn note_refused_join(&self, name: &str, message: &str) {
+        let noted = cluster_status::update(&self.client, name, |status| {
+            let change = ConditionChange {
+                kind: "JoinRefused",
+                status: Some(true),
+                reason: "IdentityClaimed",
+                message: message.to_owned(),
+                observed_generation: None,
+            };
+            set_condition(&mut status.conditions, change, &cluster_status::now());
+        });
+        if let Err(error) = noted.await {
+            tracing::warn!(
+                cluster = name,
+                error = &error as &dyn std::error::Error,
+                "a refused join is not shown"
+            );
+        }
+    }
+
     async fn write_cluster(
         &self,
         identity: &AgentIdentity,
         existing: Option<Cluster>,
         request: &JoinRequest,
         granted: BTreeMap<String, String>,
+        pending: bool,
     ) -> Result<(), Status> {
         if existing.is_some() {
             return Ok(());
         }
         let mut labels = request.labels.clone();
         labels.extend(granted);
-        let mut cluster = Cluster::new(&identity.name, ClusterSpec::default());
+        let mut cluster = Cluster::new(&identity.name, ClusterSpec { pending, ..ClusterSpec::default() });
         cluster.metadata.labels = Some(labels);
         let api: Api<Cluster> = Api::all(self.client.clone());
         match api
@@ -215,6 +257,7 @@ impl Shared {
             if !taken {
                 status.kube_system_uid = Some(identity.uid.clone());
                 status.registration = Some(registration.clone());
+                status.conditions.retain(|condition| condition.type_ != "JoinRefused");
             }
         })
         .await?;
@@ -254,6 +297,9 @@ impl Shared {
     pub(crate) async fn reattest(&self, request: ReattestRequest) -> Result<RenewResponse, Status> {
         let key =
             self.issuer.requested_key(&request.csr_pem).map_err(|error| Status::from(Error::from(error)))?;
+        // The name becomes part of a path.
+        check_cluster_name(&request.name)
+            .map_err(|error| Status::new(Reason::BadRequest, error.to_string()))?;
         let identity = AgentIdentity { name: request.name, uid: request.cluster_uid };
         let cluster = self.member(&identity).await?;
         let registered = cluster.status.and_then(|status| status.registration);
@@ -295,11 +341,14 @@ impl Shared {
         // The cache may lag behind a join of this very moment.
         let api: Api<Cluster> = Api::all(self.client.clone());
         let found = api.get_opt(&identity.name).await.map_err(Error::api("look up a cluster"))?;
+        let waits = found.as_ref().is_some_and(|cluster| cluster.spec.pending && is_known(cluster, identity));
         found.filter(|cluster| is_member(cluster, identity)).ok_or_else(|| {
-            forbidden(format!(
-                "this hub knows no cluster {:?} with this uid, or it is revoked",
-                identity.name
-            ))
+            let name = &identity.name;
+            forbidden(if waits {
+                format!("cluster {name:?} has joined and waits for approval: fairlead cluster approve {name}")
+            } else {
+                format!("this hub knows no cluster {name:?} with this uid, or it is revoked")
+            })
         })
     }
 
@@ -323,11 +372,14 @@ impl Shared {
     }
 }
 
+/// Whether an identity is a cluster's in good standing. The uid is compared exactly.
 pub(crate) fn is_member(cluster: &Cluster, identity: &AgentIdentity) -> bool {
+    is_known(cluster, identity) && !cluster.spec.revoked && !cluster.spec.pending
+}
+
+fn is_known(cluster: &Cluster, identity: &AgentIdentity) -> bool {
     let uid = cluster.status.as_ref().and_then(|status| status.kube_system_uid.as_deref());
-    uid == Some(identity.uid.as_str())
-        && !cluster.spec.revoked
-        && cluster.metadata.deletion_timestamp.is_none()
+    uid == Some(identity.uid.as_str()) && cluster.metadata.deletion_timestamp.is_none()
 }
 
 /// How long certificates last by default: a day, as service meshes have it; agents renew after two thirds.

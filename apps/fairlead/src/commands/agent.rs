@@ -1,9 +1,11 @@
-//! `fairlead agent serve`
+//! `fairlead agent …`
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use assembly::agent::{Agent, Invitation, Options};
 use clap::{Args, Subcommand};
+use fleet_planner::ceiling::Ceiling;
 
 use super::join;
 use crate::failure::{Code, Failure, program};
@@ -14,6 +16,15 @@ use crate::{output, signals};
 pub(crate) enum AgentCommand {
     /// Run the agent of a cluster
     Serve(ServeArguments),
+    /// Print the built-in ceiling, or check one
+    Ceiling(CeilingArguments),
+}
+
+/// Print the ceiling that holds where a cluster's owner wrote none, as a beginning for one's own; with a file, check it.
+#[derive(Args, Debug)]
+pub(crate) struct CeilingArguments {
+    /// A ceiling to check
+    file: Option<PathBuf>,
 }
 
 /// Run the agent of a cluster until SIGTERM. A token and --ca-pin are needed the first time only.
@@ -34,6 +45,9 @@ pub(crate) struct ServeArguments {
     /// Kubeconfig of the cluster [default: the cluster this is a pod of]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+    /// The ceiling of the cluster's owner; it is read again when it changes [default: DIR/ceiling.yaml, else the built-in one]
+    #[arg(long, value_name = "FILE")]
+    ceiling: Option<PathBuf>,
     /// Name of the cluster
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -45,7 +59,24 @@ pub(crate) struct ServeArguments {
 }
 
 pub(crate) async fn run(command: AgentCommand) -> Result<Code, Failure> {
-    let AgentCommand::Serve(arguments) = command;
+    match command {
+        AgentCommand::Serve(arguments) => serve(arguments).await,
+        AgentCommand::Ceiling(arguments) => ceiling(&arguments),
+    }
+}
+
+fn ceiling(arguments: &CeilingArguments) -> Result<Code, Failure> {
+    let Some(file) = &arguments.file else {
+        output::data(&output::yaml(&Ceiling::builtin())?)?;
+        return Ok(Code::Ok);
+    };
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ceiling::parse(&text).map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+    output::progress(&format!("{} is a ceiling", file.display()));
+    Ok(Code::Ok)
+}
+
+async fn serve(arguments: ServeArguments) -> Result<Code, Failure> {
     let format = arguments.log.log_format;
     let options = resolve(arguments)?;
     telemetry::start(format)?;
@@ -74,5 +105,11 @@ fn resolve(arguments: ServeArguments) -> Result<Options, Failure> {
         }
         _ => None,
     };
-    Ok(Options { directory, hub: arguments.hub, invitation, kubeconfig: arguments.kubeconfig })
+    Ok(Options {
+        directory,
+        hub: arguments.hub,
+        invitation,
+        kubeconfig: arguments.kubeconfig,
+        ceiling: arguments.ceiling,
+    })
 }

@@ -22,6 +22,8 @@ pub(crate) enum ClusterCommand {
     Get(GetArguments),
     /// Set and remove labels
     Label(LabelArguments),
+    /// Let a cluster in that has joined and waits
+    Approve(ApproveArguments),
     /// Run a Kubernetes cluster
     Serve(Box<serve::ServeArguments>),
     /// Run a command with a cluster of its own
@@ -59,6 +61,15 @@ pub(crate) struct LabelArguments {
     labels: Vec<String>,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct ApproveArguments {
+    /// Which cluster
+    name: String,
+    /// The uid of its kube-system namespace, as its owner told you: no other cluster is let in
+    #[arg(long, value_name = "UID")]
+    uid: Option<String>,
+}
+
 const HEADER: [&str; 8] = ["NAME", "READY", "CONNECTED", "VERSION", "NODES", "APPLIED", "LABELS", "AGE"];
 
 pub(crate) async fn run(global: &Global, command: ClusterCommand) -> Result<Code, Failure> {
@@ -81,6 +92,7 @@ pub(crate) async fn run(global: &Global, command: ClusterCommand) -> Result<Code
             let found = found.map_err(api(format!("cannot get cluster {}", arguments.name)))?;
             output::object(arguments.output, "cluster", &HEADER, &found, row)?;
         }
+        ClusterCommand::Approve(arguments) => approve(client, &arguments).await?,
         ClusterCommand::Label(arguments) => {
             let patch = serde_json::json!({"metadata": {"labels": label_patch(&arguments.labels)?}});
             let clusters: Api<Cluster> = Api::all(client);
@@ -92,6 +104,28 @@ pub(crate) async fn run(global: &Global, command: ClusterCommand) -> Result<Code
         }
     }
     Ok(Code::Ok)
+}
+
+async fn approve(client: Client, arguments: &ApproveArguments) -> Result<(), Failure> {
+    let name = &arguments.name;
+    let clusters: Api<Cluster> = Api::all(client);
+    let found = clusters.get(name).await.map_err(api(format!("cannot get cluster {name}")))?;
+    let uid = found.status.and_then(|status| status.kube_system_uid);
+    if let Some(wanted) = arguments.uid.as_ref().filter(|wanted| uid.as_ref() != Some(wanted)) {
+        let has = uid.unwrap_or_else(|| "none yet".to_owned());
+        return Err(Failure::negative(format!("cluster {name} has uid {has}, not {wanted}: not approved")));
+    }
+    if !found.spec.pending {
+        output::progress(&format!("cluster {name} is a member already"));
+        return Ok(());
+    }
+    // Under the version that was looked at: what joins under this name meanwhile is not what was approved.
+    let version = found.metadata.resource_version;
+    let patch = serde_json::json!({"metadata": {"resourceVersion": version}, "spec": {"pending": false}});
+    let patched = clusters.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+    patched.map_err(api(format!("cannot approve cluster {name}")))?;
+    output::progress(&format!("approved cluster {name}"));
+    Ok(())
 }
 
 /// Prints the fleet's table.

@@ -1,9 +1,11 @@
-//! `fairlead join token create`
+//! `fairlead join …`
+
+mod manifest;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use agent_protocol::{JoinToken, TokenGrant};
+use agent_protocol::{Approval, JoinToken, MAX_USES, TokenGrant};
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use k8s_openapi::api::core::v1::Secret;
@@ -16,14 +18,18 @@ use crate::{connection, output};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum JoinCommand {
-    /// One-use tokens
+    /// Tokens
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Print what makes a cluster join: YAML for `kubectl apply` there
+    Manifest(manifest::ManifestArguments),
+    /// Apply that to a cluster
+    Cluster(manifest::ClusterArguments),
 }
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum TokenCommand {
-    /// Make a token with which one cluster can join, and print it
+    /// Make a token with which clusters can join, and print it
     Create(CreateArguments),
 }
 
@@ -38,6 +44,18 @@ pub(crate) struct CreateArguments {
     /// How long it can be used, at most 24h
     #[arg(long, default_value = "1h", value_parser = arguments::duration, value_name = "DURATION")]
     ttl: Duration,
+    /// How many clusters can join with it, at most 1000
+    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    uses: u32,
+    /// The cluster set of the clusters (the label multicluster.x-k8s.io/clusterset)
+    #[arg(long, value_name = "NAME")]
+    cluster_set: Option<String>,
+    /// New clusters wait for `fairlead cluster approve`
+    #[arg(long)]
+    hold: bool,
+    /// With --hold: but not those with such names; `*` at the end stands for any rest
+    #[arg(long, value_delimiter = ',', requires = "hold", value_name = "NAME,…")]
+    approve_names: Vec<String>,
     /// How to print
     #[arg(long, short, value_enum, default_value_t)]
     output: TokenFormat,
@@ -54,18 +72,52 @@ enum TokenFormat {
 }
 
 pub(crate) async fn run(global: &Global, command: JoinCommand) -> Result<Code, Failure> {
-    let JoinCommand::Token(TokenCommand::Create(arguments)) = command;
-    if let Some(cluster) = &arguments.cluster {
-        fleet_objects::check_cluster_name(cluster).map_err(|error| Failure::usage(error.to_string()))?;
+    match command {
+        JoinCommand::Token(TokenCommand::Create(arguments)) => create(global, arguments).await,
+        JoinCommand::Manifest(arguments) => manifest::print(global, arguments).await,
+        JoinCommand::Cluster(arguments) => manifest::apply(global, arguments).await,
     }
+}
+
+async fn create(global: &Global, arguments: CreateArguments) -> Result<Code, Failure> {
     if arguments.ttl.is_zero() || arguments.ttl > Duration::from_secs(24 * 3600) {
         return Err(Failure::usage("--ttl must be above 0 and at most 24h"));
     }
-    let labels = labels(&arguments.labels)?;
-    let grant = TokenGrant { cluster: arguments.cluster, labels, ttl: Some(arguments.ttl) };
+    if arguments.uses == 0 || arguments.uses > MAX_USES {
+        return Err(Failure::usage(format!("--uses must be from 1 to {MAX_USES}")));
+    }
+    if arguments.uses > 1 && arguments.cluster.is_some() {
+        return Err(Failure::usage("--cluster names one cluster; --uses makes no sense with it"));
+    }
+    let mut labels = labels(&arguments.labels)?;
+    if let Some(set) = arguments.cluster_set {
+        labels.insert(fleet_objects::LABEL_CLUSTER_SET.to_owned(), set);
+    }
+    let approval = match (arguments.hold, arguments.approve_names) {
+        (false, _) => Approval::Given,
+        (true, names) if names.is_empty() => Approval::ByHand,
+        (true, names) => Approval::ByName(names),
+    };
+    let grant = TokenGrant {
+        cluster: arguments.cluster,
+        labels,
+        ttl: Some(arguments.ttl),
+        uses: arguments.uses,
+        approval,
+    };
+    let told = invite(global, &grant).await?;
+    print(&arguments.output, &told)?;
+    Ok(Code::Ok)
+}
+
+/// Makes a token at the hub.
+async fn invite(global: &Global, grant: &TokenGrant) -> Result<Told, Failure> {
+    if let Some(cluster) = &grant.cluster {
+        fleet_objects::check_cluster_name(cluster).map_err(|error| Failure::usage(error.to_string()))?;
+    }
     let (token, now) = (JoinToken::generate(), jiff::Timestamp::now());
     let secret: Secret =
-        serde_json::from_value(token.secret_object(&grant, now)).context("cannot make the token's secret")?;
+        serde_json::from_value(token.secret_object(grant, now)).context("cannot make the token's secret")?;
     let config = connection::config(global).await?;
     let hub = config.cluster_url.to_string().trim_end_matches('/').to_owned();
     let authority = config.root_cert.as_deref().and_then(|roots| roots.first()).cloned();
@@ -74,8 +126,8 @@ pub(crate) async fn run(global: &Global, command: JoinCommand) -> Result<Code, F
     let client = Client::try_from(config).context("cannot set up the connection")?;
     let secrets: Api<Secret> = Api::namespaced(client, fleet_objects::SYSTEM_NAMESPACE);
     secrets.create(&PostParams::default(), &secret).await.map_err(api("cannot make a join token"))?;
-    print(&arguments.output, &Told { token: token.reveal(), pin, hub, ttl: arguments.ttl, now })?;
-    Ok(Code::Ok)
+    let ttl = grant.ttl.unwrap_or(Duration::from_secs(3600));
+    Ok(Told { token: token.reveal(), pin, hub, ttl, now, uses: grant.uses.max(1) })
 }
 
 /// What a new token is told with.
@@ -85,10 +137,11 @@ struct Told {
     hub: String,
     ttl: Duration,
     now: jiff::Timestamp,
+    uses: u32,
 }
 
 fn print(format: &TokenFormat, told: &Told) -> Result<(), Failure> {
-    let Told { token, pin, hub, ttl, now } = told;
+    let Told { token, pin, hub, ttl, now, uses } = told;
     if *format == TokenFormat::Json {
         let ends = jiff::SignedDuration::try_from(*ttl).ok().and_then(|ttl| now.checked_add(ttl).ok());
         let expires = ends.unwrap_or(*now).to_string();
@@ -97,8 +150,9 @@ fn print(format: &TokenFormat, told: &Told) -> Result<(), Failure> {
     }
     output::data(&format!("{token}\n"))?;
     output::progress(&format!(
-        "good for one cluster and {}; it is not shown again. In the cluster's reach run:\n  \
+        "good for {} and {}; it is not shown again. In the cluster's reach run:\n  \
          fairlead agent serve --hub {hub} --ca-pin {pin} --token {token} --name NAME --dir DIR --kubeconfig FILE",
+        if *uses == 1 { "one cluster".to_owned() } else { format!("{uses} clusters") },
         workflow::duration::display(*ttl)
     ));
     Ok(())

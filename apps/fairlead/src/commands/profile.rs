@@ -1,5 +1,6 @@
 //! `fairlead profile …`
 
+mod sign;
 mod source;
 
 use std::path::PathBuf;
@@ -27,6 +28,10 @@ pub(crate) enum ProfileCommand {
     Apply(ApplyArguments),
     /// List profiles
     List(ListArguments),
+    /// A key for signing releases
+    Key(sign::KeyArguments),
+    /// Vouch for what a profile holds
+    Sign(sign::SignArguments),
 }
 
 #[derive(Args, Debug)]
@@ -64,6 +69,8 @@ pub(crate) async fn run(global: &Global, command: ProfileCommand) -> Result<Code
     match command {
         ProfileCommand::Create(arguments) => create(global, arguments).await,
         ProfileCommand::Apply(arguments) => apply(global, &arguments).await,
+        ProfileCommand::Key(arguments) => sign::key(&arguments),
+        ProfileCommand::Sign(arguments) => sign::sign(global, &arguments).await,
         ProfileCommand::List(arguments) => {
             let profiles: Api<Profile> = Api::namespaced(connection::hub(global).await?, &global.namespace);
             let found = profiles.list(&ListParams::default()).await.map_err(api("cannot list profiles"))?;

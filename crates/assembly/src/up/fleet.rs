@@ -23,7 +23,12 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(crate) async fn invite(hub: &Server, cluster: &str) -> Result<Invitation, UpError> {
     let what = || format!("make a join token for cluster {cluster}");
     let labels = BTreeMap::from([("stage".to_owned(), cluster.to_owned())]);
-    let grant = TokenGrant { cluster: Some(cluster.to_owned()), labels, ttl: Some(TOKEN_LIFE) };
+    let grant = TokenGrant {
+        cluster: Some(cluster.to_owned()),
+        labels,
+        ttl: Some(TOKEN_LIFE),
+        ..TokenGrant::default()
+    };
     let token = JoinToken::generate();
     let secret: Secret = serde_json::from_value(token.secret_object(&grant, jiff::Timestamp::now()))
         .map_err(|error| UpError::Request { what: what(), source: error.into() })?;

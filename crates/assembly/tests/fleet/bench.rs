@@ -149,6 +149,16 @@ impl Bench {
         Api::namespaced(self.cluster_client(cluster), "default")
     }
 
+    /// Writes the ceiling of a cluster's owner.
+    pub(crate) fn ceiling(&self, cluster: &str, text: &str) {
+        let dir = self.dir.path().join(format!("agent-{cluster}"));
+        std::fs::create_dir_all(&dir).unwrap();
+        let head = "apiVersion: fleet.fairlead.dev/v1alpha1\nkind: Ceiling\n";
+        let next = dir.join("ceiling.next");
+        std::fs::write(&next, format!("{head}{text}")).unwrap();
+        std::fs::rename(next, dir.join("ceiling.yaml")).unwrap();
+    }
+
     pub(crate) async fn fresh_token(&self) -> String {
         self.hub().handle().create_join_token(&TokenGrant::default()).await.unwrap().reveal()
     }
@@ -170,10 +180,11 @@ impl Bench {
         options.trust = Some(Trust::Pin(pin.to_owned()));
         options.join = Some(join);
         options.outbox.fsync = false;
+        options.pods = Some(Arc::new(assembly::agent::PodSecurityStandards));
         Service::new(options).await.unwrap()
     }
 
-    async fn start_agent(&mut self, name: &str, token: String, store: Arc<dyn Store>) {
+    pub(crate) async fn start_agent(&mut self, name: &str, token: String, store: Arc<dyn Store>) {
         let labels =
             BTreeMap::from([("tier".to_owned(), "all".to_owned()), ("name".to_owned(), name.to_owned())]);
         let join = Join { token: token.clone(), name: name.to_owned(), labels };
@@ -313,7 +324,7 @@ impl Bench {
     }
 }
 
-fn memory() -> Arc<dyn Store> {
+pub(crate) fn memory() -> Arc<dyn Store> {
     Arc::new(storage::model::MemoryStore::default())
 }
 

@@ -28,10 +28,16 @@ pub(super) struct Active {
     pub(super) states: BTreeMap<ObjectReference, State>,
     /// Why the accepted generation is not enforced, if so.
     pub(super) problem: Option<String>,
+    /// Whether that is because the cluster's owner does not allow it.
+    pub(super) forbidden: bool,
     /// What the accepted generation waits for, while no maintenance window is open, and how long.
     pub(super) closed: Option<(String, Duration)>,
     /// Deletions that wait for a person, with the reason.
     pub(super) held: Option<(Vec<ObjectReference>, String)>,
+    /// When the budget of deletions may have room again for what is held.
+    pub(super) budget_wait: Option<Duration>,
+    /// Deletions that are booked on the budget already.
+    pub(super) paid: Vec<ObjectReference>,
     /// Deletions begun and not finished.
     pub(super) deleting: usize,
     /// Repairs since the agent started.
@@ -98,8 +104,11 @@ impl Active {
             targets: BTreeMap::new(),
             states: BTreeMap::new(),
             problem: None,
+            forbidden: false,
             closed: None,
             held: None,
+            budget_wait: None,
+            paid: Vec::new(),
             deleting: 0,
             repairs: 0,
             due: Some(Instant::now()),

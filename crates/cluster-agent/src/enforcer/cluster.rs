@@ -11,6 +11,7 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::Value;
 
+use crate::ceiling::Ceilings;
 use crate::error::Error;
 
 /// An object to apply, with what the cluster says about its kind.
@@ -29,14 +30,19 @@ pub(super) enum Outcome {
     Applied(Box<Value>),
     /// The server will not take it as it is.
     Rejected(String),
+    /// The ceiling of the cluster's owner, or the rights of the profile's identity, do not let it through.
+    Forbidden(String),
     /// It may work later.
     Later(String),
 }
 
-/// Access to the cluster. Clones share what discovery knows.
+/// Access to the cluster under the ceiling of its owner. Clones share what discovery knows.
 #[derive(Clone)]
 pub(super) struct Cluster {
     discovery: Discovery,
+    ceilings: Ceilings,
+    /// With whose rights objects are read and written.
+    acting: Client,
 }
 
 /// How an apply treats fields of others.
@@ -47,12 +53,21 @@ pub(super) enum Force {
 }
 
 impl Cluster {
-    pub(super) fn new(client: Client) -> Self {
-        Self { discovery: Discovery::new(client) }
+    pub(super) fn new(client: Client, ceilings: Ceilings) -> Self {
+        Self { acting: client.clone(), discovery: Discovery::new(client), ceilings }
+    }
+
+    /// The same with the rights of an assignment's profile.
+    pub(super) fn acting_for(&self, assignment: &str) -> Self {
+        Self { acting: self.ceilings.client_for(self.discovery.client(), assignment), ..self.clone() }
     }
 
     pub(super) fn client(&self) -> &Client {
-        self.discovery.client()
+        &self.acting
+    }
+
+    pub(super) fn ceilings(&self) -> &Ceilings {
+        &self.ceilings
     }
 
     pub(super) fn api(&self, target: &Target) -> Api<DynamicObject> {
@@ -122,6 +137,9 @@ impl Cluster {
 
     /// Server-side apply of one object.
     pub(super) async fn apply(&self, target: &Target, manager: &str, force: Force) -> Outcome {
+        if let Err(problem) = self.ceilings.check_apply(&target.reference, &target.object) {
+            return Outcome::Forbidden(problem);
+        }
         let api = self.api(target);
         let applied = api_client::apply::apply(
             &api,
@@ -139,7 +157,7 @@ impl Cluster {
         match self.apply(older, manager, Force::Yes).await {
             Outcome::Applied(_) => self.apply(newer, manager, Force::No).await,
             // The old version may have become invalid; the new one decides.
-            Outcome::Rejected(_) => self.apply(newer, manager, Force::No).await,
+            Outcome::Rejected(_) | Outcome::Forbidden(_) => self.apply(newer, manager, Force::No).await,
             later @ Outcome::Later(_) => later,
         }
     }
@@ -153,6 +171,9 @@ impl Cluster {
         force: Force,
         ours: bool,
     ) -> Outcome {
+        if let Err(problem) = self.ceilings.check_apply(&target.reference, &target.object) {
+            return Outcome::Forbidden(problem);
+        }
         let api = self.api(target);
         let force = force == Force::Yes || ours;
         let answer =
@@ -179,7 +200,8 @@ fn outcome(answer: kube::Result<DynamicObject>) -> Outcome {
             Err(error) => Outcome::Later(error.to_string()),
         },
         Err(error) if is_conflict(&error) => Outcome::Rejected(message(&error)),
-        Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 405 | 413 | 415 | 422) => {
+        Err(kube::Error::Api(status)) if status.code == 403 => Outcome::Forbidden(status.message.clone()),
+        Err(kube::Error::Api(status)) if matches!(status.code, 400 | 405 | 413 | 415 | 422) => {
             Outcome::Rejected(status.message.clone())
         }
         Err(error) => Outcome::Later(message(&error)),

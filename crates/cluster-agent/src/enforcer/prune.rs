@@ -10,9 +10,13 @@ use fleet_planner::render::phase;
 use kube::api::PropagationPolicy;
 
 use super::active::Active;
+use super::cluster::Cluster;
 use super::cluster::{api, describe};
 use super::{Enforcer, same_state};
 use crate::error::Error;
+
+/// How soon a budget without room is asked again.
+const BUDGET_RETRY: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What became of a deletion.
 enum Deleted {
@@ -94,11 +98,11 @@ impl Enforcer {
         Ok(true)
     }
 
-    /// Asks the breaker; says once what is held.
+    /// Asks the ceiling, its budget and the breaker; says once what is held.
     async fn may_delete(&self, name: &str, active: &mut Active, doomed: &[ObjectReference]) -> bool {
         let others: usize = self.active.values().map(|active| active.progress.inventory.len()).sum();
         let managed = others + active.progress.inventory.len();
-        match breaker::check(doomed, managed, self.limits, active.confirmed()) {
+        match self.check_deletions(name, active, doomed, managed) {
             Ok(()) => {
                 active.held = None;
                 true
@@ -115,17 +119,53 @@ impl Enforcer {
         }
     }
 
+    fn check_deletions(
+        &self,
+        name: &str,
+        active: &mut Active,
+        doomed: &[ObjectReference],
+        managed: usize,
+    ) -> Result<(), String> {
+        if doomed.is_empty() {
+            return Ok(());
+        }
+        for reference in doomed {
+            self.cluster
+                .ceilings()
+                .check_delete(reference)
+                .map_err(|problem| format!("{}: {problem}", describe(reference)))?;
+        }
+        let deletions = self.cluster.ceilings().current().deletions.clone();
+        // Deletions under way are paid for.
+        let begun = active.paid.iter().filter(|paid| doomed.contains(paid)).count();
+        let asked = u32::try_from(doomed.len() - begun).unwrap_or(u32::MAX);
+        let spent = self.spent.within_hour(jiff::Timestamp::now());
+        if asked > 0 && spent.saturating_add(asked) > deletions.per_hour {
+            active.budget_wait = Some(BUDGET_RETRY);
+            return Err(format!(
+                "{asked} deletions are more than the {} an hour that this cluster's owner allows, of which {spent} are \
+                 used; they wait",
+                deletions.per_hour
+            ));
+        }
+        let generation = active.accepted.spec.generation;
+        let confirmed = deletions.is_confirmed(name, generation, active.confirmed());
+        breaker::check(doomed, managed, deletions.limits(), confirmed)
+    }
+
     /// Deletes in the reverse of the order of applying. True when all are gone.
     async fn delete_all(
-        &self,
+        &mut self,
         name: &str,
         active: &mut Active,
         mut doomed: Vec<ObjectReference>,
     ) -> Result<bool, Error> {
         doomed.sort_by_key(|reference| std::cmp::Reverse(phase(reference)));
         let mut going = 0;
+        self.pay(active, &doomed).await?;
+        let acting = self.cluster.acting_for(name);
         for reference in &doomed {
-            match self.delete(active, reference).await? {
+            match self.delete(&acting, active, reference).await? {
                 Deleted::Gone => {}
                 Deleted::Going => going += 1,
             }
@@ -137,12 +177,28 @@ impl Enforcer {
         Ok(going == 0)
     }
 
-    async fn delete(&self, active: &Active, reference: &ObjectReference) -> Result<Deleted, Error> {
+    /// Books deletions, on disk before the first of them, so that a restart does not open the budget anew.
+    async fn pay(&mut self, active: &mut Active, doomed: &[ObjectReference]) -> Result<(), Error> {
+        let new: Vec<_> = doomed.iter().filter(|one| !active.paid.contains(one)).cloned().collect();
+        if !new.is_empty() {
+            self.spent.note(jiff::Timestamp::now(), u32::try_from(new.len()).unwrap_or(u32::MAX));
+            self.vault.save_spent(&self.spent).await?;
+        }
+        active.paid = doomed.to_vec();
+        Ok(())
+    }
+
+    async fn delete(
+        &self,
+        acting: &Cluster,
+        active: &Active,
+        reference: &ObjectReference,
+    ) -> Result<Deleted, Error> {
         // A kind that is not served has no objects.
         let Some((resource, namespaced)) = self.cluster.served(reference).await? else {
             return Ok(Deleted::Gone);
         };
-        let api = api(self.cluster.client(), &resource, namespaced, reference.namespace.as_deref());
+        let api = api(acting.client(), &resource, namespaced, reference.namespace.as_deref());
         let failed = || Error::cluster(format!("delete {}", describe(reference)));
         let Some(live) = api.get_opt(&reference.name).await.map_err(failed())? else {
             return Ok(Deleted::Gone);

@@ -95,13 +95,13 @@ impl Enforcer {
         }
         let (before, uid) = (state.fingerprint.clone(), state.uid.clone());
         let manager = active.manager.clone();
-        let outcome = self.cluster.apply(&target, &manager, Force::Yes).await;
+        let outcome = self.cluster.acting_for(name).apply(&target, &manager, Force::Yes).await;
         let Some(active) = self.active.get_mut(name) else { return };
         let Some(state) = active.states.get_mut(reference) else { return };
         active.dirty = true;
         let object = match outcome {
             Outcome::Applied(object) => object,
-            Outcome::Rejected(problem) | Outcome::Later(problem) => {
+            Outcome::Rejected(problem) | Outcome::Forbidden(problem) | Outcome::Later(problem) => {
                 state.error = Some(problem);
                 active.due = Some(Instant::now() + std::time::Duration::from_secs(1));
                 return;

@@ -3,7 +3,7 @@
 use agent_protocol::{AssignmentReport, RecordBody};
 use fleet_objects::{
     AssignmentState, AssignmentStatus, ConditionChange, Health, OUTSIDE_WINDOW, ObjectReference,
-    ObjectStatus, set_condition,
+    ObjectStatus, Refusal, RefusalReason, set_condition,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -62,10 +62,17 @@ fn status(active: &Active) -> AssignmentStatus {
         repairs: active.repairs,
         held_deletions: held.iter().take(MAX_HELD).cloned().collect(),
         held_deletion_count: count(held.len()),
-        refusal: active.accepted.refusal.clone(),
+        refusal: forbidden(active).or_else(|| active.accepted.refusal.clone()),
     };
     conditions(active, &mut status);
     status
+}
+
+/// The refusal of a generation that the cluster's owner does not allow.
+fn forbidden(active: &Active) -> Option<Refusal> {
+    let message = active.problem.clone().filter(|_| active.forbidden)?;
+    let generation = active.accepted.spec.generation;
+    Some(Refusal { reason: RefusalReason::Forbidden, message, generation })
 }
 
 fn object_status(reference: &ObjectReference, state: &State) -> ObjectStatus {
@@ -149,7 +156,8 @@ fn applied(active: &Active) -> (bool, &'static str, String) {
     let current =
         active.progress.enforced.as_ref().is_some_and(|enforced| same_state(enforced, &active.accepted));
     if let Some(problem) = &active.problem {
-        return (false, "NotApplied", problem.clone());
+        let reason = if active.forbidden { "Forbidden" } else { "NotApplied" };
+        return (false, reason, problem.clone());
     }
     if let Some((message, _)) = &active.closed {
         return (false, OUTSIDE_WINDOW, message.clone());

@@ -36,6 +36,19 @@ const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
 /// Problems shown at once.
 const SHOWN: usize = 3;
 
+/// Why a generation cannot be carried out.
+struct Problem {
+    message: String,
+    /// The cluster's owner does not allow it.
+    forbidden: bool,
+}
+
+impl From<String> for Problem {
+    fn from(message: String) -> Self {
+        Self { message, forbidden: false }
+    }
+}
+
 /// A generation made ready.
 struct Prepared {
     targets: Targets,
@@ -50,6 +63,7 @@ impl Enforcer {
         let Some(mut active) = self.active.remove(name) else { return Ok(()) };
         active.due = None;
         active.closed = None;
+        active.budget_wait = None;
         active.dirty = true;
         let state = active.accepted.spec.state;
         let done = match state {
@@ -72,6 +86,7 @@ impl Enforcer {
             active.due = Some(Instant::now() + (*wait).min(LOOK_AT_CLOCK));
         } else if complete {
             active.failures = 0;
+            active.due = active.budget_wait.map(|wait| Instant::now() + wait);
         } else {
             active.due = Some(Instant::now() + RETRY.delay(active.failures, &SystemRandom));
             active.failures = active.failures.saturating_add(1);
@@ -96,7 +111,7 @@ impl Enforcer {
                 Ok(Opening::At(at)) => {
                     let wait = at.duration_since(Timestamp::now());
                     let message = format!("waits for its maintenance window, which opens at {at}");
-                    active.problem = None;
+                    (active.problem, active.forbidden) = (None, false);
                     active.closed = Some((message, Duration::try_from(wait).unwrap_or_default()));
                 }
                 Err(problem) => {
@@ -117,20 +132,21 @@ impl Enforcer {
                 Ok(prepared) => {
                     older = self.begin(name, active, accepted, prepared).await?;
                 }
-                Err(problem) => {
+                Err(Problem { message: problem, forbidden }) => {
                     if active.problem.as_ref() != Some(&problem) {
                         let message =
                             format!("generation {}: {problem}; nothing was changed", accepted.generation);
-                        self.event(EventSeverity::Warning, "NotApplied", message, name, None).await;
+                        let reason = if forbidden { "RefusedForbidden" } else { "NotApplied" };
+                        self.event(EventSeverity::Warning, reason, message, name, None).await;
                     }
-                    active.problem = Some(problem);
+                    (active.problem, active.forbidden) = (Some(problem), forbidden);
                     // The older generation is enforced on.
                     let _ = self.apply_all(name, active, &Targets::new()).await?;
                     return Ok(false);
                 }
             }
         }
-        active.problem = None;
+        (active.problem, active.forbidden) = (None, false);
         let applied = self.apply_all(name, active, &older).await?;
         let removed = self.prune_removed(name, active).await?;
         if is_new && applied {
@@ -195,28 +211,32 @@ impl Enforcer {
         name: &str,
         active: &Active,
         spec: &AssignmentSpec,
-    ) -> Result<Result<Prepared, String>, Error> {
+    ) -> Result<Result<Prepared, Problem>, Error> {
         let prepared = match self.build(name, spec).await? {
             Ok(prepared) => prepared,
-            Err(problem) => return Ok(Err(problem)),
+            Err(problem) => return Ok(Err(problem.into())),
         };
+        let acting = self.cluster.acting_for(name);
         for reference in prepared.targets.keys() {
             if let Some(owner) = self.owners.get(reference).filter(|owner| *owner != name) {
-                return Ok(Err(format!("{} belongs to assignment {owner} already", describe(reference))));
+                let problem = format!("{} belongs to assignment {owner} already", describe(reference));
+                return Ok(Err(problem.into()));
             }
         }
         let force = force(prepared.conflicts);
         let checks = prepared.targets.values().map(|target| {
-            let (cluster, target, manager) = (self.cluster.clone(), target.clone(), active.manager.clone());
+            let (cluster, target, manager) = (acting.clone(), target.clone(), active.manager.clone());
             let ours = active.was_applied(&target.reference);
             async move { (target.reference.clone(), cluster.preflight(&target, &manager, force, ours).await) }
         });
         let checks: Vec<_> = checks.collect();
         let answers: Vec<_> = stream::iter(checks).buffered(TOGETHER).collect().await;
-        let mut problems = Vec::new();
+        let (mut problems, mut forbidden) = (Vec::new(), false);
         for (reference, outcome) in answers {
+            forbidden |= matches!(outcome, Outcome::Forbidden(_));
             match outcome {
                 Outcome::Applied(_) => {}
+                Outcome::Forbidden(problem) => problems.push(format!("{}: {problem}", describe(&reference))),
                 Outcome::Rejected(problem) => problems.push(format!("{}: {problem}", describe(&reference))),
                 Outcome::Later(problem) => {
                     return Err(Error::Invalid(format!("{}: {problem}", describe(&reference))));
@@ -229,7 +249,7 @@ impl Enforcer {
         let more = problems.len().saturating_sub(SHOWN);
         problems.truncate(SHOWN);
         let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-        Ok(Err(format!("{}{more}", problems.join("; "))))
+        Ok(Err(Problem { message: format!("{}{more}", problems.join("; ")), forbidden }))
     }
 
     /// Notes on disk what is about to be applied, then takes the new targets over. Answers the older ones.
@@ -253,7 +273,7 @@ impl Enforcer {
         if let Some(namespace) =
             prepared.target_namespace.as_deref().filter(|namespace| *namespace != "default")
         {
-            self.ensure_namespace(namespace, &prepared.targets).await?;
+            self.ensure_namespace(name, namespace, &prepared.targets).await?;
         }
         let older = active.targets.clone();
         self.adopt_targets(name, active, prepared);
@@ -279,21 +299,34 @@ impl Enforcer {
     }
 
     /// The target namespace: made when missing, never taken over, never deleted.
-    async fn ensure_namespace(&self, name: &str, targets: &Targets) -> Result<(), Error> {
+    async fn ensure_namespace(&self, assignment: &str, name: &str, targets: &Targets) -> Result<(), Error> {
         if targets.keys().any(|target| target.kind == "Namespace" && target.name == name) {
             return Ok(());
         }
-        let api: Api<Namespace> = Api::all(self.cluster.client().clone());
-        let mut namespace = Namespace::default();
-        namespace.metadata.name = Some(name.to_owned());
-        match api.create(&PostParams::default(), &namespace).await {
-            Ok(_) => Ok(()),
-            Err(error) if api_client::error::is_already_exists(&error) => Ok(()),
-            // Without the right to create namespaces it may still be there.
-            Err(error) => match api.get_opt(name).await {
-                Ok(Some(_)) => Ok(()),
-                _ => Err(Error::cluster(format!("create namespace {name}"))(error)),
-            },
+        let reference = ObjectReference {
+            api_version: "v1".to_owned(),
+            kind: "Namespace".to_owned(),
+            namespace: None,
+            name: name.to_owned(),
+        };
+        let allowed = self.cluster.ceilings().check_apply(&reference, &serde_json::Value::Null);
+        let failed = match allowed {
+            Err(problem) => Error::Invalid(format!("{}: {problem}", describe(&reference))),
+            Ok(()) => {
+                let api: Api<Namespace> = Api::all(self.cluster.acting_for(assignment).client().clone());
+                let mut namespace = Namespace::default();
+                namespace.metadata.name = Some(name.to_owned());
+                match api.create(&PostParams::default(), &namespace).await {
+                    Ok(_) => return Ok(()),
+                    Err(error) if api_client::error::is_already_exists(&error) => return Ok(()),
+                    Err(error) => Error::cluster(format!("create namespace {name}"))(error),
+                }
+            }
+        };
+        // Without the right to create namespaces it may still be there.
+        match Api::<Namespace>::all(self.cluster.client().clone()).get_opt(name).await {
+            Ok(Some(_)) => Ok(()),
+            _ => Err(failed),
         }
     }
 
@@ -304,14 +337,14 @@ impl Enforcer {
             phases.entry(target.phase).or_default().push(target.clone());
         }
         let force = force(active.conflicts);
+        let acting = self.cluster.acting_for(name);
         let mut complete = true;
         let mut newly_applied = false;
         for (phase, targets) in phases {
             let applies: Vec<_> = targets
                 .iter()
                 .map(|target| {
-                    let (cluster, target, manager) =
-                        (self.cluster.clone(), target.clone(), active.manager.clone());
+                    let (cluster, target, manager) = (acting.clone(), target.clone(), active.manager.clone());
                     let ours = active.was_applied(&target.reference);
                     let older =
                         older.get(&target.reference).filter(|older| older.object != target.object).cloned();
@@ -406,7 +439,7 @@ fn settle(active: &mut Active, reference: &ObjectReference, outcome: Outcome) ->
             state.observe(&object);
             true
         }
-        Outcome::Rejected(problem) | Outcome::Later(problem) => {
+        Outcome::Rejected(problem) | Outcome::Forbidden(problem) | Outcome::Later(problem) => {
             state.error = Some(problem);
             false
         }

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use agent_protocol::{AssignmentReport, EventRecord, EventSeverity, RecordBody};
 use fleet_objects::{
-    ANNOTATION_CONFIRM_DELETIONS, Assignment, AssignmentSpec, AssignmentState, AssignmentStatus, Refusal,
-    RefusalReason, partition_namespace,
+    ANNOTATION_CONFIRM_DELETIONS, ANNOTATION_SIGNATURES, Assignment, AssignmentState, AssignmentStatus,
+    ProfileReference, Refusal, RefusalReason, assignment_name, partition_namespace,
 };
 use fleet_planner::admission::{Verdict, judge};
 use fleet_planner::bundle::Bundle;
+use fleet_planner::release::SignedRelease;
 use fleet_planner::render::render;
 use futures::StreamExt;
+use jiff::Timestamp;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt};
@@ -50,6 +52,8 @@ enum Content {
     Fetched(String, Vec<u8>),
     /// Not usable.
     Unusable(String),
+    /// The keys that the cluster's owner pinned do not vouch for it.
+    Unsigned(String),
     /// Not to be had now.
     Later(String),
 }
@@ -157,19 +161,26 @@ impl Session {
                     return Ok(());
                 }
                 let accepted = Accepted { spec: held.spec.clone(), confirmed, refusal: None };
-                self.accept(partition, name, accepted, None).await
+                self.accept(partition, name, accepted, None, None).await
             }
             Verdict::Refuse(refusal) => self.refuse(partition, &name, refusal).await,
-            Verdict::Accept => match self.content(hub, &name, &assignment.spec).await? {
-                Content::Known => {
+            Verdict::Accept => match self.content(hub, &name, &assignment).await? {
+                (Content::Known, release) => {
                     let accepted = Accepted { spec: assignment.spec, confirmed, refusal: None };
-                    self.accept(partition, name, accepted, None).await
+                    self.accept(partition, name, accepted, None, release).await
                 }
-                Content::Fetched(digest, bytes) => {
+                (Content::Fetched(digest, bytes), release) => {
                     let accepted = Accepted { spec: assignment.spec, confirmed, refusal: None };
-                    self.accept(partition, name, accepted, Some((digest, bytes))).await
+                    self.accept(partition, name, accepted, Some((digest, bytes)), release).await
                 }
-                Content::Unusable(message) => {
+                (Content::Unsigned(message), _) => {
+                    let generation = assignment.spec.generation;
+                    // The signature may come, or the owner may pin another key.
+                    partition.waiting.insert(name.clone(), assignment);
+                    let refusal = Refusal { reason: RefusalReason::Forbidden, message, generation };
+                    self.refuse(partition, &name, refusal).await
+                }
+                (Content::Unusable(message), _) => {
                     let generation = assignment.spec.generation;
                     self.refuse(
                         partition,
@@ -178,7 +189,7 @@ impl Session {
                     )
                     .await
                 }
-                Content::Later(message) => {
+                (Content::Later(message), _) => {
                     let generation = assignment.spec.generation;
                     partition.waiting.insert(name.clone(), assignment);
                     self.refuse(
@@ -192,10 +203,21 @@ impl Session {
         }
     }
 
-    /// The content of an assignment, fetched once, checked against its digest and read before anything is accepted.
-    async fn content(&self, hub: &HubClient, name: &str, spec: &AssignmentSpec) -> Result<Content, Error> {
+    /// The content of an assignment, fetched once, checked against its digest and read before anything is accepted; with
+    /// the version it is signed as.
+    async fn content(
+        &self,
+        hub: &HubClient,
+        name: &str,
+        assignment: &Assignment,
+    ) -> Result<(Content, Option<u64>), Error> {
+        let spec = &assignment.spec;
         let Some(wanted) = spec.content.as_ref().filter(|_| spec.state == AssignmentState::Present) else {
-            return Ok(Content::Known);
+            return Ok((Content::Known, None));
+        };
+        let release = match self.signed_as(name, assignment, &wanted.digest).await? {
+            Ok(release) => release,
+            Err(message) => return Ok((Content::Unsigned(message), None)),
         };
         let stored = self.vault.content(&wanted.digest).await.ok().flatten();
         let known = stored.is_some();
@@ -204,22 +226,49 @@ impl Session {
             None => match hub.content(&wanted.digest).await {
                 Ok(bytes) => bytes,
                 Err(Error::Refused { code: code @ (403 | 404), message, .. }) => {
-                    return Ok(Content::Later(format!(
-                        "the hub does not give its content ({code}): {message}"
-                    )));
+                    let message = format!("the hub does not give its content ({code}): {message}");
+                    return Ok((Content::Later(message), None));
                 }
-                Err(Error::Invalid(message)) => return Ok(Content::Later(message)),
+                Err(Error::Invalid(message)) => return Ok((Content::Later(message), None)),
                 Err(error) => return Err(error),
             },
         };
         let checked = Bundle::decode(&bytes)
             .map_err(|error| error.to_string())
             .and_then(|bundle| render(&bundle, &spec.variables, name).map_err(|error| error.to_string()));
-        Ok(match checked {
+        let content = match checked {
             Err(message) => Content::Unusable(message),
             Ok(_) if known => Content::Known,
             Ok(_) => Content::Fetched(wanted.digest.clone(), bytes),
-        })
+        };
+        Ok((content, release))
+    }
+
+    /// Whether the keys that the cluster's owner pinned vouch for the content. The inner error says why not.
+    async fn signed_as(
+        &self,
+        name: &str,
+        assignment: &Assignment,
+        digest: &str,
+    ) -> Result<Result<Option<u64>, String>, Error> {
+        let ceiling = self.ceilings.current();
+        if ceiling.releases.is_empty() {
+            return Ok(Ok(None));
+        }
+        let text = assignment.annotations().get(ANNOTATION_SIGNATURES);
+        let signatures: Vec<SignedRelease> = match text.map(|text| serde_json::from_str(text)) {
+            None => Vec::new(),
+            Some(Ok(signatures)) => signatures,
+            Some(Err(error)) => return Ok(Err(format!("its signatures cannot be read: {error}"))),
+        };
+        // By the name under which it is held here: a hub that says another profile gains nothing.
+        let ProfileReference { namespace, name: profile } = &assignment.spec.profile;
+        if assignment_name(namespace, profile) != name {
+            return Ok(Err(format!("assignment {name} is not that of profile {namespace}/{profile}")));
+        }
+        let floor = self.vault.release(name).await?;
+        let profile = format!("{namespace}/{profile}");
+        Ok(ceiling.releases.verify(&profile, digest, &signatures, floor, Timestamp::now()))
     }
 
     /// Writes to disk, then wakes the enforcer.
@@ -229,9 +278,10 @@ impl Session {
         name: String,
         accepted: Accepted,
         content: Option<(String, Vec<u8>)>,
+        release: Option<u64>,
     ) -> Result<(), Error> {
         let content = content.as_ref().map(|(digest, bytes)| (digest.as_str(), bytes.clone()));
-        self.vault.accept(&name, &accepted, content).await?;
+        self.vault.accept(&name, &accepted, content, release).await?;
         partition.told.remove(&name);
         partition.accepted.insert(name.clone(), accepted);
         self.wake(name).await
@@ -247,7 +297,7 @@ impl Session {
             Some(held) => {
                 held.refusal = Some(refusal.clone());
                 let held = held.clone();
-                self.vault.accept(name, &held, None).await?;
+                self.vault.accept(name, &held, None, None).await?;
                 self.wake(name.to_owned()).await?;
             }
             None => {

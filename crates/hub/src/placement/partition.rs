@@ -12,10 +12,15 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::{Caches, is_applied, is_healthy};
+use super::{Caches, is_applied, is_healthy, signatures};
 use crate::cluster_status;
 use crate::error::Error;
 use crate::service::Shared;
+
+/// Refusals shown at a Cluster.
+const REFUSED_SHOWN: usize = 5;
+/// Bytes of a condition's message; agents wrote what it is made of.
+const MAX_MESSAGE: usize = 4096;
 
 /// Brings one partition up to date.
 pub(super) async fn reconcile(
@@ -56,6 +61,10 @@ pub(super) async fn reconcile(
         }
     }
     carry_out(shared, caches, cluster, existing, &decided).await?;
+    let written: BTreeSet<&str> = decided.steps.iter().map(step_name).collect();
+    let others: Vec<_> =
+        existing.iter().filter(|one| !written.contains(one.name_any().as_str())).cloned().collect();
+    signatures::copy(shared, caches, cluster, &others).await?;
     report(shared, caches, cluster, existing, &decided).await?;
     if adopt.is_some() && !cluster.spec.paused {
         let patch = json!({"metadata": {"annotations": {ANNOTATION_ADOPT: null}}});
@@ -93,7 +102,8 @@ async fn carry_out(
     for step in &plan.steps {
         match step {
             Step::Create { name, spec } => {
-                let object = object(name, &namespace, spec);
+                let mut object = object(name, &namespace, spec);
+                signatures::put(caches, &mut object);
                 let written =
                     api.create(&PostParams::default(), &object).await.map_err(failed("create", name))?;
                 caches.assignments.observe(&written);
@@ -103,6 +113,7 @@ async fn carry_out(
                 // Replaced under the version that was planned on: a plan made of stale knowledge fails and is made anew.
                 let mut object = (**old).clone();
                 object.spec = (**spec).clone();
+                signatures::put(caches, &mut object);
                 let written = api
                     .replace(name, &PostParams::default(), &object)
                     .await
@@ -127,6 +138,12 @@ async fn carry_out(
         }
     }
     Ok(())
+}
+
+fn step_name(step: &Step) -> &str {
+    match step {
+        Step::Create { name, .. } | Step::Update { name, .. } | Step::Remove { name } => name,
+    }
 }
 
 fn object(name: &str, namespace: &str, spec: &AssignmentSpec) -> Assignment {
@@ -166,20 +183,28 @@ async fn report(
         orphaned: u32::try_from(orphans.len()).unwrap_or(u32::MAX),
     };
     let behind = behind(plan, &orphans);
+    let refused = refused(existing);
     let mut wanted = status.clone();
-    apply(&mut wanted, summary, &behind);
+    apply(&mut wanted, summary, &behind, &refused);
     if wanted == status {
         return Ok(());
     }
     let name = cluster.name_any();
-    let written = cluster_status::update(&shared.client, &name, |status| apply(status, summary, &behind));
+    let written = cluster_status::update(&shared.client, &name, |status| {
+        apply(status, summary, &behind, &refused);
+    });
     if let Some(written) = written.await? {
         caches.clusters.observe(&written);
     }
     Ok(())
 }
 
-fn apply(status: &mut fleet_objects::ClusterStatus, summary: AssignmentSummary, behind: &Option<String>) {
+fn apply(
+    status: &mut fleet_objects::ClusterStatus,
+    summary: AssignmentSummary,
+    behind: &Option<String>,
+    refused: &Option<String>,
+) {
     status.assignments = Some(summary);
     let (value, reason, message) = match behind {
         Some(message) => (true, "AgentHoldsMore", message.clone()),
@@ -193,6 +218,33 @@ fn apply(status: &mut fleet_objects::ClusterStatus, summary: AssignmentSummary, 
         observed_generation: None,
     };
     set_condition(&mut status.conditions, change, &cluster_status::now());
+    let (value, reason, message) = match refused {
+        Some(message) => (true, "Refused", message.clone()),
+        None => (false, "NothingRefused", "the agent follows this hub".to_owned()),
+    };
+    let change =
+        ConditionChange { kind: "Refusing", status: Some(value), reason, message, observed_generation: None };
+    set_condition(&mut status.conditions, change, &cluster_status::now());
+}
+
+/// What the agent refuses, if anything, with its reasons.
+fn refused(existing: &[Arc<Assignment>]) -> Option<String> {
+    let mut all = existing.iter().filter_map(|assignment| {
+        let refusal = assignment.status.as_ref()?.refusal.as_ref()?;
+        Some(format!("{}: {:?}: {}", assignment.name_any(), refusal.reason, refusal.message))
+    });
+    let mut shown: Vec<String> = all.by_ref().take(REFUSED_SHOWN).collect();
+    let more = all.count();
+    if more > 0 {
+        shown.push(format!("and {more} more"));
+    }
+    let mut text = shown.join("; ");
+    let mut end = text.len().min(MAX_MESSAGE);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    (!text.is_empty()).then_some(text)
 }
 
 /// Why this hub may not be the newest, if so.

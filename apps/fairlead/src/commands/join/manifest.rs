@@ -1,0 +1,272 @@
+//! `fairlead join manifest`, `fairlead join cluster`: an agent as a pod of its cluster, with the rights it needs and no
+//! more, and the ceiling of the cluster's owner beside it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use agent_protocol::TokenGrant;
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use fleet_objects::SYSTEM_NAMESPACE;
+use fleet_planner::ceiling::{Ceiling, Identity, PROFILES_NAMESPACE};
+use kube::Api;
+use kube::api::{DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::discovery::ApiResource;
+use serde_json::{Value, json};
+
+use super::{Told, invite, labels};
+use crate::arguments::{self, Global};
+use crate::failure::{Code, Failure, api};
+use crate::output;
+
+/// Under which name the command line applies.
+const FIELD_MANAGER: &str = "fairlead-cli";
+/// Where the agent runs tests.
+const TESTS_NAMESPACE: &str = "fairlead-tests";
+/// The agent's name in all its objects.
+const AGENT: &str = "fairlead-agent";
+const CEILING: &str = "fairlead-ceiling";
+
+#[derive(Args, Debug)]
+pub(crate) struct ManifestArguments {
+    /// Name of the cluster
+    name: String,
+    /// Labels the cluster gets
+    #[arg(long, value_delimiter = ',', value_name = "KEY=VALUE,…")]
+    labels: Vec<String>,
+    /// How long the token within can be used, at most 24h
+    #[arg(long, default_value = "1h", value_parser = arguments::duration, value_name = "DURATION")]
+    ttl: Duration,
+    /// Where the cluster reaches the hub [default: as the kubeconfig has it]
+    #[arg(long, value_name = "URL")]
+    hub: Option<String>,
+    /// The agent's image
+    #[arg(long, default_value = concat!("fairlead.dev/fairlead:", env!("CARGO_PKG_VERSION")), value_name = "IMAGE")]
+    image: String,
+    /// What profiles may do before the owner grants them anything by name
+    #[arg(long, value_enum, default_value_t)]
+    profiles: ProfileRights,
+    /// Size of the agent's volume
+    #[arg(long, default_value = "2Gi", value_name = "QUANTITY")]
+    storage: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ClusterArguments {
+    /// Kubeconfig of the cluster
+    #[arg(long, value_name = "FILE")]
+    cluster_kubeconfig: PathBuf,
+    #[command(flatten)]
+    manifest: ManifestArguments,
+}
+
+/// A role of the cluster for every profile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProfileRights {
+    /// Nothing: each profile gets role bindings by name
+    None,
+    /// Workloads in every namespace, and making namespaces; no roles beyond their own
+    #[default]
+    Workloads,
+    /// Everything
+    ClusterAdmin,
+}
+
+pub(crate) async fn print(global: &Global, arguments: ManifestArguments) -> Result<Code, Failure> {
+    let told = token(global, &arguments).await?;
+    for document in documents(&arguments, &told)? {
+        output::data(&format!("---\n{}", output::yaml(&document)?))?;
+    }
+    output::progress("it holds a join token: treat it as a password until the cluster has joined");
+    Ok(Code::Ok)
+}
+
+pub(crate) async fn apply(global: &Global, arguments: ClusterArguments) -> Result<Code, Failure> {
+    let path = &arguments.cluster_kubeconfig;
+    let kubeconfig = kube::config::Kubeconfig::read_from(path)
+        .with_context(|| format!("cannot read the kubeconfig {}", path.display()))?;
+    let options = kube::config::KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .with_context(|| format!("the kubeconfig {} leads nowhere", path.display()))?;
+    let client = kube::Client::try_from(config).context("cannot set up the connection")?;
+    let told = token(global, &arguments.manifest).await?;
+    for document in documents(&arguments.manifest, &told)? {
+        let object: DynamicObject = serde_json::from_value(document).context("cannot read a document")?;
+        let types = object.types.clone().unwrap_or_default();
+        let (group, version) = types.api_version.split_once('/').unwrap_or(("", &types.api_version));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &types.kind));
+        let objects: Api<DynamicObject> = match &object.metadata.namespace {
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+            None => Api::all_with(client.clone(), &resource),
+        };
+        let name = object.metadata.name.clone().unwrap_or_default();
+        let params = PatchParams::apply(FIELD_MANAGER);
+        // The owner's ceiling is never put back to what is shipped.
+        if name == CEILING && objects.get_opt(&name).await.map_err(api("cannot read the ceiling"))?.is_some()
+        {
+            continue;
+        }
+        let applied = objects.patch(&name, &params.force(), &Patch::Apply(&object)).await;
+        applied.map_err(api(format!("cannot apply {} {name} to the cluster", types.kind)))?;
+    }
+    output::progress(&format!(
+        "the agent of {} is on its way: fairlead cluster get {0}",
+        arguments.manifest.name
+    ));
+    Ok(Code::Ok)
+}
+
+async fn token(global: &Global, arguments: &ManifestArguments) -> Result<Told, Failure> {
+    let grant = TokenGrant {
+        cluster: Some(arguments.name.clone()),
+        labels: labels(&arguments.labels)?,
+        ttl: Some(arguments.ttl),
+        ..TokenGrant::default()
+    };
+    invite(global, &grant).await
+}
+
+fn documents(arguments: &ManifestArguments, told: &Told) -> Result<Vec<Value>, Failure> {
+    let namespace = |name: &str, level: &str| {
+        let labels = json!({"pod-security.kubernetes.io/enforce": level});
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    };
+    let ceiling = Ceiling { identity: Identity::PerProfile, ..Ceiling::builtin() };
+    let mut all = vec![
+        namespace(SYSTEM_NAMESPACE, "restricted"),
+        namespace(PROFILES_NAMESPACE, "restricted"),
+        namespace(TESTS_NAMESPACE, "baseline"),
+        json!({"apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": AGENT, "namespace": SYSTEM_NAMESPACE}}),
+        json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+            "metadata": {"name": "fairlead-join", "namespace": SYSTEM_NAMESPACE},
+            "stringData": {"token": told.token}}),
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": CEILING, "namespace": SYSTEM_NAMESPACE},
+            "data": {"ceiling.yaml": output::yaml(&ceiling)?}}),
+    ];
+    all.extend(rights());
+    all.extend(profile_rights(arguments.profiles));
+    all.push(stateful_set(arguments, told));
+    Ok(all)
+}
+
+/// What the agent itself may: look at everything it may have to watch, act as profiles' service accounts, and run tests
+/// in their namespace. Nothing else is written with its own rights.
+fn rights() -> Vec<Value> {
+    let subject = json!([{"kind": "ServiceAccount", "name": AGENT, "namespace": SYSTEM_NAMESPACE}]);
+    let group = "rbac.authorization.k8s.io";
+    let version = format!("{group}/v1");
+    let role = |namespace: &str, rules: Value| json!({"apiVersion": version, "kind": "Role", "metadata": {"name": AGENT, "namespace": namespace}, "rules": rules});
+    let binding = |namespace: &str| {
+        json!({"apiVersion": version, "kind": "RoleBinding", "metadata": {"name": AGENT, "namespace": namespace},
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": AGENT}, "subjects": subject})
+    };
+    let tests = json!([{"apiGroups": [""], "resources": ["pods", "pods/log", "pods/exec"],
+        "verbs": ["get", "list", "watch", "create", "delete"]}]);
+    let act = json!([{"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["impersonate"]}]);
+    let hold = json!([{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
+        "verbs": ["get", "create", "update", "patch"]}]);
+    vec![
+        json!({"apiVersion": version, "kind": "ClusterRole", "metadata": {"name": AGENT},
+            "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"]},
+                {"nonResourceURLs": ["*"], "verbs": ["get"]}]}),
+        json!({"apiVersion": version, "kind": "ClusterRoleBinding", "metadata": {"name": AGENT},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": AGENT}, "subjects": subject}),
+        role(PROFILES_NAMESPACE, act),
+        binding(PROFILES_NAMESPACE),
+        role(TESTS_NAMESPACE, tests),
+        binding(TESTS_NAMESPACE),
+        role(SYSTEM_NAMESPACE, hold),
+        binding(SYSTEM_NAMESPACE),
+    ]
+}
+
+fn profile_rights(rights: ProfileRights) -> Vec<Value> {
+    let group = "rbac.authorization.k8s.io";
+    let version = format!("{group}/v1");
+    let bind = |name: &str, role: &str| {
+        json!({"apiVersion": version, "kind": "ClusterRoleBinding", "metadata": {"name": name},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": group, "kind": "Group",
+                "name": format!("system:serviceaccounts:{PROFILES_NAMESPACE}")}]})
+    };
+    match rights {
+        ProfileRights::None => Vec::new(),
+        ProfileRights::ClusterAdmin => vec![bind("fairlead-profiles", "cluster-admin")],
+        ProfileRights::Workloads => vec![
+            json!({"apiVersion": version, "kind": "ClusterRole", "metadata": {"name": "fairlead-profiles"},
+                "rules": [{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "create", "patch", "delete"]}]}),
+            bind("fairlead-profiles", "fairlead-profiles"),
+            bind("fairlead-profiles-workloads", "admin"),
+        ],
+    }
+}
+
+fn stateful_set(arguments: &ManifestArguments, told: &Told) -> Value {
+    let hub = arguments.hub.as_deref().unwrap_or(&told.hub);
+    let selector = BTreeMap::from([("app.kubernetes.io/name", AGENT)]);
+    let run = [
+        "agent",
+        "serve",
+        "--dir",
+        "/var/lib/fairlead",
+        "--hub",
+        hub,
+        "--name",
+        &arguments.name,
+        "--ca-pin",
+        &told.pin,
+        "--ceiling",
+        "/etc/fairlead/ceiling.yaml",
+    ];
+    let security = json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
+        "capabilities": {"drop": ["ALL"]}});
+    json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": AGENT, "namespace": SYSTEM_NAMESPACE},
+    "spec": {
+        "serviceName": AGENT, "replicas": 1, "selector": {"matchLabels": selector},
+        "template": {
+            "metadata": {"labels": selector},
+            "spec": {
+                "serviceAccountName": AGENT,
+                "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "fsGroup": 65532,
+                    "seccompProfile": {"type": "RuntimeDefault"}},
+                "containers": [{
+                    "name": "agent", "image": arguments.image, "args": run,
+                    // Gone or used up is all the same to an agent that has joined.
+                    "env": [{"name": "FAIRLEAD_JOIN_TOKEN", "valueFrom": {"secretKeyRef":
+                        {"name": "fairlead-join", "key": "token", "optional": true}}}],
+                    "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
+                    "securityContext": security,
+                    "volumeMounts": [{"name": "state", "mountPath": "/var/lib/fairlead"},
+                        {"name": "ceiling", "mountPath": "/etc/fairlead", "readOnly": true}],
+                }],
+                "volumes": [{"name": "ceiling", "configMap": {"name": CEILING}}],
+            },
+        },
+        "volumeClaimTemplates": [{"metadata": {"name": "state"}, "spec": {"accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": arguments.storage}}}}],
+    }})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_may_write_nothing_of_its_own() {
+        let writes = |rule: &Value| {
+            let verbs = rule["verbs"].as_array().expect("verbs");
+            verbs.iter().any(|verb| !["get", "list", "watch"].contains(&verb.as_str().expect("text")))
+        };
+        let all = rights();
+        let cluster_wide = all.iter().filter(|one| one["kind"] == "ClusterRole");
+        for role in cluster_wide {
+            assert!(!role["rules"].as_array().expect("rules").iter().any(writes), "{role}");
+        }
+        let acts = all.iter().find(|one| one["metadata"]["namespace"] == PROFILES_NAMESPACE).expect("a role");
+        assert_eq!(acts["rules"][0]["verbs"], json!(["impersonate"]));
+        assert!(profile_rights(ProfileRights::None).is_empty());
+    }
+}
