@@ -3,6 +3,7 @@
 mod agent;
 mod cluster;
 mod completion;
+mod diff;
 mod down;
 mod hub;
 mod image;
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     /// Which clusters get what
     #[command(subcommand)]
     Placement(placement::PlacementCommand),
+    /// Show what documents would change in each cluster
+    Diff(diff::DiffArguments),
     /// How changes go through the clusters
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
@@ -97,6 +100,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Code, Failure> {
         Command::Join(command) => join::run(&global, command).await,
         Command::Profile(command) => profile::run(&global, command).await,
         Command::Placement(command) => placement::run(&global, command).await,
+        Command::Diff(arguments) => diff::run(&global, arguments).await,
         Command::Rollout(command) => rollout::run(&global, command).await,
         Command::Test(command) => test::run(&global, command).await,
         Command::Kubeconfig(command) => kubeconfig::run(&global, &command),

@@ -15,7 +15,7 @@ type Compiled = Arc<Result<Expression, String>>;
 
 /// CEL with one variable, `cluster`.
 #[derive(Debug, Default)]
-pub(crate) struct Cel {
+pub struct Cel {
     compiled: Mutex<HashMap<(String, Expected), Compiled>>,
 }
 

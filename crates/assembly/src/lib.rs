@@ -6,6 +6,7 @@
 //! * [`agent`]: the cluster agent towards a hub.
 //! * [`ephemeral`]: a cluster for one test run, with what carries the run out, in one process.
 //! * [`up`]: a hub, clusters and agents as processes of one machine.
+//! * [`expressions`]: CEL about clusters.
 //! * [`control_plane`]: what both have in common; [`identity`] and [`state`] are its parts.
 //! * [`backup`]: snapshots of a store, taken, checked and restored.
 //! * [`token_keys`]: rotating the keys of service-account tokens.
@@ -20,7 +21,7 @@ pub mod containers;
 pub mod control_plane;
 pub mod ephemeral;
 pub mod error;
-mod expressions;
+pub mod expressions;
 pub mod hub;
 pub mod identity;
 mod leader;

@@ -1,5 +1,7 @@
 //! How the agent reaches its hub: always outbound, always to authorities it pinned when it joined.
 
+mod shared_connection;
+
 use std::fmt;
 
 use async_trait::async_trait;
@@ -85,7 +87,7 @@ impl HubConnector for TlsConnector {
             client_key: path(credentials.key_path()),
             ..AuthInfo::default()
         };
-        Client::try_from(config).map_err(Error::hub("make a client"))
+        shared_connection::client(&config)
     }
 }
 

@@ -4,8 +4,11 @@
 //! number every feasible cluster is chosen. With one, they are scored and taken from the best on, as far as the spread over
 //! topology allows. Every cluster's decision names the step that decided it.
 
+mod arbitrate;
 mod choose;
 mod score;
+
+pub use arbitrate::{Asked, decide_all};
 
 use std::collections::BTreeSet;
 

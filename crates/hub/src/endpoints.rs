@@ -174,7 +174,7 @@ impl Router {
     async fn agent(&self, caller: &Caller) -> Result<AgentIdentity, Status> {
         match caller {
             Caller::Agent(identity) => {
-                self.shared.member(identity).await?;
+                self.shared.check_member(identity).await?;
                 Ok(identity.clone())
             }
             Caller::Nobody => Err(Status::new(Reason::Unauthorized, "a client certificate is needed")),

@@ -26,3 +26,4 @@ pub use inbox::{Inbox, Received};
 pub use issuer::{CertificateIssuer, CertificateSubject, IssueError, IssuedCertificate};
 pub use materialise::RecordHandler;
 pub use service::{Handle, Options, Service};
+pub use source::read_source;

@@ -13,6 +13,8 @@ use async_trait::async_trait;
 use fleet_objects::{AgentIdentity, Assignment, GROUP, VERSION, partition_namespace};
 use foundation::backoff::Backoff;
 use foundation::random::SystemRandom;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
 use k8s_openapi::api::core::v1::Event;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
@@ -26,6 +28,8 @@ use crate::service::Shared;
 
 /// What the agent may list as held.
 const MAX_HELD: usize = 500;
+/// Clusters whose records are handled at once: writes of one moment share one fsync.
+const TOGETHER: usize = 64;
 /// Tries of one record before it is passed over (it stays in the inbox).
 const TRIES: u32 = 8;
 
@@ -82,12 +86,21 @@ pub(crate) async fn run(
 async fn pass(shared: &Shared, handlers: &[Arc<dyn RecordHandler>], from: u64) -> Result<u64, Error> {
     let (records, next) = shared.inbox.read(from).await?;
     let superseded = superseded(&records);
-    for received in &records {
-        if superseded.contains(&received.position) {
-            continue;
-        }
-        handle(shared, handlers, received).await;
+    let mut of_cluster: BTreeMap<&str, Vec<&Received>> = BTreeMap::new();
+    for received in records.iter().filter(|received| !superseded.contains(&received.position)) {
+        of_cluster.entry(&received.from.uid).or_default().push(received);
     }
+    // In order for each cluster; clusters do not wait for one another.
+    let mut clusters: Vec<BoxFuture<'_, ()>> = Vec::with_capacity(of_cluster.len());
+    for records in of_cluster.into_values() {
+        let handled = async move {
+            for received in records {
+                handle(shared, handlers, received).await;
+            }
+        };
+        clusters.push(handled.boxed());
+    }
+    stream::iter(clusters).buffer_unordered(TOGETHER).collect::<()>().await;
     Ok(next)
 }
 
@@ -133,7 +146,7 @@ async fn handle_once(
     received: &Received,
 ) -> Result<(), Error> {
     // A record of a cluster that has left or was replaced changes nothing any more.
-    if shared.member(&received.from).await.is_err() {
+    if shared.check_member(&received.from).await.is_err() {
         return Ok(());
     }
     let (client, from) = (&shared.client, &received.from);

@@ -15,16 +15,18 @@ use api_client::ObjectCache;
 use fleet_objects::multicluster::PlacementDecision;
 use fleet_objects::rollout::Rollout;
 use fleet_objects::{
-    Assignment, AssignmentState, Cluster, ClusterDecision, ConditionChange, DecisionStep, Placement,
-    PlacementStatus, Profile, ProfileReference, assignment_name, condition_is_true, partition_namespace,
-    set_condition,
+    Assignment, AssignmentState, Cluster, ClusterDecision, ConditionChange, Placement, PlacementStatus,
+    Profile, ProfileReference, assignment_name, condition_is_true, partition_namespace, set_condition,
 };
 use fleet_planner::assignment::Wanted;
 use fleet_planner::cluster_view::ClusterView;
-use fleet_planner::placement::Input;
+use fleet_planner::placement::{Asked, decide_all};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster_status;
@@ -35,6 +37,11 @@ use rollouts::Governed;
 
 /// Changes of this long are taken together: short enough not to be noticed, long enough to take a `kubectl apply` whole.
 const GATHER: Duration = Duration::from_millis(20);
+/// The longest rest after a pass. Passes take at most half of one core however many clusters report at once, and a change
+/// that people make in the midst of that waits no longer than this.
+const MAX_REST: Duration = Duration::from_secs(1);
+/// Partitions written at once: writes of one moment share one fsync.
+const TOGETHER: usize = 64;
 /// After a pass that could not do everything.
 const RETRY: Duration = Duration::from_secs(1);
 /// Decisions shown in a placement's status.
@@ -106,16 +113,18 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
     }
     let mut profiles = Profiles::default();
     loop {
+        let began = Instant::now();
         let passed = tokio::select! {
             () = shutdown.cancelled() => return,
-            passed = pass(&shared, &caches, &mut profiles) => passed,
+            passed = Box::pin(pass(&shared, &caches, &mut profiles)) => passed,
         };
+        let rest = Instant::now() + began.elapsed().min(MAX_REST);
         let again = async {
             match passed.patience() {
                 None => wake.notified().await,
                 Some(patience) => drop(tokio::time::timeout(patience, wake.notified()).await),
             }
-            tokio::time::sleep(GATHER).await;
+            tokio::time::sleep_until(rest.max(Instant::now() + GATHER)).await;
         };
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -150,18 +159,26 @@ async fn pass(shared: &Shared, caches: &Caches, profiles: &mut Profiles) -> Pass
     let looked = rollouts::govern(shared, caches, profiles, &clusters, &assignments, &mut decided).await;
     complete &= !looked.incomplete;
     let (wanted, keep) = wanted(shared, &mut decided, profiles, &views, &assignments);
+    let nothing = BTreeMap::new();
+    let mut partitions: Vec<BoxFuture<'_, bool>> = Vec::with_capacity(clusters.len());
     for cluster in &clusters {
         let name = cluster.name_any();
         let existing = assignments.get(&partition_namespace(&name)).map_or(&[][..], Vec::as_slice);
-        let empty = BTreeMap::new();
-        let wanted = wanted.get(&name).unwrap_or(&empty);
-        if let Err(error) =
-            partition::reconcile(shared, caches, cluster, existing, wanted, keep.get(&name)).await
-        {
-            tracing::warn!(cluster = %name, error = &error as &dyn std::error::Error, "a partition is not up to date yet");
-            complete = false;
-        }
+        let (wanted, keep) = (wanted.get(&name).unwrap_or(&nothing), keep.get(&name));
+        let reconciled = async move {
+            let done = partition::reconcile(shared, caches, cluster, existing, wanted, keep).await;
+            let done = done.inspect_err(|error| {
+                tracing::warn!(cluster = %name, error = error as &dyn std::error::Error, "a partition is not up to date yet");
+            });
+            done.is_ok()
+        };
+        partitions.push(reconciled.boxed());
     }
+    let mut partitions = stream::iter(partitions).buffer_unordered(TOGETHER);
+    while let Some(done) = partitions.next().await {
+        complete &= done;
+    }
+    drop(partitions);
     if let Err(error) = decisions::publish(shared, caches, &decided).await {
         tracing::debug!(
             error = &error as &dyn std::error::Error,
@@ -175,6 +192,8 @@ async fn pass(shared: &Shared, caches: &Caches, profiles: &mut Profiles) -> Pass
             complete = false;
         }
     }
+    // As they are now: who has been told of new content no longer counts as having applied it.
+    let assignments = by_partition(caches.assignments.list());
     if let Err(error) = profiles.write_statuses(shared, caches, &assignments).await {
         tracing::debug!(error = &error as &dyn std::error::Error, "a profile's status was not written");
         complete = false;
@@ -205,33 +224,23 @@ fn decide(
     let age = |placement: &Placement| placement.metadata.creation_timestamp.as_ref().map(|time| time.0);
     placements.sort_by_key(|placement| (age(placement), placement.namespace(), placement.name_any()));
     let views: Vec<ClusterView> = clusters.iter().map(|cluster| ClusterView::from(&**cluster)).collect();
-    let mut taken: BTreeMap<(String, ProfileReference), String> = BTreeMap::new();
-    placements
-        .into_iter()
+    let asked: Vec<Asked<'_>> = placements
+        .iter()
         .map(|placement| {
             let namespace = placement.namespace().unwrap_or_default();
             let profile = ProfileReference { namespace, name: placement.spec.profile.clone() };
-            let already = already(&placement, &profile, &views, assignments);
-            let mut decisions = fleet_planner::placement::decide(&Input {
-                placement: &placement.spec,
-                clusters: &views,
-                already: &already,
-                expressions: &*shared.expressions,
-            });
-            let own = placement_name(&placement);
-            for decision in decisions.iter_mut().filter(|decision| decision.selected) {
-                let winner =
-                    taken.entry((decision.cluster.clone(), profile.clone())).or_insert_with(|| own.clone());
-                if *winner != own {
-                    decision.selected = false;
-                    decision.step = DecisionStep::Conflict;
-                    decision.reason = format!("placement {winner} already brings this profile");
-                }
-            }
-            let problem = profiles.problem(&profile);
-            Decided { placement, profile, decisions, problem, governed: None }
+            let already = already(placement, &profile, &views, assignments);
+            Asked { name: placement_name(placement), profile, spec: &placement.spec, already }
         })
-        .collect()
+        .collect();
+    let decided = decide_all(&asked, &views, &*shared.expressions);
+    let profile_of: Vec<ProfileReference> = asked.into_iter().map(|asked| asked.profile).collect();
+    let each = placements.into_iter().zip(profile_of).zip(decided);
+    each.map(|((placement, profile), decisions)| {
+        let problem = profiles.problem(&profile);
+        Decided { placement, profile, decisions, problem, governed: None }
+    })
+    .collect()
 }
 
 fn placement_name(placement: &Placement) -> String {

@@ -352,6 +352,15 @@ impl Shared {
         })
     }
 
+    /// As [`Self::member`], for whoever needs no more than the answer: asked at every ping, so nothing is copied.
+    pub(crate) async fn check_member(&self, identity: &AgentIdentity) -> Result<(), Status> {
+        let cached = self.clusters.find("", &identity.name);
+        if cached.is_some_and(|cluster| is_member(&cluster, identity)) {
+            return Ok(());
+        }
+        self.member(identity).await.map(drop)
+    }
+
     /// Removes join tokens that ended.
     pub(crate) async fn sweep_tokens(&self) -> Result<(), Error> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);

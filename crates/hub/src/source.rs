@@ -13,7 +13,10 @@ const MAX_UNPACKED: u64 = 64 << 20;
 const MAX_FILES: usize = 10_000;
 
 /// The texts of an uploaded source, in the order of their names.
-pub(crate) fn read(format: ContentFormat, bytes: &[u8]) -> Result<Vec<(String, String)>, Error> {
+///
+/// # Errors
+/// What cannot be read of it, or that it is too large.
+pub fn read_source(format: ContentFormat, bytes: &[u8]) -> Result<Vec<(String, String)>, Error> {
     match format {
         ContentFormat::Yaml => {
             let text = std::str::from_utf8(bytes)
@@ -75,13 +78,13 @@ mod tests {
 
     #[test]
     fn only_manifests_in_order() {
-        let files = read(
+        let files = read_source(
             ContentFormat::TarGz,
             &archive(&[("b.yaml", "b: 1"), ("README.md", "x"), ("a/a.json", "{}")]),
         )
         .unwrap();
         assert_eq!(files.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["a/a.json", "b.yaml"]);
-        assert!(read(ContentFormat::TarGz, b"nonsense").is_err());
-        assert!(read(ContentFormat::Yaml, b"\xff").is_err());
+        assert!(read_source(ContentFormat::TarGz, b"nonsense").is_err());
+        assert!(read_source(ContentFormat::Yaml, b"\xff").is_err());
     }
 }

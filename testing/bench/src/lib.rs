@@ -7,6 +7,7 @@
 //! * [`engine`], [`in_process`]: the stores alone, and the API server without a network.
 //! * [`compare`]: every row of the speed table, of one server or of two side by side; [`wire`] is its client, [`usage`] what
 //!   the servers' processes take.
+//! * [`scale`]: one hub and thousands of agents.
 //! * [`process`]: cold start and idle memory of a spawned program.
 //!
 //! Nothing here passes or fails on time. The benchmarks clean up after themselves: they work in a namespace of their own,
@@ -19,6 +20,7 @@ pub mod fleet;
 pub mod in_process;
 pub mod objects;
 pub mod process;
+pub mod scale;
 pub mod usage;
 pub mod watches;
 pub mod wire;

@@ -1,11 +1,12 @@
 //! `bench`: measures an API server, a fleet, or a program's start. See `bench --help`.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use bench::figures::{Figure, Machine, Report};
 use bench::fleet::{self, Target};
-use bench::{compare, connect, engine, in_process, objects, process, watches};
+use bench::{compare, connect, engine, in_process, objects, process, scale, watches};
 use clap::{Parser, Subcommand};
 use serde_json::{Value, json};
 
@@ -46,6 +47,14 @@ enum Command {
     },
     #[command(flatten)]
     Figures(Measure),
+    /// The hub of `scale`, which starts it.
+    #[command(hide = true)]
+    ScaleHub {
+        #[arg(long)]
+        dir: PathBuf,
+        #[arg(long)]
+        listen: SocketAddr,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -106,6 +115,9 @@ enum Measure {
         #[arg(long)]
         expected: Value,
     },
+    /// Starts a hub and thousands of agents, and measures changes to all, drift repair, rest and a restart of the hub. Takes
+    /// some five file descriptors for each agent: see `ulimit -n`.
+    Scale(scale::Amounts),
     /// Measures the stores alone, without an API server.
     Store {
         /// How many keys are put.
@@ -159,6 +171,7 @@ async fn main() -> anyhow::Result<()> {
                 println!("{}\n\n{}", machine.line(), compare::table::table(&rows));
             }
         }
+        Command::ScaleHub { dir, listen } => scale::serve(dir.clone(), *listen).await?,
         Command::Figures(what) => {
             let figures = measure(what, arguments.kubeconfig.as_deref()).await?;
             let report = Report { machine, figures };
@@ -201,6 +214,7 @@ async fn measure(what: &Measure, kubeconfig: Option<&Path>) -> anyhow::Result<Ve
                 fleet::change_to_applied(&hub, changed, patch, clusters, target, pointer, expected).await?;
             Ok(vec![figure])
         }
+        Measure::Scale(amounts) => Box::pin(scale::run(amounts)).await,
         Measure::Store { writes, in_flight, dir } => {
             let dir = match dir {
                 Some(dir) => tempfile::tempdir_in(dir)?,

@@ -4,6 +4,8 @@
 mod bad_input;
 #[path = "fleet/certificates.rs"]
 mod certificates;
+#[path = "fleet/diff.rs"]
+mod diff;
 #[path = "fleet/full_disk.rs"]
 mod full_disk;
 #[path = "fleet/placement.rs"]

@@ -132,18 +132,26 @@ async fn apply(global: &Global, arguments: &ApplyArguments) -> Result<Code, Fail
         return Ok(Code::Ok);
     }
     for document in &documents {
-        let name = apply_one(&client, global, document, false).await?;
-        output::progress(&format!("applied {name}"));
+        let applied = apply_one(&client, global, document, false).await?;
+        output::progress(&format!("applied {}", applied.title));
     }
     Ok(Code::Ok)
 }
 
-async fn apply_one(
+/// A document that the hub has applied, or would.
+pub(super) struct Applied {
+    title: String,
+    /// As the hub then has it.
+    pub(super) object: DynamicObject,
+}
+
+/// Applies one document; `dry_run` changes nothing.
+pub(super) async fn apply_one(
     client: &Client,
     global: &Global,
     document: &Document,
     dry_run: bool,
-) -> Result<String, Failure> {
+) -> Result<Applied, Failure> {
     let object: DynamicObject = document.parse()?;
     let types = object.types.clone().unwrap_or_default();
     let (group, version) = types.api_version.split_once('/').unwrap_or(("", types.api_version.as_str()));
@@ -174,8 +182,8 @@ async fn apply_one(
     params.dry_run = dry_run;
     let title = format!("{}/{name}", types.kind.to_lowercase());
     let applied = objects.patch(&name, &params, &Patch::Apply(&object)).await;
-    applied.map_err(api(format!("cannot apply {title} of {}", document.origin)))?;
-    Ok(title)
+    let object = applied.map_err(api(format!("cannot apply {title} of {}", document.origin)))?;
+    Ok(Applied { title, object })
 }
 
 fn row(profile: &Profile) -> Vec<String> {

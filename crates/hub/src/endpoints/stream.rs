@@ -44,7 +44,7 @@ pub(super) fn open(shared: &Arc<Shared>, agent: &AgentIdentity) -> Response<Body
                         () = tokio::time::sleep(state.every) => {}
                     }
                     // A cluster that was revoked or removed loses its stream with the next line.
-                    shared.member(&agent).await.ok()?;
+                    shared.check_member(&agent).await.ok()?;
                     StreamMessage::Ping
                 }
             };

@@ -197,7 +197,7 @@ async fn read(shared: &Shared, profile: &Profile) -> ProfileState {
     let files = match &profile.spec.source {
         None => Vec::new(),
         Some(wanted) => match shared.content.get(&wanted.digest).await {
-            Ok(Some(bytes)) => match source::read(wanted.format, &bytes) {
+            Ok(Some(bytes)) => match source::read_source(wanted.format, &bytes) {
                 Ok(files) => files,
                 Err(error) => return bad(error.to_string(), false),
             },

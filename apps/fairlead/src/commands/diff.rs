@@ -1,0 +1,74 @@
+//! `fairlead diff`
+
+mod gather;
+mod show;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use fleet_planner::preview::preview;
+
+use crate::arguments::Global;
+use crate::failure::{Code, Failure};
+use crate::{connection, documents, output};
+
+/// Show what fleet documents would change in each cluster, before it is done. Nothing is changed. Exit code 0: nothing would
+/// change; 1: something would; greater: it could not be told
+#[derive(Args, Debug)]
+pub(crate) struct DiffArguments {
+    /// File or directory of Profile, Placement and Cluster documents; - for stdin
+    #[arg(long, short = 'f', value_name = "DIR|FILE", required_unless_present = "without")]
+    from: Option<PathBuf>,
+    /// As if this placement or profile were gone; may be given several times
+    #[arg(long, value_name = "placement/NAME|profile/NAME")]
+    without: Vec<String>,
+    /// Look at these clusters only
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
+    clusters: Vec<String>,
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t)]
+    output: DiffFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum DiffFormat {
+    /// For people: clusters with the same changes together
+    #[default]
+    Text,
+    /// Every cluster with its changes
+    Json,
+    /// The same
+    Yaml,
+}
+
+pub(crate) async fn run(global: &Global, arguments: DiffArguments) -> Result<Code, Failure> {
+    let documents = arguments.from.as_deref().map(documents::read).transpose()?.unwrap_or_default();
+    let client = connection::hub(global).await?;
+    let mut fleet = gather::Fleet::read(&client).await?;
+    for document in &documents {
+        fleet.overlay(&client, global, document).await?;
+    }
+    for gone in &arguments.without {
+        fleet.remove(gone, &global.namespace)?;
+    }
+    let wanted: BTreeSet<&str> = arguments.clusters.iter().map(String::as_str).collect();
+    if let Some(unknown) = wanted.iter().find(|name| !fleet.has_cluster(name)) {
+        return Err(Failure::usage(format!("there is no cluster {unknown}")).hint("fairlead cluster list"));
+    }
+    let prepared = fleet.prepare(&client).await?;
+    let expressions = assembly::expressions::Cel::default();
+    let placements = prepared.asked();
+    let mut changes = preview(&prepared.input(&placements, &expressions), &prepared.affected);
+    changes.retain(|cluster, _| wanted.is_empty() || wanted.contains(cluster.as_str()));
+    let looked_at = if wanted.is_empty() { prepared.clusters.len() } else { wanted.len() };
+    match arguments.output {
+        DiffFormat::Text => output::data(&show::text(&changes, looked_at))?,
+        DiffFormat::Json => {
+            let json = serde_json::to_string_pretty(&show::machine(&changes, looked_at));
+            output::data(&(json.map_err(anyhow::Error::new)? + "\n"))?;
+        }
+        DiffFormat::Yaml => output::data(&output::yaml(&show::machine(&changes, looked_at))?)?,
+    }
+    Ok(if changes.is_empty() { Code::Ok } else { Code::Negative })
+}

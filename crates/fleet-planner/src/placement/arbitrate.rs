@@ -1,0 +1,45 @@
+//! Several placements: of those that want the same profile in a cluster the oldest has it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleet_objects::{ClusterDecision, DecisionStep, PlacementSpec, ProfileReference};
+
+use super::{Input, decide};
+use crate::cluster_view::ClusterView;
+use crate::expressions::Expressions;
+
+/// A placement with what it brings.
+pub struct Asked<'a> {
+    /// `namespace/name`.
+    pub name: String,
+    /// The profile, in the placement's namespace.
+    pub profile: ProfileReference,
+    /// What is asked for.
+    pub spec: &'a PlacementSpec,
+    /// Clusters that hold the profile by this placement.
+    pub already: BTreeSet<String>,
+}
+
+/// Every placement's decisions, in the order given: the oldest first.
+#[must_use]
+pub fn decide_all(
+    placements: &[Asked<'_>],
+    clusters: &[ClusterView],
+    expressions: &dyn Expressions,
+) -> Vec<Vec<ClusterDecision>> {
+    let mut taken: BTreeMap<(String, &ProfileReference), &str> = BTreeMap::new();
+    let mut all = Vec::with_capacity(placements.len());
+    for Asked { name, profile, spec, already } in placements {
+        let mut decisions = decide(&Input { placement: spec, clusters, already, expressions });
+        for decision in decisions.iter_mut().filter(|decision| decision.selected) {
+            let winner = *taken.entry((decision.cluster.clone(), profile)).or_insert(name.as_str());
+            if winner != name {
+                decision.selected = false;
+                decision.step = DecisionStep::Conflict;
+                decision.reason = format!("placement {winner} already brings this profile");
+            }
+        }
+        all.push(decisions);
+    }
+    all
+}
