@@ -35,7 +35,10 @@ fn a_change_is_shown_for_every_cluster_and_changes_nothing() -> Result<()> {
     }
 
     // Where it goes changes too, and one cluster is looked at alone.
-    let only_dev = changed.replace("clusterSelector: {}", "clusterSelector: { matchFields: [{ key: metadata.name, operator: In, values: [dev] }] }");
+    let only_dev = changed.replace(
+        "clusterSelector: {}",
+        "clusterSelector: { matchFields: [{ key: metadata.name, operator: In, values: [dev] }] }",
+    );
     let (code, out) = diff(&only_dev, &["-o", "json", "--clusters", "prod"])?;
     let told: Value = serde_json::from_str(&out)?;
     ensure!(code == 1 && told["changed"] == 1 && told["unchanged"] == 0, "{out}");

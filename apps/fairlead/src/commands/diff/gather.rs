@@ -253,7 +253,11 @@ async fn fetch(client: &Client, digest: &str) -> Result<Vec<u8>, Failure> {
     let content = client.request_stream(request).await.map_err(api(format!("cannot get {title}")))?;
     let mut bytes = Vec::new();
     let content = std::pin::pin!(content);
-    content.take(MAX_CONTENT).read_to_end(&mut bytes).await.with_context(|| format!("cannot read {title}"))?;
+    content
+        .take(MAX_CONTENT)
+        .read_to_end(&mut bytes)
+        .await
+        .with_context(|| format!("cannot read {title}"))?;
     let found = fleet_planner::digest(&bytes);
     if found != digest {
         return Err(Failure::negative(format!("the hub sent content {found} for {digest}")));
