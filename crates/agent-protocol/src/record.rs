@@ -1,6 +1,7 @@
 //! What an agent has to tell, in the order it happened.
 
 use fleet_objects::test_record::TestRecord;
+use fleet_objects::test_trigger::TriggerNews;
 use fleet_objects::{AssignmentStatus, HeldAssignment, NodeCount, ObjectReference, Refusal};
 use jiff::Timestamp;
 use serde::de::Error as _;
@@ -41,6 +42,8 @@ pub enum RecordBody {
     },
     /// News of a test execution.
     Test(Box<TestRecord>),
+    /// News of a test trigger that the agent judges.
+    Trigger(Box<TriggerNews>),
     /// A kind this release does not know; kept as it came.
     Unknown {
         /// Its kind.
@@ -139,6 +142,7 @@ impl RecordBody {
             Self::Event(_) => "Event",
             Self::Dropped { .. } => "Dropped",
             Self::Test(_) => "Test",
+            Self::Trigger(_) => "Trigger",
             Self::Unknown { kind, .. } => kind,
         }
     }
@@ -153,6 +157,7 @@ impl Serialize for RecordBody {
             Self::Event(data) => serde_json::to_value(data),
             Self::Dropped { count } => serde_json::to_value(DroppedData { count: *count }),
             Self::Test(data) => serde_json::to_value(data),
+            Self::Trigger(data) => serde_json::to_value(data),
             Self::Unknown { data, .. } => Ok(data.clone()),
         };
         let data = data.map_err(serde::ser::Error::custom)?;
@@ -172,6 +177,7 @@ impl<'de> Deserialize<'de> for RecordBody {
                 serde_json::from_value(data).map(|data: DroppedData| Self::Dropped { count: data.count })
             }
             "Test" => serde_json::from_value(data).map(Self::Test),
+            "Trigger" => serde_json::from_value(data).map(Self::Trigger),
             _ => return Ok(Self::Unknown { kind, data }),
         };
         parsed.map_err(|error| D::Error::custom(format!("record of kind {kind}: {error}")))

@@ -10,6 +10,8 @@ mod joining;
 mod malicious_agent;
 #[path = "fleet/malicious_hub.rs"]
 mod malicious_hub;
+#[path = "fleet/triggers.rs"]
+mod triggers;
 #[path = "fleet/trust.rs"]
 mod trust;
 

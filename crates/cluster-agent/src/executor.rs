@@ -10,6 +10,7 @@
 mod attempt;
 mod content;
 mod journal;
+mod local;
 mod log_follow;
 mod run;
 
@@ -25,12 +26,13 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
 use storage::Store;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use content::Spool;
+pub use local::LocalRuns;
 
 /// How tests run here.
 #[derive(Clone, Debug)]
@@ -131,6 +133,8 @@ pub struct Executor {
     shared: Arc<Shared>,
     hub: Client,
     upload: Arc<dyn ContentUpload>,
+    local: LocalRuns,
+    requests: mpsc::Receiver<local::Request>,
 }
 
 /// An execution under way.
@@ -153,19 +157,28 @@ impl Executor {
     ) -> Result<Self, Error> {
         let spool = Spool::open(options.spool_dir.clone())?;
         let slots = Semaphore::new(options.max_concurrent.max(1));
+        let (local, requests) = LocalRuns::new(Arc::clone(&store));
         let journal = journal::Journal::new(store);
         Ok(Self {
             shared: Arc::new(Shared { options, cluster, journal, records, spool, slots }),
             hub,
             upload,
+            local,
+            requests,
         })
+    }
+
+    /// Begins executions without a hub.
+    #[must_use]
+    pub fn local(&self) -> LocalRuns {
+        self.local.clone()
     }
 
     /// Runs until `shutdown`; executions under way go on at the next start.
     ///
     /// # Errors
     /// When the agent's own store fails.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
         let mut tasks = JoinSet::new();
         let mut running = HashMap::new();
         for note in self.shared.journal.load().await? {
@@ -187,6 +200,9 @@ impl Executor {
                         result?;
                     }
                 }
+                Some(request) = self.requests.recv() => {
+                    self.request(request, &mut running, &mut tasks, &shutdown).await?;
+                }
                 event = events.next() => match event {
                     Some(Ok(event)) => self.event(event, &mut running, &mut tasks, &shutdown).await?,
                     Some(Err(error)) => warn!(%error, "cannot watch test executions at the hub; trying again"),
@@ -199,6 +215,29 @@ impl Executor {
         Ok(())
     }
 
+    async fn request(
+        &self,
+        request: local::Request,
+        running: &mut HashMap<String, Running>,
+        tasks: &mut Tasks,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Error> {
+        match request {
+            local::Request::Start(uid) => {
+                let note = self.shared.journal.get(&uid).await?;
+                if let Some(note) = note.filter(|note| !note.finished && !running.contains_key(&uid)) {
+                    start(&self.shared, note, running, tasks, shutdown);
+                }
+            }
+            local::Request::Cancel(uid) => {
+                if let Some(known) = running.get(&uid) {
+                    known.cancel.cancel();
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn event(
         &self,
         event: Event<TestExecution>,
@@ -208,14 +247,17 @@ impl Executor {
     ) -> Result<(), Error> {
         match event {
             Event::Apply(execution) | Event::InitApply(execution) => {
-                let Some(uid) = execution.uid() else { return Ok(()) };
+                let Some(uid) = local::uid_of(&execution) else { return Ok(()) };
                 if let Some(known) = running.get(&uid) {
                     if execution.spec.cancel {
                         known.cancel.cancel();
                     }
                     return Ok(());
                 }
-                if has_ended(&execution) || self.shared.journal.get(&uid).await?.is_some() {
+                if local::is_local(&execution)
+                    || has_ended(&execution)
+                    || self.shared.journal.get(&uid).await?.is_some()
+                {
                     return Ok(());
                 }
                 let note = journal::Note::new(uid, execution.name_any(), execution.spec);
@@ -223,7 +265,7 @@ impl Executor {
                 start(&self.shared, note, running, tasks, shutdown);
             }
             Event::Delete(execution) => {
-                let Some(uid) = execution.uid() else { return Ok(()) };
+                let Some(uid) = local::uid_of(&execution) else { return Ok(()) };
                 match running.get(&uid) {
                     Some(known) => known.cancel.cancel(),
                     None => self.shared.journal.remove(&uid).await?,

@@ -20,6 +20,7 @@ mod link;
 mod outbox;
 mod service;
 mod session;
+mod triggers;
 mod vault;
 
 pub use ceiling::PodStandards;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use agent_protocol::RecordBody;
 use fleet_objects::test_record::TestRecord;
+use fleet_objects::test_trigger::TriggerNews;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt};
 use parking_lot::Mutex;
@@ -26,6 +27,7 @@ use crate::hub_client::HubClient;
 use crate::link::HubLink;
 use crate::outbox::{Outbox, is_full};
 use crate::session::Session;
+use crate::triggers::{NewsSink, Triggers};
 use crate::vault::Vault;
 
 /// Inputs that may wait for the enforcer; watches wait beyond that. Each is one object, some 10 kB.
@@ -299,7 +301,28 @@ async fn run_tests(
         Arc::new(Upload(HubClient::new(hub))),
     );
     let failed = |error: executor::Error| Error::Invalid(error.to_string());
-    executor.map_err(failed)?.run(shutdown).await.map_err(failed)
+    let executor = executor.map_err(failed)?;
+    let triggers = Triggers {
+        partition: fleet_objects::partition_namespace(&name),
+        hub: link.client(),
+        cluster: options.cluster.clone(),
+        store: options.store.clone(),
+        news: Arc::new(outbox.clone()),
+        runs: executor.local(),
+    };
+    let ended = tokio::try_join!(executor.run(shutdown.clone()), triggers.run(shutdown));
+    ended.map(|((), ())| ()).map_err(failed)
+}
+
+#[async_trait::async_trait]
+impl NewsSink for Outbox {
+    async fn append_news(&self, news: TriggerNews) -> Result<(), SinkError> {
+        match self.append(RecordBody::Trigger(Box::new(news))).await {
+            Ok(_) => Ok(()),
+            Err(error) if is_full(&error) => Err(SinkError::Full),
+            Err(error) => Err(SinkError::Unavailable(error.to_string())),
+        }
+    }
 }
 
 #[async_trait::async_trait]

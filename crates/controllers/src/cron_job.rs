@@ -2,6 +2,5 @@
 
 mod plan;
 mod reconciler;
-mod schedule;
 
 pub(crate) use reconciler::{CronJobs, queue};

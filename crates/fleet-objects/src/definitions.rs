@@ -15,6 +15,8 @@ pub fn custom_resource_definitions() -> Vec<Value> {
         crate::test_workflow::TestWorkflow::crd(),
         crate::test_run::TestRun::crd(),
         crate::test_run::TestExecution::crd(),
+        crate::test_trigger::TestTrigger::crd(),
+        crate::test_trigger::TestTriggerAssignment::crd(),
     ]
     .iter()
     .map(|definition| {
@@ -35,8 +37,10 @@ mod tests {
         for definition in all {
             let name = definition["metadata"]["name"].as_str().unwrap();
             let version = &definition["spec"]["versions"][0];
-            // A workflow is only ever written by people.
-            let written = name.starts_with("testworkflows.") || name.ends_with(".x-k8s.io");
+            // A workflow is only ever written by people, a trigger's part only by the hub.
+            let written = name.starts_with("testworkflows.")
+                || name.starts_with("testtriggerassignments.")
+                || name.ends_with(".x-k8s.io");
             assert!(written || version["subresources"]["status"].is_object(), "{name}");
             let columns = version["additionalPrinterColumns"].as_array();
             assert!(written || columns.is_some_and(|columns| columns.len() > 3), "{name}");

@@ -17,6 +17,7 @@ mod profile;
 pub mod rollout;
 pub mod test_record;
 pub mod test_run;
+pub mod test_trigger;
 pub mod test_workflow;
 
 pub use assignment::{

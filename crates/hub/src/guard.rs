@@ -9,7 +9,7 @@ use kube_objects::UserInfo;
 use crate::service::Shared;
 
 /// What is read of a partition, and nothing is written of it.
-const RESOURCES: [&str; 2] = ["assignments", "testexecutions"];
+const RESOURCES: [&str; 3] = ["assignments", "testexecutions", "testtriggerassignments"];
 const VERBS: [&str; 3] = ["get", "list", "watch"];
 
 /// A request, as far as it matters here.
@@ -66,7 +66,7 @@ pub fn forbids(
         && RESOURCES.contains(&wanted.resource)
         && VERBS.contains(&wanted.verb);
     if !reads || wanted.namespace != own {
-        return Some(format!("agents read assignments and testexecutions in their own namespace, {own:?}"));
+        return Some(format!("agents read {} in their own namespace, {own:?}", RESOURCES.join(", ")));
     }
     match standing(&identity) {
         Standing::Good => None,
@@ -113,6 +113,7 @@ mod tests {
         let resources = [
             "assignments",
             "testexecutions",
+            "testtriggerassignments",
             "clusters",
             "profiles",
             "placements",

@@ -156,7 +156,7 @@ async fn handle_once(
         RecordBody::Assignment(report) => take_assignment(client, from, report).await?,
         RecordBody::Event(event) => take_event(client, from, &received.record, event).await?,
         RecordBody::Dropped { count } => take_dropped(client, from, *count).await?,
-        RecordBody::Test(_) | RecordBody::Unknown { .. } => {}
+        RecordBody::Test(_) | RecordBody::Trigger(_) | RecordBody::Unknown { .. } => {}
     }
     for handler in handlers {
         handler.handle(from, &received.record).await?;
@@ -297,6 +297,7 @@ impl RecordHandler for crate::test_runs::Handler {
     async fn handle(&self, from: &AgentIdentity, record: &Record) -> Result<(), Error> {
         match &record.body {
             RecordBody::Test(news) => Ok(Self::handle(self, &from.name, (**news).clone()).await?),
+            RecordBody::Trigger(news) => Ok(self.trigger(&from.name, news).await?),
             _ => Ok(()),
         }
     }

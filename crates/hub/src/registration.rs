@@ -417,7 +417,7 @@ async fn write_partition(client: &Client, identity: &AgentIdentity) -> Result<()
         "metadata": {"name": "fairlead-agent", "namespace": namespace},
         "rules": [{
             "apiGroups": [fleet_objects::GROUP],
-            "resources": ["assignments", "testexecutions"],
+            "resources": ["assignments", "testexecutions", "testtriggerassignments"],
             "verbs": ["get", "list", "watch"],
         }],
     }));

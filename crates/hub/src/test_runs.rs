@@ -6,8 +6,10 @@
 
 mod controller;
 mod endpoints;
+mod fired;
 mod handler;
 mod logs;
+mod triggers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -90,7 +92,10 @@ impl TestRuns {
     /// # Errors
     /// Never at present: what fails is tried again.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        controller::run(self.client, shutdown).await;
+        tokio::join!(
+            controller::run(self.client.clone(), shutdown.clone()),
+            triggers::run(self.client, shutdown)
+        );
         Ok(())
     }
 }

@@ -16,4 +16,5 @@ pub mod plan;
 pub mod pod;
 pub mod read;
 pub mod report;
+pub mod trigger;
 pub mod validate;

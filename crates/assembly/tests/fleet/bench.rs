@@ -262,6 +262,15 @@ impl Bench {
         records.iter().filter(is).count()
     }
 
+    /// Ends of test executions that the hub has not been told.
+    pub(crate) async fn tests_waiting(&self, name: &str) -> usize {
+        use fleet_objects::test_record::TestNews;
+        let batch = self.agents[name].handle.outbox().batch().await.unwrap();
+        let records = batch.map(|batch| batch.records).unwrap_or_default();
+        let is = |record: &&agent_protocol::Record| matches!(&record.body, agent_protocol::RecordBody::Test(test) if matches!(test.news, TestNews::Finished { .. }));
+        records.iter().filter(is).count()
+    }
+
     pub(crate) fn agent_error(&self, name: &str) -> Option<String> {
         self.agents[name].handle.status().borrow().last_error.clone()
     }

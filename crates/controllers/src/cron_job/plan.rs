@@ -1,5 +1,6 @@
 //! Which Jobs a CronJob starts, stops and forgets. Pure.
 
+use foundation::cron::Schedule;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
@@ -9,7 +10,6 @@ use k8s_openapi::{
 };
 use serde_json::{Value, json};
 
-use super::schedule::Schedule;
 use crate::objects::controller_reference;
 
 /// What to do for one CronJob.

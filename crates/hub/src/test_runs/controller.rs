@@ -21,6 +21,7 @@ use tracing::warn;
 use workflow::{fold, validate};
 
 use super::Error;
+use super::fired;
 
 /// After a failed pass.
 const RETRY: Duration = Duration::from_secs(2);
@@ -65,6 +66,9 @@ impl Pass<'_> {
             return Ok(());
         }
         let before = self.run.status.clone().unwrap_or_default();
+        if fired::is_fired(self.run) {
+            return self.fired(&before).await;
+        }
         let settled = condition(&before.conditions).is_some_and(|condition| condition.status != "Unknown");
         if settled {
             return Ok(());
@@ -99,6 +103,42 @@ impl Pass<'_> {
         }
         fold::run(&mut status, self.run.metadata.generation, &self.now);
         self.write(&chosen, &status).await
+    }
+
+    /// A run that agents began: clusters come as they tell of it, also after the others have ended.
+    async fn fired(&self, before: &TestRunStatus) -> Result<(), Error> {
+        let mut status = before.clone();
+        status.workflow.clone_from(&self.run.spec.workflow);
+        for name in &self.run.spec.targets.clusters {
+            if !status.clusters.iter().any(|known| known.cluster == *name) {
+                let cluster = name.clone();
+                let reason = "Pending".to_owned();
+                status.clusters.push(ClusterResult { cluster, reason, ..ClusterResult::default() });
+            }
+        }
+        for known in status.clusters.iter_mut().filter(|cluster| cluster.outcome.is_none()) {
+            *known = self.known(known, &self.run.name_any()).await?;
+        }
+        fold::run(&mut status, self.run.metadata.generation, &self.now);
+        self.write(before, &status).await
+    }
+
+    /// What is known of the execution that an agent began.
+    async fn known(&self, before: &ClusterResult, name: &str) -> Result<ClusterResult, Error> {
+        let api: Api<TestExecution> =
+            Api::namespaced(self.client.clone(), &partition_namespace(&before.cluster));
+        let found = api.get_opt(name).await.map_err(api_error("read an execution"))?;
+        let Some(found) = found else { return Ok(before.clone()) };
+        if self.run.spec.cancel && !found.spec.cancel {
+            self.cancel(&api, name).await?;
+        }
+        Ok(found.status.and_then(|status| status.result).unwrap_or_else(|| before.clone()))
+    }
+
+    async fn cancel(&self, api: &Api<TestExecution>, name: &str) -> Result<(), Error> {
+        let patch = Patch::Merge(serde_json::json!({"spec": {"cancel": true}}));
+        let cancelled = api.patch(name, &PatchParams::default(), &patch).await;
+        cancelled.map(drop).map_err(api_error("cancel an execution"))
     }
 
     /// Settles what is run and where.
@@ -165,10 +205,7 @@ impl Pass<'_> {
             };
         };
         if self.run.spec.cancel && !found.spec.cancel {
-            let patch = Patch::Merge(serde_json::json!({"spec": {"cancel": true}}));
-            api.patch(&name, &PatchParams::default(), &patch)
-                .await
-                .map_err(api_error("cancel an execution"))?;
+            self.cancel(&api, &name).await?;
         }
         Ok(found.status.and_then(|status| status.result).unwrap_or_else(|| known.clone()))
     }
@@ -210,7 +247,7 @@ impl Pass<'_> {
 }
 
 /// Which clusters a run goes to, with those in which it cannot run already told.
-fn choose(run: &TestRun, clusters: &[Cluster]) -> Result<Vec<ClusterResult>, String> {
+pub(super) fn choose(run: &TestRun, clusters: &[Cluster]) -> Result<Vec<ClusterResult>, String> {
     let targets = &run.spec.targets;
     let selector = targets.selector.clone().map(to_selector).transpose()?;
     let mut chosen = Vec::new();

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use fleet_objects::partition_namespace;
 use fleet_objects::test_record::{TestNews, TestRecord};
 use fleet_objects::test_run::{ClusterResult, Outcome, StepResult, TestExecution, TestExecutionStatus};
+use fleet_objects::test_trigger::TriggerNews;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use tracing::warn;
 use workflow::{fold, plan};
 
 use super::Error;
 use super::controller::api_error;
+use super::fired;
 use super::logs::{LogStore, Piece};
 
 /// Folds records; cheap to clone. Handling a record again changes nothing.
@@ -27,6 +29,14 @@ impl Handler {
         Self { client, logs }
     }
 
+    /// Takes in news of a trigger; as [`Handler::handle`] otherwise.
+    ///
+    /// # Errors
+    /// When it should be tried again.
+    pub async fn trigger(&self, cluster: &str, news: &TriggerNews) -> Result<(), Error> {
+        fired::take(&self.client, cluster, news).await
+    }
+
     /// Takes in one record. `cluster` is the name from the agent's authenticated identity: a record about another
     /// cluster's execution finds nothing in this one's partition and is dropped.
     ///
@@ -39,7 +49,7 @@ impl Handler {
             if !self.logs.knows(&record.execution_uid, cluster) {
                 let found = api.get_opt(&record.execution).await.map_err(api_error("read an execution"))?;
                 match found {
-                    Some(execution) if execution.uid().as_deref() == Some(record.execution_uid.as_str()) => {
+                    Some(execution) if fired::is_about(&execution, &record.execution_uid) => {
                         self.logs.introduce(&record.execution_uid, cluster, &execution.spec.run.uid);
                     }
                     _ => return Ok(()),
@@ -52,7 +62,7 @@ impl Handler {
         else {
             return Ok(());
         };
-        if execution.uid().as_deref() != Some(record.execution_uid.as_str()) {
+        if !fired::is_about(&execution, &record.execution_uid) {
             warn!(cluster, execution = %record.execution, "a record of an execution that is gone is dropped");
             return Ok(());
         }

@@ -4,7 +4,7 @@ use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
 /// When something is to happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Schedule {
+pub struct Schedule {
     minutes: u64,
     hours: u64,
     days: u64,
@@ -26,7 +26,7 @@ impl Schedule {
     ///
     /// # Errors
     /// What is wrong with it, for a person.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         let text = match text.trim() {
             "@yearly" | "@annually" => "0 0 1 1 *",
             "@monthly" => "0 0 1 * *",
@@ -55,7 +55,7 @@ impl Schedule {
 
     /// The first time after `after`; `None` when there never is one. Times that a change of clocks skips are skipped;
     /// of those it repeats, the first counts.
-    pub(super) fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+    pub fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let start = after.to_zoned(zone.clone()).date();
         let mut date = start;
         for _ in 0..HORIZON_DAYS {
@@ -79,7 +79,7 @@ impl Schedule {
     }
 
     /// The last time after `since` and not after `now`.
-    pub(super) fn latest(&self, since: Timestamp, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+    pub fn latest(&self, since: Timestamp, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         // Looks back further and further, so that a schedule that runs each minute costs no walk through a year.
         for hours in [1_i64, 24, 24 * 32, 24 * 366, 24 * 366 * 8] {
             let from = (now - jiff::SignedDuration::from_hours(hours)).max(since);
