@@ -2,14 +2,14 @@
 
 #[path = "fleet/bench.rs"]
 mod bench;
-#[path = "fleet/throw_away.rs"]
-mod throw_away;
 #[path = "fleet/joining.rs"]
 mod joining;
 #[path = "fleet/malicious_agent.rs"]
 mod malicious_agent;
 #[path = "fleet/malicious_hub.rs"]
 mod malicious_hub;
+#[path = "fleet/throw_away.rs"]
+mod throw_away;
 #[path = "fleet/triggers.rs"]
 mod triggers;
 #[path = "fleet/trust.rs"]

@@ -305,7 +305,7 @@ async fn run_tests(
     let triggers = Triggers {
         partition: fleet_objects::partition_namespace(&name),
         hub: link.client(),
-        cluster: options.cluster.clone(),
+        cluster: ceilings.guarded(options.cluster.clone()),
         store: options.store.clone(),
         news: Arc::new(outbox.clone()),
         runs: executor.local(),
