@@ -69,7 +69,7 @@ impl TestBed {
         introduce(&client, &name).await.map_err(|error| failed(error.into()))?;
         let content = ContentStore::open(options.directory.join("content"));
         let content = content.map_err(|error| failed(error.into()))?;
-        let logs = test_runs::Options { log_dir: options.directory.join("logs") };
+        let logs = test_runs::Options { log_dir: options.directory.join("logs"), retention: None };
         let runs = TestRuns::new(logs, client.clone(), Arc::new(content.clone()));
         let runs = runs.map_err(|error| failed(error.into()))?;
         // Set here and nowhere else.

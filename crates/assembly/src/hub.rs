@@ -34,6 +34,8 @@ pub struct Options {
     pub serving: Serving,
     /// How long agents' certificates hold; `None`: a day.
     pub agent_certificate_ttl: Option<Duration>,
+    /// How long test runs are kept.
+    pub test_retention: hub::test_runs::Retention,
 }
 
 /// A running hub.
@@ -79,6 +81,7 @@ impl Hub {
         let data_dir = options.directory.join("data");
         let mut hub_options = hub::Options::new(client, data_dir, epoch, issuer);
         hub_options.expressions = Arc::new(Cel::default());
+        hub_options.test_retention = options.test_retention;
         if let Some(ttl) = options.agent_certificate_ttl {
             hub_options.certificate_ttl = ttl;
         }

@@ -9,6 +9,10 @@ use fleet_planner::{digest, is_digest};
 
 use crate::error::Error;
 
+/// Content that was stored within this time is not removed: what names it may be on its way, from an agent that is
+/// connected; from one that is not, the content comes with it.
+const FRESH: std::time::Duration = std::time::Duration::from_secs(3600);
+
 /// A directory of files named by their SHA-256. Clones share it.
 #[derive(Clone, Debug)]
 pub struct ContentStore {
@@ -42,7 +46,10 @@ impl ContentStore {
         let name = digest(bytes);
         let path = self.path(&name);
         if path.exists() {
-            return Ok(name);
+            // It counts as new again: whoever stores it is about to name it.
+            let touched = std::fs::File::options().write(true).open(&path);
+            let touched = touched.and_then(|file| file.set_modified(std::time::SystemTime::now()));
+            return touched.map(|()| name).map_err(Error::file("touch", &path));
         }
         let dir = self.root.join(&name[..2]);
         std::fs::create_dir_all(&dir).map_err(Error::file("create", &dir))?;
@@ -85,6 +92,23 @@ impl ContentStore {
 impl crate::test_runs::ContentSource for ContentStore {
     async fn content(&self, sha256: &str) -> Result<Option<Bytes>, std::io::Error> {
         self.get(sha256).await.map_err(std::io::Error::other)
+    }
+
+    async fn forget(&self, sha256: &str) -> Result<(), std::io::Error> {
+        if !is_digest(sha256) {
+            return Ok(());
+        }
+        let path = self.path(sha256);
+        let stored = match tokio::fs::metadata(&path).await {
+            Ok(facts) => facts.modified()?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        // A clock that went back makes it new.
+        if stored.elapsed().unwrap_or_default() < FRESH {
+            return Ok(());
+        }
+        tokio::fs::remove_file(&path).await
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Options {
     pub inbox: durable_log::Options,
     /// Evaluates what people write about clusters. Without it every expression is refused.
     pub expressions: Arc<dyn Expressions>,
+    /// How long test runs are kept.
+    pub test_retention: test_runs::Retention,
     /// Act on records besides the hub itself.
     pub handlers: Vec<Arc<dyn RecordHandler>>,
 }
@@ -73,6 +75,7 @@ impl Options {
             presence_timeout: Duration::from_secs(15),
             inbox: durable_log::Options { max_bytes: 256 << 20, ..durable_log::Options::default() },
             expressions: Arc::new(NoExpressions),
+            test_retention: test_runs::Retention::default(),
             handlers: Vec::new(),
         }
     }
@@ -131,7 +134,10 @@ impl Service {
         let content = ContentStore::open(options.data_dir.join("content"))?;
         let inbox = Inbox::open(options.data_dir.join("inbox"), options.inbox).await?;
         let clusters = ObjectCache::start(Api::all(options.client.clone()), CacheOptions::new("clusters"));
-        let logs = test_runs::Options { log_dir: options.data_dir.join("test-logs") };
+        let logs = test_runs::Options {
+            log_dir: options.data_dir.join("test-logs"),
+            retention: Some(options.test_retention),
+        };
         let test_runs = TestRuns::new(logs, options.client.clone(), Arc::new(content.clone()))?;
         let mut handlers = options.handlers;
         handlers.push(Arc::new(test_runs.handler()));

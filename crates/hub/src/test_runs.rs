@@ -9,6 +9,7 @@ mod endpoints;
 mod fired;
 mod handler;
 mod logs;
+mod retention;
 mod triggers;
 
 use std::path::PathBuf;
@@ -22,12 +23,15 @@ use tokio_util::sync::CancellationToken;
 pub use endpoints::{Body, Endpoints};
 pub use handler::Handler;
 pub use logs::{LogStore, Piece};
+pub use retention::Retention;
 
 /// How test runs are kept.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where logs are kept.
     pub log_dir: PathBuf,
+    /// How long runs are kept; `None`: until somebody deletes them.
+    pub retention: Option<Retention>,
 }
 
 /// Reads collected files by their digest.
@@ -35,6 +39,10 @@ pub struct Options {
 pub trait ContentSource: Send + Sync + 'static {
     /// The content, or `None` when the hub does not have it (yet).
     async fn content(&self, sha256: &str) -> Result<Option<Bytes>, std::io::Error>;
+
+    /// Removes content that nothing names any more. What was stored or asked to be stored within the last hour stays:
+    /// the record that names it may be on its way.
+    async fn forget(&self, sha256: &str) -> Result<(), std::io::Error>;
 }
 
 /// Why test runs cannot be served.
@@ -63,6 +71,7 @@ pub struct TestRuns {
     client: Client,
     logs: Arc<LogStore>,
     content: Arc<dyn ContentSource>,
+    options: Options,
 }
 
 impl TestRuns {
@@ -71,8 +80,8 @@ impl TestRuns {
     /// # Errors
     /// When the log directory cannot be made.
     pub fn new(options: Options, client: Client, content: Arc<dyn ContentSource>) -> Result<Self, Error> {
-        let logs = Arc::new(LogStore::open(options.log_dir)?);
-        Ok(Self { client, logs, content })
+        let logs = Arc::new(LogStore::open(options.log_dir.clone())?);
+        Ok(Self { client, logs, content, options })
     }
 
     /// What takes in the agents' records.
@@ -94,8 +103,16 @@ impl TestRuns {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         tokio::join!(
             controller::run(self.client.clone(), shutdown.clone()),
-            triggers::run(self.client, shutdown)
+            triggers::run(self.client.clone(), shutdown.clone()),
+            self.sweep(shutdown)
         );
         Ok(())
+    }
+
+    /// Removes what retention says, until `shutdown`.
+    async fn sweep(&self, shutdown: CancellationToken) {
+        let Some(retention) = self.options.retention.clone() else { return };
+        let (client, log_dir) = (self.client.clone(), self.options.log_dir.clone());
+        retention::Sweep { client, log_dir, retention, content: self.content.as_ref() }.run(shutdown).await;
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ::hub::test_runs::Retention;
 use assembly::hub::{Hub, Options};
 use clap::{Args, Subcommand};
 
@@ -34,6 +35,15 @@ pub(crate) struct ServeArguments {
     /// How long agents' certificates hold; they are renewed after two thirds of it
     #[arg(long, default_value = "24h", value_parser = arguments::duration, value_name = "DURATION")]
     agent_certificate_ttl: Duration,
+    /// Remove test runs that are older
+    #[arg(long, default_value = "2160h", value_parser = arguments::duration, value_name = "DURATION", help_heading = "Test runs")]
+    test_runs_max_age: Duration,
+    /// Keep this many runs of each workflow
+    #[arg(long, default_value_t = 500, value_name = "COUNT", help_heading = "Test runs")]
+    test_runs_max: usize,
+    /// Megabytes of logs of all test runs together; the oldest runs go first
+    #[arg(long, default_value_t = 10_240, value_name = "MB", help_heading = "Test runs")]
+    test_logs_max: u64,
     #[command(flatten)]
     store: StoreChoice,
     #[command(flatten)]
@@ -59,6 +69,11 @@ pub(crate) async fn run(command: HubCommand) -> Result<Code, Failure> {
         names: arguments.names,
         serving,
         agent_certificate_ttl: Some(arguments.agent_certificate_ttl),
+        test_retention: Retention {
+            max_age: arguments.test_runs_max_age,
+            max_runs: arguments.test_runs_max,
+            max_log_bytes: arguments.test_logs_max.saturating_mul(1 << 20),
+        },
     };
     let Some(started) = stop.run_until_cancelled(Box::pin(Hub::start(options))).await else {
         return Ok(Code::Ok);

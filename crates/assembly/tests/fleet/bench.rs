@@ -89,6 +89,7 @@ impl Bench {
             names: Vec::new(),
             serving: assembly::control_plane::Serving::default(),
             agent_certificate_ttl: None,
+            test_retention: Default::default(),
         };
         // The last tasks of a hub that was stopped let go of its store a moment later.
         let ends = tokio::time::Instant::now() + LIMIT;
