@@ -146,4 +146,27 @@ mod tests {
         std::fs::write(store.path(&name), b"hellO").unwrap();
         assert!(store.get(&name).await.unwrap_err().to_string().contains("damaged"));
     }
+
+    #[tokio::test]
+    async fn content_is_forgotten_once_it_is_old() {
+        use crate::test_runs::ContentSource as _;
+        let dir = tempfile::tempdir().unwrap();
+        let store = ContentStore::open(dir.path().join("content")).unwrap();
+        let name = store.put(Bytes::from_static(b"hello")).await.unwrap();
+        store.forget(&name).await.unwrap();
+        assert!(store.get(&name).await.unwrap().is_some(), "what names it may be on its way");
+        let age = || {
+            let file = std::fs::File::options().write(true).open(store.path(&name)).unwrap();
+            file.set_modified(std::time::SystemTime::now() - FRESH * 2).unwrap();
+        };
+        age();
+        store.put(Bytes::from_static(b"hello")).await.unwrap();
+        store.forget(&name).await.unwrap();
+        assert!(store.get(&name).await.unwrap().is_some(), "stored again, it is new again");
+        age();
+        store.forget(&name).await.unwrap();
+        assert!(store.get(&name).await.unwrap().is_none());
+        store.forget(&name).await.unwrap();
+        store.forget("../../etc/passwd").await.unwrap();
+    }
 }
