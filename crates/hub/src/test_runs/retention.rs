@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use fleet_objects::rollout::Rollout;
 use fleet_objects::test_run::{TestExecution, TestRun};
+use fleet_objects::test_trigger::TRIGGER_LABEL;
 use fleet_objects::{Assignment, Profile};
 use jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, Preconditions};
@@ -22,6 +23,9 @@ use super::controller::api_error;
 use super::{ContentSource, Error};
 use decide::Kept;
 pub use decide::Retention;
+
+/// Annotation on a run that is to be kept whatever retention says; any value.
+const KEEP: &str = "fleet.fairlead.dev/keep";
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(600);
@@ -60,7 +64,7 @@ impl Sweep<'_> {
         let executions = self.list::<TestExecution>("list test executions").await?;
         let runs = self.list::<TestRun>("list test runs").await?;
         let sizes = log_sizes(&self.log_dir).await;
-        let kept: Vec<Kept> = runs.iter().map(|run| Kept::of(run, &sizes)).collect();
+        let kept: Vec<Kept> = runs.iter().map(|run| seen(run, &sizes)).collect();
         let due: BTreeSet<String> = decide::due(&kept, &self.retention, now).into_iter().collect();
         let (gone, left): (Vec<&TestRun>, Vec<&TestRun>) =
             runs.iter().partition(|run| run.uid().is_some_and(|uid| due.contains(&uid)));
@@ -142,6 +146,26 @@ impl Sweep<'_> {
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
             Err(error) => Err(api_error("remove what belonged to a test run")(error)),
         }
+    }
+}
+
+/// A run as retention sees it.
+fn seen(run: &TestRun, log_sizes: &BTreeMap<String, u64>) -> Kept {
+    let uid = run.uid().unwrap_or_default();
+    let conditions = run.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let ended = conditions.iter().any(|condition| {
+        condition.type_ == fleet_objects::test_run::SUCCEEDED && condition.status != "Unknown"
+    });
+    let workflow = run.spec.workflow_ref.as_ref().map(|reference| reference.name.clone());
+    let of = workflow.or_else(|| run.labels().get(TRIGGER_LABEL).cloned());
+    let of = of.or_else(|| run.metadata.generate_name.clone()).unwrap_or_else(|| run.name_any());
+    Kept {
+        group: (run.namespace().unwrap_or_default(), of),
+        // One without a time of its own is new.
+        made: run.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0),
+        removable: ended && !run.annotations().contains_key(KEEP),
+        log_bytes: log_sizes.get(&uid).copied().unwrap_or(0),
+        uid,
     }
 }
 

@@ -3,13 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fleet_objects::test_run::TestRun;
-use fleet_objects::test_trigger::TRIGGER_LABEL;
 use jiff::Timestamp;
-use kube::ResourceExt;
-
-/// Annotation on a run that is to be kept whatever retention says; any value.
-const KEEP: &str = "fleet.fairlead.dev/keep";
 
 /// How long test runs are kept. Runs that have not ended are always kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,34 +26,13 @@ impl Default for Retention {
 /// A run as retention sees it.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
-    uid: String,
+    pub(super) uid: String,
     /// Namespace and what it is a run of.
-    group: (String, String),
-    made: Timestamp,
+    pub(super) group: (String, String),
+    pub(super) made: Timestamp,
     /// It has ended and is not marked to be kept.
-    removable: bool,
-    log_bytes: u64,
-}
-
-impl Kept {
-    pub(super) fn of(run: &TestRun, log_sizes: &BTreeMap<String, u64>) -> Self {
-        let uid = run.uid().unwrap_or_default();
-        let conditions = run.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        let ended = conditions.iter().any(|condition| {
-            condition.type_ == fleet_objects::test_run::SUCCEEDED && condition.status != "Unknown"
-        });
-        let workflow = run.spec.workflow_ref.as_ref().map(|reference| reference.name.clone());
-        let of = workflow.or_else(|| run.labels().get(TRIGGER_LABEL).cloned());
-        let of = of.or_else(|| run.metadata.generate_name.clone()).unwrap_or_else(|| run.name_any());
-        Self {
-            group: (run.namespace().unwrap_or_default(), of),
-            // One without a time of its own is new.
-            made: run.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0),
-            removable: ended && !run.annotations().contains_key(KEEP),
-            log_bytes: log_sizes.get(&uid).copied().unwrap_or(0),
-            uid,
-        }
-    }
+    pub(super) removable: bool,
+    pub(super) log_bytes: u64,
 }
 
 /// Uids of the runs to remove.

@@ -1,0 +1,28 @@
+//! Reports that other projects' test runners wrote. They are not part of the repository: without them there is nothing to
+//! read, and the test says so.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+use workflow::read::report;
+
+#[test]
+fn reports_of_other_projects_are_read() {
+    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
+    let data =
+        std::env::var_os("FAIRLEAD_SHARED_DATA").map_or_else(beside, PathBuf::from).join("test-reports");
+    let Ok(go) = std::fs::read(data.join("dorny-test-reporter/golang-json.json")) else {
+        eprintln!("skipped: {} is not there", data.display());
+        return;
+    };
+    let counts = report(&go).expect("go test").counts();
+    assert_eq!((counts.passed, counts.failed, counts.errors, counts.skipped), (5, 6, 0, 1));
+    let ctrf = std::fs::read(data.join("ctrf/examples/comprehensive.json")).expect("the example");
+    let document: Value = serde_json::from_slice(&ctrf).expect("JSON");
+    let told = &document["results"]["summary"];
+    let counts = report(&ctrf).expect("CTRF").counts();
+    assert_eq!(
+        (u64::from(counts.passed), u64::from(counts.failed)),
+        (told["passed"].as_u64().unwrap(), told["failed"].as_u64().unwrap())
+    );
+}
