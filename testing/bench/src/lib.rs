@@ -9,6 +9,7 @@
 //!   the servers' processes take.
 //! * [`scale`]: one hub and thousands of agents.
 //! * [`process`]: cold start and idle memory of a spawned program.
+//! * [`suite`]: all that needs nothing but the binary, one after the other.
 //!
 //! Nothing here passes or fails on time. The benchmarks clean up after themselves: they work in a namespace of their own,
 //! which they delete.
@@ -21,6 +22,7 @@ pub mod in_process;
 pub mod objects;
 pub mod process;
 pub mod scale;
+pub mod suite;
 pub mod usage;
 pub mod watches;
 pub mod wire;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use bench::figures::{Figure, Machine, Report};
 use bench::fleet::{self, Target};
-use bench::{compare, connect, engine, in_process, objects, process, scale, watches};
+use bench::{compare, connect, engine, in_process, objects, process, scale, suite, watches};
 use clap::{Parser, Subcommand};
 use serde_json::{Value, json};
 
@@ -23,8 +23,9 @@ struct Arguments {
     /// Prints JSON instead of a table.
     #[arg(long, global = true)]
     json: bool,
+    /// Everything that needs nothing but the binary, if none is named.
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -60,6 +61,12 @@ enum Command {
 #[derive(Debug, Subcommand)]
 #[expect(clippy::large_enum_variant, reason = "there is one, parsed once")]
 enum Measure {
+    /// Starts, pods, watchers, a fleet's repairs and changes, memory: all that needs nothing but the binary. The default.
+    Suite {
+        /// How many pods are created and listed.
+        #[arg(long, default_value_t = 10_000)]
+        pods: usize,
+    },
     /// Creates, lists and watches pods in a namespace of their own.
     Objects(Amounts),
     /// The same against an API server in this process, on an embedded store in a new directory or in memory.
@@ -156,9 +163,10 @@ struct Amounts {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+    let mut arguments = Arguments::parse();
+    let command = arguments.command.take().unwrap_or(Command::Figures(Measure::Suite { pods: 10_000 }));
     let machine = Machine::here();
-    match &arguments.command {
+    match &command {
         Command::Compare { pids, reference, reference_pids, amounts } => {
             let subject = arguments.kubeconfig.clone().context("compare wants the subject's --kubeconfig")?;
             let reference = reference.clone().map(|reference| (reference, reference_pids.clone()));
@@ -187,6 +195,7 @@ async fn main() -> anyhow::Result<()> {
 
 async fn measure(what: &Measure, kubeconfig: Option<&Path>) -> anyhow::Result<Vec<Figure>> {
     match what {
+        Measure::Suite { pods } => suite::run(*pods).await,
         Measure::Objects(amounts) => measure_objects(&connect(kubeconfig).await?, amounts).await,
         Measure::InProcess { ephemeral, amounts } => {
             let dir = tempfile::tempdir()?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 
 use crate::figures::Figure;
-use crate::{connect, objects};
+use crate::{connect, objects, usage};
 
 /// No server may take longer to start.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -18,7 +18,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(10);
 
 /// A process that dies with the benchmark.
-struct Server(Child);
+#[derive(Debug)]
+pub struct Server(Child);
+
+impl Server {
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -38,14 +47,13 @@ pub async fn cold_start(command: &[String], rounds: usize) -> anyhow::Result<Vec
     for round in 0..rounds {
         let dir = tempfile::tempdir()?;
         let began = Instant::now();
-        let mut server = start(command, dir.path())?;
-        let client = wait_ready(&mut server, &dir.path().join("admin.kubeconfig"), began).await?;
+        let (server, client) = start(command, dir.path()).await?;
         ready.push(began.elapsed());
         objects::namespace(&client).await?;
         first.push(began.elapsed());
         if round + 1 == rounds {
             tokio::time::sleep(IDLE).await;
-            memory = Some(resident_mib(server.0.id())?);
+            memory = Some(usage::mebibytes(usage::resident(&[server.id()])?));
         }
     }
     let figures = [
@@ -56,7 +64,18 @@ pub async fn cold_start(command: &[String], rounds: usize) -> anyhow::Result<Vec
     Ok(figures.into_iter().flatten().collect())
 }
 
-fn start(command: &[String], dir: &Path) -> anyhow::Result<Server> {
+/// Starts a server in an empty directory; returns when it is ready.
+///
+/// # Errors
+/// When it does not become ready.
+pub async fn start(command: &[String], dir: &Path) -> anyhow::Result<(Server, kube::Client)> {
+    let began = Instant::now();
+    let mut server = spawn(command, dir)?;
+    let client = wait_ready(&mut server, &dir.join("admin.kubeconfig"), began).await?;
+    Ok((server, client))
+}
+
+fn spawn(command: &[String], dir: &Path) -> anyhow::Result<Server> {
     let dir = dir.to_string_lossy();
     let mut words = command.iter().map(|word| word.replace("{dir}", &dir));
     let program = words.next().context("no command to start")?;
@@ -85,12 +104,4 @@ async fn wait_ready(server: &mut Server, kubeconfig: &Path, began: Instant) -> a
 
 fn http_get(path: &str) -> anyhow::Result<http::Request<Vec<u8>>> {
     Ok(http::Request::get(path).body(Vec::new())?)
-}
-
-/// Resident memory of a process and nothing else: children (container runtimes) are not counted.
-fn resident_mib(pid: u32) -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kilobytes / 1024.0)
 }

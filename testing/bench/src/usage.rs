@@ -57,3 +57,10 @@ mod tests {
         assert!(cpu(&[u32::MAX]).is_err());
     }
 }
+
+/// For people.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "far below what a float holds exactly")]
+pub fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1_u32 << 20)
+}

@@ -1,0 +1,139 @@
+//! Everything that says how fast Fairlead is, with nothing but the binary beside this one: what `./dev bench` runs when it is
+//! not told otherwise.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, ensure};
+use serde_json::json;
+
+use crate::figures::Figure;
+use crate::fleet::{self, Target};
+use crate::{connect, in_process, objects, process, usage};
+
+/// How often each start is measured.
+const STARTS: usize = 5;
+/// How often the full list is read.
+const LISTS: usize = 5;
+/// How often an object is spoilt.
+const DRIFTS: usize = 20;
+/// How many watchers wait for an event; one measurement each.
+const WATCHERS: [usize; 2] = [1, 100];
+/// The clusters that `fairlead up` makes.
+const CLUSTERS: [&str; 3] = ["dev", "staging", "prod"];
+
+/// Runs all of it; `pods` are created and listed.
+///
+/// # Errors
+/// When there is no `fairlead` beside this program, or something does not work.
+pub async fn run(pods: usize) -> anyhow::Result<Vec<Figure>> {
+    let program = std::env::current_exe()?.with_file_name("fairlead");
+    ensure!(program.exists(), "{} is not there: build it with the same profile", program.display());
+    let mut figures = Vec::new();
+    for dir in [None, Some(tempfile::tempdir()?)] {
+        figures.extend(in_process::start(dir.as_ref().map(tempfile::TempDir::path)).await?.figures);
+    }
+    for (kind, more) in [("durable", None), ("ephemeral", Some("--ephemeral"))] {
+        eprintln!("starting {kind} clusters");
+        let started = process::cold_start(&serve(&program, more), STARTS).await?;
+        figures.extend(
+            started.into_iter().map(|figure| Figure { name: format!("{kind} {}", figure.name), ..figure }),
+        );
+    }
+    figures.extend(one_cluster(&program, pods).await?);
+    figures.extend(a_fleet(&program).await?);
+    Ok(figures)
+}
+
+fn serve(program: &Path, more: Option<&str>) -> Vec<String> {
+    let words = ["cluster", "serve", "--name", "bench", "--dir", "{dir}", "--runtime", "simulated"];
+    let program = program.to_string_lossy();
+    [&*program].into_iter().chain(words).chain(more).map(str::to_owned).collect()
+}
+
+/// What one durable cluster does with many pods.
+async fn one_cluster(program: &Path, pods: usize) -> anyhow::Result<Vec<Figure>> {
+    let dir = tempfile::tempdir()?;
+    let (server, client) = process::start(&serve(program, None), dir.path()).await?;
+    let namespace = objects::namespace(&client).await?;
+    eprintln!("creating {pods} pods, listing them {LISTS} times");
+    let mut figures = objects::creates(&client, &namespace, pods).await?;
+    figures.extend(objects::lists(&client, &namespace, pods, LISTS).await?);
+    let held = usage::resident(&[server.id()])?;
+    figures.push(Figure::one(format!("resident memory with {pods} pods"), usage::mebibytes(held), "MiB"));
+    for count in WATCHERS {
+        eprintln!("watching with {count}");
+        figures.extend(objects::delivery(&client, &namespace, count).await?);
+    }
+    objects::clean(&client, &namespace).await?;
+    Ok(figures)
+}
+
+/// A fleet that `fairlead up` leaves running, ended when this is dropped.
+struct Fleet {
+    program: PathBuf,
+    dir: tempfile::TempDir,
+}
+
+impl Fleet {
+    fn start(program: &Path) -> anyhow::Result<Self> {
+        let fleet = Self { program: program.to_owned(), dir: tempfile::tempdir()? };
+        let status = fleet.command(&["up", "--detach", "--runtime", "simulated"]).status()?;
+        ensure!(status.success(), "fairlead up: {status}");
+        Ok(fleet)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(words).arg("--dir").arg(self.dir.path()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    fn kubeconfig(&self, of: &str) -> PathBuf {
+        self.dir.path().join(format!("{of}.kubeconfig"))
+    }
+
+    /// What processes of these names hold together.
+    fn resident(&self, names: &[&str]) -> anyhow::Result<f64> {
+        let pid = |name: &&str| {
+            let file = self.dir.path().join("run").join(format!("{name}.pid"));
+            let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {file:?}"))?;
+            text.trim().parse::<u32>().with_context(|| format!("no process id in {file:?}"))
+        };
+        let pids = names.iter().map(pid).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(usage::mebibytes(usage::resident(&pids)?))
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        // What is left of it dies with its directory.
+        let _ = self.command(&["down"]).status();
+    }
+}
+
+/// A hub and three clusters: drift, a change for all, memory.
+async fn a_fleet(program: &Path) -> anyhow::Result<Vec<Figure>> {
+    eprintln!("starting a fleet");
+    let fleet = Fleet::start(program)?;
+    let dev = connect(Some(&fleet.kubeconfig("dev"))).await?;
+    let page: Target = "/v1/configmaps/ConfigMap/hello/hello".parse()?;
+    let drift = fleet::drift_repair(&dev, &page, "/data/greeting", &json!("spoilt"), DRIFTS).await?;
+    let hub = connect(Some(&fleet.kubeconfig("hub"))).await?;
+    let change = fleet::change_to_applied(
+        &hub,
+        &"fleet.fairlead.dev/v1alpha1/profiles/Profile/default/hello".parse()?,
+        &json!({"spec": {"variables": [{"name": "replicas", "type": "int", "default": 3}]}}),
+        &CLUSTERS.map(|name| fleet.kubeconfig(name)),
+        &"apps/v1/deployments/Deployment/hello/hello".parse()?,
+        "/spec/replicas",
+        &json!(3),
+    )
+    .await?;
+    let memory = |name: &str, of: &[&str]| anyhow::Ok(Figure::one(name, fleet.resident(of)?, "MiB"));
+    let figures = [
+        memory("resident memory of the hub of three", &["hub"])?,
+        memory("resident memory of a cluster with its agent", &["cluster-dev", "agent-dev"])?,
+    ];
+    Ok(drift.into_iter().chain([change]).chain(figures).collect())
+}
