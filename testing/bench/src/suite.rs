@@ -33,28 +33,24 @@ pub async fn run(pods: usize) -> anyhow::Result<Vec<Figure>> {
     for dir in [None, Some(tempfile::tempdir()?)] {
         figures.extend(in_process::start(dir.as_ref().map(tempfile::TempDir::path)).await?.figures);
     }
-    for (kind, more) in [("durable", None), ("ephemeral", Some("--ephemeral"))] {
-        eprintln!("starting {kind} clusters");
-        let started = process::cold_start(&serve(&program, more), STARTS).await?;
-        figures.extend(
-            started.into_iter().map(|figure| Figure { name: format!("{kind} {}", figure.name), ..figure }),
-        );
-    }
+    eprintln!("starting clusters");
+    figures.extend(process::cold_start(&serve(&program), STARTS).await?);
     figures.extend(one_cluster(&program, pods).await?);
     figures.extend(a_fleet(&program).await?);
     Ok(figures)
 }
 
-fn serve(program: &Path, more: Option<&str>) -> Vec<String> {
-    let words = ["cluster", "serve", "--name", "bench", "--dir", "{dir}", "--runtime", "simulated"];
+/// A durable cluster in a directory of its own.
+fn serve(program: &Path) -> Vec<String> {
     let program = program.to_string_lossy();
-    [&*program].into_iter().chain(words).chain(more).map(str::to_owned).collect()
+    let words = ["cluster", "serve", "--name", "bench", "--dir", "{dir}", "--runtime", "simulated"];
+    [&*program].into_iter().chain(words).map(str::to_owned).collect()
 }
 
 /// What one durable cluster does with many pods.
 async fn one_cluster(program: &Path, pods: usize) -> anyhow::Result<Vec<Figure>> {
     let dir = tempfile::tempdir()?;
-    let (server, client) = process::start(&serve(program, None), dir.path()).await?;
+    let (server, client) = process::start(&serve(program), dir.path()).await?;
     let namespace = objects::namespace(&client).await?;
     eprintln!("creating {pods} pods, listing them {LISTS} times");
     let mut figures = objects::creates(&client, &namespace, pods).await?;
