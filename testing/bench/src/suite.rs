@@ -94,7 +94,9 @@ impl Fleet {
         let pid = |name: &&str| {
             let file = self.dir.path().join("run").join(format!("{name}.pid"));
             let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {file:?}"))?;
-            text.trim().parse::<u32>().with_context(|| format!("no process id in {file:?}"))
+            // After it comes what tells the process from a later one of the same number.
+            let first = text.split_whitespace().next().unwrap_or_default();
+            first.parse::<u32>().with_context(|| format!("no process id in {file:?}"))
         };
         let pids = names.iter().map(pid).collect::<anyhow::Result<Vec<_>>>()?;
         Ok(usage::mebibytes(usage::resident(&pids)?))
