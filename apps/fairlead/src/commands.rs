@@ -5,6 +5,7 @@ mod cluster;
 mod completion;
 mod diff;
 mod down;
+mod get;
 mod hub;
 mod image;
 mod join;
@@ -49,6 +50,8 @@ pub(crate) enum Command {
     /// How changes go through the clusters
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
+    /// Show objects of many clusters in one list
+    Get(get::GetArguments),
     /// Run tests in clusters
     #[command(subcommand)]
     Test(test::TestCommand),
@@ -64,7 +67,7 @@ pub(crate) enum Command {
     /// Container images without a registry
     #[command(subcommand)]
     Image(image::ImageCommand),
-    /// Print the kubeconfig of the hub
+    /// Print the kubeconfig of the hub, or of a cluster
     Kubeconfig(kubeconfig::KubeconfigArguments),
     /// Print the version
     Version(version::VersionArguments),
@@ -102,6 +105,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Code, Failure> {
         Command::Placement(command) => placement::run(&global, command).await,
         Command::Diff(arguments) => diff::run(&global, arguments).await,
         Command::Rollout(command) => rollout::run(&global, command).await,
+        Command::Get(arguments) => get::run(&global, arguments).await,
         Command::Test(command) => test::run(&global, command).await,
         Command::Kubeconfig(command) => kubeconfig::run(&global, &command),
         Command::Version(command) => version::run(&command),

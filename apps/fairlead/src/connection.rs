@@ -56,17 +56,23 @@ pub(crate) async fn hub(global: &Global) -> Result<Client, Failure> {
     Client::try_from(config(global).await?).context("cannot set up the connection").map_err(unreachable)
 }
 
+/// The kubeconfig that leads to the hub; the files it names are absolute.
+pub(crate) fn kubeconfig(global: &Global) -> Result<Kubeconfig, Failure> {
+    let unreachable = |error: anyhow::Error| Failure::new(Code::Unreachable, error);
+    match kubeconfig_path(global)? {
+        Some(path) => Kubeconfig::read_from(&path)
+            .with_context(|| format!("cannot read the kubeconfig {}", path.display()))
+            .map_err(unreachable),
+        None => Kubeconfig::read()
+            .context("no hub is known: there is neither a state directory nor a kubeconfig")
+            .map_err(|error| unreachable(error).hint("fairlead up")),
+    }
+}
+
 /// How the hub is reached.
 pub(crate) async fn config(global: &Global) -> Result<Config, Failure> {
     let unreachable = |error: anyhow::Error| Failure::new(Code::Unreachable, error);
-    let kubeconfig = match kubeconfig_path(global)? {
-        Some(path) => Kubeconfig::read_from(&path)
-            .with_context(|| format!("cannot read the kubeconfig {}", path.display()))
-            .map_err(unreachable)?,
-        None => Kubeconfig::read()
-            .context("no hub is known: there is neither a state directory nor a kubeconfig")
-            .map_err(|error| unreachable(error).hint("fairlead up"))?,
-    };
+    let kubeconfig = kubeconfig(global)?;
     let options = KubeConfigOptions { context: global.context.clone(), ..KubeConfigOptions::default() };
     Config::from_custom_kubeconfig(kubeconfig, &options)
         .await

@@ -3,6 +3,7 @@
 //! Skew rule: a reader ignores fields it does not know and keeps records of a kind it does not know (they are stored,
 //! counted and listed like any other, only not acted upon). New fields are optional. Nothing here does I/O.
 
+pub mod access;
 mod messages;
 mod record;
 mod token;

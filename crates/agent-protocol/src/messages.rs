@@ -28,6 +28,8 @@ pub mod endpoint {
     pub const PING: &str = "/fleet/v1/agent/ping";
     /// `POST`, as the agent: [`super::OutboxBatch`], answered by [`super::OutboxAck`].
     pub const OUTBOX: &str = "/fleet/v1/agent/outbox";
+    /// `GET` with `Upgrade:` [`crate::access::PROTOCOL`], as the agent: what people ask of the cluster comes back over it.
+    pub const TUNNEL: &str = "/fleet/v1/agent/tunnel";
     /// `GET` and `PUT`, followed by `/<sha256>`.
     pub const CONTENT: &str = "/fleet/v1/content";
     /// `GET`, followed by `/<name>/records?from=<sequence>`.
@@ -139,6 +141,8 @@ pub enum StreamMessage {
     },
     /// The hub is there.
     Ping,
+    /// Somebody wants to reach the cluster: dial [`endpoint::TUNNEL`].
+    OpenTunnel,
     /// A line of a newer hub.
     #[serde(other)]
     Unknown,

@@ -41,5 +41,6 @@ pub use catalogue::{Catalogue, Definition, Resource, Subresource};
 pub use extension::{Body, BoxError, Extension, ExtensionService};
 pub use node_connection::{LogOptions, LogStream, NodeConnection, PodReference};
 pub use registry::strategy::{Objects, RequestContext, Strategy};
+pub use server::connectors::{Connected, Connector, Right};
 pub use server::limiter::Limits;
 pub use service::{Handle, Options, Service, ServiceError};

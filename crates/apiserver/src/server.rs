@@ -25,6 +25,7 @@ use crate::service::roles::RoleFeed;
 use crate::webhook_client::WebhookClient;
 
 mod chain;
+pub(crate) mod connectors;
 pub(crate) mod deadline;
 mod health;
 mod impersonation;
@@ -32,6 +33,8 @@ pub(crate) mod limiter;
 pub(crate) mod paths;
 mod recheck;
 pub(crate) mod sessions;
+
+use connectors::Connector;
 
 /// What is known of a connection; attached to each of its requests.
 #[derive(Clone)]
@@ -62,6 +65,7 @@ pub(crate) struct Server {
     pub(crate) roles: Option<RoleFeed>,
     pub(crate) tokens: Option<access::TokenIssuer>,
     pub(crate) extensions: Vec<Extension>,
+    pub(crate) connectors: Vec<Connector>,
     pub(crate) nodes: Option<Arc<dyn NodeConnection>>,
     pub(crate) facts: Facts,
     pub(crate) ready: AtomicBool,

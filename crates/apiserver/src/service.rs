@@ -25,6 +25,7 @@ use crate::node_connection::NodeConnection;
 use crate::registry::bootstrap::{self, Facts};
 use crate::registry::objects::ObjectAccess;
 use crate::served::ServedKinds;
+use crate::server::connectors::Connector;
 use crate::server::limiter::{Limiter, Limits};
 use crate::server::sessions::Sessions;
 use crate::server::{InProcess, Server};
@@ -57,6 +58,8 @@ pub struct Options {
     pub bind: Option<SocketAddr>,
     /// Endpoints that are not Kubernetes objects.
     pub extensions: Vec<Extension>,
+    /// Subresources that lead elsewhere.
+    pub connectors: Vec<Connector>,
     /// How `pods/log` reaches nodes; `None` answers such requests 503.
     pub nodes: Option<Arc<dyn NodeConnection>>,
     /// What pods are held to where namespaces say nothing, and who is exempt.
@@ -98,6 +101,7 @@ impl Options {
             tls: None,
             bind: None,
             extensions: Vec::new(),
+            connectors: Vec::new(),
             nodes: None,
             pod_security: PodSecurityConfiguration::default(),
             facts,
@@ -217,6 +221,7 @@ impl Service {
             roles,
             tokens: options.token_issuer,
             extensions: options.extensions,
+            connectors: options.connectors,
             nodes: options.nodes,
             facts,
             ready: AtomicBool::new(false),

@@ -35,6 +35,29 @@ impl fmt::Debug for Invitation {
     }
 }
 
+/// What people of the hub may do in the cluster, through the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nobody reaches the cluster that way.
+    Off,
+    /// Whom the cluster's own RBAC lets in, under the names of `cluster:hub:…`; the agent binds nobody.
+    Unbound,
+    /// And the hub's administrators get this ClusterRole.
+    Role(String),
+}
+
+impl Access {
+    /// `off`, `none` or a ClusterRole's name.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        match text {
+            "off" => Self::Off,
+            "none" => Self::Unbound,
+            role => Self::Role(role.to_owned()),
+        }
+    }
+}
+
 /// What an agent is made of.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -48,6 +71,8 @@ pub struct Options {
     pub kubeconfig: Option<PathBuf>,
     /// The ceiling of the cluster's owner; `None`: `ceiling.yaml` in the directory.
     pub ceiling: Option<PathBuf>,
+    /// What people of the hub may do in the cluster.
+    pub access: Access,
 }
 
 /// An agent that is ready to run.
@@ -80,6 +105,11 @@ impl Agent {
         if let Some(ceiling) = options.ceiling {
             agent.ceiling = ceiling;
         }
+        agent.access = match options.access {
+            Access::Off => None,
+            Access::Unbound => Some(cluster_agent::access::Options { administrators: None }),
+            Access::Role(role) => Some(cluster_agent::access::Options { administrators: Some(role) }),
+        };
         if let Some(Invitation { token, ca_pin, name, labels }) = options.invitation {
             agent.trust = Some(Trust::Pin(ca_pin));
             agent.join = Some(Join { token, name, labels });

@@ -92,6 +92,7 @@ impl Cluster {
             bind: options.bind,
             names: server_names(options.bind),
             catalogue: Catalogue::cluster(),
+            connectors: Vec::new(),
             extensions: Vec::new(),
             nodes: Some(Arc::clone(&nodes) as Arc<dyn apiserver::NodeConnection>),
             service_cidr: Some(SERVICE_CIDR.to_owned()),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use access::certificates::ServerNames;
 use access::{Authenticator, Authorizer, TokenIssuer};
 use apiserver::registry::bootstrap::Facts;
-use apiserver::{Catalogue, Extension, NodeConnection};
+use apiserver::{Catalogue, Connector, Extension, NodeConnection};
 use controllers::credentials;
 use controllers::identity::Identities;
 use kube_objects::UserInfo;
@@ -46,6 +46,7 @@ pub(crate) struct Plan {
     pub(crate) names: ServerNames,
     pub(crate) catalogue: Catalogue,
     pub(crate) extensions: Vec<Extension>,
+    pub(crate) connectors: Vec<Connector>,
     pub(crate) nodes: Option<Arc<dyn NodeConnection>>,
     pub(crate) service_cidr: Option<String>,
     pub(crate) serving: Serving,
@@ -76,6 +77,7 @@ impl ControlPlane {
             names,
             catalogue,
             mut extensions,
+            connectors,
             nodes,
             service_cidr,
             serving,
@@ -104,6 +106,7 @@ impl ControlPlane {
             tls: Some(identity.tls()?),
             bind,
             extensions,
+            connectors,
             nodes,
             facts,
             front_proxy: Some(identity.front_proxy()),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use access::CertificateAuthority;
 use access::authorization::{Attributes, Guard};
 use access::certificates::{ClientSubject, ServerNames, requested_pin};
-use apiserver::{Body, Catalogue, Extension};
+use apiserver::{Body, Catalogue, Connected, Connector, Extension};
 use http_body_util::BodyExt as _;
 use hub::{CertificateIssuer, CertificateSubject, IssueError, IssuedCertificate};
 use kube_objects::UserInfo;
@@ -57,6 +57,7 @@ impl Hub {
     /// When the state cannot be opened or the address not listened on.
     pub async fn start(options: Options) -> Result<Self, AssemblyError> {
         let endpoints = Arc::new(OnceLock::new());
+        let reached = Arc::new(OnceLock::new());
         let state = State::Directory(options.directory.clone());
         let mut plane = ControlPlane::start(Plan {
             name: "hub".to_owned(),
@@ -66,6 +67,7 @@ impl Hub {
             names: server_names(&options.names),
             catalogue: catalogue()?,
             extensions: vec![extension(Arc::clone(&endpoints))],
+            connectors: vec![access_connector(Arc::clone(&reached))],
             nodes: None,
             service_cidr: None,
             serving: options.serving,
@@ -89,6 +91,7 @@ impl Hub {
         let handle = service.handle();
         // Set once, here; the server answers 503 for these paths until now.
         let _ = endpoints.set(handle.endpoints());
+        let _ = reached.set(handle.access());
         plane.authorizer.restrict(Arc::new(AgentGuard(handle.agent_guard())));
         let stop = plane.tasks.stop.clone();
         plane.tasks.spawn("hub", async move { service.run(stop).await });
@@ -186,6 +189,29 @@ fn extension(endpoints: Arc<OnceLock<hub::Endpoints>>) -> Extension {
     Extension {
         prefix: "/fleet/v1/".to_owned(),
         anonymous: true,
+        service: tower::util::BoxCloneSyncService::new(service),
+    }
+}
+
+/// `clusters/NAME/proxy`: people's requests to clusters.
+fn access_connector(access: Arc<OnceLock<hub::access::Access>>) -> Connector {
+    let service = tower::service_fn(move |mut request: http::Request<Body>| {
+        let access = access.get().cloned();
+        if let Some(Connected { name, tail, right }) = request.extensions_mut().remove::<Connected>() {
+            let holds = Arc::new(move || right.holds());
+            request.extensions_mut().insert(hub::access::Wanted { cluster: name, path: tail, holds });
+        }
+        async move {
+            Ok(match access {
+                Some(access) => access.answer(request).await,
+                None => starting(),
+            })
+        }
+    });
+    Connector {
+        group: fleet_objects::GROUP.to_owned(),
+        resource: "clusters".to_owned(),
+        subresource: "proxy".to_owned(),
         service: tower::util::BoxCloneSyncService::new(service),
     }
 }

@@ -1,5 +1,7 @@
 //! A hub, clusters and agents in one process, over real TLS and real directories: the fleet's promises, one test each.
 
+#[path = "fleet/access.rs"]
+mod access;
 #[path = "fleet/bench.rs"]
 mod bench;
 #[path = "fleet/joining.rs"]

@@ -37,6 +37,12 @@ pub trait HubConnector: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// When no client can be made of these.
     async fn authenticated(&self, credentials: &Credentials) -> Result<Client, Error>;
+
+    /// The same over HTTP/1.1, whose connections can be upgraded: for a tunnel, which has a connection of its own.
+    ///
+    /// # Errors
+    /// When no client can be made of these.
+    async fn upgradable(&self, credentials: &Credentials) -> Result<Client, Error>;
 }
 
 /// Over TLS to a URL.
@@ -69,15 +75,8 @@ impl TlsConnector {
         }
         Ok(config)
     }
-}
 
-#[async_trait]
-impl HubConnector for TlsConnector {
-    async fn anonymous(&self, ca_pem: Option<&str>) -> Result<Client, Error> {
-        Client::try_from(self.config(ca_pem)?).map_err(Error::hub("make a client"))
-    }
-
-    async fn authenticated(&self, credentials: &Credentials) -> Result<Client, Error> {
+    fn with_certificate(&self, credentials: &Credentials) -> Result<Config, Error> {
         let ca =
             credentials.ca()?.ok_or_else(|| Error::Invalid("the hub's authority is not known".to_owned()))?;
         let mut config = self.config(Some(&ca))?;
@@ -87,7 +86,22 @@ impl HubConnector for TlsConnector {
             client_key: path(credentials.key_path()),
             ..AuthInfo::default()
         };
-        shared_connection::client(&config)
+        Ok(config)
+    }
+}
+
+#[async_trait]
+impl HubConnector for TlsConnector {
+    async fn anonymous(&self, ca_pem: Option<&str>) -> Result<Client, Error> {
+        Client::try_from(self.config(ca_pem)?).map_err(Error::hub("make a client"))
+    }
+
+    async fn authenticated(&self, credentials: &Credentials) -> Result<Client, Error> {
+        shared_connection::client(&self.with_certificate(credentials)?)
+    }
+
+    async fn upgradable(&self, credentials: &Credentials) -> Result<Client, Error> {
+        Client::try_from(self.with_certificate(credentials)?).map_err(Error::hub("make a client"))
     }
 }
 

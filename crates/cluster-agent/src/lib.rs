@@ -5,6 +5,7 @@
 //! back to an older generation, needs the hub in order to enforce, or assumes anything of the cluster's API server that
 //! Kubernetes does not promise.
 
+pub mod access;
 mod ceiling;
 mod connector;
 mod credentials;

@@ -16,6 +16,7 @@ use storage::Store;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::access;
 use crate::ceiling::{Ceilings, PodStandards};
 use crate::connector::{HubConnector, Trust};
 use crate::credentials::Credentials;
@@ -80,6 +81,8 @@ pub struct Options {
     pub version: String,
     /// Whether test executions are carried out here.
     pub run_tests: bool,
+    /// What people of the hub may do here; `None`: nobody of the hub reaches this cluster through the agent.
+    pub access: Option<access::Options>,
 }
 
 impl fmt::Debug for Options {
@@ -112,6 +115,7 @@ impl Options {
             outbox: durable_log::Options { max_bytes: 256 << 20, ..durable_log::Options::default() },
             version: env!("CARGO_PKG_VERSION").to_owned(),
             run_tests: true,
+            access: Some(access::Options::default()),
         }
     }
 }
@@ -242,10 +246,19 @@ impl Service {
                 outbox: outbox.clone(),
                 enforcer: inputs,
                 held_changed,
+                tunnels: options
+                    .access
+                    .as_ref()
+                    .map(|_| access::Tunnels::new(options.cluster.clone(), shutdown.clone())),
                 status,
                 last_held: Mutex::new(None),
             };
             Box::pin(session.run(shutdown.clone())).await;
+        };
+        let administrators = async {
+            if let Some(access) = options.access.clone() {
+                access::keep_binding(options.cluster.clone(), access, shutdown.clone()).await;
+            }
         };
         let tests = async {
             match executor {
@@ -257,8 +270,8 @@ impl Service {
         let enforcement = ending(enforcer.run(received, shutdown.clone()), shutdown.clone());
         let tests = ending(tests, shutdown.clone());
         let follow_ceiling = ceilings.clone().run(shutdown.clone());
-        let (enforced, (), (), (), tested) =
-            tokio::join!(enforcement, facts, conversation, follow_ceiling, tests);
+        let (enforced, (), (), (), tested, ()) =
+            tokio::join!(enforcement, facts, conversation, follow_ceiling, tests, administrators);
         enforced.and(tested)
     }
 }

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Tunnels;
 use crate::ceiling::Ceilings;
 use crate::connector::{HubConnector, Trust};
 use crate::credentials::{Credentials, Identity};
@@ -45,6 +46,8 @@ pub(crate) struct Session {
     pub(crate) enforcer: mpsc::Sender<Input>,
     /// Woken when what the agent holds changed outside the session.
     pub(crate) held_changed: Arc<Notify>,
+    /// Dialled when the hub asks; none where people of the hub have no access.
+    pub(crate) tunnels: Option<Tunnels>,
     pub(crate) status: watch::Sender<AgentStatus>,
     /// The last report of what is held, so that only changes are sent.
     pub(crate) last_held: Mutex<Option<HeldReport>>,
@@ -121,11 +124,26 @@ impl Session {
         let Open { hub, lines, ping, hub_epoch } = open;
         let (hub, ping) = (&*hub, *ping);
         tokio::select! {
-            lost = listen(lines, ping) => Err(lost),
+            lost = self.listen(lines, ping) => Err(lost),
             lost = self.ping(hub, ping) => Err(lost),
             lost = self.send_outbox(hub) => Err(lost),
             lost = self.follow_assignments(hub, &identity.name, hub_epoch) => Err(lost),
             renewed = self.renew_in_time(hub, identity) => renewed,
+        }
+    }
+
+    /// Hears what the hub says until it is lost.
+    async fn listen<R: AsyncBufRead + Unpin>(&self, lines: &mut Lines<R>, ping: Duration) -> Error {
+        loop {
+            match next_line(lines, ping * 3 + Duration::from_secs(1)).await {
+                Ok(StreamMessage::OpenTunnel) => {
+                    if let Some(tunnels) = &self.tunnels {
+                        tunnels.open(self.connector.upgradable(&self.credentials).await);
+                    }
+                }
+                Ok(_) => {}
+                Err(lost) => return lost,
+            }
         }
     }
 
@@ -230,12 +248,4 @@ async fn next_line<R: AsyncBufRead + Unpin>(
     let line =
         line.ok_or_else(|| lost("the hub closed it".to_owned()))?.map_err(|error| lost(error.to_string()))?;
     serde_json::from_str(&line).map_err(|error| Error::Invalid(format!("hub: a line of the stream: {error}")))
-}
-
-async fn listen<R: AsyncBufRead + Unpin>(lines: &mut Lines<R>, ping: Duration) -> Error {
-    loop {
-        if let Err(lost) = next_line(lines, ping * 3 + Duration::from_secs(1)).await {
-            return lost;
-        }
-    }
 }

@@ -34,7 +34,8 @@ pub use multicluster::LABEL_CLUSTER_SET;
 pub use names::{
     AGENT_GROUP, ANNOTATION_ADOPT, ANNOTATION_CONFIRM_DELETIONS, ANNOTATION_SIGNATURES, ANNOTATION_SOURCE,
     AgentIdentity, GROUP, LABEL_ASSIGNMENT, NameError, SYSTEM_NAMESPACE, VERSION, assignment_label_value,
-    assignment_name, check_cluster_name, field_manager, partition_cluster, partition_namespace,
+    assignment_name, check_cluster_name, cluster_proxy_path, field_manager, partition_cluster,
+    partition_namespace,
 };
 pub use placement::{
     ClusterDecision, ClusterSelector, DecisionStep, FieldOperator, FieldRequirement, LabelOperator,

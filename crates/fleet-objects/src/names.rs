@@ -148,6 +148,12 @@ fn is_uid(uid: &str) -> bool {
     (1..=64).contains(&uid.len()) && uid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
+/// Where a cluster's own API begins on the hub: what stands behind it is asked of the cluster.
+#[must_use]
+pub fn cluster_proxy_path(cluster: &str) -> String {
+    format!("/apis/{GROUP}/{VERSION}/clusters/{cluster}/proxy")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
-use agent_protocol::{CaBundle, PingReport, endpoint};
+use agent_protocol::{CaBundle, PingReport, access as access_protocol, endpoint};
 use bytes::Bytes;
 use fleet_objects::AgentIdentity;
 use futures::future::BoxFuture;
@@ -103,6 +103,10 @@ impl Router {
                 let agent = self.agent(&caller).await?;
                 Ok(stream::open(&self.shared, &agent))
             }
+            (Method::GET, endpoint::TUNNEL) => {
+                let agent = self.agent(&caller).await?;
+                tunnel(&self.shared, agent, request)
+            }
             (Method::POST, endpoint::PING) => {
                 let agent = self.agent(&caller).await?;
                 self.shared.presence.heard(&agent.name);
@@ -183,6 +187,27 @@ impl Router {
     }
 }
 
+/// Turns an agent's connection around: requests come back over it.
+fn tunnel(
+    shared: &Arc<Shared>,
+    agent: AgentIdentity,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, Status> {
+    let asked = request.headers().get(header::UPGRADE).is_some_and(|own| own == access_protocol::PROTOCOL);
+    let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>().filter(|_| asked);
+    let upgrade = upgrade.ok_or_else(|| {
+        let message = format!("an upgrade to {} is needed", access_protocol::PROTOCOL);
+        Status::new(Reason::BadRequest, message)
+    })?;
+    tokio::spawn(crate::access::hold(Arc::clone(shared), agent, upgrade));
+    let mut response = empty(StatusCode::SWITCHING_PROTOCOLS);
+    let headers = response.headers_mut();
+    headers.clear();
+    headers.insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, header::HeaderValue::from_static(access_protocol::PROTOCOL));
+    Ok(response)
+}
+
 fn not_found(message: String) -> Status {
     Status::new(Reason::NotFound, message)
 }
@@ -229,12 +254,12 @@ fn json(value: &impl Serialize) -> Result<Response<Body>, Status> {
     Ok(respond(StatusCode::OK, "application/json", bytes.into()))
 }
 
-fn failure(status: &Status) -> Response<Body> {
+pub(crate) fn failure(status: &Status) -> Response<Body> {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     respond(code, "application/json", status.to_json().to_string().into())
 }
 
-fn empty(code: StatusCode) -> Response<Body> {
+pub(crate) fn empty(code: StatusCode) -> Response<Body> {
     respond(code, "application/json", Bytes::new())
 }
 

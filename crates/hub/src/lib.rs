@@ -4,6 +4,7 @@
 //! never reaches into a cluster, and nothing in any cluster waits for it. It reaches objects through a client of its own
 //! API server only. An agent's identity comes from the authenticated connection and is compared exactly.
 
+pub mod access;
 mod cluster_status;
 mod content;
 mod endpoints;

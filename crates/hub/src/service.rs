@@ -13,6 +13,7 @@ use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::{Access, Tunnels};
 use crate::cluster_status;
 use crate::content::ContentStore;
 use crate::endpoints::Endpoints;
@@ -91,6 +92,7 @@ pub(crate) struct Shared {
     pub(crate) certificate_ttl: Duration,
     pub(crate) presence_timeout: Duration,
     pub(crate) presence: Presence,
+    pub(crate) tunnels: Tunnels,
     pub(crate) content: ContentStore,
     pub(crate) inbox: Inbox,
     pub(crate) clusters: ObjectCache<Cluster>,
@@ -152,6 +154,7 @@ impl Service {
             certificate_ttl: options.certificate_ttl,
             presence_timeout: options.presence_timeout,
             presence: Presence::new(options.presence_timeout),
+            tunnels: Tunnels::default(),
             content,
             inbox,
             clusters,
@@ -209,6 +212,12 @@ impl Handle {
     #[must_use]
     pub fn endpoints(&self) -> Endpoints {
         Endpoints::new(&self.shared)
+    }
+
+    /// People's requests to clusters.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        Access::new(&self.shared)
     }
 
     /// The content store.
@@ -318,6 +327,9 @@ async fn sweep(shared: Arc<Shared>, shutdown: CancellationToken) {
     loop {
         if let Err(error) = shared.sweep_tokens().await {
             tracing::debug!(error = &error as &dyn std::error::Error, "ended join tokens stay for now");
+        }
+        if shared.clusters.status().synced {
+            shared.tunnels.retain(|name| shared.clusters.find("", name).is_some());
         }
         tokio::select! {
             () = shutdown.cancelled() => return,

@@ -10,4 +10,4 @@ pub mod user;
 
 pub use group_version::{GroupVersion, GroupVersionKind, GroupVersionResource};
 pub use status::{Reason, Status, StatusCause, StatusDetails};
-pub use user::UserInfo;
+pub use user::{UserInfo, extra_header_key};

@@ -61,3 +61,19 @@ impl UserInfo {
         self.groups.iter().any(|own| own == group)
     }
 }
+
+/// A key of [`UserInfo::extra`] as it can stand in the name of a header: what may not is percent-encoded, and so is the
+/// percent sign (upstream `headerKeyEscape` of client-go's transport).
+#[must_use]
+pub fn extra_header_key(key: &str) -> String {
+    let mut text = String::new();
+    for byte in key.bytes() {
+        let plain = byte.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&byte);
+        if plain {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}

@@ -291,6 +291,7 @@ impl Fleet {
         let hub = format!("https://{}", self.hub_listen);
         let mut arguments =
             vec!["agent", "serve", "--dir", &dir_argument, "--hub", &hub, "--kubeconfig", &kubeconfig];
+        arguments.extend(["--access", "cluster-admin"]);
         arguments.extend(join);
         let process = Process::fairlead(&arguments, &self.path().join(format!("agent-{name}.log")))?;
         self.agents.insert(name.to_owned(), process);

@@ -1,5 +1,7 @@
 //! The fleet's promises, with a hub, three clusters and three agents as processes of their own.
 
+#[path = "fleet/access.rs"]
+mod access;
 #[path = "fleet/bad_input.rs"]
 mod bad_input;
 #[path = "fleet/certificates.rs"]

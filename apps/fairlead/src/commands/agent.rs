@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use assembly::agent::{Agent, Invitation, Options};
+use assembly::agent::{Access, Agent, Invitation, Options};
 use clap::{Args, Subcommand};
 use fleet_planner::ceiling::Ceiling;
 
@@ -54,6 +54,10 @@ pub(crate) struct ServeArguments {
     /// Labels the cluster gets when it joins
     #[arg(long, value_delimiter = ',', value_name = "KEY=VALUE,…")]
     labels: Vec<String>,
+    /// What the hub's administrators may do here with kubectl through the hub: a ClusterRole; `none`: what the cluster's
+    /// own RBAC gives to users and groups called cluster:hub:…; `off`: nobody of the hub reaches this cluster
+    #[arg(long, default_value = "view", value_name = "CLUSTERROLE|none|off")]
+    access: String,
     #[command(flatten)]
     log: LogArguments,
 }
@@ -111,5 +115,6 @@ fn resolve(arguments: ServeArguments) -> Result<Options, Failure> {
         invitation,
         kubeconfig: arguments.kubeconfig,
         ceiling: arguments.ceiling,
+        access: Access::parse(&arguments.access),
     })
 }

@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use clap::Args;
+use kube::config::Kubeconfig;
 
 use crate::arguments::Global;
 use crate::connection;
@@ -13,12 +14,20 @@ pub(crate) struct KubeconfigArguments {
     /// Of this cluster of `fairlead up` instead of the hub
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
+    /// The cluster, whatever it is and wherever, through the hub and as whom the hub knows you
+    #[arg(long, requires = "cluster", conflicts_with = "path")]
+    through_hub: bool,
     /// Print where the file is instead of what it holds
     #[arg(long)]
     path: bool,
 }
 
 pub(crate) fn run(global: &Global, arguments: &KubeconfigArguments) -> Result<Code, Failure> {
+    if let (true, Some(cluster)) = (arguments.through_hub, &arguments.cluster) {
+        fleet_objects::check_cluster_name(cluster).map_err(|error| Failure::usage(error.to_string()))?;
+        output::data(&output::yaml(&through_hub(connection::kubeconfig(global)?, global, cluster)?)?)?;
+        return Ok(Code::Ok);
+    }
     let path = match &arguments.cluster {
         Some(cluster) => {
             fleet_objects::check_cluster_name(cluster).map_err(|error| Failure::usage(error.to_string()))?;
@@ -40,4 +49,56 @@ pub(crate) fn run(global: &Global, arguments: &KubeconfigArguments) -> Result<Co
         output::data(&text)?;
     }
     Ok(Code::Ok)
+}
+
+/// The hub's kubeconfig with one context, which leads to the cluster. The credentials are the hub's: it says who asks.
+fn through_hub(mut config: Kubeconfig, global: &Global, name: &str) -> Result<Kubeconfig, Failure> {
+    let unusable = |what: &str| Failure::new(Code::Unreachable, anyhow::Error::msg(what.to_owned()));
+    let chosen = global.context.clone().or_else(|| config.current_context.clone());
+    let context = config.contexts.into_iter().find(|own| Some(&own.name) == chosen.as_ref());
+    let mut context = context.ok_or_else(|| unusable("the kubeconfig of the hub has no such context"))?;
+    let inner = context.context.as_mut().ok_or_else(|| unusable("the context of the hub is empty"))?;
+    config.clusters.retain(|own| own.name == inner.cluster);
+    config.auth_infos.retain(|own| Some(&own.name) == inner.user.as_ref());
+    let hub = config.clusters.first_mut().and_then(|own| {
+        own.name = name.to_owned();
+        own.cluster.as_mut()
+    });
+    let hub = hub.ok_or_else(|| unusable("the context of the hub names no cluster"))?;
+    let server = hub.server.as_deref().unwrap_or_default().trim_end_matches('/').to_owned();
+    hub.server = Some(format!("{server}{}", fleet_objects::cluster_proxy_path(name)));
+    inner.cluster = name.to_owned();
+    inner.namespace = None;
+    context.name = name.to_owned();
+    config.current_context = Some(name.to_owned());
+    config.contexts = vec![context];
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_through_the_hub_keeps_its_credentials_and_nothing_else() {
+        let text = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "hub",
+            "clusters": [{"name": "hub", "cluster": {"server": "https://hub:6443/", "certificate-authority-data": "QQ=="}},
+                {"name": "other", "cluster": {"server": "https://other"}}],
+            "contexts": [{"name": "hub", "context": {"cluster": "hub", "user": "ada", "namespace": "team"}},
+                {"name": "other", "context": {"cluster": "other", "user": "eve"}}],
+            "users": [{"name": "ada", "user": {"token": "t"}}, {"name": "eve", "user": {"token": "e"}}]}"#;
+        let hub: Kubeconfig = serde_json::from_str(text).expect("a kubeconfig");
+        let global = Global { kubeconfig: None, context: None, dir: None, namespace: "default".to_owned() };
+        let made = through_hub(hub, &global, "prod").expect("a way");
+        let made = serde_json::to_value(&made).expect("JSON");
+        let server = "https://hub:6443/apis/fleet.fairlead.dev/v1alpha1/clusters/prod/proxy";
+        assert_eq!(made["clusters"][0]["cluster"]["server"], server);
+        assert_eq!(made["clusters"][0]["cluster"]["certificate-authority-data"], "QQ==");
+        assert_eq!(made["users"][0]["user"]["token"], "t");
+        assert_eq!(
+            (made["users"].as_array().map(Vec::len), &made["current-context"]),
+            (Some(1), &"prod".into())
+        );
+        assert_eq!(made["contexts"][0]["context"], serde_json::json!({"cluster": "prod", "user": "ada"}));
+    }
 }

@@ -115,7 +115,7 @@ fn forwarded(parts: &mut Parts, user: &UserInfo) {
     }
     for (key, values) in &user.extra {
         for value in values {
-            add(&format!("x-remote-extra-{}", escaped(key)), value);
+            add(&format!("x-remote-extra-{}", kube_objects::extra_header_key(key)), value);
         }
     }
     if let Some(address) = peer {
@@ -125,20 +125,6 @@ fn forwarded(parts: &mut Parts, user: &UserInfo) {
             headers.insert(HeaderName::from_static("x-forwarded-for"), value);
         }
     }
-}
-
-/// A key as it can stand in the name of a header: what may not is percent-encoded, and so is the percent sign.
-fn escaped(key: &str) -> String {
-    let mut text = String::new();
-    for byte in key.bytes() {
-        let plain = byte.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&byte);
-        if plain {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    text
 }
 
 /// Text, as upstream's aggregator answers.

@@ -17,7 +17,7 @@ use kube_objects::{Reason, Status, UserInfo};
 use tower::ServiceExt;
 
 use super::limiter::Class;
-use super::{Authentic, InProcess, Peer, Server, deadline, paths, recheck};
+use super::{Authentic, InProcess, Peer, Server, connectors, deadline, paths, recheck};
 use crate::aggregation;
 use crate::audit::{Decided, Record};
 use crate::extension::{Body, Extension, ExtensionService};
@@ -273,7 +273,14 @@ async fn authenticated(
         _ => body,
     };
     let long = recheck::Long::of(&server, info, &user, &attributes);
-    let mut response = dispatch(Arc::clone(&server), user, parts, body, info).await?;
+    let mut response = match connectors::connected(&server, &user, info, &mut parts)? {
+        Some(connector) => {
+            // It lasts as long as it likes and bounds itself.
+            drop(seat);
+            return Ok(extend(connector, Request::from_parts(parts, body)).await);
+        }
+        None => dispatch(Arc::clone(&server), user, parts, body, info).await?,
+    };
     settle(&server, info).await;
     drop(seat);
     if let Some(long) = long {

@@ -223,6 +223,9 @@ pub(crate) fn agent(
         name,
         "--labels",
         &format!("stage={name}"),
+        // Hub and clusters are one person's.
+        "--access",
+        "cluster-admin",
     ]
     .map(str::to_owned)
     .to_vec();

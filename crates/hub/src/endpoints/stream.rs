@@ -20,6 +20,8 @@ struct Stream {
     guard: StreamGuard,
     hello: Option<StreamMessage>,
     every: Duration,
+    /// Changes when somebody waits for a tunnel to the agent's cluster.
+    asks: tokio::sync::watch::Receiver<u64>,
 }
 
 pub(super) fn open(shared: &Arc<Shared>, agent: &AgentIdentity) -> Response<Body> {
@@ -30,7 +32,8 @@ pub(super) fn open(shared: &Arc<Shared>, agent: &AgentIdentity) -> Response<Body
         hub_version: shared.version.clone(),
         ping_millis: u64::try_from(every.as_millis()).unwrap_or(5000),
     };
-    let state = Stream { guard: shared.presence.open(&agent.name), hello: Some(hello), every };
+    let asks = shared.tunnels.asks(&agent.name);
+    let state = Stream { guard: shared.presence.open(&agent.name), hello: Some(hello), every, asks };
     let shared = shared.clone();
     let agent = agent.clone();
     let lines = stream::unfold(state, move |mut state| {
@@ -39,13 +42,14 @@ pub(super) fn open(shared: &Arc<Shared>, agent: &AgentIdentity) -> Response<Body
             let message = match state.hello.take() {
                 Some(hello) => hello,
                 None => {
-                    tokio::select! {
+                    let message = tokio::select! {
                         () = shared.stopping.cancelled() => return None,
-                        () = tokio::time::sleep(state.every) => {}
-                    }
+                        Ok(()) = state.asks.changed() => StreamMessage::OpenTunnel,
+                        () = tokio::time::sleep(state.every) => StreamMessage::Ping,
+                    };
                     // A cluster that was revoked or removed loses its stream with the next line.
                     shared.check_member(&agent).await.ok()?;
-                    StreamMessage::Ping
+                    message
                 }
             };
             let mut line = serde_json::to_vec(&message).ok()?;

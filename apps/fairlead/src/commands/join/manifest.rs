@@ -47,6 +47,10 @@ pub(crate) struct ManifestArguments {
     /// What profiles may do before the owner grants them anything by name
     #[arg(long, value_enum, default_value_t)]
     profiles: ProfileRights,
+    /// Let people of the hub reach the cluster with kubectl, the hub's administrators as this ClusterRole; `none`: whom the
+    /// cluster binds as cluster:hub:…; `off`: nobody. All but `off` lets the agent act as any user
+    #[arg(long, default_value = "off", value_name = "CLUSTERROLE|none|off")]
+    access: String,
     /// Size of the agent's volume
     #[arg(long, default_value = "2Gi", value_name = "QUANTITY")]
     storage: String,
@@ -148,6 +152,7 @@ fn documents(arguments: &ManifestArguments, told: &Told) -> Result<Vec<Value>, F
     ];
     all.extend(rights());
     all.extend(profile_rights(arguments.profiles));
+    all.extend(access_rights(&arguments.access));
     all.push(stateful_set(arguments, told));
     Ok(all)
 }
@@ -204,6 +209,32 @@ fn profile_rights(rights: ProfileRights) -> Vec<Value> {
     }
 }
 
+/// What the agent needs to put people's requests to the API server, and what the hub's administrators get. The binding is
+/// written here, by the owner: the agent itself may bind nobody.
+fn access_rights(access: &str) -> Vec<Value> {
+    if access == "off" {
+        return Vec::new();
+    }
+    let group = "rbac.authorization.k8s.io";
+    let version = format!("{group}/v1");
+    let name = "fairlead-access";
+    let mut all = vec![
+        json!({"apiVersion": version, "kind": "ClusterRole", "metadata": {"name": name}, "rules": [
+            {"apiGroups": [""], "resources": ["users", "groups"], "verbs": ["impersonate"]},
+            {"apiGroups": ["authentication.k8s.io"], "resources": ["uids", "userextras/*"], "verbs": ["impersonate"]}]}),
+        json!({"apiVersion": version, "kind": "ClusterRoleBinding", "metadata": {"name": name},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": AGENT, "namespace": SYSTEM_NAMESPACE}]}),
+    ];
+    if access != "none" {
+        all.push(json!({"apiVersion": version, "kind": "ClusterRoleBinding",
+            "metadata": {"name": "fairlead-access-administrators"},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": access},
+            "subjects": [{"apiGroup": group, "kind": "Group", "name": "cluster:hub:system:masters"}]}));
+    }
+    all
+}
+
 fn stateful_set(arguments: &ManifestArguments, told: &Told) -> Value {
     let hub = arguments.hub.as_deref().unwrap_or(&told.hub);
     let selector = BTreeMap::from([("app.kubernetes.io/name", AGENT)]);
@@ -220,6 +251,8 @@ fn stateful_set(arguments: &ManifestArguments, told: &Told) -> Value {
         &told.pin,
         "--ceiling",
         "/etc/fairlead/ceiling.yaml",
+        "--access",
+        if arguments.access == "off" { "off" } else { "none" },
     ];
     let security = json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
         "capabilities": {"drop": ["ALL"]}});
@@ -268,5 +301,6 @@ mod tests {
         let acts = all.iter().find(|one| one["metadata"]["namespace"] == PROFILES_NAMESPACE).expect("a role");
         assert_eq!(acts["rules"][0]["verbs"], json!(["impersonate"]));
         assert!(profile_rights(ProfileRights::None).is_empty());
+        assert!(access_rights("off").is_empty(), "and acts as no person unless the owner says so");
     }
 }
