@@ -3,6 +3,7 @@
 mod agent;
 mod cluster;
 mod completion;
+mod credential;
 mod diff;
 mod down;
 mod get;
@@ -69,6 +70,8 @@ pub(crate) enum Command {
     Image(image::ImageCommand),
     /// Print the kubeconfig of the hub, or of a cluster
     Kubeconfig(kubeconfig::KubeconfigArguments),
+    /// Print the hub's credentials for a client that runs this as its exec plug-in
+    Credential(credential::CredentialArguments),
     /// Print the version
     Version(version::VersionArguments),
     /// Print a completion script
@@ -108,6 +111,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Code, Failure> {
         Command::Get(arguments) => get::run(&global, arguments).await,
         Command::Test(command) => test::run(&global, command).await,
         Command::Kubeconfig(command) => kubeconfig::run(&global, &command),
+        Command::Credential(arguments) => credential::run(&global, &arguments),
         Command::Version(command) => version::run(&command),
         Command::Completion(command) => completion::run(&command),
     }

@@ -1,5 +1,7 @@
 //! What an agent has to tell, in the order it happened.
 
+use std::collections::BTreeMap;
+
 use fleet_objects::test_record::TestRecord;
 use fleet_objects::test_trigger::TriggerNews;
 use fleet_objects::{AssignmentStatus, HeldAssignment, NodeCount, ObjectReference, Refusal};
@@ -63,6 +65,9 @@ pub struct ClusterFacts {
     pub nodes: NodeCount,
     /// The agent's release.
     pub agent_version: String,
+    /// What kind of cluster it is, by property.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, String>,
 }
 
 /// What the agent holds.

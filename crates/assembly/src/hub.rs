@@ -82,6 +82,7 @@ impl Hub {
         let epoch = plane.store.incarnation().to_string();
         let data_dir = options.directory.join("data");
         let mut hub_options = hub::Options::new(client, data_dir, epoch, issuer);
+        hub_options.public_url = plane.server.address().map(|address| public_url(&options.names, address));
         hub_options.expressions = Arc::new(Cel::default());
         hub_options.test_retention = options.test_retention;
         if let Some(ttl) = options.agent_certificate_ttl {
@@ -162,6 +163,15 @@ pub(crate) fn catalogue() -> Result<Catalogue, AssemblyError> {
                 .map_err(|error| AssemblyError::new("failed to serve the fleet's kinds", error.into()))
         },
     )
+}
+
+/// Where others reach it: by the first name it was given, or by the address that leads out of this machine.
+fn public_url(names: &[String], address: SocketAddr) -> String {
+    match names.first() {
+        Some(name) if name.contains(':') => format!("https://[{name}]:{}", address.port()),
+        Some(name) => format!("https://{name}:{}", address.port()),
+        None => format!("https://{}", crate::reach::reached_at(address)),
+    }
 }
 
 fn server_names(names: &[String]) -> ServerNames {

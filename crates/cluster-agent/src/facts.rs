@@ -1,4 +1,6 @@
-//! What the cluster is: its version and nodes, told when they change.
+//! What the cluster is: its version, nodes and properties, told when they change.
+
+mod properties;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,95 +12,111 @@ use k8s_openapi::api::core::v1::Node;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::outbox::Outbox;
+use properties::NodeFacts;
 
-/// How often the version is looked at; upgrades are rare.
+/// How often version and About API are looked at; upgrades are rare.
 const VERSION_EVERY: Duration = Duration::from_secs(60);
 /// Changes of nodes are gathered this long: a whole pool coming up is one report.
 const GATHER: Duration = Duration::from_millis(200);
+/// After an outbox had no room for it.
+const FULL: Duration = Duration::from_secs(5);
+/// The cluster's properties as it says them itself (KEP-2149); most clusters do not serve it.
+const ABOUT: &str = "/apis/about.k8s.io/v1alpha1/clusterproperties?limit=64";
+
+/// What is known so far.
+#[derive(Default)]
+struct Known {
+    version: Option<String>,
+    nodes: BTreeMap<String, NodeFacts>,
+    /// A list under way.
+    listed: BTreeMap<String, NodeFacts>,
+    /// What the cluster says of itself.
+    said: BTreeMap<String, String>,
+    synced: bool,
+    agent_version: String,
+}
 
 /// Follows the cluster until `shutdown`.
 pub(crate) async fn run(client: Client, outbox: Outbox, agent_version: String, shutdown: CancellationToken) {
     let nodes: Api<Node> = Api::all(client.clone());
     let mut events = std::pin::pin!(watcher::watcher(nodes, watcher::Config::default()).default_backoff());
-    let mut ready: BTreeMap<String, bool> = BTreeMap::new();
-    let mut listed: BTreeMap<String, bool> = BTreeMap::new();
-    let mut version: Option<String> = None;
+    let mut known = Known { agent_version, ..Known::default() };
     let mut told: Option<ClusterFacts> = None;
     let mut ask = tokio::time::interval(VERSION_EVERY);
-    let mut synced = false;
+    let mut due: Option<Instant> = None;
     loop {
-        let mut tell = tokio::select! {
+        let facts = known.facts();
+        let news = facts.is_some() && facts != told;
+        // From the first change on, so that a cluster whose nodes never rest is told of too.
+        due = news.then(|| due.unwrap_or_else(|| Instant::now() + GATHER));
+        tokio::select! {
             () = shutdown.cancelled() => return,
             _ = ask.tick() => {
                 match client.apiserver_version().await {
-                    Ok(info) => version = Some(info.git_version),
-                    Err(_) if version.is_none() => ask.reset_after(Duration::from_secs(2)),
+                    Ok(info) => {
+                        known.version = Some(info.git_version);
+                        known.said = about(&client).await.unwrap_or(known.said);
+                    }
+                    Err(_) if known.version.is_none() => ask.reset_after(Duration::from_secs(2)),
                     Err(_) => {}
                 }
-                true
             }
             event = events.next() => match event {
-                Some(Ok(event)) => {
-                    let done = matches!(event, Event::InitDone);
-                    take(event, &mut ready, &mut listed);
-                    synced |= done;
-                    synced
-                }
-                Some(Err(error)) => {
-                    tracing::debug!(%error, "cannot follow the nodes");
-                    false
-                }
+                Some(Ok(event)) => known.take(event),
+                Some(Err(error)) => tracing::debug!(%error, "cannot follow the nodes"),
                 None => return,
             },
-            () = tokio::time::sleep(GATHER), if differs(&told, &version, &ready, &agent_version, synced) => true,
-        };
-        tell &= synced;
-        if tell && differs(&told, &version, &ready, &agent_version, synced) {
-            let Some(facts) = facts(&version, &ready, &agent_version) else { continue };
-            // A full outbox: said again at the next look.
-            if outbox.append(RecordBody::ClusterFacts(facts.clone())).await.is_ok() {
-                told = Some(facts);
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                let Some(facts) = facts else { continue };
+                if outbox.append(RecordBody::ClusterFacts(facts.clone())).await.is_ok() {
+                    told = Some(facts);
+                } else {
+                    // A full outbox.
+                    due = Some(Instant::now() + FULL);
+                }
             }
         }
     }
 }
 
-fn differs(
-    told: &Option<ClusterFacts>,
-    version: &Option<String>,
-    ready: &BTreeMap<String, bool>,
-    agent_version: &str,
-    synced: bool,
-) -> bool {
-    synced && facts(version, ready, agent_version).is_some_and(|facts| told.as_ref() != Some(&facts))
-}
-
-fn facts(
-    version: &Option<String>,
-    ready: &BTreeMap<String, bool>,
-    agent_version: &str,
-) -> Option<ClusterFacts> {
-    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    let nodes =
-        NodeCount { total: count(ready.len()), ready: count(ready.values().filter(|ready| **ready).count()) };
-    let kubernetes_version = version.clone()?;
-    Some(ClusterFacts { kubernetes_version, nodes, agent_version: agent_version.to_owned() })
-}
-
-fn take(event: Event<Node>, ready: &mut BTreeMap<String, bool>, listed: &mut BTreeMap<String, bool>) {
-    match event {
-        Event::Init => listed.clear(),
-        Event::InitApply(node) => drop(listed.insert(node.name_any(), is_ready(&node))),
-        Event::InitDone => *ready = std::mem::take(listed),
-        Event::Apply(node) => drop(ready.insert(node.name_any(), is_ready(&node))),
-        Event::Delete(node) => drop(ready.remove(&node.name_any())),
+/// What the cluster says of itself; `None` when it did not answer, which changes nothing.
+async fn about(client: &Client) -> Option<BTreeMap<String, String>> {
+    let request = http::Request::get(ABOUT).body(Vec::new()).ok()?;
+    match client.request::<serde_json::Value>(request).await {
+        Ok(list) => Some(properties::about(&list)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Some(BTreeMap::new()),
+        Err(_) => None,
     }
 }
 
-fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+impl Known {
+    /// Once the nodes were listed and the version is known.
+    fn facts(&self) -> Option<ClusterFacts> {
+        let kubernetes_version = self.version.clone().filter(|_| self.synced)?;
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let ready = self.nodes.values().filter(|node| node.ready).count();
+        Some(ClusterFacts {
+            properties: properties::properties(&kubernetes_version, self.nodes.values(), &self.said),
+            kubernetes_version,
+            nodes: NodeCount { total: count(self.nodes.len()), ready: count(ready) },
+            agent_version: self.agent_version.clone(),
+        })
+    }
+
+    fn take(&mut self, event: Event<Node>) {
+        match event {
+            Event::Init => self.listed.clear(),
+            Event::InitApply(node) => drop(self.listed.insert(node.name_any(), NodeFacts::of(&node))),
+            Event::InitDone => {
+                self.nodes = std::mem::take(&mut self.listed);
+                self.synced = true;
+            }
+            Event::Apply(node) => drop(self.nodes.insert(node.name_any(), NodeFacts::of(&node))),
+            Event::Delete(node) => drop(self.nodes.remove(&node.name_any())),
+        }
+    }
 }

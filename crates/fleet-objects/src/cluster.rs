@@ -1,5 +1,7 @@
 //! A member of the fleet, as the hub sees it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -88,6 +90,10 @@ pub struct ClusterStatus {
     /// The agent's release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_version: Option<String>,
+    /// What kind of cluster it is: `region.fleet.fairlead.dev` and others that the agent found out, and what the cluster's
+    /// own About API says (KEP-2149). At most 64.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, String>,
     /// `Connected`, `Ready`, `HubBehind`, `OutboxBlocked`, `Refusing`, `JoinRefused`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,

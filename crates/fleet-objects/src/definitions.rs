@@ -17,6 +17,7 @@ pub fn custom_resource_definitions() -> Vec<Value> {
         crate::test_run::TestExecution::crd(),
         crate::test_trigger::TestTrigger::crd(),
         crate::test_trigger::TestTriggerAssignment::crd(),
+        crate::multicluster::ClusterProfile::crd(),
     ]
     .iter()
     .map(|definition| {

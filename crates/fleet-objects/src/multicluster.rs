@@ -1,11 +1,18 @@
 //! What SIG-Multicluster has defined and other tools read, group `multicluster.x-k8s.io`.
 
+mod cluster_profile;
+
 use std::borrow::Cow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+pub use cluster_profile::{
+    AccessCluster, AccessProvider, ClusterManager, ClusterProfile, ClusterProfileSpec, ClusterProfileStatus,
+    ClusterProperty, ClusterVersion, LABEL_CLUSTER_MANAGER, properties,
+};
 
 /// Label on a Cluster: the cluster set it belongs to. A namespace of ClusterProfiles bears it too.
 pub const LABEL_CLUSTER_SET: &str = "multicluster.x-k8s.io/clusterset";

@@ -5,6 +5,7 @@
 //! API server only. An agent's identity comes from the authenticated connection and is compared exactly.
 
 pub mod access;
+mod cluster_profiles;
 mod cluster_status;
 mod content;
 mod endpoints;

@@ -164,11 +164,19 @@ async fn handle_once(
     Ok(())
 }
 
+/// Properties within the bounds that agents keep too: 64, of names as Kubernetes' and values of a kilobyte.
+fn bounded(given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let fits = |(name, value): &(&String, &String)| name.len() <= 253 && value.len() <= 1024;
+    given.iter().filter(fits).take(64).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 async fn take_facts(client: &Client, from: &AgentIdentity, facts: &ClusterFacts) -> Result<(), Error> {
     cluster_status::update(client, &from.name, |status| {
         status.kubernetes_version = Some(facts.kubernetes_version.clone());
         status.nodes = Some(facts.nodes);
         status.agent_version = Some(facts.agent_version.clone());
+        // An agent is not believed to keep to its own bounds.
+        status.properties = bounded(&facts.properties);
     })
     .await
     .map(drop)

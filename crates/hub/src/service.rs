@@ -14,6 +14,7 @@ use kube::{Api, Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, Tunnels};
+use crate::cluster_profiles;
 use crate::cluster_status;
 use crate::content::ContentStore;
 use crate::endpoints::Endpoints;
@@ -39,6 +40,8 @@ pub struct Options {
     pub issuer: Arc<dyn CertificateIssuer>,
     /// This release.
     pub version: String,
+    /// Where people and programs reach the hub, `https://host:port`; published in ClusterProfiles.
+    pub public_url: Option<String>,
     /// How long agents' certificates last.
     pub certificate_ttl: Duration,
     /// How long an agent may be silent before it counts as gone. Agents ping three times as often.
@@ -72,6 +75,7 @@ impl Options {
             epoch,
             issuer,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            public_url: None,
             certificate_ttl: registration::DEFAULT_CERTIFICATE_TTL,
             presence_timeout: Duration::from_secs(15),
             inbox: durable_log::Options { max_bytes: 256 << 20, ..durable_log::Options::default() },
@@ -89,6 +93,7 @@ pub(crate) struct Shared {
     pub(crate) epoch: String,
     pub(crate) version: String,
     pub(crate) issuer: Arc<dyn CertificateIssuer>,
+    pub(crate) public_url: Option<String>,
     pub(crate) certificate_ttl: Duration,
     pub(crate) presence_timeout: Duration,
     pub(crate) presence: Presence,
@@ -151,6 +156,7 @@ impl Service {
             epoch: options.epoch,
             version: options.version,
             issuer: options.issuer,
+            public_url: options.public_url,
             certificate_ttl: options.certificate_ttl,
             presence_timeout: options.presence_timeout,
             presence: Presence::new(options.presence_timeout),
@@ -194,6 +200,7 @@ impl Service {
             materialise::run(shared.clone(), handlers, shutdown.clone()),
             placement::run(shared.clone(), shutdown.clone()),
             write_presence(shared.clone(), shutdown.clone()),
+            cluster_profiles::run(shared.clone(), shutdown.clone()),
             sweep(shared, shutdown.clone()),
             self.test_runs.run(shutdown),
         );

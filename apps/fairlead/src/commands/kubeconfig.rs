@@ -99,6 +99,8 @@ mod tests {
             (made["users"].as_array().map(Vec::len), &made["current-context"]),
             (Some(1), &"prod".into())
         );
-        assert_eq!(made["contexts"][0]["context"], serde_json::json!({"cluster": "prod", "user": "ada"}));
+        let context = &made["contexts"][0]["context"];
+        assert_eq!((&context["cluster"], &context["user"]), (&"prod".into(), &"ada".into()));
+        assert!(context["namespace"].is_null(), "the hub's namespaces are not the cluster's");
     }
 }

@@ -7,6 +7,10 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use kube_objects::{Reason, Status, UserInfo};
 
+/// What roles on the hub speak of; any other method would be authorized as one of these.
+const METHODS: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+
 /// A request as it goes through the tunnel.
 #[derive(Debug)]
 pub(super) struct Planned {
@@ -20,8 +24,14 @@ pub(super) struct Planned {
 /// the query and the headers of [`REQUEST_HEADERS`].
 ///
 /// # Errors
-/// 400 for a path that is none, 403 for an upgrade that another site's page asks for.
+/// 405 for a method that no verb stands for, 400 for a path that is none, 403 for an upgrade that another site's page asks for.
 pub(super) fn plan(client: &Parts, user: &UserInfo, path: &str) -> Result<Planned, Status> {
+    if !METHODS.contains(&client.method) {
+        return Err(Status::new(
+            Reason::MethodNotAllowed,
+            "the server does not allow this method on the requested resource",
+        ));
+    }
     let upgrade = upgrade(&client.headers);
     if upgrade.is_some() {
         same_origin(client)?;
@@ -165,6 +175,14 @@ mod tests {
         assert_eq!(planned.head.headers.get_all(PERSON).iter().count(), 1);
         assert_eq!(planned.head.method, Method::CONNECT);
         assert_eq!(planned.head.headers[METHOD], "GET");
+    }
+
+    #[test]
+    fn a_method_that_no_role_speaks_of_does_not_pass_as_another() {
+        for method in ["post", "PROPFIND", "CONNECT", "TRACE", "Delete"] {
+            let request = head(Request::builder().method(method).uri("https://hub/x"));
+            assert_eq!(plan(&request, &UserInfo::new("ada", &[]), "/x").unwrap_err().code, 405, "{method}");
+        }
     }
 
     #[test]

@@ -52,6 +52,7 @@ impl Holding {
 pub(super) struct Held {
     inner: Incoming,
     ended: BoxFuture<'static, ()>,
+    cut: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +61,7 @@ struct Cut;
 
 impl Held {
     pub(super) fn new(inner: Incoming, holding: Holding) -> Self {
-        Self { inner, ended: holding.ended().boxed() }
+        Self { inner, ended: holding.ended().boxed(), cut: false }
     }
 }
 
@@ -72,8 +73,9 @@ impl http_body::Body for Held {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if self.ended.as_mut().poll(cx).is_ready() {
-            // Polled to its end already, and not polled again after an error.
+        // A future that has ended is not polled again.
+        self.cut = self.cut || self.ended.as_mut().poll(cx).is_ready();
+        if self.cut {
             return Poll::Ready(Some(Err(Box::new(Cut))));
         }
         Pin::new(&mut self.inner).poll_frame(cx).map_err(Into::into)

@@ -23,8 +23,9 @@ use crate::service::Shared;
 /// Requests to all clusters at once; each may hold 300 kB here while both its ends are slow.
 const ALL_REQUESTS: usize = 4096;
 
-/// How long an agent may take to dial: a handshake, over a slow line.
-const DIAL_LIMIT: Duration = Duration::from_secs(15);
+/// How long an agent may take to dial (a handshake, over a slow line), and how often it is asked.
+const DIAL_LIMIT: Duration = Duration::from_secs(5);
+const DIALS: u32 = 3;
 
 /// How often a tunnel asks whether its agent is still a member, and whether somebody still uses it.
 const LOOK: Duration = Duration::from_secs(2);
@@ -110,12 +111,17 @@ impl Tunnels {
         let mut open = line.open.subscribe();
         let alive =
             |tunnel: &Option<Tunnel>| tunnel.as_ref().is_some_and(|tunnel| !tunnel.ended.is_cancelled());
-        if !alive(&open.borrow()) {
-            line.asks.send_modify(|asks| *asks = asks.wrapping_add(1));
+        for _ in 0..DIALS {
+            if !alive(&open.borrow()) {
+                line.asks.send_modify(|asks| *asks = asks.wrapping_add(1));
+            }
+            // Asked again, for the stream that heard it may have been one that nobody reads any more.
+            let found = tokio::time::timeout(DIAL_LIMIT, open.wait_for(alive)).await;
+            if let Some(tunnel) = found.ok().and_then(Result::ok).and_then(|tunnel| tunnel.clone()) {
+                return Ok(tunnel);
+            }
         }
-        let found = tokio::time::timeout(DIAL_LIMIT, open.wait_for(alive)).await;
-        let found = found.ok().and_then(Result::ok).and_then(|tunnel| tunnel.clone());
-        found.ok_or_else(|| gone(cluster))
+        Err(gone(cluster))
     }
 }
 

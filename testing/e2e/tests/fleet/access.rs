@@ -16,7 +16,16 @@ const POD: &str = r#"
 apiVersion: v1
 kind: Pod
 metadata: { name: web, namespace: default, labels: { app: web } }
-spec: { containers: [{ name: web, image: "fairlead.dev/tool:latest", command: [/fairlead, tool, serve] }] }
+spec: { containers: [{ name: web, image: "fairlead.dev/tool:latest", args: [serve, --port, "8080", --text, hello] }] }
+"#;
+
+const TALKS: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: { name: talks, namespace: default }
+spec:
+  restartPolicy: Never
+  containers: [{ name: main, image: "fairlead.dev/tool:latest", args: [do, "print early", "sleep 4s", "print late"] }]
 "#;
 
 /// Ends a child however the test ends.
@@ -74,7 +83,14 @@ fn kubectl_reaches_every_cluster_through_the_hub() -> Result<()> {
     let spdy = spdy.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false").output()?;
     ensure!(spdy.stdout == b"spdy\n", "{}", String::from_utf8_lossy(&spdy.stderr));
     // Logs while they are written.
-    let mut logs = start(&dev, &["logs", "-f", "web"])?;
+    dev.apply(TALKS)?;
+    wait::until("the pod to have started", SOON, || {
+        let phase = dev.run(&["get", "pod", "talks", "-o", "jsonpath={.status.phase}"])?;
+        Ok((phase == "Running").then_some(()))
+    })?;
+    let follow = dev.command(&["logs", "-f", "talks"]).stdout(Stdio::piped()).spawn()?;
+    let followed = follow.wait_with_output()?;
+    ensure!(followed.stdout == b"early\nlate\n", "{}", String::from_utf8_lossy(&followed.stdout));
     let mut forward = start(&dev, &["port-forward", "pod/web", ":8080"])?;
     let line = line_with(&mut forward, "Forwarding from 127.0.0.1:")?;
     let port = line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next()).context("a port")?;
@@ -87,7 +103,22 @@ fn kubectl_reaches_every_cluster_through_the_hub() -> Result<()> {
         Ok(answer.starts_with("HTTP/1.").then_some(answer))
     })?;
     ensure!(answer.contains("200"), "{answer}");
-    ensure!(!line_with(&mut logs, "")?.is_empty());
+    // The inventory, and the way there for programs that read it.
+    let profile = wait::until("the cluster's profile", SOON, || {
+        let found =
+            fleet.hub().find(&["clusterprofiles.multicluster.x-k8s.io", "dev", "-n", "fairlead-system"])?;
+        Ok(found.filter(|found| found["status"]["properties"].is_array()))
+    })?;
+    let provider = &profile["status"]["accessProviders"][0];
+    let path = fleet.path().join("provider.kubeconfig");
+    let binary = e2e::process::fairlead_binary()?;
+    let exec = serde_json::json!({"apiVersion": "client.authentication.k8s.io/v1", "command": binary, "interactiveMode": "Never",
+        "args": ["credential", "--kubeconfig", fleet.hub_kubeconfig()]});
+    let config = serde_json::json!({"apiVersion": "v1", "kind": "Config", "current-context": "x",
+        "clusters": [{"name": "x", "cluster": provider["cluster"]}], "users": [{"name": "x", "user": {"exec": exec}}],
+        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}]});
+    std::fs::write(&path, config.to_string())?;
+    ensure!(Kubectl::new(&path).run(&["get", "pod", "web", "-o", "name"])? == "pod/web\n");
     // One list of all clusters; a cluster that is gone is said, and the others are still shown.
     let nodes = fleet.succeed(&["get", "nodes", "--all-clusters"])?;
     ensure!(nodes.starts_with("CLUSTER"), "{nodes}");

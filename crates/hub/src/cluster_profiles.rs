@@ -1,0 +1,203 @@
+//! Publishes a `ClusterProfile` for every cluster, in the hub's own namespace, where placement decisions name them: what
+//! other tools of SIG-Multicluster read, with the way through this hub as an access provider.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api_client::{CacheOptions, ObjectCache};
+use fleet_objects::multicluster::{
+    AccessCluster, AccessProvider, ClusterManager, ClusterProfile, ClusterProfileSpec, ClusterProfileStatus,
+    ClusterVersion, LABEL_CLUSTER_MANAGER, properties,
+};
+use fleet_objects::{Cluster, LABEL_CLUSTER_SET, SYSTEM_NAMESPACE, cluster_proxy_path, condition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{DeleteParams, PostParams};
+use kube::{Api, ResourceExt};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::service::Shared;
+
+/// By which our profiles are known among those of others.
+const MANAGER: &str = "fairlead";
+/// How readers' configurations call the way through the hub.
+const PROVIDER: &str = "fairlead-hub";
+/// Changes within this time are written together.
+const GATHER: Duration = Duration::from_millis(200);
+/// After a pass that could not do everything.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Keeps the profiles until `shutdown`.
+pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
+    let api: Api<ClusterProfile> = Api::namespaced(shared.client.clone(), SYSTEM_NAMESPACE);
+    let published = ObjectCache::start(api.clone(), CacheOptions::new("cluster profiles"));
+    let changed = Arc::new(Notify::new());
+    let (by_cluster, by_profile) = (Arc::clone(&changed), Arc::clone(&changed));
+    shared.clusters.on_change(move |_| by_cluster.notify_one());
+    published.on_change(move |_| by_profile.notify_one());
+    let synced = async { tokio::join!(shared.clusters.has_synced(), published.has_synced()) };
+    if shutdown.run_until_cancelled(synced).await.is_none() {
+        return;
+    }
+    loop {
+        let passed = pass(&shared, &api, &published).await;
+        if let Err(error) = &passed {
+            tracing::debug!(
+                error = error as &dyn std::error::Error,
+                "a cluster profile was not written; trying again"
+            );
+        }
+        let wait = async {
+            if passed.is_err() {
+                tokio::time::sleep(RETRY).await;
+            } else {
+                changed.notified().await;
+            }
+            tokio::time::sleep(GATHER).await;
+        };
+        if shutdown.run_until_cancelled(wait).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn pass(
+    shared: &Shared,
+    api: &Api<ClusterProfile>,
+    published: &ObjectCache<ClusterProfile>,
+) -> Result<(), Error> {
+    let access = shared.public_url.as_ref().map(|url| (url.as_str(), shared.issuer.ca_bundle()));
+    let mut existing: BTreeMap<String, Arc<ClusterProfile>> = published
+        .list()
+        .into_iter()
+        .filter(|own| own.labels().get(LABEL_CLUSTER_MANAGER).is_some_and(|name| name == MANAGER))
+        .map(|own| (own.name_any(), own))
+        .collect();
+    for cluster in shared.clusters.list() {
+        let wanted = profile(&cluster, access.as_ref().map(|(url, ca)| (*url, ca.as_str())));
+        let found = existing.remove(&wanted.name_any());
+        write(api, published, found.as_deref(), wanted).await?;
+    }
+    for (name, gone) in existing {
+        match api.delete(&name, &DeleteParams::default()).await {
+            Err(error) if !api_client::error::is_not_found(&error) => {
+                return Err(Error::api(format!("remove cluster profile {name}"))(error));
+            }
+            _ => published.observe_deleted(&gone),
+        }
+    }
+    Ok(())
+}
+
+async fn write(
+    api: &Api<ClusterProfile>,
+    published: &ObjectCache<ClusterProfile>,
+    found: Option<&ClusterProfile>,
+    mut wanted: ClusterProfile,
+) -> Result<(), Error> {
+    let name = wanted.name_any();
+    let failed = |verb: &str| Error::api(format!("{verb} cluster profile {name}"));
+    let status = wanted.status.clone();
+    let params = PostParams::default();
+    let mut current = match found {
+        None => api.create(&params, &wanted).await.map_err(failed("create"))?,
+        Some(found) if found.spec == wanted.spec && found.labels() == wanted.labels() => found.clone(),
+        Some(found) => {
+            wanted.metadata.resource_version.clone_from(&found.metadata.resource_version);
+            wanted.status.clone_from(&found.status);
+            api.replace(&name, &params, &wanted).await.map_err(failed("replace"))?
+        }
+    };
+    if current.status != status {
+        current.status = status;
+        current =
+            api.replace_status(&name, &params, &current).await.map_err(failed("write the status of"))?;
+    } else if found.is_some_and(|found| found.metadata.resource_version == current.metadata.resource_version)
+    {
+        return Ok(());
+    }
+    published.observe(&current);
+    Ok(())
+}
+
+/// The profile of a cluster. Pure.
+fn profile(cluster: &Cluster, access: Option<(&str, &str)>) -> ClusterProfile {
+    let name = cluster.name_any();
+    let status = cluster.status.clone().unwrap_or_default();
+    let spec = ClusterProfileSpec {
+        display_name: cluster.spec.description.clone().unwrap_or_else(|| name.clone()),
+        cluster_manager: ClusterManager { name: MANAGER.to_owned() },
+    };
+    let mut profile = ClusterProfile::new(&name, spec);
+    profile.metadata.namespace = Some(SYSTEM_NAMESPACE.to_owned());
+    let labels = profile.metadata.labels.get_or_insert_default();
+    labels.insert(LABEL_CLUSTER_MANAGER.to_owned(), MANAGER.to_owned());
+    if let Some(set) = cluster.labels().get(LABEL_CLUSTER_SET) {
+        labels.insert(LABEL_CLUSTER_SET.to_owned(), set.clone());
+    }
+    profile.status = Some(ClusterProfileStatus {
+        conditions: healthy(&status.conditions).into_iter().collect(),
+        version: ClusterVersion { kubernetes: status.kubernetes_version.unwrap_or_default() },
+        properties: properties(&status.properties),
+        access_providers: access.map(|(url, ca)| provider(&name, url, ca)).into_iter().collect(),
+    });
+    profile
+}
+
+/// What the hub knows of the cluster's control plane: that its agent reported, or nothing.
+fn healthy(conditions: &[Condition]) -> Option<Condition> {
+    let ready = condition(conditions, "Ready")?;
+    let mut healthy = ready.clone();
+    healthy.type_ = "ControlPlaneHealthy".to_owned();
+    healthy.observed_generation = None;
+    Some(healthy)
+}
+
+fn provider(name: &str, url: &str, ca_pem: &str) -> AccessProvider {
+    let encoded =
+        serde_json::to_value(k8s_openapi::ByteString(ca_pem.as_bytes().to_vec())).unwrap_or_default();
+    AccessProvider {
+        name: PROVIDER.to_owned(),
+        cluster: AccessCluster {
+            server: format!("{}{}", url.trim_end_matches('/'), cluster_proxy_path(name)),
+            certificate_authority_data: encoded.as_str().unwrap_or_default().to_owned(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_profile_says_what_the_hub_knows_and_how_to_get_there() {
+        let cluster: Cluster = serde_json::from_value(json!({
+            "apiVersion": "fleet.fairlead.dev/v1alpha1", "kind": "Cluster",
+            "metadata": {"name": "prod", "labels": {LABEL_CLUSTER_SET: "shop", "stage": "prod"}}, "spec": {},
+            "status": {"kubernetesVersion": "v1.36.1", "properties": {"region.fleet.fairlead.dev": "eu"},
+                "conditions": [{"type": "Ready", "status": "True", "reason": "Reported", "message": "m",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}))
+        .unwrap();
+        let made = serde_json::to_value(profile(&cluster, Some(("https://hub:6443/", "PEM")))).unwrap();
+        assert_eq!(
+            made["metadata"]["labels"],
+            json!({LABEL_CLUSTER_MANAGER: "fairlead", LABEL_CLUSTER_SET: "shop"})
+        );
+        assert_eq!(made["status"]["version"]["kubernetes"], "v1.36.1");
+        assert_eq!(
+            made["status"]["properties"],
+            json!([{"name": "region.fleet.fairlead.dev", "value": "eu"}])
+        );
+        assert_eq!(made["status"]["conditions"][0]["type"], "ControlPlaneHealthy");
+        assert_eq!(
+            made["status"]["accessProviders"],
+            json!([{"name": "fairlead-hub", "cluster": {"certificate-authority-data": "UEVN",
+                "server": "https://hub:6443/apis/fleet.fairlead.dev/v1alpha1/clusters/prod/proxy"}}])
+        );
+        assert!(profile(&cluster, None).status.unwrap().access_providers.is_empty(), "no address is known");
+    }
+}
