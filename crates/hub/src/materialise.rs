@@ -165,7 +165,7 @@ async fn handle_once(
 }
 
 /// Properties within the bounds that agents keep too: 64, of names as Kubernetes' and values of a kilobyte.
-fn bounded(given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+fn bounded_properties(given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let fits = |(name, value): &(&String, &String)| name.len() <= 253 && value.len() <= 1024;
     given.iter().filter(fits).take(64).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
@@ -176,7 +176,7 @@ async fn take_facts(client: &Client, from: &AgentIdentity, facts: &ClusterFacts)
         status.nodes = Some(facts.nodes);
         status.agent_version = Some(facts.agent_version.clone());
         // An agent is not believed to keep to its own bounds.
-        status.properties = bounded(&facts.properties);
+        status.properties = bounded_properties(&facts.properties);
     })
     .await
     .map(drop)
