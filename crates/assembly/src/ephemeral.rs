@@ -156,6 +156,7 @@ async fn silent_hub(endpoints: Weak<OnceLock<test_runs::Endpoints>>) -> Result<C
         bind: None,
         names: access::certificates::ServerNames::default(),
         catalogue: crate::hub::catalogue()?,
+        connectors: Vec::new(),
         extensions: vec![extension(endpoints)],
         nodes: None,
         service_cidr: None,
