@@ -2,6 +2,7 @@
 //! pass on. Every case of every cluster, whichever way it was told, is in [`told`]; [`side_by_side`], [`compare`] and
 //! [`history`] set cases beside each other over clusters, two runs and many.
 
+pub mod cdevents;
 pub mod compare;
 pub mod ctrf;
 pub mod github;

@@ -17,6 +17,9 @@ use crate::arguments::Global;
 use crate::failure::{Code, Failure};
 use crate::{connection, output};
 
+/// Who sends events, as CDEvents name it.
+const EVENT_SOURCE: &str = "/fairlead";
+
 /// Exit code as of `fairlead test run --watch`; of a run that has not ended: 0.
 #[derive(Args, Debug)]
 pub(crate) struct ReportArguments {
@@ -52,6 +55,8 @@ pub(crate) enum ReportFormat {
     Ctrf,
     /// One HTML file
     Html,
+    /// CDEvents, one JSON document a line: every cluster a suite, every case a case
+    Cdevents,
     /// Markdown, as GitHub Actions shows it as a job's summary
     Github,
 }
@@ -88,6 +93,12 @@ pub(super) async fn render(
         ReportFormat::Ctrf => {
             let uid = run.uid().unwrap_or_default();
             report::ctrf::report(&name, &uid, &status, &cases(client, global, run).await)
+        }
+        ReportFormat::Cdevents => {
+            let uid = run.uid().unwrap_or_default();
+            let workflow = super::flaky::workflow_of(run);
+            let cases = cases(client, global, run).await;
+            report::cdevents::lines(&name, &uid, &workflow, EVENT_SOURCE, &status, &cases)
         }
         ReportFormat::Html => report::html::report(&name, &status, &cases(client, global, run).await),
     })
@@ -174,6 +185,9 @@ fn merge(arguments: &ReportArguments) -> Result<Code, Failure> {
                 rows.push([vec![suite.name.clone()], figures.to_vec()].concat());
             }
             output::data(&report::columns(&rows))?;
+        }
+        ReportFormat::Cdevents => {
+            return Err(Failure::usage("merged files are no run that could have events"));
         }
         ReportFormat::Ctrf | ReportFormat::Html | ReportFormat::Github => {
             output::data(&merged(suites, arguments.output))?;
