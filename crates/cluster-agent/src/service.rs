@@ -262,7 +262,7 @@ impl Service {
         };
         let tests = async {
             match executor {
-                Some(executor) => executor.await,
+                Some(executor) => Box::pin(executor).await,
                 None => Ok(()),
             }
         };

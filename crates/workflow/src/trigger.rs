@@ -205,17 +205,10 @@ pub fn check(spec: &TestTriggerSpec) -> Result<(), Invalid> {
         }
     }
     wrong.extend(Clock::of(&spec.when).err());
-    match &spec.workflow {
-        Some(workflow) => match validate::workflow(workflow, "spec.workflow") {
-            Err(Invalid(more)) => wrong.extend(more),
-            Ok(()) => wrong.extend(
-                validate::variables(workflow, &spec.variables)
-                    .err()
-                    .into_iter()
-                    .flat_map(|invalid| invalid.0),
-            ),
-        },
-        None => {}
+    if let Some(workflow) = &spec.workflow {
+        let checked = validate::workflow(workflow, "spec.workflow")
+            .and_then(|()| validate::variables(workflow, &spec.variables));
+        wrong.extend(checked.err().into_iter().flat_map(|invalid| invalid.0));
     }
     if wrong.is_empty() { Ok(()) } else { Err(Invalid(wrong)) }
 }

@@ -17,7 +17,7 @@ use crate::{arguments, output, signals};
 #[derive(Subcommand, Debug)]
 pub(crate) enum HubCommand {
     /// Run a hub
-    Serve(ServeArguments),
+    Serve(Box<ServeArguments>),
 }
 
 /// Run a hub until SIGTERM. Its administrator's kubeconfig is DIR/admin.kubeconfig.
@@ -56,6 +56,7 @@ pub(crate) struct ServeArguments {
 
 pub(crate) async fn run(command: HubCommand) -> Result<Code, Failure> {
     let HubCommand::Serve(arguments) = command;
+    let arguments = *arguments;
     telemetry::start(arguments.log.log_format)?;
     let stop = signals::shutdown()?;
     let directory = arguments.dir.ok_or_else(|| Failure::usage("--dir is missing"))?;

@@ -1,4 +1,5 @@
 //! Tests in a cluster of their own, in one process.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::{Duration, Instant};
 

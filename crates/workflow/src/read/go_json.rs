@@ -53,10 +53,8 @@ pub(super) fn report(text: &str) -> Report {
         let order = known.len();
         let entry = known.entry(key).or_insert_with(|| Known { order, ..Known::default() });
         match event.action.as_str() {
-            "output" | "build-output" => {
-                if entry.output.len() < MAX_OUTPUT {
-                    entry.output.push_str(&event.output);
-                }
+            "output" | "build-output" if entry.output.len() < MAX_OUTPUT => {
+                entry.output.push_str(&event.output);
             }
             "pass" | "fail" | "skip" | "build-fail" => entry.ended = Some((event.action, event.elapsed)),
             _ => {}

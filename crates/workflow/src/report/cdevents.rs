@@ -5,8 +5,8 @@ use fleet_objects::test_run::{ClusterResult, Outcome, SUCCEEDED, TestRunStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
-use super::told::{self, Told, Verdict};
 use super::Cases;
+use super::told::{self, Told, Verdict};
 use crate::collect::digest;
 use crate::junit::{self, CaseOutcome};
 use crate::plan::CANCELLED;
@@ -28,7 +28,14 @@ struct Run<'a> {
 /// The events of every cluster that has ended: its cases, then the cluster itself. `source` is a URI reference that names
 /// the sender; `workflow` what was run.
 #[must_use]
-pub fn lines(run: &str, uid: &str, workflow: &str, source: &str, status: &TestRunStatus, cases: &Cases) -> String {
+pub fn lines(
+    run: &str,
+    uid: &str,
+    workflow: &str,
+    source: &str,
+    status: &TestRunStatus,
+    cases: &Cases,
+) -> String {
     let conditions = status.conditions.iter().filter(|condition| condition.type_ == SUCCEEDED);
     let ended = conditions.map(|condition| condition.last_transition_time.0).next();
     let context = Run { name: run, uid, source, ended: ended.unwrap_or_default() };

@@ -85,7 +85,10 @@ fn every_format_tells_the_same_run() {
     insta::assert_snapshot!("junit", junit("smoke-1", &status, &cases));
     insta::assert_snapshot!("ctrf", ctrf::report("smoke-1", "uid", &status, &cases));
     insta::assert_snapshot!("html", html::report("smoke-1", &status, &cases));
-    insta::assert_snapshot!("cdevents", cdevents::lines("smoke-1", "uid", "smoke", "/fairlead", &status, &cases));
+    insta::assert_snapshot!(
+        "cdevents",
+        cdevents::lines("smoke-1", "uid", "smoke", "/fairlead", &status, &cases)
+    );
     insta::assert_snapshot!("github", github::summary("smoke-1", &status));
 }
 

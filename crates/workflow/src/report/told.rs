@@ -93,6 +93,11 @@ fn of_cluster(run: &str, cluster: &ClusterResult, cases: &Cases) -> Vec<Told> {
 }
 
 fn of_step(cluster: &ClusterResult, step: &StepResult, cases: &Cases) -> Vec<Told> {
+    // A group ran nothing itself: its steps tell what it did.
+    let ended = !matches!(step.outcome, None | Some(Outcome::Skipped));
+    if step.attempts.is_empty() && ended {
+        return Vec::new();
+    }
     let last = step.attempts.last().map_or(0, |attempt| attempt.attempt);
     let found = cases
         .reports
