@@ -10,6 +10,8 @@ mod joining;
 mod malicious_agent;
 #[path = "fleet/malicious_hub.rs"]
 mod malicious_hub;
+#[path = "fleet/order.rs"]
+mod order;
 #[path = "fleet/throw_away.rs"]
 mod throw_away;
 #[path = "fleet/triggers.rs"]

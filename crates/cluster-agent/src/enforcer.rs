@@ -3,9 +3,11 @@
 
 mod active;
 mod cluster;
+mod order;
 mod prune;
 mod repair;
 mod report;
+mod secrets;
 mod sync;
 mod watches;
 

@@ -31,6 +31,11 @@ use crate::vault::Vault;
 /// How often the hub is tried while it is away.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(15));
 
+/// The hub's word for a cluster that asks too much: it is to wait, not to come again with another connection.
+const TOO_MANY: u16 = 429;
+/// How long to wait then.
+const SLOWER: Duration = Duration::from_secs(1);
+
 /// Everything a conversation needs.
 pub(crate) struct Session {
     pub(crate) connector: Arc<dyn HubConnector>,
@@ -153,8 +158,9 @@ impl Session {
         loop {
             let outbox_problem = problem.borrow_and_update().clone();
             let report = PingReport { outbox_problem, dropped: self.outbox.dropped() };
-            if let Err(lost) = hub.ping(&report).await {
-                return lost;
+            match hub.ping(&report).await {
+                Ok(()) | Err(Error::Refused { code: TOO_MANY, .. }) => {}
+                Err(lost) => return lost,
             }
             // What the outbox says last is said by its owner, who lives as long as this.
             let _ = tokio::time::timeout(every, problem.changed()).await;
@@ -174,7 +180,13 @@ impl Session {
         loop {
             appended.mark_unchanged();
             while let Some(batch) = self.outbox.batch().await? {
-                let ack = hub.outbox(&batch).await?;
+                let ack = match hub.outbox(&batch).await {
+                    Err(Error::Refused { code: TOO_MANY, .. }) => {
+                        tokio::time::sleep(SLOWER).await;
+                        continue;
+                    }
+                    answer => answer?,
+                };
                 self.outbox.acknowledge(ack.through).await?;
                 let last = batch.records.last().map_or(0, |record| record.sequence);
                 if ack.through < last {

@@ -49,6 +49,9 @@ pub(crate) struct Progress {
     /// Everything that was or is about to be applied and is not known to be gone.
     #[serde(default)]
     pub(crate) inventory: Vec<InventoryItem>,
+    /// The last layer of what is enforced that was begun. From then on it stays enforced, whatever becomes of those before.
+    #[serde(default)]
+    pub(crate) layers_begun: u16,
     /// The generation of the tombstone that was carried out.
     #[serde(default)]
     pub(crate) pruned: Option<i64>,

@@ -43,6 +43,6 @@ pub use placement::{
     ValueRule, WhenUnsatisfiable,
 };
 pub use profile::{
-    ConflictPolicy, ContentFormat, Profile, ProfileSource, ProfileSpec, ProfileStatus, VariableDefinition,
-    VariableType,
+    ConflictPolicy, ContentFormat, Profile, ProfileLayer, ProfileSource, ProfileSpec, ProfileStatus,
+    VariableDefinition, VariableType,
 };

@@ -53,6 +53,27 @@ pub struct ProfileSpec {
     /// What happens when another manager already owns a field with another value.
     #[serde(default)]
     pub conflicts: ConflictPolicy,
+    /// Further parts, one after the other: each begins in a cluster when every object of those before it is healthy there.
+    /// `manifests` and `source` come first. A Job in a layer is a gate: what follows begins when it has succeeded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<ProfileLayer>,
+    /// Profiles of the same namespace that a cluster must have applied, and have healthy, before this one begins there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<String>,
+}
+
+/// A part of a profile.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfileLayer {
+    /// Names it among the others.
+    pub name: String,
+    /// Where it came from, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// Objects, or strings that hold YAML with any number of documents.
+    #[schemars(schema_with = "any_list")]
+    pub manifests: Vec<Value>,
 }
 
 /// What happens when another manager already owns a field that the profile sets for the first time.
@@ -112,6 +133,10 @@ pub struct VariableDefinition {
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// Its value is never said here, in a placement or on the hub: what is given is `secretKeyRef` with the `name` and `key`
+    /// (and `namespace`, unless the target namespace) of a Secret in each cluster, which the agent reads there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secret: bool,
 }
 
 /// What values a variable takes.

@@ -240,7 +240,7 @@ mod tests {
             variables: serde_json::from_value(json!([{"name": "size", "default": "s"}])).unwrap(),
             ..ProfileSpec::default()
         };
-        Arc::new(build(&spec, &[]).unwrap())
+        Arc::new(build(&spec, "default", &[]).unwrap())
     }
 
     fn view(name: &str) -> ClusterView {

@@ -13,11 +13,14 @@ use crate::variables::{self, Values, VariableError};
 pub struct Rendered {
     /// What it is. The namespace is as the manifest gave it: whether the kind has namespaces is the cluster's to say.
     pub reference: ObjectReference,
-    /// When it is applied; see [`phase`].
-    pub phase: u8,
+    /// When it is applied: [`PHASES`] for each layer before its own, and [`phase`] within it.
+    pub phase: u16,
     /// The object with the assignment's label.
     pub object: Value,
 }
+
+/// Phases of a layer: the next power of two after those that [`phase`] knows.
+pub const PHASES: u16 = 8;
 
 /// Why a bundle cannot be rendered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,7 +63,9 @@ pub fn render(bundle: &Bundle, values: &Values, assignment: &str) -> Result<Vec<
         if !seen.insert(reference.clone()) {
             return Err(RenderError::Duplicate { index, kind: reference.kind, name: reference.name });
         }
-        rendered.push(Rendered { phase: phase(&reference), reference, object });
+        let layer = bundle.layers.iter().take_while(|layer| layer.from < index).count();
+        let layer = u16::try_from(layer).unwrap_or(u16::MAX).min(u16::MAX / PHASES - 1);
+        rendered.push(Rendered { phase: layer * PHASES + u16::from(phase(&reference)), reference, object });
     }
     // Stable: within a phase the author's order stays.
     rendered.sort_by_key(|object| object.phase);
@@ -147,6 +152,8 @@ mod tests {
             conflicts: fleet_objects::ConflictPolicy::Report,
             variables: Vec::new(),
             objects,
+            layers: Vec::new(),
+            depends_on: Vec::new(),
         }
     }
 
@@ -168,6 +175,17 @@ mod tests {
             rendered[2].object,
             json!({"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web","labels":{LABEL_ASSIGNMENT:"default.web"}}})
         );
+    }
+
+    #[test]
+    fn layers_come_one_after_the_other() {
+        let map = |kind: &str, name: &str| json!({"apiVersion":"v1","kind":kind,"metadata":{"name":name}});
+        let mut layered = bundle(vec![map("Pod", "a"), map("Pod", "b"), map("Namespace", "c")]);
+        layered.layers = vec![crate::bundle::LayerStart { name: "late".into(), from: 1 }];
+        let rendered = render(&layered, &Values::new(), "a.b").unwrap();
+        let order: Vec<_> =
+            rendered.iter().map(|one| (one.reference.name.as_str(), one.phase / PHASES)).collect();
+        assert_eq!(order, [("a", 0), ("c", 1), ("b", 1)]);
     }
 
     #[test]

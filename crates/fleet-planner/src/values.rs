@@ -75,6 +75,7 @@ mod tests {
             required: true,
             allowed: Vec::new(),
             description: None,
+            secret: false,
         }
     }
 

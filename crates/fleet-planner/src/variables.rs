@@ -1,6 +1,7 @@
 //! Typed variables: their values for one cluster, and writing them into manifests. The syntax is described at
 //! `fleet_objects::VariableDefinition`'s module.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use fleet_objects::{VariableDefinition, VariableType};
@@ -46,6 +47,14 @@ pub enum VariableError {
         /// The value, as JSON.
         value: String,
     },
+    /// A secret variable with something else than a reference.
+    #[error(
+        "variable {name:?} is secret: it takes secretKeyRef with name and key of a Secret in the cluster, never a value"
+    )]
+    NoReference {
+        /// The name.
+        name: String,
+    },
     /// A value that is not one of the allowed.
     #[error("variable {name:?} does not allow {value}")]
     NotAllowed {
@@ -68,6 +77,43 @@ pub enum VariableError {
         /// Where.
         place: String,
     },
+}
+
+/// Where in a cluster the value of a secret variable is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretReference {
+    /// The Secret's namespace; the profile's target namespace when none.
+    pub namespace: Option<String>,
+    /// The Secret.
+    pub name: String,
+    /// The key in its data.
+    pub key: String,
+}
+
+impl SecretReference {
+    /// Reads `{"secretKeyRef": {"name": …, "key": …}}`, which must say nothing else.
+    #[must_use]
+    pub fn of(value: &Value) -> Option<Self> {
+        let outer = value.as_object().filter(|outer| outer.len() == 1)?;
+        let inner = outer.get("secretKeyRef")?.as_object()?;
+        let text = |key: &str| inner.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let known = inner.keys().all(|key| ["namespace", "name", "key"].contains(&key.as_str()));
+        let (name, key) = (text("name")?.to_owned(), text("key")?.to_owned());
+        known.then(|| Self { namespace: text("namespace").map(str::to_owned), name, key })
+    }
+
+    fn value(&self) -> Value {
+        let mut inner = serde_json::json!({"name": self.name, "key": self.key});
+        if let Some(namespace) = &self.namespace {
+            inner["namespace"] = Value::from(namespace.as_str());
+        }
+        serde_json::json!({"secretKeyRef": inner})
+    }
+
+    /// What stands in a manifest where the value is not known: everywhere but in the cluster's agent.
+    fn stand_in(&self) -> Value {
+        Value::from(format!("(key {} of secret {})", self.key, self.name))
+    }
 }
 
 /// The value of every variable, from definitions and what a placement gives.
@@ -118,6 +164,12 @@ fn zero(kind: VariableType) -> Value {
 }
 
 fn typed(definition: &VariableDefinition, value: &Value) -> Result<Value, VariableError> {
+    if definition.secret {
+        // Whatever was given instead is not repeated: it may be the secret.
+        let reference = SecretReference::of(value)
+            .ok_or_else(|| VariableError::NoReference { name: definition.name.clone() })?;
+        return Ok(reference.value());
+    }
     let wrong = |expected| VariableError::WrongType {
         name: definition.name.clone(),
         expected,
@@ -191,7 +243,7 @@ fn substitute_text(text: String, values: &Values, place: &str) -> Result<Value, 
     if let Some(name) =
         text.strip_prefix(OPEN).and_then(|rest| rest.strip_suffix('}')).filter(|name| is_name(name))
     {
-        return lookup(name, values, place).cloned();
+        return lookup(name, values, place).map(Cow::into_owned);
     }
     let mut out = String::with_capacity(text.len());
     let mut rest = text.as_str();
@@ -210,7 +262,7 @@ fn substitute_text(text: String, values: &Values, place: &str) -> Result<Value, 
             continue;
         };
         let end = after.find('}').ok_or_else(|| VariableError::Unclosed { place: place.to_owned() })?;
-        match lookup(&after[..end], values, place)? {
+        match &*lookup(&after[..end], values, place)? {
             Value::String(text) => out.push_str(text),
             other => out.push_str(&other.to_string()),
         }
@@ -220,10 +272,13 @@ fn substitute_text(text: String, values: &Values, place: &str) -> Result<Value, 
     Ok(Value::String(out))
 }
 
-fn lookup<'a>(name: &str, values: &'a Values, place: &str) -> Result<&'a Value, VariableError> {
-    values
-        .get(name)
-        .ok_or_else(|| VariableError::UnknownReference { name: name.to_owned(), place: place.to_owned() })
+fn lookup<'a>(name: &str, values: &'a Values, place: &str) -> Result<Cow<'a, Value>, VariableError> {
+    let unknown = || VariableError::UnknownReference { name: name.to_owned(), place: place.to_owned() };
+    let value = values.get(name).ok_or_else(unknown)?;
+    Ok(match SecretReference::of(value) {
+        Some(reference) => Cow::Owned(reference.stand_in()),
+        None => Cow::Borrowed(value),
+    })
 }
 
 #[cfg(test)]
@@ -241,6 +296,7 @@ mod tests {
             required: false,
             allowed: Vec::new(),
             description: None,
+            secret: false,
         }
     }
 
@@ -313,6 +369,28 @@ mod tests {
             if !text.contains("${var.") && !text.contains("$${") {
                 prop_assert_eq!(out, Ok(Value::String(text)));
             }
+        }
+    }
+
+    #[test]
+    fn a_secret_is_only_ever_referred_to() {
+        let mut secret = definition("password", VariableType::String);
+        secret.secret = true;
+        let given = |value: Value| Values::from([("password".to_owned(), value)]);
+        let error = resolve(std::slice::from_ref(&secret), &given(json!("hunter2"))).unwrap_err().to_string();
+        assert!(error.contains("secretKeyRef") && !error.contains("hunter2"), "{error}");
+        let reference = json!({"secretKeyRef": {"name": "db", "key": "pw"}});
+        let values = resolve(&[secret], &given(reference.clone())).unwrap();
+        assert_eq!(values["password"], reference);
+        let text =
+            substitute(json!({"a": "${var.password}", "b": "x=${var.password}"}), &values, "o").unwrap();
+        assert_eq!(text, json!({"a": "(key pw of secret db)", "b": "x=(key pw of secret db)"}));
+        for bad in [
+            json!({"secretKeyRef": {"name": "db"}}),
+            json!({"secretKeyRef": {"name": "a", "key": "b", "value": "c"}}),
+            json!({}),
+        ] {
+            assert!(SecretReference::of(&bad).is_none(), "{bad}");
         }
     }
 }

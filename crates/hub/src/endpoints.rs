@@ -8,12 +8,14 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use agent_protocol::{CaBundle, PingReport, access as access_protocol, endpoint};
 use bytes::Bytes;
 use fleet_objects::AgentIdentity;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use kube_objects::{Reason, Status, UserInfo};
@@ -85,6 +87,9 @@ impl Router {
     async fn route(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
         let user = request.extensions().get::<UserInfo>().cloned();
         let caller = Caller::of(user);
+        if let Caller::Agent(agent) = &caller {
+            self.within_quota(agent, &request)?;
+        }
         let path = request.uri().path().to_owned();
         match (request.method().clone(), path.as_str()) {
             (Method::GET, endpoint::CA) => json(&CaBundle { ca_pem: self.shared.issuer.ca_bundle() }),
@@ -172,6 +177,19 @@ impl Router {
             },
             _ => Err(not_found(format!("there is nothing at {path}"))),
         }
+    }
+
+    /// Before anything of the request is read. A body that does not say how long it is counts as the longest.
+    fn within_quota(&self, agent: &AgentIdentity, request: &Request<Body>) -> Result<(), Status> {
+        let bytes = request.body().size_hint().exact().unwrap_or(MAX_CONTENT as u64);
+        self.shared.quotas.take(&agent.name, bytes, Instant::now()).map_err(|wait| {
+            let message = format!(
+                "cluster {} asks more than one cluster may; again in {} ms",
+                agent.name,
+                wait.as_millis()
+            );
+            Status::new(Reason::TooManyRequests, message)
+        })
     }
 
     /// The agent that asks, when it is a member in good standing.

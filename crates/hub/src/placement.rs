@@ -85,7 +85,10 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
         published: ObjectCache::start(Api::all(all()), api_client::CacheOptions::new("placement decisions")),
         rollouts: ObjectCache::start(Api::all(all()), api_client::CacheOptions::new("rollouts")),
         clusters: shared.clusters.clone(),
-        assignments: ObjectCache::start(Api::all(all()), api_client::CacheOptions::new("assignments")),
+        assignments: ObjectCache::start(
+            Api::all(all()),
+            api_client::CacheOptions::new("assignments").strip(shorten),
+        ),
     };
     let wake = Arc::new(tokio::sync::Notify::new());
     let notify = |wake: &Arc<tokio::sync::Notify>| {
@@ -130,6 +133,14 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             () = again => {}
         }
+    }
+}
+
+/// Each object's health is for people, and the larger part of what an agent reports: nothing is decided by it here.
+fn shorten(assignment: &mut Assignment) {
+    if let Some(status) = &mut assignment.status {
+        status.objects = Vec::new();
+        status.held_deletions = Vec::new();
     }
 }
 

@@ -25,6 +25,7 @@ use crate::issuer::CertificateIssuer;
 use crate::materialise::{self, RecordHandler};
 use crate::placement;
 use crate::presence::Presence;
+use crate::quota::{Quota, Quotas};
 use crate::registration;
 use crate::test_runs::{self, TestRuns};
 
@@ -52,6 +53,8 @@ pub struct Options {
     pub expressions: Arc<dyn Expressions>,
     /// How long test runs are kept.
     pub test_retention: test_runs::Retention,
+    /// What one cluster may ask.
+    pub quota: Quota,
     /// Act on records besides the hub itself.
     pub handlers: Vec<Arc<dyn RecordHandler>>,
 }
@@ -81,6 +84,7 @@ impl Options {
             inbox: durable_log::Options { max_bytes: 256 << 20, ..durable_log::Options::default() },
             expressions: Arc::new(NoExpressions),
             test_retention: test_runs::Retention::default(),
+            quota: Quota::default(),
             handlers: Vec::new(),
         }
     }
@@ -102,6 +106,7 @@ pub(crate) struct Shared {
     pub(crate) inbox: Inbox,
     pub(crate) clusters: ObjectCache<Cluster>,
     pub(crate) expressions: Arc<dyn Expressions>,
+    pub(crate) quotas: Quotas,
     pub(crate) test_endpoints: test_runs::Endpoints,
     /// Cancelled when the hub ends: open streams end with it, so that agents look for its successor at once.
     pub(crate) stopping: CancellationToken,
@@ -165,6 +170,7 @@ impl Service {
             inbox,
             clusters,
             expressions: options.expressions,
+            quotas: Quotas::new(options.quota),
         };
         Ok(Self { shared: Arc::new(shared), handlers, test_runs })
     }

@@ -6,7 +6,7 @@ mod source;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use fleet_objects::{Profile, ProfileSpec};
+use fleet_objects::{Profile, ProfileLayer, ProfileSpec};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::discovery::ApiResource;
@@ -40,6 +40,13 @@ pub(crate) struct CreateArguments {
     name: String,
     #[command(flatten)]
     source: source::SourceArguments,
+    /// A further layer, which begins when those before it are healthy: a directory (with a kustomization or a chart, or of
+    /// files) or a file; may be given several times
+    #[arg(long = "layer", value_name = "NAME=DIR|FILE", value_parser = layer)]
+    layers: Vec<(String, PathBuf)>,
+    /// A profile that must be healthy in a cluster before this one begins there; may be given several times
+    #[arg(long, value_name = "PROFILE")]
+    depends_on: Vec<String>,
     /// Namespace for objects that name none
     #[arg(long, value_name = "NAME")]
     target_namespace: Option<String>,
@@ -87,12 +94,23 @@ async fn create(global: &Global, arguments: CreateArguments) -> Result<Code, Fai
     if source.documents.is_empty() {
         return Err(Failure::usage(format!("{} holds no object", source.origin)));
     }
+    let mut layers = Vec::with_capacity(arguments.layers.len());
+    for (name, path) in &arguments.layers {
+        let source = source::read(&arguments.source.of_layer(path), &arguments.name, namespace)?;
+        layers.push(ProfileLayer {
+            name: name.clone(),
+            origin: Some(source.origin),
+            manifests: source.documents.into_iter().flat_map(unfold).collect(),
+        });
+    }
     let spec = ProfileSpec {
         manifests: source.documents.into_iter().flat_map(unfold).collect(),
         target_namespace: arguments.target_namespace,
+        layers,
+        depends_on: arguments.depends_on,
         ..ProfileSpec::default()
     };
-    let count = spec.manifests.len();
+    let count = spec.manifests.len() + spec.layers.iter().map(|layer| layer.manifests.len()).sum::<usize>();
     let mut profile = Profile::new(&arguments.name, spec);
     profile.metadata.namespace = Some(global.namespace.clone());
     profile.annotations_mut().insert(fleet_objects::ANNOTATION_SOURCE.to_owned(), source.origin);
@@ -106,6 +124,13 @@ async fn create(global: &Global, arguments: CreateArguments) -> Result<Code, Fai
     applied.map_err(api(format!("cannot apply profile {}", arguments.name)))?;
     output::progress(&format!("applied profile {} with {count} objects", arguments.name));
     Ok(Code::Ok)
+}
+
+fn layer(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), path.into())),
+        _ => Err("expected NAME=DIR".to_owned()),
+    }
 }
 
 /// A `List` is its items.

@@ -8,6 +8,7 @@ use fleet_objects::{AssignmentStatus, ConflictPolicy, Health, ObjectReference};
 use serde_json::Value;
 
 use super::cluster::Target;
+use super::secrets::Secrets;
 use crate::flap::Repairs;
 use crate::vault::{Accepted, Progress};
 
@@ -24,6 +25,12 @@ pub(super) struct Active {
     pub(super) conflicts: ConflictPolicy,
     /// What should be there.
     pub(super) targets: BTreeMap<ObjectReference, Arc<Target>>,
+    /// The names of its layers, but for the first.
+    pub(super) layers: Vec<String>,
+    /// What a layer or the whole generation waits for: something before it that is not healthy.
+    pub(super) waits: Option<String>,
+    /// What was read for its secret variables.
+    pub(super) secrets: Secrets,
     /// How each target is.
     pub(super) states: BTreeMap<ObjectReference, State>,
     /// Why the accepted generation is not enforced, if so.
@@ -102,6 +109,9 @@ impl Active {
             loaded: false,
             conflicts: ConflictPolicy::Report,
             targets: BTreeMap::new(),
+            layers: Vec::new(),
+            waits: None,
+            secrets: Secrets::default(),
             states: BTreeMap::new(),
             problem: None,
             forbidden: false,

@@ -18,7 +18,7 @@ use crate::error::Error;
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) reference: ObjectReference,
-    pub(super) phase: u8,
+    pub(super) phase: u16,
     pub(super) object: Value,
     pub(super) resource: ApiResource,
     pub(super) namespaced: bool,

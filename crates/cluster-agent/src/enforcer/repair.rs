@@ -102,7 +102,7 @@ impl Enforcer {
         let object = match outcome {
             Outcome::Applied(object) => object,
             Outcome::Rejected(problem) | Outcome::Forbidden(problem) | Outcome::Later(problem) => {
-                state.error = Some(problem);
+                state.error = Some(active.secrets.scrub(problem));
                 active.due = Some(Instant::now() + std::time::Duration::from_secs(1));
                 return;
             }

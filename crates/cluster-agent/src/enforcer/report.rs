@@ -162,6 +162,9 @@ fn applied(active: &Active) -> (bool, &'static str, String) {
     if let Some((message, _)) = &active.closed {
         return (false, OUTSIDE_WINDOW, message.clone());
     }
+    if let Some(waits) = &active.waits {
+        return (false, "Waiting", waits.clone());
+    }
     if !current {
         return (false, "Applying", "the generation is being checked".to_owned());
     }

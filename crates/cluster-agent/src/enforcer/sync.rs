@@ -9,7 +9,7 @@ use agent_protocol::EventSeverity;
 use fleet_objects::{AssignmentSpec, AssignmentState, ConflictPolicy, Health, ObjectReference};
 use fleet_planner::bundle::Bundle;
 use fleet_planner::maintenance::{Opening, opening};
-use fleet_planner::render::render;
+use fleet_planner::render::{PHASES, render};
 use foundation::backoff::Backoff;
 use foundation::random::SystemRandom;
 use futures::{StreamExt, stream};
@@ -20,7 +20,8 @@ use kube::api::PostParams;
 
 use super::active::Active;
 use super::cluster::{Force, Outcome, Target, Targets, describe};
-use super::{Enforcer, same_state};
+use super::secrets::Secrets;
+use super::{Enforcer, order, same_state, secrets};
 use crate::error::Error;
 use crate::fingerprint;
 use crate::vault::InventoryItem;
@@ -33,6 +34,10 @@ const RETRY: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_s
 const ESTABLISH: Duration = Duration::from_secs(10);
 /// How often the clock is looked at while no maintenance window is open: it may be set.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
+/// How often a layer or a profile looks whether what it waits for is there.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How often secret variables are read again: somebody may have changed what they refer to.
+const READ_SECRETS: Duration = Duration::from_secs(60);
 /// Problems shown at once.
 const SHOWN: usize = 3;
 
@@ -54,6 +59,8 @@ struct Prepared {
     targets: Targets,
     conflicts: ConflictPolicy,
     target_namespace: Option<String>,
+    layers: Vec<String>,
+    secrets: Secrets,
 }
 
 impl Enforcer {
@@ -63,6 +70,7 @@ impl Enforcer {
         let Some(mut active) = self.active.remove(name) else { return Ok(()) };
         active.due = None;
         active.closed = None;
+        active.waits = None;
         active.budget_wait = None;
         active.dirty = true;
         let state = active.accepted.spec.state;
@@ -84,12 +92,18 @@ impl Enforcer {
         if let Some((_, wait)) = &active.closed {
             active.failures = 0;
             active.due = Some(Instant::now() + (*wait).min(LOOK_AT_CLOCK));
+        } else if active.waits.is_some() {
+            active.failures = 0;
+            active.due = Some(Instant::now() + LOOK_AGAIN);
         } else if complete {
             active.failures = 0;
             active.due = active.budget_wait.map(|wait| Instant::now() + wait);
         } else {
             active.due = Some(Instant::now() + RETRY.delay(active.failures, &SystemRandom));
             active.failures = active.failures.saturating_add(1);
+        }
+        if !active.secrets.is_empty() {
+            active.due.get_or_insert_with(|| Instant::now() + READ_SECRETS);
         }
         self.active.insert(name.to_owned(), active);
         self.narrow_watches();
@@ -99,6 +113,7 @@ impl Enforcer {
     async fn sync_present(&mut self, name: &str, active: &mut Active) -> Result<bool, Error> {
         let is_new =
             active.progress.enforced.as_ref().is_none_or(|enforced| !same_state(enforced, &active.accepted));
+        active.loaded &= active.secrets.is_empty();
         // What was enforced before must be known first: it stays until the new generation has passed its checks.
         if !active.loaded
             && let Some(enforced) = active.progress.enforced.clone()
@@ -128,6 +143,12 @@ impl Enforcer {
         let mut older = Targets::new();
         if is_new {
             let accepted = active.accepted.spec.clone();
+            if let Some(waits) = self.waits_for(&accepted).await? {
+                (active.problem, active.forbidden) = (None, false);
+                let _ = self.apply_all(name, active, &Targets::new()).await?;
+                active.waits = Some(waits);
+                return Ok(false);
+            }
             match self.prepare(name, active, &accepted).await? {
                 Ok(prepared) => {
                     older = self.begin(name, active, accepted, prepared).await?;
@@ -182,15 +203,22 @@ impl Enforcer {
         let Some(bytes) = self.vault.content(&content.digest).await? else {
             return Ok(Err(format!("content {} is not in the agent's store", content.digest)));
         };
-        let rendered = Bundle::decode(&bytes).map_err(|error| error.to_string()).and_then(|bundle| {
-            let objects = render(&bundle, &spec.variables, name).map_err(|error| error.to_string())?;
-            Ok((bundle, objects))
-        });
-        let (bundle, objects) = match rendered {
-            Ok(rendered) => rendered,
-            Err(problem) => return Ok(Err(problem)),
+        let bundle = match Bundle::decode(&bytes) {
+            Ok(bundle) => bundle,
+            Err(problem) => return Ok(Err(problem.to_string())),
         };
         let target_namespace = bundle.target_namespace.clone();
+        // With the rights of the profile: else a hub could have any secret of the cluster copied to where it reads.
+        let acting = self.cluster.acting_for(name);
+        let read = secrets::resolve(acting.client(), &spec.variables, target_namespace.as_deref()).await?;
+        let (variables, secrets) = match read {
+            Ok(read) => read,
+            Err(problem) => return Ok(Err(problem)),
+        };
+        let objects = match render(&bundle, &variables, name) {
+            Ok(objects) => objects,
+            Err(problem) => return Ok(Err(secrets.scrub(problem.to_string()))),
+        };
         let resolved = match self.cluster.resolve(objects, target_namespace.as_deref()).await? {
             Ok(resolved) => resolved,
             Err(problem) => return Ok(Err(problem)),
@@ -202,7 +230,8 @@ impl Enforcer {
                 return Ok(Err(format!("{} is there twice", describe(&reference))));
             }
         }
-        Ok(Ok(Prepared { targets, conflicts: bundle.conflicts, target_namespace }))
+        let layers = bundle.layers.into_iter().map(|layer| layer.name).collect();
+        Ok(Ok(Prepared { targets, conflicts: bundle.conflicts, target_namespace, layers, secrets }))
     }
 
     /// Makes a new generation ready and checks all of it against the cluster without changing anything.
@@ -249,7 +278,8 @@ impl Enforcer {
         let more = problems.len().saturating_sub(SHOWN);
         problems.truncate(SHOWN);
         let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-        Ok(Err(Problem { message: format!("{}{more}", problems.join("; ")), forbidden }))
+        let message = prepared.secrets.scrub(format!("{}{more}", problems.join("; ")));
+        Ok(Err(Problem { message, forbidden }))
     }
 
     /// Notes on disk what is about to be applied, then takes the new targets over. Answers the older ones.
@@ -263,6 +293,7 @@ impl Enforcer {
         let mut progress = active.progress.clone();
         progress.enforced = Some(spec);
         progress.pruned = None;
+        progress.layers_begun = 0;
         for reference in prepared.targets.keys() {
             if !progress.inventory.iter().any(|item| item.object == *reference) {
                 progress.inventory.push(InventoryItem { object: reference.clone(), applied: false });
@@ -290,6 +321,8 @@ impl Enforcer {
             active.states.entry(reference.clone()).or_default();
         }
         active.targets = prepared.targets;
+        active.layers = prepared.layers;
+        active.secrets = prepared.secrets;
         active.conflicts = prepared.conflicts;
     }
 
@@ -332,7 +365,7 @@ impl Enforcer {
 
     /// Applies every target, phase by phase. True when all went well.
     async fn apply_all(&mut self, name: &str, active: &mut Active, older: &Targets) -> Result<bool, Error> {
-        let mut phases: BTreeMap<u8, Vec<Arc<Target>>> = BTreeMap::new();
+        let mut phases: BTreeMap<u16, Vec<Arc<Target>>> = BTreeMap::new();
         for target in active.targets.values() {
             phases.entry(target.phase).or_default().push(target.clone());
         }
@@ -341,6 +374,16 @@ impl Enforcer {
         let mut complete = true;
         let mut newly_applied = false;
         for (phase, targets) in phases {
+            let layer = phase / PHASES;
+            if layer > active.progress.layers_begun {
+                if let Err(waits) = order::may_begin(active, layer) {
+                    active.waits = Some(waits);
+                    complete = false;
+                    break;
+                }
+                active.progress.layers_begun = layer;
+                newly_applied = true;
+            }
             let applies: Vec<_> = targets
                 .iter()
                 .map(|target| {
@@ -385,7 +428,7 @@ impl Enforcer {
                 }
             }
             drop(applies);
-            if phase == 1 && !brought.is_empty() {
+            if phase % PHASES == 1 && !brought.is_empty() {
                 self.await_kinds(&brought).await;
             }
         }
@@ -440,7 +483,7 @@ fn settle(active: &mut Active, reference: &ObjectReference, outcome: Outcome) ->
             true
         }
         Outcome::Rejected(problem) | Outcome::Forbidden(problem) | Outcome::Later(problem) => {
-            state.error = Some(problem);
+            state.error = Some(active.secrets.scrub(problem));
             false
         }
     }

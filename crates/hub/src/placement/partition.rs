@@ -113,6 +113,8 @@ async fn carry_out(
                 // Replaced under the version that was planned on: a plan made of stale knowledge fails and is made anew.
                 let mut object = (**old).clone();
                 object.spec = (**spec).clone();
+                // Of the status the cache has only a part; it is not written here.
+                object.status = None;
                 signatures::put(caches, &mut object);
                 let written = api
                     .replace(name, &PostParams::default(), &object)

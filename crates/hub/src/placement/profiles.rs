@@ -205,7 +205,7 @@ async fn read(shared: &Shared, profile: &Profile) -> ProfileState {
             Err(error) => return bad(format!("source: {error}"), true),
         },
     };
-    let bundle = match bundle::build(&profile.spec, &files) {
+    let bundle = match bundle::build(&profile.spec, &profile.namespace().unwrap_or_default(), &files) {
         Ok(bundle) => bundle,
         Err(error) => return bad(error.to_string(), false),
     };

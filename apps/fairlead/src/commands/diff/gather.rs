@@ -243,7 +243,8 @@ async fn bundle_of(client: &Client, profile: &Profile) -> Result<Result<Bundle, 
             }
         }
     };
-    Ok(bundle::build(&profile.spec, &files).map_err(|error| error.to_string()))
+    Ok(bundle::build(&profile.spec, &profile.namespace().unwrap_or_default(), &files)
+        .map_err(|error| error.to_string()))
 }
 
 async fn fetch(client: &Client, digest: &str) -> Result<Vec<u8>, Failure> {

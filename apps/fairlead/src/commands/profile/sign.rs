@@ -130,7 +130,8 @@ fn digest(profile: &Profile, from: Option<&Path>) -> Result<String, Failure> {
             "a profile whose objects were uploaded cannot be read from a document alone",
         ));
     }
-    let built = bundle::build(&own.spec, &[]).map_err(|error| Failure::usage(error.to_string()))?;
+    let built = bundle::build(&own.spec, &profile.namespace().unwrap_or_default(), &[])
+        .map_err(|error| Failure::usage(error.to_string()))?;
     let digest = fleet_planner::digest(&built.encode());
     if digest != shown {
         let message = format!("the hub holds {shown} and {} is {digest}: not signed", from.display());

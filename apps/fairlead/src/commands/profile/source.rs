@@ -42,6 +42,29 @@ pub(super) struct SourceArguments {
     git_verify: bool,
 }
 
+impl SourceArguments {
+    /// The source of a layer at a path of the same place: what a directory is is told by what lies in it. In a
+    /// repository, which is not here yet, layers are files.
+    pub(super) fn of_layer(&self, path: &Path) -> Self {
+        let holds = |file: &str| self.git.is_none() && path.join(file).is_file();
+        let own = Some(path.to_owned());
+        let place = Self {
+            git: self.git.clone(),
+            git_ref: self.git_ref.clone(),
+            git_verify: self.git_verify,
+            ..Self::default()
+        };
+        let kustomization = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
+        if kustomization.iter().any(|file| holds(file)) {
+            Self { kustomize: own, ..place }
+        } else if holds("Chart.yaml") {
+            Self { helm: own, ..place }
+        } else {
+            Self { from: own, ..place }
+        }
+    }
+}
+
 /// What was read.
 pub(super) struct Source {
     pub(super) documents: Vec<Document>,
@@ -271,6 +294,19 @@ mod tests {
         let arguments = SourceArguments { kustomize: Some("base".into()), ..of(&repository) };
         let source = read(&arguments, "app", None).ok().unwrap();
         assert_eq!(source.documents[0].value["metadata"]["name"], "pre-a");
+    }
+
+    #[test]
+    fn a_layer_is_what_lies_in_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let none = SourceArguments::default();
+        assert!(none.of_layer(directory.path()).from.is_some());
+        std::fs::write(directory.path().join("Chart.yaml"), "").unwrap();
+        assert!(none.of_layer(directory.path()).helm.is_some());
+        std::fs::write(directory.path().join("kustomization.yaml"), "").unwrap();
+        assert!(none.of_layer(directory.path()).kustomize.is_some());
+        let remote = SourceArguments { git: Some("https://example.com/x".into()), ..none };
+        assert!(remote.of_layer(directory.path()).from.is_some());
     }
 
     #[test]
