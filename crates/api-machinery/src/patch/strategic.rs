@@ -288,7 +288,7 @@ fn in_order(items: Vec<Value>, order: &[Value], live: &[Value], key: Option<&str
         let at = position(live, &item, key);
         let follows =
             |other: &Value| at.zip(position(live, other, key)).is_some_and(|(own, other)| other < own);
-        while let Some(other) = others.next_if(&follows) {
+        while let Some(other) = others.next_if(follows) {
             merged.push(other);
         }
         merged.push(item);
