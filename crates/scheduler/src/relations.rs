@@ -63,10 +63,12 @@ impl Relations {
             }
         }
         let Some(spec) = pod.spec.as_ref() else { return found };
-        if let Some(affinity) = spec.affinity.as_ref() {
-            if affinity.pod_affinity.is_some() || affinity.pod_anti_affinity.is_some() {
-                found.look_around(pod, nodes, namespaces);
-            }
+        let related = spec
+            .affinity
+            .as_ref()
+            .is_some_and(|affinity| affinity.pod_affinity.is_some() || affinity.pod_anti_affinity.is_some());
+        if related {
+            found.look_around(pod, nodes, namespaces);
         }
         for constraint in spec.topology_spread_constraints.iter().flatten() {
             found.spreads.push(Spread::of(pod, constraint, nodes));

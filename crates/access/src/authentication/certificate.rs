@@ -72,7 +72,7 @@ fn build<'a>(
     }
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crate::tls::provider())
         .build()
-        .map(|verifier| Roots(verifier))
+        .map(Roots)
         .map_err(|error| refuse(error.to_string()))
 }
 

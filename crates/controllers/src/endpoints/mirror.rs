@@ -20,6 +20,9 @@ const NOT_COPIED: [&str; 2] =
 /// Addresses of one subset that are mirrored at most (upstream's `maxEndpointsPerSubset`).
 const SUBSET: usize = 1_000;
 
+/// Ports, and the addresses that have all of them.
+type Group = (Vec<EndpointPort>, Vec<Endpoint>);
+
 /// The slices that say what `endpoints` say; none for those that are not to be mirrored.
 pub(super) fn wanted(endpoints: &Endpoints) -> Vec<EndpointSlice> {
     let labels = endpoints.metadata.labels.as_ref();
@@ -28,7 +31,7 @@ pub(super) fn wanted(endpoints: &Endpoints) -> Vec<EndpointSlice> {
     if skipped || is_lock || endpoints.metadata.deletion_timestamp.is_some() {
         return Vec::new();
     }
-    let mut groups: BTreeMap<(&str, String), (Vec<EndpointPort>, Vec<Endpoint>)> = BTreeMap::new();
+    let mut groups: BTreeMap<(&str, String), Group> = BTreeMap::new();
     for subset in endpoints.subsets.iter().flatten() {
         let ports: Vec<EndpointPort> = subset
             .ports
