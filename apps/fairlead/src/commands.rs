@@ -84,8 +84,8 @@ impl Command {
         matches!(
             self,
             Self::Up(_)
-                | Self::Hub(_)
-                | Self::Agent(_)
+                | Self::Hub(hub::HubCommand::Serve(_))
+                | Self::Agent(agent::AgentCommand::Serve(_))
                 | Self::Cluster(cluster::ClusterCommand::Serve(_) | cluster::ClusterCommand::Ephemeral(_))
         )
     }
@@ -98,7 +98,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Code, Failure> {
         Command::Up(arguments) => up::run(&global, arguments).await,
         Command::Down(arguments) => down::run(&global, arguments).await,
         Command::Status(arguments) => status::run(&global, arguments).await,
-        Command::Hub(command) => hub::run(command).await,
+        Command::Hub(command) => hub::run(&global, command).await,
         Command::Agent(command) => agent::run(command).await,
         Command::Store(command) => store::run(&global, command).await,
         Command::Image(command) => image::run(&global, command).await,

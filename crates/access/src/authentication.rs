@@ -133,7 +133,7 @@ impl Authenticator {
         mut self,
         authority: &CertificateAuthority,
     ) -> Result<Self, AuthenticationError> {
-        self.roots = Some(ClientRoots::new([authority.certificate()])?);
+        self.roots = Some(ClientRoots::new(authority.roots())?);
         Ok(self)
     }
 

@@ -6,6 +6,7 @@
 mod issue;
 mod pin;
 mod requests;
+pub mod rotation;
 mod subject;
 
 use std::path::{Path, PathBuf};
@@ -71,7 +72,10 @@ pub enum CertificateError {
 pub struct CertificateAuthority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
-    certificate_pem: String,
+    /// The certificates that clients have to trust: this one first, then those of a rotation under way.
+    bundle_pem: String,
+    /// Of a rotation: the next or the previous one.
+    others: Vec<CertificateDer<'static>>,
     pin: Pin,
 }
 
@@ -104,10 +108,12 @@ impl CertificateAuthority {
             path: directory.to_owned(),
             source,
         })?;
+        rotation::settle(directory)?;
         let key = match (read(&certificate_path)?, read(&key_path)?) {
             (Some(pem), Some(key)) => {
                 let key = parse_key(&key, &key_path)?;
-                return Self::from_pem(&certificate_path.display().to_string(), &pem, key);
+                let own = Self::from_pem(&certificate_path.display().to_string(), &pem, key)?;
+                return own.with_others(rotation::others(directory)?);
             }
             (Some(_), None) => {
                 return Err(CertificateError::KeyMissing { certificate: certificate_path, key: key_path });
@@ -134,13 +140,31 @@ impl CertificateAuthority {
         }
         let issuer =
             Issuer::from_ca_cert_der(&certificate, key).map_err(|error| unusable(error.to_string()))?;
-        Ok(Self { issuer, certificate, certificate_pem: pem.to_owned(), pin })
+        Ok(Self { issuer, certificate, bundle_pem: pem.to_owned(), others: Vec::new(), pin })
+    }
+
+    fn with_others(mut self, others: Vec<String>) -> Result<Self, CertificateError> {
+        for pem in others {
+            let unusable = |error: ::pem::PemError| CertificateError::Unusable {
+                subject: "another certificate of the authority".to_owned(),
+                detail: error.to_string(),
+            };
+            let parsed = ::pem::parse(&pem).map_err(unusable)?;
+            self.others.push(CertificateDer::from(parsed.into_contents()));
+            self.bundle_pem.push_str(&pem);
+        }
+        Ok(self)
     }
 
     /// The certificates a client has to trust, as PEM.
     #[must_use]
     pub fn bundle_pem(&self) -> &str {
-        &self.certificate_pem
+        &self.bundle_pem
+    }
+
+    /// Every root whose certificates are good: its own, and during a rotation the next or previous one.
+    pub fn roots(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
+        std::iter::once(&self.certificate).chain(&self.others)
     }
 
     /// The root certificate.

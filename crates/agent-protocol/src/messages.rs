@@ -40,8 +40,11 @@ pub mod endpoint {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CaBundle {
-    /// PEM, one or more certificates.
+    /// PEM, one or more certificates: more than one while an authority is rotated.
     pub ca_pem: String,
+    /// Where agents reach the hub from now on, if it says so; besides where they were told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub_url: Option<String>,
 }
 
 /// Asks to become a cluster of the fleet.

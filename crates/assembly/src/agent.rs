@@ -73,6 +73,8 @@ pub struct Options {
     pub ceiling: Option<PathBuf>,
     /// What people of the hub may do in the cluster.
     pub access: Access,
+    /// The key that seals what is held on disk; `None`: `state.key` in the directory.
+    pub state_key: Option<PathBuf>,
 }
 
 /// An agent that is ready to run.
@@ -97,6 +99,7 @@ impl Agent {
         };
         let cluster = cluster.map_err(|error| failed(error.into()))?;
         let connector = TlsConnector::new(&options.hub).map_err(|error| failed(error.into()))?;
+        let connector = connector.with_places(&options.directory);
         // No witness is kept: an agent's generations say by themselves when its hub or its own store went back.
         let state = State::Directory(options.directory.clone());
         let Opened { store, .. } = state.open_store(&StoreOptions::default()).await?;
@@ -110,6 +113,9 @@ impl Agent {
             Access::Unbound => Some(cluster_agent::access::Options { administrators: None }),
             Access::Role(role) => Some(cluster_agent::access::Options { administrators: Some(role) }),
         };
+        if let Some(key) = options.state_key {
+            agent.state_key = key;
+        }
         if let Some(Invitation { token, ca_pin, name, labels }) = options.invitation {
             agent.trust = Some(Trust::Pin(ca_pin));
             agent.join = Some(Join { token, name, labels });
@@ -145,6 +151,16 @@ impl cluster_agent::PodStandards for PodSecurityStandards {
         let found = evaluate(LevelVersion { level, version: Version::Latest }, metadata, spec);
         (!found.is_empty()).then(|| details(&found))
     }
+}
+
+/// Binds the agent of a directory to another place or authority of its hub; answers the cluster's name.
+///
+/// # Errors
+/// When the agent has not joined, or the hub there is not the pinned one or does not know the agent's key.
+pub async fn rebind(directory: &Path, hub: &str, ca_pin: &str) -> Result<String, AssemblyError> {
+    let rebound = cluster_agent::rebind(directory, hub, ca_pin).await;
+    let failed = |error: cluster_agent::Error| AssemblyError::new("failed to rebind the agent", error.into());
+    rebound.map(|identity| identity.name).map_err(failed)
 }
 
 /// Whether the agent of a directory has joined a hub.

@@ -36,6 +36,8 @@ pub struct Options {
     pub agent_certificate_ttl: Option<Duration>,
     /// How long test runs are kept.
     pub test_retention: hub::test_runs::Retention,
+    /// Where agents reach it from now on, if that changes: `https://host:port`.
+    pub announce: Option<String>,
 }
 
 /// A running hub.
@@ -85,6 +87,7 @@ impl Hub {
         hub_options.public_url = plane.server.address().map(|address| public_url(&options.names, address));
         hub_options.expressions = Arc::new(Cel::default());
         hub_options.test_retention = options.test_retention;
+        hub_options.announce = options.announce;
         if let Some(ttl) = options.agent_certificate_ttl {
             hub_options.certificate_ttl = ttl;
         }

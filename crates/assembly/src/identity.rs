@@ -136,8 +136,7 @@ impl Identity {
             .issue_server(common_name, &names, lifetimes.server)
             .map_err(|error| failed(error.into()))?;
         let certificate = ServerCertificate::new(&issued).map_err(|error| failed(error.into()))?;
-        let client_roots =
-            ClientRoots::new([authority.certificate()]).map_err(|error| failed(error.into()))?;
+        let client_roots = ClientRoots::new(authority.roots()).map_err(|error| failed(error.into()))?;
         let files = watched::Files::new(given, directory.map(|directory| directory.join("pki")));
         let identity = Self {
             authority: Arc::new(authority),

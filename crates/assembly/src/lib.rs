@@ -15,6 +15,7 @@
 //! It must never hold behaviour of its own: what is decided is decided in a component.
 
 pub mod agent;
+pub mod authority;
 pub mod backup;
 pub mod cluster;
 pub mod containers;
@@ -23,6 +24,7 @@ pub mod ephemeral;
 pub mod error;
 pub mod expressions;
 pub mod hub;
+pub mod hub_backup;
 pub mod identity;
 mod leader;
 mod nodes;

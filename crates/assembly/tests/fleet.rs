@@ -16,6 +16,10 @@ mod order;
 mod throw_away;
 #[path = "fleet/triggers.rs"]
 mod triggers;
+#[path = "fleet/moving.rs"]
+mod moving;
+#[path = "fleet/restoring.rs"]
+mod restoring;
 #[path = "fleet/trust.rs"]
 mod trust;
 

@@ -3,10 +3,14 @@
 mod shared_connection;
 
 use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use kube::config::AuthInfo;
 use kube::{Client, Config};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use x509_parser::pem::Pem;
 
@@ -43,13 +47,54 @@ pub trait HubConnector: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// When no client can be made of these.
     async fn upgradable(&self, credentials: &Credentials) -> Result<Client, Error>;
+
+    /// The hub was not reached: where there is another place it may be, that is tried next.
+    fn unreached(&self) {}
+
+    /// The hub says where it is reached from now on.
+    ///
+    /// # Errors
+    /// When that cannot be kept.
+    fn announced(&self, _url: Option<&str>) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// Over TLS to a URL.
 #[derive(Clone, Debug)]
 pub struct TlsConnector {
     url: http::Uri,
+    places: Option<PathBuf>,
+    turn: Arc<AtomicUsize>,
 }
+
+/// Where a hub is besides the URL that the agent was started with; a file in the agent's directory. None of these is
+/// trusted more than the first: whoever answers must have a certificate of the authority that the agent pinned.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Places {
+    /// Said by a person; comes before the URL the agent was started with.
+    #[serde(default)]
+    pub(crate) rebound: Option<String>,
+    /// Said by the hub; tried when the first does not answer.
+    #[serde(default)]
+    pub(crate) announced: Option<String>,
+}
+
+impl Places {
+    pub(crate) fn read(directory: &Path) -> Self {
+        let read = std::fs::read(directory.join(PLACES)).ok();
+        read.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    pub(crate) fn write(&self, directory: &Path) -> Result<(), Error> {
+        let text = serde_json::to_vec(self).map_err(|error| Error::Invalid(error.to_string()))?;
+        crate::credentials::write(&directory.join(PLACES), &text, 0o600)
+    }
+}
+
+/// The file of [`Places`].
+const PLACES: &str = "hub-places.json";
 
 impl TlsConnector {
     /// To a hub at `https://host:port`.
@@ -57,16 +102,28 @@ impl TlsConnector {
     /// # Errors
     /// When `url` is not an https URL.
     pub fn new(url: &str) -> Result<Self, Error> {
-        let parsed: http::Uri =
-            url.parse().map_err(|error| Error::Invalid(format!("hub URL {url:?}: {error}")))?;
-        if parsed.scheme_str() != Some("https") {
-            return Err(Error::Invalid(format!("hub URL {url:?}: must begin with https://")));
+        Ok(Self { url: parse(url)?, places: None, turn: Arc::default() })
+    }
+
+    /// Also where a file in the agent's directory says, which a person or the hub may write.
+    #[must_use]
+    pub fn with_places(self, directory: &Path) -> Self {
+        Self { places: Some(directory.to_owned()), ..self }
+    }
+
+    /// Where to go this time. What cannot be read as a URL is passed over.
+    fn target(&self) -> http::Uri {
+        let places = self.places.as_deref().map(Places::read).unwrap_or_default();
+        let first = places.rebound.and_then(|url| parse(&url).ok()).unwrap_or_else(|| self.url.clone());
+        let second = places.announced.and_then(|url| parse(&url).ok()).filter(|second| *second != first);
+        match second {
+            Some(second) if self.turn.load(Ordering::Relaxed) % 2 == 1 => second,
+            _ => first,
         }
-        Ok(Self { url: parsed })
     }
 
     fn config(&self, ca_pem: Option<&str>) -> Result<Config, Error> {
-        let mut config = Config::new(self.url.clone());
+        let mut config = Config::new(self.target());
         config.default_namespace = "default".to_owned();
         config.connect_timeout = Some(std::time::Duration::from_secs(10));
         match ca_pem {
@@ -103,10 +160,33 @@ impl HubConnector for TlsConnector {
     async fn upgradable(&self, credentials: &Credentials) -> Result<Client, Error> {
         Client::try_from(self.with_certificate(credentials)?).map_err(Error::hub("make a client"))
     }
+
+    fn unreached(&self) {
+        self.turn.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn announced(&self, url: Option<&str>) -> Result<(), Error> {
+        let Some(directory) = &self.places else { return Ok(()) };
+        let url = url.map(|url| parse(url).map(|_| url.to_owned())).transpose()?;
+        let known = Places::read(directory);
+        if known.announced == url {
+            return Ok(());
+        }
+        Places { announced: url, ..known }.write(directory)
+    }
+}
+
+fn parse(url: &str) -> Result<http::Uri, Error> {
+    let parsed: http::Uri =
+        url.parse().map_err(|error| Error::Invalid(format!("hub URL {url:?}: {error}")))?;
+    if parsed.scheme_str() != Some("https") {
+        return Err(Error::Invalid(format!("hub URL {url:?}: must begin with https://")));
+    }
+    Ok(parsed)
 }
 
 /// The DER certificates of a PEM text.
-fn certificates(pem: &str) -> Result<Vec<Vec<u8>>, Error> {
+pub(crate) fn certificates(pem: &str) -> Result<Vec<Vec<u8>>, Error> {
     let all: Result<Vec<_>, _> =
         Pem::iter_from_buffer(pem.as_bytes()).map(|block| block.map(|block| block.contents)).collect();
     match all {
@@ -163,5 +243,28 @@ mod tests {
         assert_eq!(certificates(&chosen).unwrap(), certificates(&second).unwrap());
         assert!(pinned(&first, &pin).unwrap_err().to_string().contains("another hub"));
         assert!(TlsConnector::new("http://x").is_err());
+    }
+
+    #[test]
+    fn a_person_comes_first_and_what_the_hub_announced_is_tried_in_turn() {
+        let dir = tempfile::tempdir().unwrap();
+        let connector = TlsConnector::new("https://first:1").unwrap().with_places(dir.path());
+        let at = |connector: &TlsConnector| connector.target().host().unwrap().to_owned();
+        connector.unreached();
+        assert_eq!(at(&connector), "first", "there is nowhere else");
+        connector.announced(Some("https://second:1")).unwrap();
+        assert_eq!(at(&connector), "second");
+        connector.unreached();
+        assert_eq!(at(&connector), "first");
+        assert!(connector.announced(Some("http://plain:1")).is_err());
+        let places = Places { rebound: Some("https://third:1".to_owned()), ..Places::read(dir.path()) };
+        places.write(dir.path()).unwrap();
+        assert_eq!(at(&connector), "third");
+        connector.unreached();
+        assert_eq!(at(&connector), "second");
+        connector.announced(None).unwrap();
+        assert_eq!(at(&connector), "third");
+        std::fs::write(dir.path().join(PLACES), b"{").unwrap();
+        assert_eq!(at(&connector), "first");
     }
 }

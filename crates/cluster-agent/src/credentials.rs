@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
+/// How long an agent whose clock is ahead of its certificate's end waits before it asks for another.
+const AHEAD: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
+
 /// What is known of the agent's certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -32,7 +35,11 @@ impl Identity {
     /// When to renew: after two thirds of the certificate's life.
     #[must_use]
     pub fn renew_at(&self) -> Timestamp {
-        let life = self.not_after.as_millisecond().saturating_sub(self.issued.as_millisecond()).max(0);
+        let life = self.not_after.as_millisecond().saturating_sub(self.issued.as_millisecond());
+        if life <= 0 {
+            // This machine's clock is past the end of what the hub has just issued: asking again at once gives no other.
+            return self.issued.saturating_add(AHEAD).unwrap_or(self.not_after);
+        }
         Timestamp::from_millisecond(self.issued.as_millisecond() + life / 3 * 2).unwrap_or(self.not_after)
     }
 }
@@ -121,6 +128,20 @@ impl Credentials {
         params.serialize_request(&key).and_then(|request| request.pem()).map_err(invalid)
     }
 
+    /// Keeps authorities that the hub showed over a connection that it had proved itself on. True when they are others
+    /// than before.
+    ///
+    /// # Errors
+    /// When they are no certificates, or the disk refuses.
+    pub(crate) fn learn_ca(&self, ca_pem: &str) -> Result<bool, Error> {
+        if self.ca()?.as_deref() == Some(ca_pem) {
+            return Ok(false);
+        }
+        crate::connector::certificates(ca_pem)?;
+        write(&self.ca_path(), ca_pem.as_bytes(), 0o600)?;
+        Ok(true)
+    }
+
     /// Keeps a new certificate. The identity is written last: it is what says that the rest is there.
     ///
     /// # Errors
@@ -177,6 +198,8 @@ mod tests {
         credentials.save(&identity, "cert", "ca").unwrap();
         assert_eq!(credentials.identity().unwrap().unwrap(), identity);
         assert_eq!(identity.renew_at().as_second(), 60);
+        let ahead = Identity { issued: Timestamp::from_second(1000).unwrap(), ..identity.clone() };
+        assert_eq!(ahead.renew_at().as_second(), 1600, "a clock that is ahead makes no hot loop");
         std::fs::write(dir.path().join("c/identity.json"), b"{").unwrap();
         assert!(credentials.identity().unwrap_err().to_string().contains("join again"));
     }

@@ -25,6 +25,15 @@ pub enum Error {
         #[source]
         source: storage::StoreError,
     },
+    /// What is sealed in the agent's store.
+    #[error("the agent's store: cannot use `{place}`")]
+    Seal {
+        /// Where.
+        place: String,
+        /// Why.
+        #[source]
+        source: sealing::SealError,
+    },
     /// The outbox.
     #[error("outbox: {0}")]
     Outbox(#[from] durable_log::LogError),
@@ -75,6 +84,11 @@ impl Error {
 
     pub(crate) fn store(operation: &'static str) -> impl FnOnce(storage::StoreError) -> Self {
         move |source| Self::Store { operation, source }
+    }
+
+    pub(crate) fn seal(place: &str) -> impl FnOnce(sealing::SealError) -> Self {
+        let place = place.to_owned();
+        move |source| Self::Seal { place, source }
     }
 
     pub(crate) fn cluster(operation: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {

@@ -12,6 +12,7 @@ use fleet_objects::test_trigger::TriggerNews;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt};
 use parking_lot::Mutex;
+use sealing::Key;
 use storage::Store;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -75,6 +76,8 @@ pub struct Options {
     pub outbox: durable_log::Options,
     /// The ceiling of the cluster's owner; where there is no such file, the built-in one holds.
     pub ceiling: PathBuf,
+    /// Holds the key that seals what is held on disk; made when it is not there. Kept on another disk it protects this one.
+    pub state_key: PathBuf,
     /// Judges pods where the ceiling asks for a standard.
     pub pods: Option<Arc<dyn PodStandards>>,
     /// This release.
@@ -108,6 +111,7 @@ impl Options {
             trust: None,
             join: None,
             ceiling: state_dir.join("ceiling.yaml"),
+            state_key: state_dir.join("state.key"),
             pods: None,
             state_dir,
             store,
@@ -192,7 +196,9 @@ impl Service {
     pub async fn new(options: Options) -> Result<Self, Error> {
         let credentials = Credentials::open(options.state_dir.join("credentials"))?;
         let outbox = Outbox::open(&options.state_dir.join("outbox"), options.outbox).await?;
-        let vault = Vault::new(options.store.clone());
+        let path = &options.state_key;
+        let key = Key::open_or_make(path).map_err(Error::seal(&path.display().to_string()))?;
+        let vault = Vault::new(options.store.clone(), Arc::new(key));
         let ceilings = Ceilings::open(options.ceiling.clone(), options.pods.clone())?;
         let (status, _) = watch::channel(AgentStatus {
             name: credentials.identity()?.map(|identity| identity.name),

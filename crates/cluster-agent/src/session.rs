@@ -1,7 +1,7 @@
 //! The agent's conversation with its hub. It may fail at any time and for any time: nothing in the cluster waits for it.
 
 mod admit;
-mod identity;
+pub(crate) mod identity;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -71,6 +71,8 @@ impl Session {
             let text = ended.err().map(|error| error.chain());
             if was_connected {
                 failures = 0;
+            } else {
+                self.connector.unreached();
             }
             if let Some(text) = &text {
                 tracing::info!(error = %text, "no conversation with the hub; what is held stays enforced");
@@ -92,7 +94,16 @@ impl Session {
     /// one is let go, so that the hub never sees the agent leave.
     async fn once(&self) -> Result<(), Error> {
         let mut identity = self.ensure_identity().await?;
-        let mut open = self.open(&identity).await?;
+        let opened = self.open(&identity).await;
+        let mut open = match opened {
+            // The certificate is good no more, though its time has not come: another authority signs by now. The key is
+            // still the registered one.
+            Err(Error::Refused { code: 401, .. }) => {
+                identity = self.reattest(&identity).await?;
+                self.open(&identity).await?
+            }
+            opened => opened?,
+        };
         loop {
             identity = self.converse(&mut open, &identity).await?;
             open = self.open(&identity).await?;
@@ -110,6 +121,7 @@ impl Session {
             return Err(Error::Invalid("hub: the stream does not begin with a greeting".to_owned()));
         };
         let ping = Duration::from_millis(ping_millis.clamp(100, 60_000));
+        self.learn(&hub).await;
         tracing::info!(cluster = %identity.name, hub_epoch, "connected to the hub");
         self.status.send_modify(|status| {
             status.connected = true;
@@ -118,6 +130,25 @@ impl Session {
             status.last_error = None;
         });
         Ok(Open { hub, lines, ping, hub_epoch })
+    }
+
+    /// Takes over which authorities to trust and where the hub is, so that a rotation or a move reaches every agent that
+    /// was there during it. Without an answer everything stays as it was.
+    async fn learn(&self, hub: &HubClient) {
+        let learned = match hub.ca().await {
+            Ok(told) => self
+                .credentials
+                .learn_ca(&told.ca_pem)
+                .and_then(|new| self.connector.announced(told.hub_url.as_deref()).map(|()| new)),
+            Err(error) => Err(error),
+        };
+        match learned {
+            Ok(true) => tracing::info!("the hub showed other authorities; they are trusted from now on"),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(error = %error.chain(), "what the hub says about itself was not kept")
+            }
+        }
     }
 
     /// Talks until the connection is lost, or until there is a new certificate.

@@ -1,7 +1,8 @@
 //! The agent's memory on disk: what it accepted from the hub, the content, and how far it is with carrying it out.
 //!
 //! Two writers, each with its own keys: the session writes what was accepted (with its content, in one transaction,
-//! before anything is done about it), the enforcer writes progress.
+//! before anything is done about it), the enforcer writes progress. All values are sealed: they hold the Secrets of
+//! profiles and the values of secret variables.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,9 +13,10 @@ use fleet_objects::{
 };
 use fleet_planner::admission::Held;
 use fleet_planner::ceiling::Spent;
+use sealing::Key;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use storage::{KeyRange, Operation, RangeRequest, Store, Transaction};
+use storage::{KeyRange, KeyValue, Operation, RangeRequest, Store, Transaction};
 
 use crate::error::Error;
 
@@ -73,6 +75,7 @@ pub(crate) struct InventoryItem {
 #[derive(Clone)]
 pub(crate) struct Vault {
     store: Arc<dyn Store>,
+    key: Arc<Key>,
 }
 
 impl Accepted {
@@ -88,8 +91,27 @@ impl Accepted {
 }
 
 impl Vault {
-    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+    pub(crate) fn new(store: Arc<dyn Store>, key: Arc<Key>) -> Self {
+        Self { store, key }
+    }
+
+    fn put(&self, key: &str, value: &impl Serialize) -> Result<Operation, Error> {
+        let text = serde_json::to_vec(value).map_err(|error| Error::Invalid(error.to_string()))?;
+        self.put_bytes(key, &text)
+    }
+
+    fn put_bytes(&self, key: &str, text: &[u8]) -> Result<Operation, Error> {
+        let sealed = self.key.seal(key.as_bytes(), text).map_err(Error::seal(key))?;
+        Ok(Operation::put(key.to_owned(), sealed))
+    }
+
+    /// What a value says. Those of earlier releases were not sealed.
+    fn open(&self, kv: &KeyValue) -> Result<Bytes, Error> {
+        if !sealing::is_sealed(&kv.value) {
+            return Ok(kv.value.clone());
+        }
+        let opened = self.key.unseal(&kv.key, &kv.value);
+        opened.map(Bytes::from).map_err(Error::seal(&String::from_utf8_lossy(&kv.key)))
     }
 
     pub(crate) async fn accepted(&self) -> Result<BTreeMap<String, Accepted>, Error> {
@@ -108,12 +130,12 @@ impl Vault {
         content: Option<(&str, Vec<u8>)>,
         release: Option<u64>,
     ) -> Result<(), Error> {
-        let mut success = vec![put(&format!("{ACCEPTED}{name}"), accepted)?];
+        let mut success = vec![self.put(&format!("{ACCEPTED}{name}"), accepted)?];
         if let Some(version) = release {
-            success.push(put(&format!("{RELEASES}{name}"), &version)?);
+            success.push(self.put(&format!("{RELEASES}{name}"), &version)?);
         }
         if let Some((digest, bytes)) = content {
-            success.push(Operation::put(format!("{CONTENT}{digest}"), bytes));
+            success.push(self.put_bytes(&format!("{CONTENT}{digest}"), &bytes)?);
         }
         self.write("accept an assignment", success).await
     }
@@ -129,30 +151,31 @@ impl Vault {
     }
 
     pub(crate) async fn save_spent(&self, spent: &Spent) -> Result<(), Error> {
-        self.write("book deletions", vec![put(SPENT, spent)?]).await
+        self.write("book deletions", vec![self.put(SPENT, spent)?]).await
     }
 
     async fn note<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
         let request = RangeRequest::all(KeyRange::single(key.to_owned()));
         let found = self.store.range(request).await.map_err(Error::store("read a note"))?;
         let Some(kv) = found.kvs.into_iter().next() else { return Ok(None) };
-        let read = serde_json::from_slice(&kv.value);
+        let read = serde_json::from_slice(&self.open(&kv)?);
         read.map(Some)
             .map_err(|error| Error::Invalid(format!("the agent's note {key} cannot be read: {error}")))
     }
 
     pub(crate) async fn save_progress(&self, name: &str, progress: &Progress) -> Result<(), Error> {
-        self.write("save progress", vec![put(&format!("{PROGRESS}{name}"), progress)?]).await
+        self.write("save progress", vec![self.put(&format!("{PROGRESS}{name}"), progress)?]).await
     }
 
     pub(crate) async fn content(&self, digest: &str) -> Result<Option<Bytes>, Error> {
         let request = RangeRequest::all(KeyRange::single(format!("{CONTENT}{digest}")));
         let found = self.store.range(request).await.map_err(Error::store("read content"))?;
         let Some(kv) = found.kvs.into_iter().next() else { return Ok(None) };
-        if fleet_planner::digest(&kv.value) != digest {
+        let bytes = self.open(&kv)?;
+        if fleet_planner::digest(&bytes) != digest {
             return Err(Error::Invalid(format!("content {digest} is damaged in the agent's store")));
         }
-        Ok(Some(kv.value))
+        Ok(Some(bytes))
     }
 
     /// Forgets content that neither `accepted` nor `progress` names any more.
@@ -197,7 +220,7 @@ impl Vault {
         let mut all = BTreeMap::new();
         for kv in found.kvs {
             let name = String::from_utf8_lossy(&kv.key[prefix.len()..]).into_owned();
-            let value = serde_json::from_slice(&kv.value).map_err(|error| {
+            let value = serde_json::from_slice(&self.open(&kv)?).map_err(|error| {
                 Error::Invalid(format!("the agent's note {prefix}{name} cannot be read: {error}"))
             })?;
             all.insert(name, value);
@@ -211,7 +234,40 @@ impl Vault {
     }
 }
 
-fn put(key: &str, value: &impl Serialize) -> Result<Operation, Error> {
-    let bytes = serde_json::to_vec(value).map_err(|error| Error::Invalid(error.to_string()))?;
-    Ok(Operation::put(key.to_owned(), bytes))
+#[cfg(test)]
+mod tests {
+    use storage::model::MemoryStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_held_is_unreadable_on_disk_and_under_another_key() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let vault = Vault::new(store.clone(), Arc::new(Key::new(&[1; 32])));
+        let spec: AssignmentSpec = serde_json::from_value(serde_json::json!({
+            "profile": {"namespace": "a", "name": "b"}, "generation": 1, "hubEpoch": "e", "state": "Present",
+            "variables": {"password": "CANARY"},
+        }))
+        .unwrap();
+        let content = b"apiVersion: v1 # CANARY".to_vec();
+        let digest = fleet_planner::digest(&content);
+        let accepted = Accepted { spec: spec.clone(), confirmed: None, refusal: None };
+        vault.accept("a.b", &accepted, Some((&digest, content.clone())), Some(3)).await.unwrap();
+        let progress = Progress { enforced: Some(spec), ..Progress::default() };
+        vault.save_progress("a.b", &progress).await.unwrap();
+        let all = store.range(RangeRequest::all(KeyRange::prefix("fairlead/agent/"))).await.unwrap();
+        assert_eq!(all.kvs.len(), 4);
+        for kv in &all.kvs {
+            assert!(!kv.value.windows(6).any(|window| window == b"CANARY"), "{:?}", kv.key);
+        }
+        assert_eq!(vault.content(&digest).await.unwrap().unwrap(), content);
+        assert_eq!(vault.accepted().await.unwrap()["a.b"], accepted);
+        assert_eq!(vault.release("a.b").await.unwrap(), Some(3));
+        let stranger = Vault::new(store.clone(), Arc::new(Key::new(&[2; 32])));
+        assert!(stranger.accepted().await.is_err() && stranger.content(&digest).await.is_err());
+        // What an earlier release wrote is still read.
+        let plain = Operation::put(format!("{ACCEPTED}old"), serde_json::to_vec(&accepted).unwrap());
+        vault.write("x", vec![plain]).await.unwrap();
+        assert_eq!(vault.accepted().await.unwrap()["old"], accepted);
+    }
 }

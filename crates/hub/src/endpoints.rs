@@ -92,7 +92,10 @@ impl Router {
         }
         let path = request.uri().path().to_owned();
         match (request.method().clone(), path.as_str()) {
-            (Method::GET, endpoint::CA) => json(&CaBundle { ca_pem: self.shared.issuer.ca_bundle() }),
+            (Method::GET, endpoint::CA) => json(&CaBundle {
+                ca_pem: self.shared.issuer.ca_bundle(),
+                hub_url: self.shared.announce.clone(),
+            }),
             (Method::POST, endpoint::JOIN) => {
                 let token = bearer(&request)?;
                 json(&self.shared.join(&token, read(request, MAX_REGISTRATION).await?).await?)

@@ -45,6 +45,8 @@ pub struct Options {
     pub public_url: Option<String>,
     /// How long agents' certificates last.
     pub certificate_ttl: Duration,
+    /// Where agents reach the hub, as they are told; `None`: where they were told when they joined.
+    pub announce: Option<String>,
     /// How long an agent may be silent before it counts as gone. Agents ping three times as often.
     pub presence_timeout: Duration,
     /// How the inbox is kept.
@@ -80,6 +82,7 @@ impl Options {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             public_url: None,
             certificate_ttl: registration::DEFAULT_CERTIFICATE_TTL,
+            announce: None,
             presence_timeout: Duration::from_secs(15),
             inbox: durable_log::Options { max_bytes: 256 << 20, ..durable_log::Options::default() },
             expressions: Arc::new(NoExpressions),
@@ -99,6 +102,7 @@ pub(crate) struct Shared {
     pub(crate) issuer: Arc<dyn CertificateIssuer>,
     pub(crate) public_url: Option<String>,
     pub(crate) certificate_ttl: Duration,
+    pub(crate) announce: Option<String>,
     pub(crate) presence_timeout: Duration,
     pub(crate) presence: Presence,
     pub(crate) tunnels: Tunnels,
@@ -163,6 +167,7 @@ impl Service {
             issuer: options.issuer,
             public_url: options.public_url,
             certificate_ttl: options.certificate_ttl,
+            announce: options.announce,
             presence_timeout: options.presence_timeout,
             presence: Presence::new(options.presence_timeout),
             tunnels: Tunnels::default(),

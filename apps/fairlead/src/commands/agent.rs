@@ -16,8 +16,25 @@ use crate::{output, signals};
 pub(crate) enum AgentCommand {
     /// Run the agent of a cluster
     Serve(ServeArguments),
+    /// Tell an agent that its hub has another address or authority
+    Rebind(RebindArguments),
     /// Print the built-in ceiling, or check one
     Ceiling(CeilingArguments),
+}
+
+/// Tell an agent that its hub has another address or authority: for agents that were away while these changed. Its
+/// registered key proves who it is; it needs no token, and keeps what it holds. A running agent follows by itself.
+#[derive(Args, Debug)]
+pub(crate) struct RebindArguments {
+    /// Where the agent keeps everything
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Where the hub is, https://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    hub: String,
+    /// By what the hub is recognised: `fairlead hub authority show`
+    #[arg(long, value_name = "sha256:…")]
+    ca_pin: String,
 }
 
 /// Print the ceiling that holds where a cluster's owner wrote none, as a beginning for one's own; with a file, check it.
@@ -48,6 +65,10 @@ pub(crate) struct ServeArguments {
     /// The ceiling of the cluster's owner; it is read again when it changes [default: DIR/ceiling.yaml, else the built-in one]
     #[arg(long, value_name = "FILE")]
     ceiling: Option<PathBuf>,
+    /// The key that seals what is held on disk; made when it is not there. On another disk, or in a mounted Secret, it
+    /// protects this one [default: DIR/state.key]
+    #[arg(long, value_name = "FILE")]
+    state_key: Option<PathBuf>,
     /// Name of the cluster
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -66,6 +87,13 @@ pub(crate) async fn run(command: AgentCommand) -> Result<Code, Failure> {
     match command {
         AgentCommand::Serve(arguments) => serve(arguments).await,
         AgentCommand::Ceiling(arguments) => ceiling(&arguments),
+        AgentCommand::Rebind(arguments) => {
+            let directory = arguments.dir.ok_or_else(|| Failure::usage("--dir is missing"))?;
+            let bound = assembly::agent::rebind(&directory, &arguments.hub, &arguments.ca_pin);
+            let name = bound.await.map_err(program)?;
+            output::progress(&format!("the agent of {name} is bound to {}", arguments.hub));
+            Ok(Code::Ok)
+        }
     }
 }
 
@@ -116,5 +144,6 @@ fn resolve(arguments: ServeArguments) -> Result<Options, Failure> {
         kubeconfig: arguments.kubeconfig,
         ceiling: arguments.ceiling,
         access: Access::parse(&arguments.access),
+        state_key: arguments.state_key,
     })
 }

@@ -1,4 +1,7 @@
-//! `fairlead hub serve`
+//! `fairlead hub …`
+
+mod authority;
+mod backup;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,6 +11,7 @@ use ::hub::test_runs::Retention;
 use assembly::hub::{Hub, Options};
 use clap::{Args, Subcommand};
 
+use crate::arguments::Global;
 use crate::failure::{Code, Failure, program};
 use crate::serving::ServingArguments;
 use crate::store_choice::{HistoryChoice, StoreChoice};
@@ -18,6 +22,13 @@ use crate::{arguments, output, signals};
 pub(crate) enum HubCommand {
     /// Run a hub
     Serve(Box<ServeArguments>),
+    /// Rotate the authority by which agents recognise the hub
+    #[command(subcommand)]
+    Authority(authority::AuthorityCommand),
+    /// Write a whole hub to one file
+    Backup(backup::BackupArguments),
+    /// Make a hub of a backup
+    Restore(backup::RestoreArguments),
 }
 
 /// Run a hub until SIGTERM. Its administrator's kubeconfig is DIR/admin.kubeconfig.
@@ -44,6 +55,9 @@ pub(crate) struct ServeArguments {
     /// Megabytes of logs of all test runs together; the oldest runs go first
     #[arg(long, default_value_t = 10_240, value_name = "MB", help_heading = "Test runs")]
     test_logs_max: u64,
+    /// Where agents reach it from now on; they keep it, and go there when the place they know does not answer
+    #[arg(long, value_name = "URL")]
+    announce: Option<String>,
     #[command(flatten)]
     store: StoreChoice,
     #[command(flatten)]
@@ -54,9 +68,13 @@ pub(crate) struct ServeArguments {
     log: LogArguments,
 }
 
-pub(crate) async fn run(command: HubCommand) -> Result<Code, Failure> {
-    let HubCommand::Serve(arguments) = command;
-    let arguments = *arguments;
+pub(crate) async fn run(global: &Global, command: HubCommand) -> Result<Code, Failure> {
+    let arguments = match command {
+        HubCommand::Serve(arguments) => *arguments,
+        HubCommand::Authority(command) => return authority::run(&command),
+        HubCommand::Backup(arguments) => return backup::backup(global, arguments).await,
+        HubCommand::Restore(arguments) => return backup::restore(global, arguments).await,
+    };
     telemetry::start(arguments.log.log_format)?;
     let stop = signals::shutdown()?;
     let directory = arguments.dir.ok_or_else(|| Failure::usage("--dir is missing"))?;
@@ -75,6 +93,7 @@ pub(crate) async fn run(command: HubCommand) -> Result<Code, Failure> {
             max_runs: arguments.test_runs_max,
             max_log_bytes: arguments.test_logs_max.saturating_mul(1 << 20),
         },
+        announce: arguments.announce,
     };
     let Some(started) = stop.run_until_cancelled(Box::pin(Hub::start(options))).await else {
         return Ok(Code::Ok);

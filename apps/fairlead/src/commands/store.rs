@@ -114,21 +114,26 @@ fn place(global: &Global, choice: &StoreChoice) -> Result<Place, Failure> {
 }
 
 async fn snapshot(global: &Global, arguments: &SnapshotArguments) -> Result<Report, Failure> {
-    if arguments.store.etcd()?.is_none() {
+    take(global, &arguments.file, &arguments.store).await
+}
+
+/// Writes a snapshot of the store that the arguments lead to: online where a server has it open.
+pub(super) async fn take(global: &Global, file: &Path, store: &StoreChoice) -> Result<Report, Failure> {
+    if store.etcd()?.is_none() {
         if let Some(kubeconfig) = &global.kubeconfig {
-            return online(global, kubeconfig, &arguments.file).await;
+            return online(global, kubeconfig, file).await;
         }
         let served = global.dir.as_deref().map(assembly::control_plane::kubeconfig_path);
-        let offline = backup::snapshot(&place(global, &arguments.store)?, &arguments.file).await;
+        let offline = backup::snapshot(&place(global, store)?, file).await;
         return match (offline, served) {
             (Err(error), Some(kubeconfig)) if backup::is_in_use(&error) && kubeconfig.exists() => {
                 output::progress("a server has the store open: asking it");
-                online(global, &kubeconfig, &arguments.file).await
+                online(global, &kubeconfig, file).await
             }
             (offline, _) => offline.map_err(program),
         };
     }
-    backup::snapshot(&place(global, &arguments.store)?, &arguments.file).await.map_err(program)
+    backup::snapshot(&place(global, store)?, file).await.map_err(program)
 }
 
 /// Asks a running server.

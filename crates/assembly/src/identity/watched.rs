@@ -84,7 +84,7 @@ impl Identity {
             if given.is_empty() {
                 return Err(unusable(path, "it holds no certificate".into()));
             }
-            let all = given.iter().chain([self.authority.certificate()]);
+            let all = given.iter().chain(self.authority.roots());
             self.client_roots.replace(all).map_err(|error| unusable(path, error.into()))?;
         }
         if let Some(pki) = &self.files.keys {

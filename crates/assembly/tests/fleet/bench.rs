@@ -48,6 +48,10 @@ pub(crate) struct Bench {
     dir: TempDir,
     hub_dir: PathBuf,
     address: SocketAddr,
+    /// The URL that agents are started with; the hub's, when there is none.
+    pub(crate) joined_at: Option<String>,
+    /// Where the hub says that it is.
+    pub(crate) announce: Option<String>,
     hub: Option<Hub>,
     clusters: BTreeMap<String, cluster::Cluster>,
     agents: HashMap<String, Agent>,
@@ -65,6 +69,8 @@ impl Bench {
             hub_dir,
             dir,
             address: "127.0.0.1:0".parse().unwrap(),
+            announce: None,
+            joined_at: None,
             hub: None,
             clusters: BTreeMap::new(),
             agents: HashMap::new(),
@@ -90,6 +96,7 @@ impl Bench {
             serving: assembly::control_plane::Serving::default(),
             agent_certificate_ttl: None,
             test_retention: Default::default(),
+            announce: self.announce.clone(),
         };
         // The last tasks of a hub that was stopped let go of its store a moment later.
         let ends = tokio::time::Instant::now() + LIMIT;
@@ -112,6 +119,30 @@ impl Bench {
             stop.cancel();
             hub.run(stop).await.unwrap();
         }
+    }
+
+    pub(crate) fn hub_dir(&self) -> &Path {
+        &self.hub_dir
+    }
+
+    pub(crate) fn agent_dir(&self, cluster: &str) -> PathBuf {
+        self.dir.path().join(format!("agent-{cluster}"))
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The hub listens elsewhere when it is started the next time.
+    pub(crate) fn move_hub(&mut self, address: SocketAddr) {
+        self.address = address;
+    }
+
+    pub(crate) async fn stop_agent(&mut self, name: &str) -> (String, Arc<dyn Store>) {
+        let agent = self.agents.remove(name).unwrap();
+        agent.stop.cancel();
+        agent.task.await.unwrap().unwrap();
+        (agent.token, agent.store)
     }
 
     pub(crate) fn copy_hub(&self) -> PathBuf {
@@ -176,7 +207,9 @@ impl Bench {
         pin: &str,
         store: Arc<dyn Store>,
     ) -> Service {
-        let connector = Arc::new(TlsConnector::new(&format!("https://{}", self.address)).unwrap());
+        // As it was told when it joined, whatever became of the hub since.
+        let url = self.joined_at.clone().unwrap_or_else(|| format!("https://{}", self.address));
+        let connector = Arc::new(TlsConnector::new(&url).unwrap().with_places(&dir));
         let mut options = cluster_agent::Options::new(connector, dir, store, self.cluster_client(cluster));
         options.trust = Some(Trust::Pin(pin.to_owned()));
         options.join = Some(join);

@@ -4,8 +4,8 @@ use agent_protocol::{JoinRequest, PROTOCOL, ReattestRequest, RenewRequest, Renew
 use jiff::Timestamp;
 
 use super::Session;
-use crate::connector::{Trust, pinned};
-use crate::credentials::Identity;
+use crate::connector::{HubConnector, Trust, pinned};
+use crate::credentials::{Credentials, Identity};
 use crate::error::Error;
 use crate::hub_client::HubClient;
 
@@ -97,31 +97,42 @@ impl Session {
         Ok(renewed)
     }
 
-    async fn reattest(&self, identity: &Identity) -> Result<Identity, Error> {
+    pub(super) async fn reattest(&self, identity: &Identity) -> Result<Identity, Error> {
         let ca = self
             .credentials
             .ca()?
             .ok_or_else(|| Error::Invalid("the hub's authority is not known".to_owned()))?;
-        let hub = HubClient::new(self.connector.anonymous(Some(&ca)).await?);
-        let request = ReattestRequest {
-            name: identity.name.clone(),
-            cluster_uid: identity.cluster_uid.clone(),
-            csr_pem: self.credentials.signing_request()?,
-        };
-        let answer = hub.reattest(&request).await?;
+        let renewed = reattest(&*self.connector, &self.credentials, identity, &ca).await?;
         tracing::info!(cluster = %identity.name, "re-attested with the registered key");
-        self.keep(identity, &answer)
+        Ok(renewed)
     }
 
     fn keep(&self, identity: &Identity, answer: &RenewResponse) -> Result<Identity, Error> {
-        let renewed = Identity {
-            issued: Timestamp::now(),
-            not_after: parse_time(&answer.not_after)?,
-            ..identity.clone()
-        };
-        self.credentials.save(&renewed, &answer.certificate_pem, &answer.ca_pem)?;
-        Ok(renewed)
+        keep(&self.credentials, identity, answer)
     }
+}
+
+/// Gets a new certificate by the registered key from a hub of the authority `ca`, and keeps it.
+pub(crate) async fn reattest(
+    connector: &dyn HubConnector,
+    credentials: &Credentials,
+    identity: &Identity,
+    ca: &str,
+) -> Result<Identity, Error> {
+    let hub = HubClient::new(connector.anonymous(Some(ca)).await?);
+    let request = ReattestRequest {
+        name: identity.name.clone(),
+        cluster_uid: identity.cluster_uid.clone(),
+        csr_pem: credentials.signing_request()?,
+    };
+    keep(credentials, identity, &hub.reattest(&request).await?)
+}
+
+fn keep(credentials: &Credentials, identity: &Identity, answer: &RenewResponse) -> Result<Identity, Error> {
+    let renewed =
+        Identity { issued: Timestamp::now(), not_after: parse_time(&answer.not_after)?, ..identity.clone() };
+    credentials.save(&renewed, &answer.certificate_pem, &answer.ca_pem)?;
+    Ok(renewed)
 }
 
 fn parse_time(text: &str) -> Result<Timestamp, Error> {

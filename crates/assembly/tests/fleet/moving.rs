@@ -1,0 +1,99 @@
+//! The hub gets another authority or another address, and no cluster is lost on the way.
+
+use assembly::authority;
+use fleet_objects::Cluster;
+use kube::Api;
+
+use crate::bench::{Bench, eventually};
+
+/// How many authorities an agent trusts.
+fn trusted(bench: &Bench, cluster: &str) -> usize {
+    let text = std::fs::read_to_string(bench.agent_dir(cluster).join("credentials/hub-ca.crt"));
+    text.unwrap_or_default().matches("BEGIN CERTIFICATE").count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_is_rotated_under_its_agents_and_who_was_away_is_bound_anew() {
+    let mut bench = Bench::start(&["dev", "away"]).await;
+    let first = bench.hub().pin();
+    let key = |bench: &Bench| std::fs::read(bench.agent_dir("away").join("credentials/agent.key")).unwrap();
+    let before = key(&bench);
+    let (token, store) = bench.stop_agent("away").await;
+    bench.stop_hub().await;
+    let next = authority::prepare(bench.hub_dir()).unwrap().next.unwrap();
+    bench.start_hub().await;
+    assert_eq!(bench.hub().pin(), first);
+    eventually("the agent trusts both", || async { trusted(&bench, "dev") == 2 }).await;
+    bench.stop_hub().await;
+    authority::switch(bench.hub_dir()).unwrap();
+    bench.start_hub().await;
+    assert_eq!(bench.hub().pin(), next);
+    // With the certificate that the previous one signed.
+    bench.connected("dev").await;
+    // New clusters join under the new pin.
+    bench.add_cluster("new").await;
+    let fresh = bench.fresh_token().await;
+    bench.start_agent("new", fresh, crate::bench::memory()).await;
+    bench.connected("new").await;
+    bench.stop_hub().await;
+    authority::finish(bench.hub_dir()).unwrap();
+    bench.start_hub().await;
+    // Its certificate is good no more; its key is.
+    bench.connected("dev").await;
+    eventually("the agent trusts the new one alone", || async { trusted(&bench, "dev") == 1 }).await;
+    // Who was away for all of it trusts nobody that is there, until a person says whom to trust.
+    bench.start_agent("away", token, store).await;
+    eventually("it does not trust the hub", || async {
+        bench.agent_error("away").is_some_and(|error| error.contains("ertificate"))
+    })
+    .await;
+    let url = format!("https://{}", bench.address());
+    assert!(assembly::agent::rebind(&bench.agent_dir("away"), &url, &first).await.is_err(), "another key");
+    assert_eq!(assembly::agent::rebind(&bench.agent_dir("away"), &url, &next).await.unwrap(), "away");
+    bench.connected("away").await;
+    assert_eq!(key(&bench), before, "as itself");
+    bench.stop().await;
+}
+
+/// A port that nobody listens on at the moment.
+fn free() -> std::net::SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_moves_says_so_beforehand_and_its_agents_follow() {
+    let mut bench = Bench::start(&["dev"]).await;
+    let (old, new) = (bench.address(), free());
+    bench.joined_at = Some(format!("https://{old}"));
+    bench.stop_hub().await;
+    bench.announce = Some(format!("https://{new}"));
+    bench.start_hub().await;
+    bench.connected("dev").await;
+    eventually("the agent has kept it", || async {
+        let kept = std::fs::read_to_string(bench.agent_dir("dev").join("hub-places.json"));
+        kept.is_ok_and(|kept| kept.contains(&new.to_string()))
+    })
+    .await;
+    bench.stop_hub().await;
+    bench.move_hub(new);
+    bench.start_hub().await;
+    bench.connected("dev").await;
+    // Also after a start with the address it was given in the beginning.
+    bench.restart_agent("dev").await;
+    bench.connected("dev").await;
+    // Moved without a word: a person says where.
+    bench.stop_hub().await;
+    bench.announce = None;
+    bench.move_hub(free());
+    bench.start_hub().await;
+    let (url, pin) = (format!("https://{}", bench.address()), bench.hub().pin());
+    assembly::agent::rebind(&bench.agent_dir("dev"), &url, &pin).await.unwrap();
+    bench.connected("dev").await;
+    let clusters: Api<Cluster> = Api::all(bench.hub_client());
+    assert_eq!(
+        clusters.list(&kube::api::ListParams::default()).await.unwrap().items.len(),
+        1,
+        "the same cluster"
+    );
+    bench.stop().await;
+}
