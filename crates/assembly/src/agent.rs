@@ -10,6 +10,7 @@ use policy_engines::pod_security::{Level, LevelVersion, Version, details, evalua
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::agent_lease::AgentLease;
 use crate::error::{AssemblyError, Cause};
 use crate::state::{Opened, State, StoreOptions};
 
@@ -93,11 +94,7 @@ impl Agent {
         if options.invitation.is_none() && !has_joined(&options.directory) {
             return Err(failed("it has not joined a hub yet and was given no token".into()));
         }
-        let cluster = match &options.kubeconfig {
-            Some(path) => api_client::connect::from_kubeconfig(path, None).await,
-            None => api_client::connect::in_cluster(),
-        };
-        let cluster = cluster.map_err(|error| failed(error.into()))?;
+        let cluster = connect(&options).await?;
         let connector = TlsConnector::new(&options.hub).map_err(|error| failed(error.into()))?;
         let connector = connector.with_places(&options.directory);
         // No witness is kept: an agent's generations say by themselves when its hub or its own store went back.
@@ -124,6 +121,29 @@ impl Agent {
         Ok(Self { service })
     }
 
+    /// Opens and runs the agent as the one that governs its cluster, until `stop`; while another does, it stands by.
+    /// `ready` is told once it governs.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`] and [`Self::run`], or that another agent took over.
+    pub async fn serve(
+        options: Options,
+        stop: CancellationToken,
+        ready: impl FnOnce() + Send,
+    ) -> Result<(), AssemblyError> {
+        let client = connect(&options).await?;
+        let lease = AgentLease::new(client, &options.directory).await?;
+        let governed = lease.during(stop, |stop| async move {
+            let Some(agent) = stop.run_until_cancelled(Box::pin(Self::open(options))).await else {
+                return Ok(());
+            };
+            let agent = agent?;
+            ready();
+            agent.run(stop).await
+        });
+        Box::pin(governed).await
+    }
+
     /// Reaches the agent.
     #[must_use]
     pub fn handle(&self) -> cluster_agent::Handle {
@@ -138,6 +158,14 @@ impl Agent {
         let ended = Box::pin(self.service.run(shutdown)).await;
         ended.map_err(|error| AssemblyError::new("the agent failed", error.into()))
     }
+}
+
+async fn connect(options: &Options) -> Result<kube::Client, AssemblyError> {
+    let cluster = match &options.kubeconfig {
+        Some(path) => api_client::connect::from_kubeconfig(path, None).await,
+        None => api_client::connect::in_cluster(),
+    };
+    cluster.map_err(|error| AssemblyError::new("failed to start the agent", error.into()))
 }
 
 /// Judges pods by the newest edition of the Pod Security Standards.

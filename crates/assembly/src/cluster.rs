@@ -172,7 +172,12 @@ fn workqueues(queues: Arc<OnceLock<(controllers::Handle, scheduler::Handle)>>) -
 
 fn start_controllers(plane: &mut ControlPlane, name: &str) -> (controllers::Handle, scheduler::Handle) {
     let candidate = |lease: &'static str, client: kube::Client| {
-        plane.shared.then(|| Candidate { client, lease, identity: leader::identity(name) })
+        plane.shared.then(|| Candidate {
+            client,
+            lease,
+            identity: leader::identity(name),
+            namespace: leader::NAMESPACE,
+        })
     };
     let manager = plane.client_of(UserInfo::component("system:kube-controller-manager"));
     let scheduler = plane.client_of(UserInfo::component("system:kube-scheduler"));

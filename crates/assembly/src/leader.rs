@@ -19,7 +19,8 @@ use crate::error::{AssemblyError, Cause};
 const HELD: Duration = Duration::from_secs(15);
 const RENEW_WITHIN: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
-const NAMESPACE: &str = "kube-system";
+/// Where the leases of a cluster's own components are.
+pub(crate) const NAMESPACE: &str = "kube-system";
 
 /// One who would lead.
 pub(crate) struct Candidate {
@@ -27,6 +28,8 @@ pub(crate) struct Candidate {
     /// The Lease's name.
     pub(crate) lease: &'static str,
     pub(crate) identity: String,
+    /// The Lease's namespace.
+    pub(crate) namespace: &'static str,
 }
 
 /// A name for a process that no other has.
@@ -65,13 +68,13 @@ where
 }
 
 /// What has been seen of the lease: its age counts from when this process saw it change, for clocks differ.
-struct Election {
+pub(crate) struct Election {
     candidate: Candidate,
     seen: Option<(LeaseSpec, Instant)>,
 }
 
 impl Election {
-    fn new(candidate: Candidate) -> Self {
+    pub(crate) fn new(candidate: Candidate) -> Self {
         Self { candidate, seen: None }
     }
 
@@ -110,8 +113,21 @@ impl Election {
         }
     }
 
-    async fn try_once(&mut self, keep: bool) -> Result<bool, kube::Error> {
-        let leases: Api<Lease> = Api::namespaced(self.candidate.client.clone(), NAMESPACE);
+    /// Who was seen to hold it, when it was not this one.
+    pub(crate) fn holder(&self) -> Option<&str> {
+        self.seen.as_ref()?.0.holder_identity.as_deref()
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.candidate.client
+    }
+
+    /// One try to take or renew (or to give up) the lease; false while another holds it.
+    ///
+    /// # Errors
+    /// As the server answers; a conflict when somebody wrote it at the same moment.
+    pub(crate) async fn try_once(&mut self, keep: bool) -> Result<bool, kube::Error> {
+        let leases: Api<Lease> = Api::namespaced(self.candidate.client.clone(), self.candidate.namespace);
         let Some(mut lease) = leases.get_opt(self.candidate.lease).await? else {
             let metadata =
                 ObjectMeta { name: Some(self.candidate.lease.to_owned()), ..ObjectMeta::default() };

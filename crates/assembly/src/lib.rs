@@ -15,6 +15,7 @@
 //! It must never hold behaviour of its own: what is decided is decided in a component.
 
 pub mod agent;
+mod agent_lease;
 pub mod authority;
 pub mod backup;
 pub mod cluster;

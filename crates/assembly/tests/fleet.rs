@@ -4,6 +4,8 @@
 mod access;
 #[path = "fleet/bench.rs"]
 mod bench;
+#[path = "fleet/drift.rs"]
+mod drift;
 #[path = "fleet/joining.rs"]
 mod joining;
 #[path = "fleet/malicious_agent.rs"]

@@ -4,6 +4,7 @@
 mod active;
 mod cluster;
 mod order;
+mod detect;
 mod prune;
 mod repair;
 mod report;

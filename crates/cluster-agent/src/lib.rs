@@ -9,6 +9,7 @@ pub mod access;
 mod ceiling;
 mod connector;
 mod credentials;
+mod drift;
 mod enforcer;
 mod error;
 pub mod executor;

@@ -69,6 +69,9 @@ pub(crate) struct InventoryItem {
     /// Whether an apply ever succeeded. Only then is it the agent's to delete.
     #[serde(default)]
     pub(crate) applied: bool,
+    /// The digest of what was applied last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) digest: Option<String>,
 }
 
 /// Typed access to the store. Clones share it.

@@ -115,15 +115,12 @@ async fn serve(arguments: ServeArguments) -> Result<Code, Failure> {
     let stop = signals::shutdown()?;
     let hub = options.hub.clone();
     let joined = assembly::agent::has_joined(&options.directory);
-    let Some(opened) = stop.run_until_cancelled(Box::pin(Agent::open(options))).await else {
-        return Ok(Code::Ok);
-    };
-    let agent = opened.map_err(|error| {
+    let ready = move || output::progress(&format!("agent ready, hub {hub}"));
+    let served = Agent::serve(options, stop, ready).await;
+    served.map_err(|error| {
         let failure = program(error);
         if joined { failure } else { failure.hint("fairlead agent serve --token TOKEN --ca-pin PIN …") }
     })?;
-    output::progress(&format!("agent ready, hub {hub}"));
-    agent.run(stop).await.map_err(program)?;
     Ok(Code::Ok)
 }
 

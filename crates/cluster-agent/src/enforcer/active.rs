@@ -70,6 +70,8 @@ pub(super) struct State {
     pub(super) repairs: Repairs,
     /// The other writer, in a fight.
     pub(super) contested: Option<String>,
+    /// How it differs from the profile, where that is only told.
+    pub(super) drifted: Option<String>,
     /// A repair waits for this moment (since the enforcer's start).
     pub(super) repair_at: Option<Duration>,
 }
@@ -84,6 +86,7 @@ impl Default for State {
             uid: None,
             repairs: Repairs::default(),
             contested: None,
+            drifted: None,
             repair_at: None,
         }
     }
@@ -131,6 +134,14 @@ impl Active {
     /// Whether an apply of this object ever succeeded.
     pub(super) fn was_applied(&self, object: &ObjectReference) -> bool {
         self.progress.inventory.iter().any(|item| item.object == *object && item.applied)
+    }
+
+    /// Whether this very object was the last that was applied under its name.
+    pub(super) fn was_applied_as(&self, target: &Target) -> bool {
+        let mut items = self.progress.inventory.iter();
+        items.any(|item| {
+            item.object == target.reference && item.applied && item.digest == Some(target.digest())
+        })
     }
 
     /// Whether a person confirmed the deletions of the accepted generation.

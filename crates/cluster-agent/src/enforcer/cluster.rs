@@ -12,7 +12,12 @@ use kube::{Api, Client};
 use serde_json::Value;
 
 use crate::ceiling::Ceilings;
+use crate::drift::{Drift, Mode};
 use crate::error::Error;
+use crate::fingerprint;
+
+/// Tries to apply over an object that changes all the time.
+const OUTDATED_TRIES: usize = 5;
 
 /// An object to apply, with what the cluster says about its kind.
 #[derive(Debug)]
@@ -22,6 +27,23 @@ pub(super) struct Target {
     pub(super) object: Value,
     pub(super) resource: ApiResource,
     pub(super) namespaced: bool,
+    /// How far it is enforced.
+    pub(super) drift: Drift,
+}
+
+impl Target {
+    /// The digest of a live object that drift is judged by.
+    pub(super) fn fingerprint(&self, live: &Value) -> String {
+        if self.drift.ignored.is_empty() {
+            return fingerprint::of(live);
+        }
+        fingerprint::of(&self.drift.without_ignored(live))
+    }
+
+    /// Names what is applied, so that it is known whether this very object was applied before.
+    pub(super) fn digest(&self) -> String {
+        fleet_planner::digest(self.object.to_string().as_bytes())
+    }
 }
 
 /// What came of an apply.
@@ -111,7 +133,11 @@ impl Cluster {
                     metadata.remove("namespace");
                 }
             }
-            targets.push(Target { reference, phase, object, resource, namespaced });
+            let drift = match Drift::of(&object) {
+                Ok(drift) => drift,
+                Err(problem) => return Ok(Err(format!("{}: {problem}", describe(&reference)))),
+            };
+            targets.push(Target { reference, phase, object, resource, namespaced, drift });
         }
         Ok(Ok(targets))
     }
@@ -140,6 +166,9 @@ impl Cluster {
         if let Err(problem) = self.ceilings.check_apply(&target.reference, &target.object) {
             return Outcome::Forbidden(problem);
         }
+        if target.drift.mode == Mode::CreateOnly || !target.drift.ignored.is_empty() {
+            return self.apply_around(target, manager, force).await;
+        }
         let api = self.api(target);
         let applied = api_client::apply::apply(
             &api,
@@ -149,6 +178,31 @@ impl Cluster {
             &target.object,
         );
         outcome(applied.await)
+    }
+
+    /// [`Self::apply`] of an object of which something is left to others: what is there is looked at first, and applied
+    /// over under its version.
+    async fn apply_around(&self, target: &Target, manager: &str, force: Force) -> Outcome {
+        let (api, name) = (self.api(target), &target.reference.name);
+        let mut tries = 0;
+        loop {
+            let live = match api.get_opt(name).await {
+                Ok(live) => live.map(|live| serde_json::to_value(live).unwrap_or_default()),
+                Err(error) => return outcome(Err(error)),
+            };
+            let object = match live {
+                Some(live) if target.drift.mode == Mode::CreateOnly => {
+                    return Outcome::Applied(Box::new(live));
+                }
+                Some(live) => target.drift.over(&target.object, &live),
+                None => target.object.clone(),
+            };
+            let applied = api_client::apply::apply(&api, name, manager, force == Force::Yes, &object).await;
+            match applied {
+                Err(error) if is_outdated(&error) && tries < OUTDATED_TRIES => tries += 1,
+                applied => return outcome(applied),
+            }
+        }
     }
 
     /// The same for what is being replaced by `newer`: first our own fields are taken back from whoever changed them
@@ -174,6 +228,10 @@ impl Cluster {
         if let Err(problem) = self.ceilings.check_apply(&target.reference, &target.object) {
             return Outcome::Forbidden(problem);
         }
+        if target.drift.mode == Mode::CreateOnly {
+            // Nobody's field is touched: it is made, or left as it is.
+            return Outcome::Applied(Box::new(Value::Null));
+        }
         let api = self.api(target);
         let force = force == Force::Yes || ours;
         let answer =
@@ -186,6 +244,11 @@ impl Cluster {
             answer => outcome(answer),
         }
     }
+}
+
+/// Somebody wrote between our reading and our applying; a field of another manager is a conflict, too, but a lasting one.
+fn is_outdated(error: &kube::Error) -> bool {
+    is_conflict(error) && message(error).contains("the object has been modified")
 }
 
 /// An admission webhook with side effects refuses dry runs; that says nothing about the object.

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::Enforcer;
 use super::cluster::{Force, Outcome, describe};
+use crate::drift::Mode;
 use crate::fingerprint;
 
 impl Enforcer {
@@ -22,7 +23,8 @@ impl Enforcer {
             active.dirty |= state.observe(&object);
             // Not applied yet: the sync deals with it. Going: it is repaired when it is gone.
             let settled = state.fingerprint.is_some() && state.health != Health::Terminating;
-            settled && state.fingerprint.as_ref() != Some(&fingerprint::of(&object))
+            let target = active.targets.get(&reference);
+            settled && target.is_some_and(|target| state.fingerprint != Some(target.fingerprint(&object)))
         };
         if drifted {
             self.repair(&name, &reference, Some(object)).await;
@@ -87,6 +89,11 @@ impl Enforcer {
         let now = self.now();
         let Some(active) = self.active.get_mut(name) else { return };
         let Some(target) = active.targets.get(reference).cloned() else { return };
+        match (target.drift.mode, &observed) {
+            (Mode::Detect, _) => return self.detect(name, &target, observed).await,
+            (Mode::CreateOnly, Some(_)) => return,
+            _ => {}
+        }
         let Some(state) = active.states.get_mut(reference) else { return };
         let wait = state.repairs.wait(now);
         if !wait.is_zero() {
@@ -107,12 +114,12 @@ impl Enforcer {
                 return;
             }
         };
-        let after = fingerprint::of(&object);
+        let after = target.fingerprint(&object);
         let new_uid = object["metadata"]["uid"].as_str().map(str::to_owned);
         let recreated = uid != new_uid;
         // Whether our apply changed anything: against what was seen or, when nothing was, against what we left.
         let changed = match &observed {
-            Some(observed) => fingerprint::of(observed) != after,
+            Some(observed) => target.fingerprint(observed) != after,
             None => recreated || before.as_ref() != Some(&after),
         };
         state.error = None;

@@ -82,7 +82,10 @@ fn object_status(reference: &ObjectReference, state: &State) -> ObjectStatus {
             state.health.min(Health::Progressing),
             format!("two writers fight over it: {writer} and this profile"),
         ),
-        (None, None) => (state.health, state.message.clone()),
+        (None, None) => match &state.drifted {
+            Some(how) => (state.health, format!("{how}; it is only watched")),
+            None => (state.health, state.message.clone()),
+        },
     };
     let mut message = message;
     if message.len() > MAX_MESSAGE {

@@ -22,8 +22,8 @@ use super::active::Active;
 use super::cluster::{Force, Outcome, Target, Targets, describe};
 use super::secrets::Secrets;
 use super::{Enforcer, order, same_state, secrets};
+use crate::drift::Mode;
 use crate::error::Error;
-use crate::fingerprint;
 use crate::vault::InventoryItem;
 
 /// Requests under way at once for one assignment: fast, and far below what an API server allows one client.
@@ -296,7 +296,11 @@ impl Enforcer {
         progress.layers_begun = 0;
         for reference in prepared.targets.keys() {
             if !progress.inventory.iter().any(|item| item.object == *reference) {
-                progress.inventory.push(InventoryItem { object: reference.clone(), applied: false });
+                progress.inventory.push(InventoryItem {
+                    object: reference.clone(),
+                    applied: false,
+                    digest: None,
+                });
             }
         }
         self.vault.save_progress(name, &progress).await?;
@@ -389,10 +393,13 @@ impl Enforcer {
                 .map(|target| {
                     let (cluster, target, manager) = (acting.clone(), target.clone(), active.manager.clone());
                     let ours = active.was_applied(&target.reference);
+                    let told_only = target.drift.mode == Mode::Detect && active.was_applied_as(&target);
                     let older =
                         older.get(&target.reference).filter(|older| older.object != target.object).cloned();
                     async move {
                         let outcome = match (ours, older) {
+                            // What others made of it is compared with this, and left.
+                            _ if told_only => cluster.preflight(&target, &manager, Force::Yes, true).await,
                             (true, Some(older)) if force == Force::No => {
                                 match cluster.apply(&target, &manager, Force::No).await {
                                     Outcome::Rejected(_) => {
@@ -413,14 +420,15 @@ impl Enforcer {
             let mut brought = Vec::new();
             while let Some((target, outcome)) = applies.next().await {
                 let reference = &target.reference;
-                let ok = settle(active, reference, outcome);
+                let ok = settle(active, &target, outcome);
                 complete &= ok;
                 if !ok {
                     continue;
                 }
                 let item = active.progress.inventory.iter_mut().find(|item| item.object == *reference);
-                if let Some(item) = item.filter(|item| !item.applied) {
-                    item.applied = true;
+                let digest = (target.drift.mode == Mode::Detect).then(|| target.digest());
+                if let Some(item) = item.filter(|item| !item.applied || item.digest != digest) {
+                    (item.applied, item.digest) = (true, digest);
                     newly_applied = true;
                 }
                 if reference.kind == "CustomResourceDefinition" {
@@ -472,12 +480,12 @@ impl Enforcer {
 }
 
 /// Notes what came of applying a target. True when it was applied.
-fn settle(active: &mut Active, reference: &ObjectReference, outcome: Outcome) -> bool {
-    let state = active.states.entry(reference.clone()).or_default();
+fn settle(active: &mut Active, target: &Target, outcome: Outcome) -> bool {
+    let state = active.states.entry(target.reference.clone()).or_default();
     match outcome {
         Outcome::Applied(object) => {
             state.error = None;
-            state.fingerprint = Some(fingerprint::of(&object));
+            state.fingerprint = Some(target.fingerprint(&object));
             state.uid = object["metadata"]["uid"].as_str().map(str::to_owned);
             state.observe(&object);
             true
