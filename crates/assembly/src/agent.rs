@@ -132,7 +132,7 @@ impl Agent {
         ready: impl FnOnce() + Send,
     ) -> Result<(), AssemblyError> {
         let client = connect(&options).await?;
-        let lease = AgentLease::new(client, &options.directory).await?;
+        let lease = AgentLease::new(client, &options.directory)?;
         let governed = lease.during(stop, |stop| async move {
             let Some(agent) = stop.run_until_cancelled(Box::pin(Self::open(options))).await else {
                 return Ok(());

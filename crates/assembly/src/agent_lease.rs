@@ -33,7 +33,7 @@ impl AgentLease {
     ///
     /// # Errors
     /// When the directory cannot be used.
-    pub(crate) async fn new(client: Client, directory: &Path) -> Result<Self, AssemblyError> {
+    pub(crate) fn new(client: Client, directory: &Path) -> Result<Self, AssemblyError> {
         let path = directory.join("agent-id");
         let failed = |error: std::io::Error| {
             AssemblyError::new(format!("failed to use `{}`", path.display()), error.into())

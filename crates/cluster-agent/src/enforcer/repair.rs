@@ -89,10 +89,11 @@ impl Enforcer {
         let now = self.now();
         let Some(active) = self.active.get_mut(name) else { return };
         let Some(target) = active.targets.get(reference).cloned() else { return };
-        match (target.drift.mode, &observed) {
-            (Mode::Detect, _) => return self.detect(name, &target, observed).await,
-            (Mode::CreateOnly, Some(_)) => return,
-            _ => {}
+        if target.drift.mode == Mode::Detect {
+            return self.detect(name, &target, observed).await;
+        }
+        if target.drift.mode == Mode::CreateOnly && observed.is_some() {
+            return;
         }
         let Some(state) = active.states.get_mut(reference) else { return };
         let wait = state.repairs.wait(now);
