@@ -8,6 +8,8 @@ mod bench;
 mod drift;
 #[path = "fleet/joining.rs"]
 mod joining;
+#[path = "fleet/journeys.rs"]
+mod journeys;
 #[path = "fleet/malicious_agent.rs"]
 mod malicious_agent;
 #[path = "fleet/malicious_hub.rs"]

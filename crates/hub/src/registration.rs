@@ -147,20 +147,21 @@ impl Shared {
         grant: &Grant,
         key: &str,
     ) -> Result<(String, Option<Cluster>), Status> {
-        let api: Api<Cluster> = Api::all(self.client.clone());
-        let all = api.list(&ListParams::default()).await.map_err(Error::api("list clusters"))?;
+        // Of the uid the cache decides, so that a thousand joins do not read a thousand clusters each; of the name the store.
+        let all = self.clusters.list();
         let uid_of =
             |cluster: &Cluster| cluster.status.as_ref().and_then(|status| status.kube_system_uid.clone());
         let same =
-            all.items.iter().find(|cluster| uid_of(cluster).as_deref() == Some(request.cluster_uid.as_str()));
-        let name = same.map_or_else(|| request.name.clone(), ResourceExt::name_any);
+            all.iter().find(|cluster| uid_of(cluster).as_deref() == Some(request.cluster_uid.as_str()));
+        let name = same.map_or_else(|| request.name.clone(), |cluster| cluster.name_any());
         check_cluster_name(&name).map_err(|error| Status::new(Reason::BadRequest, error.to_string()))?;
         if let Some(only) = grant.cluster.as_ref().filter(|only| **only != name) {
             return Err(forbidden(format!(
                 "the join token is good for cluster {only:?} only, not for {name:?}"
             )));
         }
-        let existing = all.items.into_iter().find(|cluster| cluster.name_any() == name);
+        let api: Api<Cluster> = Api::all(self.client.clone());
+        let existing = api.get_opt(&name).await.map_err(Error::api("look up a cluster"))?;
         if let Some(cluster) = &existing {
             if cluster.spec.revoked {
                 return Err(forbidden(format!("cluster {name:?} is revoked")));
