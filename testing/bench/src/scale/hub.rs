@@ -31,6 +31,7 @@ pub async fn serve(directory: PathBuf, listen: SocketAddr) -> anyhow::Result<()>
         serving: assembly::control_plane::Serving::default(),
         agent_certificate_ttl: None,
         test_retention: Default::default(),
+        announce: None,
     };
     let hub = Box::pin(Hub::start(options)).await?;
     let address = hub.address().context("the hub has no address")?;
