@@ -16,14 +16,14 @@ mod malicious_agent;
 mod malicious_hub;
 #[path = "fleet/order.rs"]
 mod order;
-#[path = "fleet/throw_away.rs"]
-mod throw_away;
-#[path = "fleet/triggers.rs"]
-mod triggers;
 #[path = "fleet/moving.rs"]
 mod moving;
 #[path = "fleet/restoring.rs"]
 mod restoring;
+#[path = "fleet/throw_away.rs"]
+mod throw_away;
+#[path = "fleet/triggers.rs"]
+mod triggers;
 #[path = "fleet/trust.rs"]
 mod trust;
 

@@ -3,8 +3,8 @@
 
 mod active;
 mod cluster;
-mod order;
 mod detect;
+mod order;
 mod prune;
 mod repair;
 mod report;
