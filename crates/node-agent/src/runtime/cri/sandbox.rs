@@ -202,7 +202,8 @@ pub(super) async fn start_container(inner: &Inner, launch: &Launch) -> Result<()
         config: Some(own),
         sandbox_config: Some(config(pod, &inner.options, attempt)),
     };
-    let asked = inner.call("create container", CALL, inner.runtime().create_container(request));
+    let mut runtime = inner.runtime();
+    let asked = inner.call("create container", CALL, runtime.create_container(request));
     let created = Box::pin(asked).await?;
     let id = v1::ContainerId { container_id: created.container_id };
     match inner.call("start container", CALL, inner.runtime().start_container(id.clone())).await {
