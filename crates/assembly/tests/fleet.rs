@@ -14,10 +14,10 @@ mod journeys;
 mod malicious_agent;
 #[path = "fleet/malicious_hub.rs"]
 mod malicious_hub;
-#[path = "fleet/order.rs"]
-mod order;
 #[path = "fleet/moving.rs"]
 mod moving;
+#[path = "fleet/order.rs"]
+mod order;
 #[path = "fleet/restoring.rs"]
 mod restoring;
 #[path = "fleet/throw_away.rs"]
