@@ -51,8 +51,10 @@ fn line_with(child: &mut Running, wanted: &str) -> Result<String> {
     let (send, receive) = std::sync::mpsc::channel();
     let wanted = wanted.to_owned();
     std::thread::spawn(move || {
-        let found = BufReader::new(out).lines().map_while(Result::ok).find(|line| line.contains(&wanted));
-        let _ = send.send(found);
+        let mut lines = BufReader::new(out).lines().map_while(Result::ok);
+        let _ = send.send(lines.find(|line| line.contains(&wanted)));
+        // It goes on to talk; nobody listens, but its pipe must not break.
+        lines.for_each(drop);
     });
     receive.recv_timeout(SOON).context("nothing came in time")?.context("it ended before")
 }
