@@ -85,7 +85,7 @@ async fn of_every_verb_resource_and_cluster_an_agent_may_read_its_own_partition_
         }
     }
     let mut expected = Vec::new();
-    for resource in ["assignments", "testexecutions"] {
+    for resource in ["assignments", "testexecutions", "testtriggerassignments"] {
         for verb in ["get", "list", "watch"] {
             expected.push(format!("{verb} {GROUP}/{resource}/ in \"cluster-dev\""));
         }
