@@ -56,6 +56,14 @@ pub(crate) async fn hub(global: &Global) -> Result<Client, Failure> {
     Client::try_from(config(global).await?).context("cannot set up the connection").map_err(unreachable)
 }
 
+/// Connects to the hub for requests that go on to clusters: a cluster that is away (503) is an answer, and is not asked again.
+pub(crate) async fn hub_once(global: &Global) -> Result<Client, Failure> {
+    let unreachable = |error: anyhow::Error| Failure::new(Code::Unreachable, error);
+    let mut config = config(global).await?;
+    config.default_retry = false;
+    Client::try_from(config).context("cannot set up the connection").map_err(unreachable)
+}
+
 /// The kubeconfig that leads to the hub; the files it names are absolute.
 pub(crate) fn kubeconfig(global: &Global) -> Result<Kubeconfig, Failure> {
     let unreachable = |error: anyhow::Error| Failure::new(Code::Unreachable, error);

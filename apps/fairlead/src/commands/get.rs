@@ -61,7 +61,7 @@ pub(super) enum GetFormat {
 }
 
 pub(crate) async fn run(global: &Global, arguments: GetArguments) -> Result<Code, Failure> {
-    let client = connection::hub(global).await?;
+    let client = connection::hub_once(global).await?;
     let clusters = chosen(&client, &arguments).await?;
     let query = Query {
         kind: arguments.kind.clone(),
