@@ -1,4 +1,4 @@
-//! Runs tests in this cluster: one pod per attempt at a step, in a namespace of their own and without rights.
+//! Runs tests in this cluster, in pods without rights in a namespace of their own; steps that follow each other share one.
 //!
 //! Tasks: take `TestExecution`s from the agent's partition of the hub, write them to the agent's store before acting, carry
 //! them out step by step, and tell the hub by records. A restarted agent goes on where its notes end: pods have names that
@@ -7,12 +7,16 @@
 //! Never: takes the absence of an execution for its end (only a deletion that is seen stops one), writes to the hub's API,
 //! or gives a test pod a credential.
 
-mod attempt;
 mod content;
+mod files;
 mod journal;
 mod local;
 mod log_follow;
+mod pods;
+mod results;
 mod run;
+mod services;
+mod watch_pod;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -41,7 +45,7 @@ pub struct Options {
     pub partition: String,
     /// Namespace of the test pods in this cluster; made if absent.
     pub namespace: String,
-    /// Image of the collector.
+    /// Image of the step runner and the collector.
     pub tool_image: String,
     /// Where collected files wait for the hub.
     pub spool_dir: PathBuf,
@@ -140,6 +144,8 @@ pub struct Executor {
 /// An execution under way.
 struct Running {
     cancel: CancellationToken,
+    /// What the run says about holding and going on.
+    pause: tokio::sync::watch::Sender<Option<bool>>,
 }
 
 impl Executor {
@@ -252,6 +258,8 @@ impl Executor {
                     if execution.spec.cancel {
                         known.cancel.cancel();
                     }
+                    let wanted = execution.spec.pause;
+                    known.pause.send_if_modified(|own| std::mem::replace(own, wanted) != wanted);
                     return Ok(());
                 }
                 if local::is_local(&execution)
@@ -291,10 +299,11 @@ fn start(
         cancel.cancel();
     }
     let uid = note.uid.clone();
-    running.insert(uid.clone(), Running { cancel: cancel.clone() });
+    let (pause, paused) = tokio::sync::watch::channel(note.spec.pause);
+    running.insert(uid.clone(), Running { cancel: cancel.clone(), pause });
     let (shared, shutdown) = (Arc::clone(shared), shutdown.clone());
     tasks.spawn(async move {
-        let result = Box::pin(run::execution(shared, note, cancel, shutdown)).await;
+        let result = Box::pin(run::execution(shared, note, paused, cancel, shutdown)).await;
         (uid, result)
     });
 }

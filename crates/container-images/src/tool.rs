@@ -4,18 +4,23 @@
 //! handler do nothing, stops when told to.
 
 mod http;
+mod install;
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::ExitCode;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use tool_image::execute::{Collection, Ending, Host};
+use nix::unistd::Pid;
+use tool_image::execute::{Collection, Ending, Host, Run, RunEnd};
 use tool_image::{ToolCommand, execute, frames};
 
 /// Files looked at by `collect`, at most; more are not listed.
@@ -33,17 +38,27 @@ pub fn run(command: &ToolCommand) -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    let mut host = Process { stop };
+    let mut host = Process { stop, started: Instant::now() };
     let ending: Ending = execute(command, &mut host);
     let _ = io::stdout().flush();
     ExitCode::from(ending.code())
 }
 
-/// Whether the process was told to stop.
+/// Whether the process was told to stop, and which of its children ended.
 #[derive(Clone)]
 struct Stop {
-    told: Arc<(Mutex<bool>, Condvar)>,
+    told: Arc<(Mutex<Told>, Condvar)>,
 }
+
+#[derive(Default)]
+struct Told {
+    stop: bool,
+    /// Exit codes of children that ended, by process id.
+    ended: HashMap<i32, i32>,
+}
+
+/// Children whose ends are remembered: a container's orphans must not fill the memory.
+const MAX_REMEMBERED: usize = 1024;
 
 impl Stop {
     /// Blocks TERM, INT and CHLD in this and later threads and waits for them in one of its own.
@@ -58,7 +73,7 @@ impl Stop {
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             loop {
                 match signals.wait() {
-                    Ok(Signal::SIGCHLD) => reap(),
+                    Ok(Signal::SIGCHLD) => told.reap(),
                     Ok(_) => told.tell(),
                     Err(_) => return,
                 }
@@ -67,42 +82,76 @@ impl Stop {
         Ok(stop)
     }
 
+    fn lock(&self) -> MutexGuard<'_, Told> {
+        self.told.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tell(&self) {
-        *self.told.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.lock().stop = true;
         self.told.1.notify_all();
+    }
+
+    /// Takes leave of every ended child: orphans of a pod's shared process namespace end up here.
+    fn reap(&self) {
+        loop {
+            let (child, code) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(child, code)) => (child, code),
+                Ok(WaitStatus::Signaled(child, signal, _)) => (child, 128 + signal as i32),
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
+                Ok(_) | Err(Errno::EINTR) => continue,
+                Err(_) => return,
+            };
+            let mut told = self.lock();
+            if told.ended.len() < MAX_REMEMBERED {
+                told.ended.insert(child.as_raw(), code);
+            }
+            drop(told);
+            self.told.1.notify_all();
+        }
     }
 
     /// Waits until told or until `time` is over; `true` when told.
     fn wait(&self, time: Option<Duration>) -> bool {
-        let mut told = self.told.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.until(time, |told| told.stop.then_some(())).is_some()
+    }
+
+    /// Waits until `found` finds something or until `time` is over.
+    fn until<T>(&self, time: Option<Duration>, mut found: impl FnMut(&mut Told) -> Option<T>) -> Option<T> {
         let end = time.and_then(|time| Instant::now().checked_add(time));
-        while !*told {
+        let mut told = self.lock();
+        loop {
+            if let Some(found) = found(&mut told) {
+                return Some(found);
+            }
             let Some(end) = end else {
                 told = self.told.1.wait(told).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
-                return false;
-            };
+            let left = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
             told = self.told.1.wait_timeout(told, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
-    }
-}
-
-/// Takes leave of every ended child: orphans of a pod's shared process namespace end up here.
-fn reap() {
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => return,
         }
     }
 }
 
 struct Process {
     stop: Stop,
+    started: Instant,
+}
+
+/// How long a command may take to end once it was told to.
+const STOPPING: Duration = Duration::from_secs(5);
+
+impl Process {
+    /// Ends a command and everything it started that stayed in its group: politely, then not.
+    fn end(&self, child: i32) {
+        let group = Pid::from_raw(child);
+        let _ = killpg(group, Signal::SIGTERM);
+        let gone = self.stop.until(Some(STOPPING), |told| told.ended.remove(&child));
+        let _ = killpg(group, Signal::SIGKILL);
+        if gone.is_none() {
+            self.stop.until(Some(STOPPING), |told| told.ended.remove(&child));
+        }
+    }
 }
 
 impl Host for Process {
@@ -154,6 +203,89 @@ impl Host for Process {
         list(root, "", &mut files);
         files.sort();
         frames::print(from, &files, |path| read(&root.join(path)), |line| self.out(line))
+    }
+
+    fn run(&mut self, run: &Run) -> RunEnd {
+        let Some((program, arguments)) = run.command.split_first() else {
+            return RunEnd::CannotStart("there is no command".to_owned());
+        };
+        let _ = io::stdout().flush();
+        let _ = fs::create_dir_all(&run.dir);
+        let mut command = Command::new(program);
+        command.args(arguments).envs(run.env.iter().map(|(name, value)| (name, value)));
+        if Path::new(&run.dir).is_dir() {
+            command.current_dir(&run.dir);
+        }
+        // A group of its own, so that everything it starts is ended with it.
+        let child = match command.stdin(Stdio::null()).process_group(0).spawn() {
+            Ok(child) => i32::try_from(child.id()).unwrap_or(i32::MAX),
+            Err(error) => return RunEnd::CannotStart(format!("cannot start {program}: {error}")),
+        };
+        enum Seen {
+            Ended(i32),
+            Told,
+        }
+        let seen = self.stop.until(Some(run.timeout), |told| match told.ended.remove(&child) {
+            Some(code) => Some(Seen::Ended(code)),
+            None => told.stop.then_some(Seen::Told),
+        });
+        match seen {
+            Some(Seen::Ended(code)) => RunEnd::Code(code),
+            Some(Seen::Told) => {
+                self.end(child);
+                RunEnd::Stopped
+            }
+            None => {
+                self.end(child);
+                RunEnd::TimedOut
+            }
+        }
+    }
+
+    fn list(&mut self, dir: &str, most: usize) -> Vec<(String, u64)> {
+        let mut files = Vec::new();
+        list(Path::new(dir), "", &mut files);
+        files.sort();
+        files.truncate(most);
+        files
+    }
+
+    fn remove(&mut self, path: &str) {
+        let _ = fs::remove_file(path);
+    }
+
+    fn set_mode(&mut self, path: &str, mode: u32) -> io::Result<()> {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    }
+
+    fn make_dirs(&mut self, dirs: &[&str]) -> io::Result<()> {
+        for dir in dirs {
+            fs::create_dir_all(dir)?;
+            self.set_mode(dir, 0o1777)?;
+        }
+        Ok(())
+    }
+
+    fn variables(&self) -> Vec<(String, String)> {
+        let text = |value: std::ffi::OsString| value.to_string_lossy().into_owned();
+        std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
+    }
+
+    fn elapsed_millis(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn clock_millis(&self) -> u64 {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn date(&self) -> String {
+        jiff::Timestamp::now().to_string()
+    }
+
+    fn install(&mut self, dir: &str) -> io::Result<()> {
+        install::into(Path::new(dir))
     }
 }
 

@@ -6,7 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::test_run::{AttemptResult, ClusterResult, RunReference};
+use crate::test_run::{ClusterResult, RunReference, StepResult};
 
 /// One piece of news about a test execution.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -41,12 +41,10 @@ pub enum TestNews {
         /// At most 32 KiB.
         text: String,
     },
-    /// An attempt at a step ended; for each attempt the first such record counts.
-    Attempt {
-        /// The step.
-        step: String,
+    /// A step ended, with all its attempts; for each step the first such record counts.
+    Step {
         /// What came of it.
-        result: AttemptResult,
+        result: StepResult,
     },
     /// The execution ended; holds everything, and nothing follows it.
     Finished {

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, T
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::test_workflow::{TestWorkflowSpec, is_false};
 
@@ -49,9 +50,17 @@ pub struct TestRunSpec {
     /// Values for the workflow's variables.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, String>,
+    /// Values for the workflow's parameters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crate::test_workflow::open_object")]
+    pub config: BTreeMap<String, Value>,
     /// Stops the run: steps that have not ended are ended and reported as not run.
     #[serde(default, skip_serializing_if = "is_false")]
     pub cancel: bool,
+    /// `true` holds the run before every step that has not begun; `false` lets it go on, also past steps that are
+    /// `paused`; absent, only those hold it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<bool>,
 }
 
 /// Names a workflow of the run's namespace.
@@ -131,8 +140,14 @@ pub struct ClusterResult {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StepResult {
-    /// Which step.
+    /// Which step: unique within the execution.
     pub name: String,
+    /// For people, where the name does not say it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub title: String,
+    /// The step that this one is a part of; its outcome counts in that one's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub parent: String,
     /// That of the last attempt; absent while it has not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
@@ -285,9 +300,16 @@ pub struct TestExecutionSpec {
     /// Values for the workflow's variables.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, String>,
+    /// Values for the workflow's parameters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crate::test_workflow::open_object")]
+    pub config: BTreeMap<String, Value>,
     /// Stops it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub cancel: bool,
+    /// As the run's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<bool>,
 }
 
 /// Names a run exactly.

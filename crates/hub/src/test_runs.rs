@@ -9,6 +9,7 @@ mod endpoints;
 mod fired;
 mod handler;
 mod logs;
+mod resolve;
 mod retention;
 mod triggers;
 

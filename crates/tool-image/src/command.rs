@@ -88,6 +88,19 @@ pub enum ToolCommand {
         #[arg(long)]
         now: bool,
     },
+    /// Run a step of a test around its command, as the plan in the pod's state volume says.
+    Step {
+        /// Its place in the plan.
+        index: usize,
+        /// End the pod here when the next step, which runs without this, must not run.
+        #[arg(long)]
+        guard: bool,
+    },
+    /// Write a test's plan into the pod's state volume and this program into a directory, for containers of any image.
+    Install {
+        /// The directory.
+        dir: String,
+    },
     /// Carry out several command lines one after another; ends at the first that does not end with 0.
     Do {
         /// Each a whole command line, its words parted by blanks; quotes keep words together.
@@ -123,8 +136,11 @@ impl ToolCommand {
         if command.is_empty() {
             return Some(if words.is_empty() { Ok(Self::Pause) } else { Self::from_words(&words) });
         }
-        let is_ours = matches!(command[0].as_str(), "/fairlead" | "fairlead");
-        let rest = words.get(1..)?;
+        // The loader that `install` left runs the program that it left.
+        let loaded =
+            command[0].ends_with("/loader") && command.get(1).is_some_and(|word| word == "--library-path");
+        let is_ours = loaded || matches!(command[0].as_str(), "/fairlead" | "fairlead");
+        let rest = words.get(if loaded { 4 } else { 1 }..)?;
         match rest.first() {
             Some(word) if is_ours && word.as_str() == "tool" => Some(Self::from_words(&rest[1..])),
             _ => None,
@@ -132,52 +148,17 @@ impl ToolCommand {
     }
 }
 
-/// Parts a command line into words at blanks, minding single and double quotes and `\` outside single quotes.
+/// Parts a command line into words at blanks, minding quotes.
 ///
 /// # Errors
 /// When a quote isn't closed.
 pub fn words(line: &str) -> Result<Vec<String>, String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote: Option<char> = None;
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        match (quote, c) {
-            (Some(open), c) if c == open => quote = None,
-            (quote, '\\') if quote != Some('\'') => {
-                let escaped = chars.next().ok_or_else(|| format!("{line:?} ends in a backslash"))?;
-                word.get_or_insert_default().push(escaped);
-            }
-            (Some(_), c) => word.get_or_insert_default().push(c),
-            (None, '\'' | '"') => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (None, c) if c.is_whitespace() => words.extend(word.take()),
-            (None, c) => word.get_or_insert_default().push(c),
-        }
-    }
-    if quote.is_some() {
-        return Err(format!("{line:?} has a quote that is not closed"));
-    }
-    words.extend(word);
-    Ok(words)
+    workflow::words::words(line)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_mind_quotes() {
-        let line = r#"write a "b c" 'd"e' f\ g "" "#;
-        assert_eq!(
-            words(line),
-            Ok(vec!["write", "a", "b c", "d\"e", "f g", ""].into_iter().map(String::from).collect())
-        );
-        assert!(words("a 'b").is_err());
-        assert!(words("a \\").is_err());
-    }
 
     #[test]
     fn a_container_runs_the_tool_or_not() {
@@ -189,6 +170,8 @@ mod tests {
         assert_eq!(of(&[], &["exit", "3"]), Some(Ok(ToolCommand::Exit { code: 3 })));
         assert_eq!(of(&["/fairlead", "tool"], &["exit", "3"]), Some(Ok(ToolCommand::Exit { code: 3 })));
         assert_eq!(of(&["/fairlead", "tool", "pause"], &[]), Some(Ok(ToolCommand::Pause)));
+        let loader = ["/f/lib/loader", "--library-path", "/f/lib", "/f/fairlead", "tool", "step", "3"];
+        assert_eq!(of(&loader, &[]), Some(Ok(ToolCommand::Step { index: 3, guard: false })));
         assert_eq!(of(&["/bin/sh"], &["-c", "true"]), None);
         assert_eq!(of(&["/fairlead"], &[]), None);
         assert!(matches!(of(&[], &["dance"]), Some(Err(_))));

@@ -44,6 +44,61 @@ pub trait Host {
     /// # Errors
     /// What is wrong with the globs or the directory, for people.
     fn collect(&mut self, from: &Collection<'_>) -> Result<(), String>;
+    /// Runs a command to its end, its output going where this one's goes.
+    fn run(&mut self, run: &Run) -> RunEnd;
+    /// Plain files below a directory, by their path in it, with their sizes, in order of path; no more than `most`.
+    fn list(&mut self, dir: &str, most: usize) -> Vec<(String, u64)>;
+    /// Removes a file; what is not there is no error.
+    fn remove(&mut self, path: &str);
+    /// Sets a file's permission bits.
+    ///
+    /// # Errors
+    /// As the file system says.
+    fn set_mode(&mut self, path: &str, mode: u32) -> io::Result<()>;
+    /// Makes directories that every user may write to.
+    ///
+    /// # Errors
+    /// As the file system says.
+    fn make_dirs(&mut self, dirs: &[&str]) -> io::Result<()>;
+    /// The whole environment.
+    fn variables(&self) -> Vec<(String, String)>;
+    /// Time since the process started.
+    fn elapsed_millis(&self) -> u64;
+    /// A clock that all containers of a pod share.
+    fn clock_millis(&self) -> u64;
+    /// Now, as RFC 3339 tells it.
+    fn date(&self) -> String;
+    /// Copies the executable and what it needs to run into a directory, so that it runs in containers of any image.
+    ///
+    /// # Errors
+    /// As the file system says.
+    fn install(&mut self, dir: &str) -> io::Result<()>;
+}
+
+/// A command to run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Program and arguments; at least one word.
+    pub command: Vec<String>,
+    /// The directory it starts in; made when absent.
+    pub dir: String,
+    /// Variables beside those of this process.
+    pub env: Vec<(String, String)>,
+    /// It is ended after this time.
+    pub timeout: Duration,
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunEnd {
+    /// With this code; 128 and the signal's number when one ended it.
+    Code(i32),
+    /// Its time was over.
+    TimedOut,
+    /// This process was told to stop; the command was stopped.
+    Stopped,
+    /// It could not be started.
+    CannotStart(String),
 }
 
 /// What `collect` was asked for.
@@ -140,6 +195,11 @@ fn run(command: &ToolCommand, host: &mut dyn Host, depth: usize) -> Ending {
                 Err(why) => fail(host, &why),
             }
         }
+        ToolCommand::Step { index, guard } => crate::step::run(*index, *guard, host),
+        ToolCommand::Install { dir } => match crate::step::install(dir, host) {
+            Ok(()) => Ending::Code(0),
+            Err(why) => fail(host, &why),
+        },
         ToolCommand::Do { commands } => sequence(commands, host, depth),
         ToolCommand::Pause => {
             host.pause();

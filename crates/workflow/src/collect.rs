@@ -56,6 +56,20 @@ pub fn check_glob(glob: &str) -> Result<(), String> {
     GlobBuilder::new(relative).literal_separator(true).build().map(drop).map_err(|error| error.to_string())
 }
 
+/// Checks a glob of files that a step keeps: it may lie anywhere in the step's container.
+///
+/// # Errors
+/// What is wrong, for people.
+pub fn check_kept(glob: &str) -> Result<(), String> {
+    if glob.trim().is_empty() {
+        return Err("a glob like reports/*.xml is required".to_owned());
+    }
+    if glob.contains("{{") {
+        return Ok(());
+    }
+    GlobBuilder::new(glob).literal_separator(true).build().map(drop).map_err(|error| error.to_string())
+}
+
 fn relative(glob: &str) -> &str {
     glob.strip_prefix(WORKSPACE).and_then(|rest| rest.strip_prefix('/')).unwrap_or(glob)
 }
@@ -83,6 +97,19 @@ impl Globs {
     /// As [`check_glob`], for the first bad one.
     pub fn new(artifacts: &[String], junit: &[String]) -> Result<Self, String> {
         Ok(Self { artifacts: set(artifacts)?, junit: set(junit)? })
+    }
+
+    /// One set of globs over paths of any directory.
+    ///
+    /// # Errors
+    /// What is wrong with the first bad one.
+    pub fn anywhere(globs: &[String]) -> Result<GlobSet, String> {
+        let mut builder = GlobSetBuilder::new();
+        for glob in globs {
+            let compiled = GlobBuilder::new(glob).literal_separator(true).build();
+            builder.add(compiled.map_err(|error| error.to_string())?);
+        }
+        builder.build().map_err(|error| error.to_string())
     }
 
     /// Whether to keep the file at `path`, relative to the workspace, with `/` between its parts.

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::collect::{Collected, Skipped};
 use crate::junit::add_counts;
-use crate::plan::{CANCELLED, PlannedStep};
+use crate::plan::CANCELLED;
 use crate::read;
 
 /// What was taken out of a pod, or why nothing was.
@@ -16,65 +16,59 @@ pub type Collection = Result<(Vec<Collected>, Vec<Skipped>), String>;
 /// Warnings an attempt keeps.
 const MAX_WARNINGS: usize = 20;
 
-/// Completes an attempt whose container ended by what its files say. A failing case fails the attempt whatever the exit
-/// code; an attempt whose reports were lost on the way is not called passed.
-#[must_use]
-pub fn attempt(step: &PlannedStep, mut ended: AttemptResult, collection: &Collection) -> AttemptResult {
-    if !step.collects() {
-        return ended;
-    }
-    let (files, skipped) = match collection {
-        Ok(whole) => whole,
+/// Puts the files of a step into its last attempt, with what its reports say. `wanted`: the step says that it writes
+/// reports.
+pub fn files(step: &mut StepResult, wanted: bool, collection: &Collection) {
+    let Some(ended) = step.attempts.last_mut() else { return };
+    match collection {
+        Ok((files, skipped)) => {
+            ended.artifacts = files.iter().map(|file| file.artifact.clone()).collect();
+            ended
+                .warnings
+                .extend(skipped.iter().map(|file| format!("{} was not kept: {}", file.path, file.reason)));
+            read_reports(ended, wanted, files);
+        }
         Err(reason) => {
             ended.warnings.push(format!("no files were collected: {reason}"));
-            if !step.junit.is_empty() && ended.outcome == Outcome::Passed {
+            if wanted && ended.outcome == Outcome::Passed {
                 ended.outcome = Outcome::NotRun;
                 "ReportLost".clone_into(&mut ended.reason);
                 ended.message =
                     format!("the step ended with exit code 0, but its JUnit report was lost: {reason}");
+                step.outcome = Some(Outcome::NotRun);
             }
-            return ended;
         }
-    };
-    ended.artifacts = files.iter().map(|file| file.artifact.clone()).collect();
-    ended.warnings.extend(skipped.iter().map(|file| format!("{} was not kept: {}", file.path, file.reason)));
-    read_reports(step, &mut ended, files);
-    ended.warnings.truncate(MAX_WARNINGS);
-    ended
+    }
+    if let Some(ended) = step.attempts.last_mut() {
+        ended.warnings.truncate(MAX_WARNINGS);
+    }
 }
 
-fn read_reports(step: &PlannedStep, ended: &mut AttemptResult, files: &[Collected]) {
+fn read_reports(ended: &mut AttemptResult, wanted: bool, files: &[Collected]) {
     let mut summary = JunitSummary::default();
     let mut any = false;
-    for file in files.iter().filter(|file| file.artifact.junit) {
-        match read::report(&file.content) {
-            Ok(report) => {
+    for file in files {
+        // Reports are also looked for among the other files: whoever keeps them means them to be read.
+        let likely = file.artifact.junit || (!wanted && file.artifact.path.ends_with(".xml"));
+        match likely.then(|| read::report(&file.content)) {
+            Some(Ok(report)) => {
                 any = true;
                 report.add_to(&mut summary);
                 let warnings =
                     report.warnings.iter().map(|warning| format!("{}: {warning}", file.artifact.path));
                 ended.warnings.extend(warnings);
             }
-            Err(error) => ended.warnings.push(format!("{}: {error}", file.artifact.path)),
+            Some(Err(error)) if file.artifact.junit => {
+                ended.warnings.push(format!("{}: {error}", file.artifact.path));
+            }
+            _ => {}
         }
     }
-    if !any && !step.junit.is_empty() {
-        ended.warnings.push(format!("no test report at {}", step.junit.join(", ")));
+    if any {
+        ended.junit = Some(summary);
+    } else if wanted {
+        ended.warnings.push("no test report was found".to_owned());
     }
-    if !any {
-        return;
-    }
-    let wrong = summary.counts.failed + summary.counts.errors;
-    if wrong > 0 && matches!(ended.outcome, Outcome::Passed | Outcome::Failed) {
-        ended.outcome = Outcome::Failed;
-        "CasesFailed".clone_into(&mut ended.reason);
-        ended.message = match summary.failures.first() {
-            Some(first) if wrong == 1 => format!("{} failed", first.name),
-            Some(first) => format!("{} and {} more failed", first.name, wrong - 1),
-            None => format!("{wrong} cases failed"),
-        };
-    }
-    ended.junit = Some(summary);
 }
 
 /// Counts of a step: of its last attempt's cases, or the step itself where there is no report.
@@ -100,23 +94,51 @@ pub fn step_counts(step: &StepResult) -> TestCounts {
 /// Recounts a cluster's result; with `finished`, also decides its outcome.
 pub fn cluster(result: &mut ClusterResult, finished: bool) {
     let mut counts = TestCounts::default();
-    for step in &result.steps {
+    // What a step is made of counts, not the step as well.
+    let within: std::collections::BTreeSet<&str> =
+        result.steps.iter().map(|step| step.parent.as_str()).collect();
+    for step in result.steps.iter().filter(|step| !within.contains(step.name.as_str())) {
         add_counts(&mut counts, step_counts(step));
     }
     result.counts = counts;
     if !finished {
         return;
     }
-    let worst = result.steps.iter().filter(|step| !step.optional).max_by_key(|step| severity(step.outcome));
+    let top = result.steps.iter().filter(|step| !step.optional && step.parent.is_empty());
+    let worst = top.max_by_key(|step| severity(step.outcome));
     let outcome = worst.and_then(|step| step.outcome).unwrap_or(Outcome::Passed);
     let outcome = if outcome == Outcome::Skipped { Outcome::Passed } else { outcome };
     result.outcome = Some(outcome);
     if outcome == Outcome::Passed {
         "Passed".clone_into(&mut result.reason);
         result.message.clear();
-    } else if let Some((step, attempt)) = worst.and_then(|step| Some((step, step.attempts.last()?))) {
-        result.reason.clone_from(&attempt.reason);
-        result.message = format!("step {}: {}", step.name, attempt.message);
+    } else if let Some(worst) = worst {
+        let told = first_failure(&result.steps, worst);
+        if let Some(attempt) = told.attempts.last() {
+            result.reason.clone_from(&attempt.reason);
+            result.message = format!("step {}: {}", told.name, attempt.message);
+        } else {
+            outcome_word(outcome).clone_into(&mut result.reason);
+            result.message = format!("step {}", told.name);
+        }
+    }
+}
+
+/// The step that a step's failure comes from: itself, or the worst within it.
+fn first_failure<'a>(steps: &'a [StepResult], step: &'a StepResult) -> &'a StepResult {
+    let within = steps.iter().filter(|own| own.parent == step.name && !own.optional && own.name != step.name);
+    let worst = within.filter(|own| severity(own.outcome) > 0).max_by_key(|own| severity(own.outcome));
+    // A parent that names itself would never end; names are unique, so the chain is at most as long as the list.
+    worst.map_or(step, |worst| first_failure(steps, worst))
+}
+
+fn outcome_word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Passed => "Passed",
+        Outcome::Failed => "Failed",
+        Outcome::TimedOut => "TimedOut",
+        Outcome::Skipped => "Skipped",
+        Outcome::NotRun => "NotRun",
     }
 }
 
@@ -236,23 +258,6 @@ mod tests {
         assert_eq!(outcome(&clusters(&[failed, None])), None);
     }
 
-    fn planned(junit: bool) -> PlannedStep {
-        PlannedStep {
-            name: "unit".into(),
-            image: "i".into(),
-            command: vec![],
-            args: vec![],
-            env: vec![],
-            working_dir: "/workspace".into(),
-            timeout: std::time::Duration::from_secs(1),
-            attempts: 1,
-            optional: false,
-            always: false,
-            artifacts: vec!["*".into()],
-            junit: if junit { vec!["*.xml".into()] } else { vec![] },
-        }
-    }
-
     fn ended(outcome: Outcome) -> AttemptResult {
         AttemptResult {
             attempt: 1,
@@ -278,28 +283,65 @@ mod tests {
         Collected { artifact, content: content.into() }
     }
 
+    fn step(outcome: Outcome) -> StepResult {
+        StepResult {
+            name: "unit".into(),
+            outcome: Some(outcome),
+            attempts: vec![ended(outcome)],
+            ..Default::default()
+        }
+    }
+
     #[test]
-    fn a_failing_case_fails_a_step_that_exits_with_0() {
+    fn reports_are_read_whether_they_are_called_so_or_not() {
         let report = r#"<testsuite name="s"><testcase name="ok"/><testcase name="bad"><failure/></testcase></testsuite>"#;
-        let result =
-            attempt(&planned(true), ended(Outcome::Passed), &Ok((vec![file("r.xml", report)], vec![])));
-        assert_eq!((result.outcome, result.reason.as_str()), (Outcome::Failed, "CasesFailed"));
-        assert_eq!(result.message, "bad failed");
+        let mut kept = file("out/r.xml", report);
+        kept.artifact.junit = false;
+        let mut result = step(Outcome::Failed);
+        files(&mut result, false, &Ok((vec![kept, file("r.txt", "x")], vec![])));
+        let junit = result.attempts[0].junit.as_ref().expect("read");
+        assert_eq!((junit.counts.passed, junit.counts.failed), (1, 1));
     }
 
     #[test]
     fn a_lost_report_is_not_a_pass_but_a_lost_artifact_is_only_a_warning() {
         let lost: Collection = Err("the collector cannot start".into());
-        assert_eq!(attempt(&planned(true), ended(Outcome::Passed), &lost).outcome, Outcome::NotRun);
-        let kept = attempt(&planned(false), ended(Outcome::Passed), &lost);
-        assert_eq!((kept.outcome, kept.warnings.len()), (Outcome::Passed, 1));
+        let mut result = step(Outcome::Passed);
+        files(&mut result, true, &lost);
+        assert_eq!((result.outcome, result.attempts[0].outcome), (Some(Outcome::NotRun), Outcome::NotRun));
+        let mut kept = step(Outcome::Passed);
+        files(&mut kept, false, &lost);
+        assert_eq!((kept.outcome, kept.attempts[0].warnings.len()), (Some(Outcome::Passed), 1));
+    }
+
+    #[test]
+    fn a_group_decides_and_its_steps_count() {
+        let mut result = cluster_with("dev", None);
+        let inner =
+            |name: &str, outcome| StepResult { name: name.into(), parent: "g".into(), ..step(outcome) };
+        result.steps = vec![
+            StepResult { name: "g".into(), outcome: Some(Outcome::Passed), ..Default::default() },
+            inner("a", Outcome::Failed),
+            inner("b", Outcome::Passed),
+        ];
+        cluster(&mut result, true);
+        assert_eq!(result.outcome, Some(Outcome::Passed));
+        assert_eq!((result.counts.passed, result.counts.failed), (1, 1));
+        result.steps[0].outcome = Some(Outcome::Failed);
+        cluster(&mut result, true);
+        assert_eq!((result.outcome, result.message.as_str()), (Some(Outcome::Failed), "step a: "));
     }
 
     #[test]
     fn optional_failures_do_not_decide() {
         let mut result = cluster_with("dev", None);
         result.steps = vec![
-            StepResult { name: "a".into(), outcome: Some(Outcome::Failed), optional: true, attempts: vec![] },
+            StepResult {
+                name: "a".into(),
+                outcome: Some(Outcome::Failed),
+                optional: true,
+                ..Default::default()
+            },
             StepResult { name: "b".into(), outcome: Some(Outcome::Passed), ..Default::default() },
         ];
         cluster(&mut result, true);

@@ -1,20 +1,27 @@
 //! The test-workflow language: what is a valid workflow, what it becomes in a cluster, and what its results mean.
 //!
-//! Tasks: check a workflow and say what is wrong with it field by field ([`validate`]); expand it into steps with
-//! bounds ([`plan`]) and each attempt into a pod ([`pod`]); read what a pod's status says ([`observe`]); take files out
-//! of a pod over its log ([`collect`]); read and write JUnit ([`junit`]); fold results ([`fold`]) and print them
+//! Tasks: read expressions ([`expression`]) and typed parameters ([`config`]); put templates around workflows
+//! ([`templates`]); check a workflow and say what is wrong with it field by field ([`validate`]); expand it into a flat
+//! plan ([`plan`]), say what runs next ([`progress`]) and build the pods ([`pod`]); read what a pod's status says
+//! ([`observe`]); take files out of a pod over its log ([`collect`]); read and write JUnit ([`junit`]); fold results ([`fold`]) and print them
 //! ([`report`]).
 //!
 //! Pure: no I/O, no async, no clock. Whoever calls passes the time in.
 
 pub mod collect;
+pub mod config;
 pub mod duration;
+pub mod expression;
 pub mod fold;
+pub mod import;
 pub mod junit;
 pub mod observe;
 pub mod plan;
 pub mod pod;
+pub mod progress;
 pub mod read;
 pub mod report;
+pub mod templates;
 pub mod trigger;
 pub mod validate;
+pub mod words;

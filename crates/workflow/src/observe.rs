@@ -1,29 +1,20 @@
-//! What the status of a step's pod says.
+//! What the status of a pod says.
 
 use fleet_objects::test_run::Outcome;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::pod::{COLLECTOR, STEP};
-
-/// How a step's pod is.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Observation {
-    /// Not started yet, and nothing says that it will not.
-    Pending,
-    /// The step's container runs.
-    Running,
-    /// The step's container cannot start. It may yet (an image that appears), so the caller decides how long to wait.
-    Stuck(Stuck),
-    /// The step's container ended.
-    Ended(Ended),
-    /// The pod ended without the step's container having run to its end.
-    Lost {
-        /// One word.
-        reason: String,
-        /// For people.
-        message: String,
-    },
+/// How a pod of steps is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodState {
+    /// How each of its steps' containers ended, by name, in order.
+    pub ended: Vec<(String, Ended)>,
+    /// The container that runs or is to run next: its name, and whether it runs.
+    pub current: Option<(String, bool)>,
+    /// Why the current one does not start, when something is wrong.
+    pub stuck: Option<Stuck>,
+    /// The pod is over: its phase's reason and message, where it has one.
+    pub over: Option<(String, String)>,
 }
 
 /// Why a container does not start.
@@ -64,38 +55,61 @@ impl Ended {
     }
 }
 
-/// Reads the status of a step's pod.
+/// Reads the status of a pod of steps.
 #[must_use]
-pub fn step(pod: &Pod) -> Observation {
-    let Some(status) = &pod.status else { return Observation::Pending };
-    let container = container_status(pod, STEP);
-    let state = container.and_then(|container| container.state.as_ref());
-    if let Some(ended) = state.and_then(|state| state.terminated.as_ref()) {
-        return Observation::Ended(Ended {
-            exit_code: ended.exit_code,
-            reason: ended.reason.clone().unwrap_or_default(),
-            message: ended.message.clone().unwrap_or_default(),
-            started_at: ended.started_at.clone(),
-            finished_at: ended.finished_at.clone(),
-        });
+pub fn steps(pod: &Pod) -> PodState {
+    let mut state = PodState::default();
+    let Some(status) = &pod.status else { return state };
+    let own =
+        status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    for container in own {
+        let now = container.state.as_ref();
+        if let Some(ended) = now.and_then(|state| state.terminated.as_ref()) {
+            let ended = Ended {
+                exit_code: ended.exit_code,
+                reason: ended.reason.clone().unwrap_or_default(),
+                message: ended.message.clone().unwrap_or_default(),
+                started_at: ended.started_at.clone(),
+                finished_at: ended.finished_at.clone(),
+            };
+            state.ended.push((container.name.clone(), ended));
+        } else if state.current.is_none() {
+            let runs = now.is_some_and(|state| state.running.is_some());
+            state.current = Some((container.name.clone(), runs));
+            let waiting = now.and_then(|state| state.waiting.as_ref());
+            state.stuck = waiting.and_then(|waiting| {
+                let reason = waiting.reason.as_deref()?;
+                let forever = stuck(reason)?;
+                let message = waiting.message.clone().unwrap_or_default();
+                Some(Stuck { reason: reason.to_owned(), message, forever })
+            });
+        }
     }
     if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
-        return Observation::Lost {
-            reason: status.reason.clone().unwrap_or_else(|| "PodEnded".to_owned()),
-            message: status.message.clone().unwrap_or_else(|| "the pod ended before the step did".to_owned()),
-        };
+        let reason = status.reason.clone().unwrap_or_default();
+        state.over = Some((reason, status.message.clone().unwrap_or_default()));
+    } else if state.stuck.is_none() && state.current.as_ref().is_none_or(|(_, runs)| !runs) {
+        state.stuck = unschedulable(pod);
     }
-    if state.is_some_and(|state| state.running.is_some()) {
-        return Observation::Running;
+    state
+}
+
+/// Whether a service is ready; `Err` when it never will be: it ended.
+///
+/// # Errors
+/// How it ended, for people.
+pub fn ready(pod: &Pod) -> Result<Option<String>, String> {
+    let Some(status) = &pod.status else { return Ok(None) };
+    let ready = status.conditions.iter().flatten().any(|own| own.type_ == "Ready" && own.status == "True");
+    if ready {
+        return Ok(status.pod_ip.clone());
     }
-    if let Some(waiting) = state.and_then(|state| state.waiting.as_ref())
-        && let Some(reason) = waiting.reason.as_deref()
-        && let Some(forever) = stuck(reason)
-    {
-        let message = waiting.message.clone().unwrap_or_default();
-        return Observation::Stuck(Stuck { reason: reason.to_owned(), message, forever });
+    match status.phase.as_deref() {
+        // A service that did what it was there for is no mistake.
+        Some("Succeeded") => Ok(Some(status.pod_ip.clone().unwrap_or_default())),
+        Some("Failed") => Err(format!("it ended: {}", status.message.clone().unwrap_or_default())),
+        _ => Ok(None),
     }
-    unschedulable(pod).map_or(Observation::Pending, Observation::Stuck)
 }
 
 /// Whether a waiting reason means that something is wrong, and if so whether for ever.
@@ -124,42 +138,6 @@ fn unschedulable(pod: &Pod) -> Option<Stuck> {
     })
 }
 
-/// How the collector is: `Ok(true)` once it can be asked to collect, `Ok(false)` while that may still come.
-///
-/// # Errors
-/// Why it will not, for people.
-pub fn collector(pod: &Pod) -> Result<bool, String> {
-    let Some(state) = container_status(pod, COLLECTOR).and_then(|container| container.state.as_ref()) else {
-        return Ok(false);
-    };
-    if let Some(ended) = &state.terminated {
-        // Its log is still there, whole or not.
-        return if ended.exit_code == 0 {
-            Ok(true)
-        } else {
-            Err(format!(
-                "the collector ended with exit code {} {}",
-                ended.exit_code,
-                ended.message.as_deref().unwrap_or_default()
-            ))
-        };
-    }
-    if let Some(waiting) = &state.waiting
-        && let Some(reason) = waiting.reason.as_deref()
-        && stuck(reason).is_some()
-    {
-        return Err(format!(
-            "the collector cannot start: {reason}: {}",
-            waiting.message.as_deref().unwrap_or_default()
-        ));
-    }
-    Ok(state.running.is_some())
-}
-
-fn container_status<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
-    pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|status| status.name == name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,33 +146,37 @@ mod tests {
         serde_json::from_value(serde_json::json!({"metadata": {}, "status": status})).expect("a pod")
     }
 
+    fn container(name: &str, state: serde_json::Value) -> serde_json::Value {
+        serde_json::json!({"name": name, "ready": false, "restartCount": 0, "image": "", "imageID": "", "state": state})
+    }
+
     #[test]
-    fn a_step_that_ends_is_ended_while_the_collector_still_runs() {
-        let pod = pod(serde_json::json!({"phase": "Running", "containerStatuses": [
-            {"name": "collector", "ready": true, "restartCount": 0, "image": "", "imageID": "",
-             "state": {"running": {}}},
-            {"name": "step", "ready": false, "restartCount": 0, "image": "", "imageID": "",
-             "state": {"terminated": {"exitCode": 3, "reason": "Error"}}}]}));
-        let Observation::Ended(ended) = step(&pod) else { panic!("ended") };
-        assert_eq!((ended.exit_code, ended.outcome()), (3, Outcome::Failed));
-        assert_eq!(collector(&pod), Ok(true));
+    fn steps_end_one_after_the_other() {
+        let pod = pod(serde_json::json!({"phase": "Pending", "initContainerStatuses": [
+            container("a", serde_json::json!({"terminated": {"exitCode": 0, "reason": "Completed", "message": "{}"}})),
+            container("b", serde_json::json!({"running": {}})),
+            container("c", serde_json::json!({"waiting": {"reason": "PodInitializing"}}))]}));
+        let state = steps(&pod);
+        assert_eq!((state.ended.len(), state.ended[0].1.message.as_str()), (1, "{}"));
+        assert_eq!(state.current, Some(("b".to_owned(), true)));
+        assert_eq!((state.stuck, state.over), (None, None));
     }
 
     #[test]
     fn a_missing_image_is_stuck_and_says_why() {
-        let pod = pod(serde_json::json!({"phase": "Pending", "containerStatuses": [
-            {"name": "step", "ready": false, "restartCount": 0, "image": "", "imageID": "",
-             "state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}}]}));
+        let waiting = serde_json::json!({"waiting": {"reason": "ImagePullBackOff", "message": "not found"}});
+        let pod =
+            pod(serde_json::json!({"phase": "Pending", "initContainerStatuses": [container("a", waiting)]}));
         let expected =
             Stuck { reason: "ImagePullBackOff".into(), message: "not found".into(), forever: false };
-        assert_eq!(step(&pod), Observation::Stuck(expected));
+        assert_eq!(steps(&pod).stuck, Some(expected));
     }
 
     #[test]
-    fn an_evicted_pod_is_lost() {
+    fn an_evicted_pod_is_over() {
         let pod =
             pod(serde_json::json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory"}));
-        assert!(matches!(step(&pod), Observation::Lost { reason, .. } if reason == "Evicted"));
+        assert_eq!(steps(&pod).over, Some(("Evicted".into(), "low on memory".into())));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod compare;
 mod control;
 mod ephemeral;
 mod flaky;
+mod import;
 mod list;
 mod logs;
 mod report;
@@ -25,6 +26,8 @@ use crate::failure::{Code, Failure, api};
 pub(crate) enum TestCommand {
     /// Run a workflow in clusters
     Run(run::RunArguments),
+    /// Make Testkube's workflows and templates ours; names what cannot be
+    Import(import::ImportArguments),
     /// Follow a run to its end; replays what happened before
     Watch(watch::WatchArguments),
     /// List runs
@@ -54,6 +57,7 @@ pub(crate) enum TestCommand {
 pub(crate) async fn run(global: &Global, command: TestCommand) -> Result<Code, Failure> {
     match command {
         TestCommand::Run(arguments) => run::run(global, arguments).await,
+        TestCommand::Import(arguments) => import::run(global, arguments).await,
         TestCommand::Watch(arguments) => watch::run(global, arguments).await,
         TestCommand::List(arguments) => list::list(global, &arguments).await,
         TestCommand::Get(arguments) => list::get(global, &arguments).await,

@@ -1,11 +1,13 @@
 //! The executor's notes: what it has taken on and how far it is, in the agent's store.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fleet_objects::test_run::{AttemptResult, ClusterResult, TestExecutionSpec};
+use fleet_objects::test_run::{ClusterResult, TestExecutionSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 use storage::{KeyRange, Operation, RangeRequest, Store, Transaction};
+use workflow::progress::Progress;
 
 use super::Error;
 
@@ -18,29 +20,41 @@ pub(super) struct Note {
     pub(super) name: String,
     pub(super) spec: TestExecutionSpec,
     pub(super) result: ClusterResult,
-    /// The attempt under way.
-    pub(super) current: Option<Current>,
+    /// What runs in pods of its own: the execution's steps are the part without a name.
+    #[serde(default)]
+    pub(super) parts: BTreeMap<String, Part>,
     /// Its last record is in the outbox.
     pub(super) finished: bool,
 }
 
-/// An attempt under way.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Current {
-    pub(super) step: usize,
-    pub(super) attempt: u32,
-    /// Its timeout counts from here, also over a restart.
-    pub(super) started_at: Time,
-    /// Bytes of its log that are in the outbox, at least.
-    pub(super) log_offset: u64,
-    /// How its container ended; written before the pod is told to stop.
-    pub(super) ended: Option<AttemptResult>,
+/// A plan under way.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Part {
+    pub(super) progress: Progress,
+    /// Its time counts from here, also over a restart.
+    pub(super) started_at: Option<Time>,
+    /// The number of its newest pod.
+    pub(super) number: u32,
+    /// The pod under way.
+    pub(super) pod: Option<PodNote>,
+    /// Bytes of each step's log that are in the outbox, at least.
+    #[serde(default)]
+    pub(super) logs: BTreeMap<String, u64>,
+}
+
+/// A pod under way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PodNote {
+    /// Its steps: from, up to but not with.
+    pub(super) steps: (usize, usize),
+    /// It was seen: when it is gone, somebody removed it.
+    pub(super) made: bool,
 }
 
 impl Note {
     pub(super) fn new(uid: String, name: String, spec: TestExecutionSpec) -> Self {
         let result = ClusterResult { cluster: spec.cluster.clone(), ..ClusterResult::default() };
-        Self { uid, name, spec, result, current: None, finished: false }
+        Self { uid, name, spec, result, parts: BTreeMap::new(), finished: false }
     }
 }
 

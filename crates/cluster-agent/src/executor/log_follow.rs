@@ -1,5 +1,6 @@
 //! Follows the log of a step's container into the outbox, in small pieces that say where they belong.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -9,11 +10,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::LogParams;
 use tokio_util::sync::CancellationToken;
-use workflow::plan::PlannedStep;
-use workflow::pod::STEP;
 
-use super::journal::Note;
-use super::{Shared, SinkError, run};
+use super::SinkError;
+use super::run::Execution;
 
 /// Bytes of one piece: half of what a record may hold, since replacement characters are longer than what they replace.
 const PIECE: usize = 10 * 1024;
@@ -28,8 +27,8 @@ const RETRY: Duration = Duration::from_millis(200);
 pub(super) struct Progress(AtomicU64);
 
 impl Progress {
-    pub(super) fn of(note: &Note) -> Self {
-        Self(AtomicU64::new(note.current.as_ref().map_or(0, |current| current.log_offset)))
+    pub(super) fn from(offset: u64) -> Self {
+        Self(AtomicU64::new(offset))
     }
 
     pub(super) fn get(&self) -> u64 {
@@ -37,47 +36,49 @@ impl Progress {
     }
 }
 
-/// Follows until the log ends after `stop`; the caller bounds how long that may take.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the parts of one attempt; a struct of borrows would say the same"
-)]
-pub(super) async fn follow(
-    shared: &Shared,
-    note: &Note,
-    pods: &Api<Pod>,
-    pod: &str,
-    step: &PlannedStep,
-    attempt: u32,
-    progress: &Progress,
-    stop: &CancellationToken,
-) {
-    let params = LogParams { container: Some(STEP.to_owned()), follow: true, ..LogParams::default() };
-    loop {
-        let last_try = stop.is_cancelled();
-        if let Ok(log) = pods.log_stream(pod, &params).await {
-            let whole = copy(shared, note, log, step, attempt, progress).await;
-            if whole && (stop.is_cancelled() || progress.get() >= MAX_LOG) {
+/// The log of one step.
+pub(super) struct Followed {
+    pub(super) execution: Arc<Execution>,
+    pub(super) pods: Api<Pod>,
+    pub(super) pod: String,
+    /// The step and its container.
+    pub(super) step: String,
+    pub(super) progress: Arc<Progress>,
+    /// Its container has ended.
+    pub(super) stop: CancellationToken,
+}
+
+/// All attempts at a step share its container and its log; it is told under the first.
+const ATTEMPT: u32 = 1;
+
+impl Followed {
+    /// Follows until the log ends after `stop`; the caller bounds how long that may take.
+    pub(super) async fn follow(self) {
+        let params = LogParams { container: Some(self.step.clone()), follow: true, ..LogParams::default() };
+        loop {
+            let last_try = self.stop.is_cancelled();
+            if let Ok(log) = self.pods.log_stream(&self.pod, &params).await {
+                let whole = copy(&self.execution, log, &self.step, &self.progress).await;
+                if whole && (self.stop.is_cancelled() || self.progress.get() >= MAX_LOG) {
+                    return;
+                }
+            }
+            if last_try {
                 return;
             }
-        }
-        if last_try {
-            return;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(RETRY) => {}
-            () = stop.cancelled() => {}
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                () = self.stop.cancelled() => {}
+            }
         }
     }
 }
 
 /// Copies a log that begins at byte 0, leaving out what was sent before. True when it reached the end.
 async fn copy(
-    shared: &Shared,
-    note: &Note,
+    execution: &Execution,
     log: impl futures::AsyncRead,
-    step: &PlannedStep,
-    attempt: u32,
+    step: &str,
     progress: &Progress,
 ) -> bool {
     let mut log = std::pin::pin!(log);
@@ -90,14 +91,14 @@ async fn copy(
             match tokio::time::timeout(GATHER, log.read(&mut buffer[..room])).await {
                 Ok(read) => read,
                 Err(_) => {
-                    send(shared, note, step, attempt, progress, &mut pending, false).await;
+                    send(execution, step, progress, &mut pending, false).await;
                     continue;
                 }
             }
         };
         let count = match read {
             Ok(0) => {
-                send(shared, note, step, attempt, progress, &mut pending, true).await;
+                send(execution, step, progress, &mut pending, true).await;
                 return true;
             }
             Ok(count) => count,
@@ -109,7 +110,7 @@ async fn copy(
         pending.extend_from_slice(&buffer[skip..count]);
         position += count as u64;
         if pending.len() >= PIECE {
-            send(shared, note, step, attempt, progress, &mut pending, true).await;
+            send(execution, step, progress, &mut pending, true).await;
         }
         if progress.get() >= MAX_LOG {
             return true;
@@ -119,10 +120,8 @@ async fn copy(
 
 /// Sends what is pending: whole lines when there are any, so that lines of several clusters do not mix on a terminal.
 async fn send(
-    shared: &Shared,
-    note: &Note,
-    step: &PlannedStep,
-    attempt: u32,
+    execution: &Execution,
+    step: &str,
     progress: &Progress,
     pending: &mut Vec<u8>,
     all: bool,
@@ -139,15 +138,15 @@ async fn send(
     let rest = pending.split_off(end);
     let piece = std::mem::replace(pending, rest);
     let offset = progress.get();
-    let mut text = String::from_utf8_lossy(&piece).into_owned();
+    let mut text = execution.masked(&String::from_utf8_lossy(&piece));
     let length = piece.len() as u64;
     if offset + length >= MAX_LOG {
         text.push_str("\n[the rest of this log is not kept: it is longer than 2 MiB]\n");
     }
-    let news = TestNews::Log { step: step.name.clone(), attempt, offset, length, text };
-    let record = run::record(note, news);
+    let news = TestNews::Log { step: step.to_owned(), attempt: ATTEMPT, offset, length, text };
+    let record = execution.record(news);
     loop {
-        match shared.records.append(record.clone()).await {
+        match execution.shared.records.append(record.clone()).await {
             // A full outbox keeps results and lets logs go: the hub sees the gap by the offsets.
             Ok(()) | Err(SinkError::Full) => break,
             Err(SinkError::Unavailable(_)) => tokio::time::sleep(RETRY).await,

@@ -4,115 +4,340 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_objects::test_record::{TestNews, TestRecord};
-use fleet_objects::test_run::{Outcome, StepResult};
+use fleet_objects::test_run::{ClusterResult, Outcome};
+use futures::StreamExt;
+use futures::future::BoxFuture;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
-use workflow::{fold, plan};
+use tracing::warn;
+use workflow::plan::{self, CANCELLED, ExecutionPlan};
+use workflow::pod::PodOptions;
+use workflow::progress::{self, Next};
+use workflow::{fold, validate};
 
-use super::journal::{Current, Note};
-use super::{Error, Shared, attempt};
+use super::journal::{Note, Part, PodNote};
+use super::{Error, Shared};
 
 /// Between tries to append to an outbox that is full.
 const OUTBOX_RETRY: Duration = Duration::from_secs(1);
+/// What stands for a secret value in logs.
+const MASK: &str = "*****";
+
+/// One execution under way.
+pub(super) struct Execution {
+    pub(super) shared: Arc<Shared>,
+    pub(super) note: Mutex<Note>,
+    pub(super) uid: String,
+    pub(super) cancel: CancellationToken,
+    pub(super) shutdown: CancellationToken,
+    pub(super) pause: watch::Receiver<Option<bool>>,
+    about: TestRecord,
+    masks: Vec<String>,
+}
 
 /// Runs to the end, or until `shutdown`.
 pub(super) async fn execution(
     shared: Arc<Shared>,
     mut note: Note,
+    pause: watch::Receiver<Option<bool>>,
     cancel: CancellationToken,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
+    let slot_of = Arc::clone(&shared);
     let _slot = tokio::select! {
-        slot = shared.slots.acquire() => slot,
+        slot = slot_of.slots.acquire() => slot,
         () = shutdown.cancelled() => return Ok(()),
     };
-    let plan = match plan::execution(&note.spec) {
-        Ok(plan) => plan,
-        Err(invalid) => {
-            note.result = fold::not_run(&note.spec.cluster, "InvalidWorkflow", &invalid.to_string());
-            return finish(&shared, note, &shutdown).await;
-        }
-    };
+    let plan = plan::execution(&note.spec);
     note.result.started_at.get_or_insert_with(now);
-    loop {
-        match plan::next(&plan, &note.result.steps) {
-            plan::Next::Finish => {
-                note.result.finished_at = Some(now());
-                fold::cluster(&mut note.result, true);
-                return finish(&shared, note, &shutdown).await;
-            }
-            plan::Next::Skip(index) => {
-                let step = &plan.steps[index];
-                note.result.steps.push(StepResult {
-                    name: step.name.clone(),
-                    outcome: Some(Outcome::Skipped),
-                    optional: step.optional,
-                    attempts: Vec::new(),
-                });
-                shared.journal.save(&note).await?;
-            }
-            plan::Next::Attempt(index, number) => {
-                let same = |current: &Current| current.step == index && current.attempt == number;
-                if !note.current.as_ref().is_some_and(same) {
-                    let started_at = now();
-                    note.current = Some(Current {
-                        step: index,
-                        attempt: number,
-                        started_at,
-                        log_offset: 0,
-                        ended: None,
-                    });
-                    shared.journal.save(&note).await?;
-                }
-                let step = &plan.steps[index];
-                let made = attempt::carry_out(&shared, &mut note, step, number, &cancel, &shutdown).await?;
-                let Some(result) = made else { return Ok(()) };
-                info!(execution = %note.name, step = %step.name, attempt = number, outcome = ?result.outcome, "attempt ended");
-                let news = TestNews::Attempt { step: step.name.clone(), result: result.clone() };
-                if !tell(&shared, &note, news, &shutdown).await {
-                    return Ok(());
-                }
-                plan::record_attempt(&plan, &mut note.result, index, result);
-                note.current = None;
-                fold::cluster(&mut note.result, false);
-                shared.journal.save(&note).await?;
-            }
-        }
-    }
-}
-
-async fn finish(shared: &Shared, mut note: Note, shutdown: &CancellationToken) -> Result<(), Error> {
-    let news = TestNews::Finished { result: note.result.clone() };
-    if tell(shared, &note, news, shutdown).await {
-        note.finished = true;
-        shared.journal.save(&note).await?;
-    }
-    Ok(())
-}
-
-/// Appends a result to the outbox, however long that takes; false when the agent stops first.
-async fn tell(shared: &Shared, note: &Note, news: TestNews, shutdown: &CancellationToken) -> bool {
-    let record = record(note, news);
-    loop {
-        match shared.records.append(record.clone()).await {
-            Ok(()) => return true,
-            Err(error) => warn!(execution = %note.name, %error, "a test result waits for the outbox"),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(OUTBOX_RETRY) => {}
-            () = shutdown.cancelled() => return false,
-        }
-    }
-}
-
-pub(super) fn record(note: &Note, news: TestNews) -> TestRecord {
-    TestRecord {
+    let about = TestRecord {
         run: note.spec.run.clone(),
         execution_uid: note.uid.clone(),
         execution: note.name.clone(),
-        news,
+        news: TestNews::Finished { result: ClusterResult::default() },
+    };
+    let (uid, masks) = (note.uid.clone(), secrets(&note));
+    let note = Mutex::new(note);
+    let execution = Arc::new(Execution { shared, note, uid, cancel, shutdown, pause, about, masks });
+    match plan {
+        Ok(plan) => match execution.part(Arc::new(plan), String::new(), String::new()).await? {
+            Some(Ended::Outcome(outcome)) => {
+                let mut note = execution.note.lock().await;
+                note.result.finished_at = Some(now());
+                fold::cluster(&mut note.result, true);
+                // A plan without results of its own for a step cannot be; the plan's word counts.
+                note.result.outcome = Some(outcome);
+            }
+            Some(Ended::NotRun(reason, message)) => execution.could_not_run(reason, &message).await,
+            None => return Ok(()),
+        },
+        Err(invalid) => execution.could_not_run("InvalidWorkflow", &invalid.to_string()).await,
     }
+    execution.finish().await
+}
+
+/// How a part ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Ended {
+    /// All its steps did.
+    Outcome(Outcome),
+    /// They never began: reason and message.
+    NotRun(&'static str, String),
+}
+
+impl Execution {
+    async fn could_not_run(&self, reason: &str, message: &str) {
+        let mut note = self.note.lock().await;
+        let started_at = note.result.started_at.clone();
+        let result = fold::not_run(&note.spec.cluster, reason, message);
+        let steps = std::mem::take(&mut note.result.steps);
+        note.result = ClusterResult { started_at, finished_at: Some(now()), steps, ..result };
+    }
+
+    async fn finish(&self) -> Result<(), Error> {
+        let result = self.note.lock().await.result.clone();
+        if self.tell(TestNews::Finished { result }).await {
+            let mut note = self.note.lock().await;
+            note.finished = true;
+            self.shared.journal.save(&note).await?;
+        }
+        Ok(())
+    }
+
+    /// Appends a result to the outbox, however long that takes; false when the agent stops first.
+    pub(super) async fn tell(&self, news: TestNews) -> bool {
+        let record = self.record(news);
+        loop {
+            match self.shared.records.append(record.clone()).await {
+                Ok(()) => return true,
+                Err(error) => {
+                    warn!(execution = %record.execution, %error, "a test result waits for the outbox");
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(OUTBOX_RETRY) => {}
+                () = self.shutdown.cancelled() => return false,
+            }
+        }
+    }
+
+    pub(super) fn record(&self, news: TestNews) -> TestRecord {
+        TestRecord { news, ..self.about.clone() }
+    }
+
+    pub(super) fn masked(&self, text: &str) -> String {
+        self.masks.iter().fold(text.to_owned(), |text, secret| text.replace(secret, MASK))
+    }
+
+    pub(super) fn options(&self, part: &str) -> PodOptions {
+        PodOptions {
+            namespace: self.shared.options.namespace.clone(),
+            tool_image: self.shared.options.tool_image.clone(),
+            run: self.about.run.clone(),
+            execution_uid: self.uid.clone(),
+            part: part.to_owned(),
+        }
+    }
+
+    /// Changes the notes of a part and makes the change durable.
+    pub(super) async fn note_part<T>(&self, part: &str, change: impl FnOnce(&mut Part) -> T) -> Result<T, Error> {
+        let mut note = self.note.lock().await;
+        let out = change(note.parts.entry(part.to_owned()).or_default());
+        self.shared.journal.save(&note).await?;
+        Ok(out)
+    }
+
+    pub(super) async fn part_note(&self, part: &str) -> Part {
+        self.note.lock().await.parts.get(part).cloned().unwrap_or_default()
+    }
+
+    /// Carries out a plan; its top-level results stand under `parent`. `None` when the agent stops first.
+    pub(super) fn part(
+        self: &Arc<Self>,
+        plan: Arc<ExecutionPlan>,
+        part: String,
+        parent: String,
+    ) -> BoxFuture<'_, Result<Option<Ended>, Error>> {
+        Box::pin(async move {
+            let begun = self.note_part(&part, |own| own.started_at.get_or_insert_with(now).clone()).await?;
+            if let Err((reason, message)) = self.claims(&plan, &part).await {
+                return Ok(Some(Ended::NotRun(reason, message)));
+            }
+            let with_services = tokio::select! {
+                services = self.start_services(&plan, &part) => services,
+                () = self.shutdown.cancelled() => return Ok(None),
+                () = self.cancel.cancelled() => Ok(None),
+            };
+            let ended = match with_services {
+                Ok(with) => {
+                    let plan = with.map_or(plan.clone(), Arc::new);
+                    self.steps(&plan, &part, &parent, &begun).await?.map(Ended::Outcome)
+                }
+                Err((reason, message)) => Some(Ended::NotRun(reason, message)),
+            };
+            if ended.is_some() {
+                self.stop_services(&plan, &part).await;
+                self.release_claims(&plan, &part).await;
+            }
+            Ok(ended)
+        })
+    }
+
+    async fn steps(
+        self: &Arc<Self>,
+        plan: &Arc<ExecutionPlan>,
+        part: &str,
+        parent: &str,
+        begun: &Time,
+    ) -> Result<Option<Outcome>, Error> {
+        loop {
+            if self.shutdown.is_cancelled() {
+                return Ok(None);
+            }
+            let known = self.part_note(part).await;
+            if let Some(pod) = known.pod {
+                match self.pod(plan, part, parent, pod, begun).await? {
+                    true => continue,
+                    false => return Ok(None),
+                }
+            }
+            if self.cancel.is_cancelled() {
+                self.abandon(plan, part, parent, CANCELLED, "the run was cancelled").await?;
+            } else if left(plan, begun).is_zero() {
+                let message = format!("ran longer than {}", workflow::duration::display(plan.timeout));
+                self.abandon(plan, part, parent, "TimedOut", &message).await?;
+            }
+            let known = self.part_note(part).await;
+            let resumed = *self.pause.borrow() == Some(false);
+            let held = *self.pause.borrow() == Some(true);
+            let next = progress::next(plan, &known.progress, &|_| resumed);
+            match next {
+                Next::Finish => {
+                    self.groups(plan, part, parent).await?;
+                    return Ok(Some(progress::outcome(plan, &known.progress).unwrap_or(Outcome::NotRun)));
+                }
+                Next::Skip(index) => {
+                    self.ended(plan, part, parent, index, Outcome::Skipped, Vec::new()).await?;
+                }
+                Next::Broken(index, why) => {
+                    let attempt = super::results::not_run("InvalidExpression", &format!("its condition: {why}"));
+                    self.ended(plan, part, parent, index, Outcome::NotRun, vec![attempt]).await?;
+                }
+                Next::Pod(..) | Next::Parallel(_) if held => self.wait_for_change().await,
+                Next::Wait(_) => self.wait_for_change().await,
+                Next::Parallel(index) => {
+                    if !self.parallel(plan, part, parent, index).await? {
+                        return Ok(None);
+                    }
+                }
+                Next::Pod(from, end) => {
+                    self.note_part(part, |own| {
+                        own.number += 1;
+                        own.pod = Some(PodNote { steps: (from, end), made: false });
+                    })
+                    .await?;
+                }
+            }
+        }
+    }
+
+    /// Until somebody holds the run, lets it go on or ends it.
+    async fn wait_for_change(&self) {
+        let mut pause = self.pause.clone();
+        tokio::select! {
+            _ = pause.changed() => {}
+            () = self.cancel.cancelled() => {}
+            () = self.shutdown.cancelled() => {}
+        }
+    }
+
+    /// Runs the instances of a step; false when the agent stops first.
+    async fn parallel(
+        self: &Arc<Self>,
+        plan: &Arc<ExecutionPlan>,
+        part: &str,
+        parent: &str,
+        index: usize,
+    ) -> Result<bool, Error> {
+        let step = &plan.steps[index];
+        let Some(parallel) = &step.parallel else { return Ok(true) };
+        let began = now();
+        let mut running = futures::stream::iter(parallel.instances.iter().enumerate())
+            .map(|(number, instance)| {
+                let name = format!("{}-{number}", step.name);
+                self.part(Arc::new(instance.clone()), name, step.name.clone())
+            })
+            .buffer_unordered(parallel.parallelism.clamp(1, plan::MAX_INSTANCES));
+        let (mut failed, mut told) = (0_usize, String::new());
+        let mut worst = Outcome::Passed;
+        while let Some(ended) = running.next().await {
+            let outcome = match ended? {
+                None => return Ok(false),
+                Some(Ended::Outcome(outcome)) => outcome,
+                Some(Ended::NotRun(reason, message)) => {
+                    told = format!("{reason}: {message}");
+                    Outcome::NotRun
+                }
+            };
+            if progress::is_failure(outcome) {
+                failed += 1;
+                if worst != Outcome::Failed {
+                    worst = outcome;
+                }
+                if parallel.fail_fast {
+                    break;
+                }
+            }
+        }
+        drop(running);
+        if failed > 0 && parallel.fail_fast {
+            self.end_instances(parallel, step).await?;
+        }
+        let mut attempt = super::results::not_run("", "");
+        attempt.started_at = Some(began);
+        attempt.finished_at = Some(now());
+        attempt.outcome = if step.negative { progress::inverted(worst) } else { worst };
+        if failed > 0 {
+            "InstancesFailed".clone_into(&mut attempt.reason);
+            attempt.message = format!("{failed} of {} instances failed", parallel.instances.len());
+            if !told.is_empty() {
+                attempt.message.push_str(&format!("; {told}"));
+            }
+        }
+        let outcome = attempt.outcome;
+        self.ended(plan, part, parent, index, outcome, vec![attempt]).await?;
+        Ok(true)
+    }
+
+    /// Ends what a failure of another instance left under way.
+    async fn end_instances(
+        self: &Arc<Self>,
+        parallel: &plan::PlannedParallel,
+        step: &plan::PlannedStep,
+    ) -> Result<(), Error> {
+        for (number, instance) in parallel.instances.iter().enumerate() {
+            let name = format!("{}-{number}", step.name);
+            self.remove_pod_of(&name).await;
+            self.note_part(&name, |own| own.pod = None).await?;
+            self.abandon(instance, &name, &step.name, "FailFast", "another instance failed first").await?;
+            self.groups(instance, &name, &step.name).await?;
+            self.stop_services(instance, &name).await;
+        }
+        Ok(())
+    }
+}
+
+/// What is left of a plan's time.
+pub(super) fn left(plan: &ExecutionPlan, begun: &Time) -> Duration {
+    plan.timeout.saturating_sub(jiff::Timestamp::now().duration_since(begun.0).unsigned_abs())
+}
+
+/// Values of parameters that are to be masked; short ones would mask half a log.
+fn secrets(note: &Note) -> Vec<String> {
+    let parameters = note.spec.workflow.config.iter().filter(|(_, parameter)| parameter.sensitive);
+    let values = parameters.filter_map(|(name, parameter)| note.spec.config.get(name).or(parameter.default.as_ref()));
+    values.map(workflow::expression::render).filter(|value| value.len() >= validate::MIN_MASKED).collect()
 }
 
 pub(super) fn now() -> Time {

@@ -161,9 +161,11 @@ impl Pass<'_> {
                 }
             }
         };
-        let valid = validate::workflow(&workflow, "spec")
-            .and_then(|()| validate::variables(&workflow, &self.run.spec.variables));
-        if let Err(invalid) = valid {
+        let workflow = match super::resolve::workflow(self.client, &namespace, &workflow).await? {
+            Ok(resolved) => resolved,
+            Err(invalid) => return Ok(Err(("Invalid", invalid.to_string()))),
+        };
+        if let Err(invalid) = validate::resolved(&workflow, &self.run.spec) {
             return Ok(Err(("Invalid", invalid.to_string())));
         }
         let clusters: Api<Cluster> = Api::all(self.client.clone());
@@ -207,6 +209,12 @@ impl Pass<'_> {
         if self.run.spec.cancel && !found.spec.cancel {
             self.cancel(&api, &name).await?;
         }
+        if self.run.spec.pause != found.spec.pause {
+            let patch = Patch::Merge(serde_json::json!({"spec": {"pause": self.run.spec.pause}}));
+            api.patch(&name, &PatchParams::default(), &patch)
+                .await
+                .map_err(api_error("hold an execution or let it go on"))?;
+        }
         Ok(found.status.and_then(|status| status.result).unwrap_or_else(|| known.clone()))
     }
 
@@ -224,6 +232,8 @@ impl Pass<'_> {
             workflow: workflow.clone(),
             variables: self.run.spec.variables.clone(),
             cancel: self.run.spec.cancel,
+            config: self.run.spec.config.clone(),
+            pause: self.run.spec.pause,
         };
         let mut execution =
             TestExecution::new(&format!("{}-{short}", base.trim_end_matches(['-', '.'])), spec);

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use fleet_objects::partition_namespace;
 use fleet_objects::test_record::{TestNews, TestRecord};
-use fleet_objects::test_run::{ClusterResult, Outcome, StepResult, TestExecution, TestExecutionStatus};
+use fleet_objects::test_run::{ClusterResult, Outcome, TestExecution, TestExecutionStatus};
 use fleet_objects::test_trigger::TriggerNews;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use tracing::warn;
-use workflow::{fold, plan};
+use workflow::fold;
 
 use super::Error;
 use super::controller::api_error;
@@ -92,22 +92,15 @@ fn fold_record(
     let mut result = match news {
         TestNews::Log { .. } => return None,
         TestNews::Finished { result } => result,
-        TestNews::Attempt { step, result: attempt } => {
-            let plan = plan::execution(&execution.spec).ok()?;
-            let index = plan.steps.iter().position(|planned| planned.name == step)?;
+        TestNews::Step { result: step } => {
             let mut result = known.clone();
-            // Steps before it that told nothing were left out.
-            while result.steps.len() < index {
-                let planned = &plan.steps[result.steps.len()];
-                result.steps.push(StepResult {
-                    name: planned.name.clone(),
-                    outcome: Some(Outcome::Skipped),
-                    optional: planned.optional,
-                    attempts: Vec::new(),
-                });
+            let same = result.steps.iter_mut().find(|own| own.name == step.name);
+            match same {
+                // Groups are told again when more of them is known; what ended stays as it was told first.
+                Some(own) if own.outcome.is_none() => *own = step,
+                Some(_) => return None,
+                None => result.steps.push(step),
             }
-            result.started_at = result.started_at.or_else(|| attempt.started_at.clone());
-            plan::record_attempt(&plan, &mut result, index, attempt);
             "Running".clone_into(&mut result.reason);
             fold::cluster(&mut result, false);
             result
@@ -131,7 +124,7 @@ fn fold_record(
 
 #[cfg(test)]
 mod tests {
-    use fleet_objects::test_run::{AttemptResult, RunReference, TestExecutionSpec};
+    use fleet_objects::test_run::{AttemptResult, RunReference, StepResult, TestExecutionSpec};
     use fleet_objects::test_workflow::{TestStep, TestWorkflowSpec};
 
     use super::*;
@@ -146,6 +139,8 @@ mod tests {
                 workflow: TestWorkflowSpec { steps: vec![step("a"), step("b")], ..Default::default() },
                 variables: Default::default(),
                 cancel: false,
+                config: Default::default(),
+                pause: None,
             },
         )
     }
@@ -163,7 +158,14 @@ mod tests {
             artifacts: vec![],
             warnings: vec![],
         };
-        TestNews::Attempt { step: step.into(), result }
+        TestNews::Step {
+            result: StepResult {
+                name: step.into(),
+                outcome: Some(outcome),
+                attempts: vec![result],
+                ..StepResult::default()
+            },
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod probe;
 mod rotation;
 mod sandbox;
 mod streaming;
+mod termination;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::pod::facts;
 use crate::runtime::{
-    ContainerObservation, Image, ImageError, Launch, Listener, LogQuery, LogStream, PodObservation,
+    ContainerState, ContainerObservation, Image, ImageError, Launch, Listener, LogQuery, LogStream, PodObservation,
     PodRuntime, ProbeOutcome, ProbeTarget, PullPolicy, RuntimeError, Version,
 };
 
@@ -246,7 +247,17 @@ impl Inner {
     async fn status(&self, id: &str) -> Result<Option<ContainerObservation>, RuntimeError> {
         let request = v1::ContainerId { container_id: id.to_owned() };
         match self.call("ask for a container", CALL, self.runtime().container_status(request)).await {
-            Ok(answer) => Ok(answer.status.map(convert::container)),
+            Ok(answer) => {
+                let Some(status) = answer.status else { return Ok(None) };
+                let log_path = PathBuf::from(&status.log_path);
+                let mut seen = convert::container(status);
+                if let ContainerState::Exited { message, .. } = &mut seen.state
+                    && message.is_empty()
+                {
+                    *message = termination::message(&log_path).await;
+                }
+                Ok(Some(seen))
+            }
             Err(RuntimeError::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SecurityContext};
 
 use super::{
-    CALL, CONTAINER_NAME, CriOptions, IMAGE, Inner, OWNER, POD_NAME, POD_NAMESPACE, POD_UID, log_dir, v1,
+    CALL, CONTAINER_NAME, CriOptions, IMAGE, Inner, OWNER, POD_NAME, POD_NAMESPACE, POD_UID, log_dir, termination, v1,
 };
 use crate::inputs::fields::parse_quantity;
 use crate::pod::{facts, status};
@@ -187,7 +187,9 @@ pub(super) async fn start_container(inner: &Inner, launch: &Launch) -> Result<()
     let sandbox = sandbox.ok_or_else(|| RuntimeError::NotFound("the pod's sandbox".to_owned()))?;
     let log_path = format!("{}_{}.log", launch.container.name, launch.attempt);
     let attempt = sandbox.metadata.as_ref().map_or(0, |metadata| metadata.attempt);
+    let log = log_dir(&inner.options, pod).join(&log_path);
     let mut own = container_config(launch, &inner.options, log_path);
+    own.mounts.extend(termination::mount(&log, launch.container.termination_message_path.as_deref()).await);
     if let Some(target) = target(inner, launch).await?
         && let Some(linux) = &mut own.linux
         && let Some(security) = &mut linux.security_context

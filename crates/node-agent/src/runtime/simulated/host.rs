@@ -7,8 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
-use tool_image::execute::{Collection, Ending, Host};
+use tool_image::execute::{Collection, Ending, Host, Run, RunEnd};
 use tool_image::{ToolCommand, execute, frames};
+
+use super::exec::Container;
+use super::images;
 
 /// Files of a pod, by volume or container and path.
 pub(super) type Files = BTreeMap<String, Vec<u8>>;
@@ -188,6 +191,84 @@ impl Host for SimulatedHost<'_> {
         let lines = &mut self.lines;
         frames::print(from, &files, read, |line| lines.push((at, line.to_owned())))
     }
+
+    fn run(&mut self, run: &Run) -> RunEnd {
+        if !self.effective() {
+            return if self.waited { RunEnd::Stopped } else { RunEnd::Code(0) };
+        }
+        let mut view = self.view.clone();
+        for (name, value) in &run.env {
+            view.environment.retain(|(own, _)| own != name);
+            view.environment.push((name.clone(), value.clone()));
+        }
+        let container = Container { view, ..Container::default() };
+        // What the simulation does not understand ends well at once, as a container of it would.
+        let Some(outcome) = images::commanded(&run.command, &container, self.files) else {
+            return RunEnd::Code(0);
+        };
+        let base = self.lines.len();
+        self.errors.extend(outcome.errors.iter().map(|index| base + index));
+        let begun = self.offset;
+        let in_time = outcome.lines.into_iter().filter(|(at, _)| *at <= run.timeout);
+        self.lines.extend(in_time.map(|(at, line)| (begun.saturating_add(at), line)));
+        let end = outcome.end.filter(|(after, _)| *after <= run.timeout);
+        let until = begun.saturating_add(end.map_or(run.timeout, |(after, _)| after));
+        if self.stop.is_some_and(|stop| stop < until) {
+            self.waited = true;
+            return RunEnd::Stopped;
+        }
+        self.offset = until;
+        end.map_or(RunEnd::TimedOut, |(_, code)| RunEnd::Code(i32::from(code)))
+    }
+
+    fn list(&mut self, dir: &str, most: usize) -> Vec<(String, u64)> {
+        let prefix = self.dir_prefix(dir);
+        let found = self.files.iter().filter_map(|(key, content)| {
+            Some((key.strip_prefix(&prefix)?.to_owned(), content.len() as u64))
+        });
+        found.take(most).collect()
+    }
+
+    fn remove(&mut self, path: &str) {
+        if self.effective() {
+            self.files.remove(&self.view.key(path));
+        }
+    }
+
+    fn set_mode(&mut self, _: &str, _: u32) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn make_dirs(&mut self, _: &[&str]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn variables(&self) -> Vec<(String, String)> {
+        self.view.environment.clone()
+    }
+
+    fn elapsed_millis(&self) -> u64 {
+        u64::try_from(self.offset.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn clock_millis(&self) -> u64 {
+        self.elapsed_millis()
+    }
+
+    fn date(&self) -> String {
+        jiff::Timestamp::UNIX_EPOCH.to_string()
+    }
+
+    /// Containers of the simulation know the program by its name.
+    fn install(&mut self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a container tells by its last message.
+pub(super) fn message(container: &str, files: &Files) -> String {
+    let found = files.get(&format!("container/{container}/dev/termination-log"));
+    found.map(|content| String::from_utf8_lossy(content).into_owned()).unwrap_or_default()
 }
 
 #[cfg(test)]

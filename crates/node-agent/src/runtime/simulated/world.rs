@@ -189,21 +189,23 @@ impl World {
                 break;
             }
             let Some(Reverse((at, _, timer))) = self.timers.pop() else { break };
-            let Some(container) = self.container(&timer.uid, &timer.id) else { continue };
+            let Some(pod) = self.pods.get_mut(&timer.uid) else { continue };
+            let files = &pod.files;
+            let Some(container) = pod.containers.iter_mut().find(|own| own.seen.id == timer.id) else { continue };
             if !container.seen.state.is_running() {
                 continue;
             }
             match timer.event {
                 Event::Ready => container.seen.modelled_ready = Some(true),
-                Event::Exit(code) => container.exit(code, at, Vec::new()),
+                Event::Exit(code) => {
+                    let message = host::message(&container.seen.name, files);
+                    container.exit(code, at, Vec::new());
+                    container.say(message);
+                }
             }
             changed.push(timer.uid);
         }
         (changed, self.timers.peek().map(|Reverse((at, ..))| *at))
-    }
-
-    fn container(&mut self, uid: &str, id: &str) -> Option<&mut SimulatedContainer> {
-        self.pods.get_mut(uid)?.containers.iter_mut().find(|container| container.seen.id == id)
     }
 
     /// TERM, or KILL when `force`. `true` when the container takes no notice.
@@ -250,6 +252,15 @@ impl World {
 }
 
 impl SimulatedContainer {
+    /// Leaves a last message.
+    fn say(&mut self, text: String) {
+        if let ContainerState::Exited { message, .. } = &mut self.seen.state
+            && message.is_empty()
+        {
+            *message = text;
+        }
+    }
+
     fn exit(&mut self, exit_code: i32, at: Timestamp, last: Vec<String>) {
         let ContainerState::Running { started_at } = self.seen.state else { return };
         self.seen.state = ContainerState::Exited {

@@ -1,0 +1,111 @@
+//! Files of a pod's steps: read from the collector's log, spooled for the hub, told with the step they belong to.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::{AsyncBufReadExt, TryStreamExt};
+use kube::api::LogParams;
+use tokio::time::timeout;
+use workflow::collect::{self, Collected, Skipped};
+use workflow::fold::{self, Collection};
+use workflow::plan::ExecutionPlan;
+use workflow::pod;
+
+use super::Error;
+use super::run::Execution;
+
+/// How long the collector's log may take to arrive.
+const COLLECTOR_PRINT: Duration = Duration::from_secs(75);
+
+impl Execution {
+    /// Reads what the collector printed.
+    pub(super) async fn collect(&self, name: &str) -> Collection {
+        let read = timeout(COLLECTOR_PRINT, self.read_frames(name)).await;
+        read.unwrap_or_else(|_| Err("the collector's log did not arrive in time".to_owned()))
+    }
+
+    async fn read_frames(&self, name: &str) -> Collection {
+        let params =
+            LogParams { container: Some(pod::COLLECTOR.to_owned()), follow: true, ..LogParams::default() };
+        let log = self.pods().log_stream(name, &params).await;
+        let log = log.map_err(|error| format!("the collector's log cannot be read: {error}"))?;
+        let mut decoder = collect::Decoder::default();
+        let mut lines = log.lines();
+        while let Some(line) =
+            lines.try_next().await.map_err(|error| format!("the collector's log broke off: {error}"))?
+        {
+            decoder.line(&line).map_err(|error| error.to_string())?;
+            if decoder.ended() {
+                break;
+            }
+        }
+        decoder.finish().map_err(|error| error.to_string())
+    }
+
+    /// Parts files by step, spools them and completes the steps' results.
+    pub(super) async fn keep_files(
+        &self,
+        plan: &ExecutionPlan,
+        part: &str,
+        steps: (usize, usize),
+        collection: Collection,
+    ) -> Result<(), Error> {
+        let mut by_step: BTreeMap<String, Result<(Vec<Collected>, Vec<Skipped>), String>> = BTreeMap::new();
+        let known = self.part_note(part).await.progress;
+        let ended = (steps.0..steps.1).filter(|index| known.ended.contains_key(index));
+        for step in ended.map(|index| &plan.steps[index]).filter(|step| step.collects()) {
+            let nothing = match &collection {
+                Ok(_) => Ok((Vec::new(), Vec::new())),
+                Err(why) => Err(why.clone()),
+            };
+            by_step.insert(step.name.clone(), nothing);
+        }
+        if let Ok((files, skipped)) = collection {
+            for mut file in files {
+                let Some((step, path)) = owner(&file.artifact.path) else { continue };
+                if let Some(Ok((own, _))) = by_step.get_mut(&step) {
+                    file.artifact.path = path;
+                    own.push(file);
+                }
+            }
+            for mut file in skipped {
+                let Some((step, path)) = owner(&file.path) else { continue };
+                if let Some(Ok((_, own))) = by_step.get_mut(&step) {
+                    file.path = path;
+                    own.push(file);
+                }
+            }
+        }
+        for (name, own) in by_step {
+            let wanted = plan.steps.iter().any(|step| step.name == name && !step.junit.is_empty());
+            self.keep(&name, wanted, own).await;
+        }
+        let note = self.note.lock().await;
+        self.shared.journal.save(&note).await
+    }
+
+    async fn keep(&self, name: &str, wanted: bool, mut own: Collection) {
+        let mut lost = Vec::new();
+        if let Ok((files, _)) = &mut own {
+            for file in files.iter() {
+                if let Err(error) = self.shared.spool.put(&file.artifact.sha256, file.content.clone()).await {
+                    lost.push((file.artifact.path.clone(), error.to_string()));
+                }
+            }
+            files.retain(|file| lost.iter().all(|(path, _)| *path != file.artifact.path));
+        }
+        let mut note = self.note.lock().await;
+        let Some(step) = note.result.steps.iter_mut().find(|step| step.name == name) else { return };
+        fold::files(step, wanted, &own);
+        if let Some(last) = step.attempts.last_mut() {
+            last.warnings.extend(lost.iter().map(|(path, why)| format!("{path} was not kept: {why}")));
+        }
+    }
+}
+
+/// `<kind>/<step>/<path>` as step and path.
+fn owner(path: &str) -> Option<(String, String)> {
+    let (_, rest) = path.split_once('/')?;
+    let (step, path) = rest.split_once('/')?;
+    Some((step.to_owned(), path.to_owned()))
+}

@@ -1,0 +1,131 @@
+//! What is there while steps run: services and volume claims.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
+use kube::runtime::watcher::watch_object;
+use serde_json::{Map, Value, json};
+use tokio::time::{Instant, timeout_at};
+use workflow::plan::{self, ExecutionPlan};
+use workflow::{observe, pod};
+
+use super::pods;
+use super::run::Execution;
+
+type NotThere = (&'static str, String);
+
+impl Execution {
+    /// Starts every service at once and waits until all are ready; the plan with their addresses, `None` when there are
+    /// none.
+    pub(super) async fn start_services(
+        &self,
+        plan: &ExecutionPlan,
+        part: &str,
+    ) -> Result<Option<ExecutionPlan>, NotThere> {
+        if plan.services.is_empty() {
+            return Ok(None);
+        }
+        let starts = plan.services.iter().map(|service| self.start_service(plan, part, service));
+        let mut by_name: Map<String, Value> = Map::new();
+        for (service, started) in plan.services.iter().zip(futures::future::join_all(starts).await) {
+            let told = |why: String| ("ServiceNotReady", format!("service {} {}: {why}", service.name, service.index));
+            let ip = started.map_err(told)?;
+            let list = by_name.entry(service.name.clone()).or_insert_with(|| json!([]));
+            if let Some(list) = list.as_array_mut() {
+                list.push(json!({ "ip": ip, "index": service.index, "name": service.name }));
+            }
+        }
+        let with = plan::with_services(plan, &Value::Object(by_name));
+        with.map(Some).map_err(|invalid| ("InvalidWorkflow", invalid.to_string()))
+    }
+
+    async fn start_service(
+        &self,
+        plan: &ExecutionPlan,
+        part: &str,
+        service: &plan::PlannedService,
+    ) -> Result<String, String> {
+        let options = self.options(part);
+        let wanted = pod::service(&options, plan, service).map_err(|error| error.to_string())?;
+        self.ensure_pod(&wanted).await.map_err(|(reason, message)| format!("{reason}: {message}"))?;
+        let name = pod::service_name(&options, service);
+        let deadline = Instant::now() + service.container.timeout;
+        let mut events = std::pin::pin!(watch_object(self.pods(), &name));
+        let mut last = String::from("it did not become ready in time");
+        while let Ok(event) = timeout_at(deadline, events.next()).await {
+            match event {
+                Some(Ok(Some(pod))) => {
+                    if let Some(ip) = observe::ready(&pod)? {
+                        return Ok(ip);
+                    }
+                    if let Some(stuck) = observe::steps(&pod).stuck {
+                        last = format!("{}: {}", stuck.reason, stuck.message);
+                        if stuck.forever {
+                            break;
+                        }
+                    }
+                }
+                Some(Ok(None)) => {}
+                Some(Err(_)) => tokio::time::sleep(pods::RETRY).await,
+                None => break,
+            }
+        }
+        Err(last)
+    }
+
+    pub(super) async fn stop_services(&self, plan: &ExecutionPlan, part: &str) {
+        let options = self.options(part);
+        let names = plan.services.iter().map(|service| pod::service_name(&options, service));
+        let removals: Vec<_> = names.map(|name| async move { self.remove_pod(&name).await }).collect();
+        futures::future::join_all(removals).await;
+    }
+
+    fn claim_api(&self) -> Api<PersistentVolumeClaim> {
+        Api::namespaced(self.shared.cluster.clone(), &self.shared.options.namespace)
+    }
+
+    /// Makes the volume claims of the execution; those of its parts are the same.
+    pub(super) async fn claims(&self, plan: &ExecutionPlan, part: &str) -> Result<(), NotThere> {
+        if !part.is_empty() {
+            return Ok(());
+        }
+        for (name, claim) in &plan.pvcs {
+            let told = |why: String| ("ClaimRejected", format!("volume claim {name}: {why}"));
+            let document = json!({
+                "metadata": { "name": self.claim_name(name), "labels": { (pod::EXECUTION_UID_LABEL): self.uid } },
+                "spec": claim,
+            });
+            let claim = serde_json::from_value(document).map_err(|error| told(error.to_string()))?;
+            self.ensure_namespace().await.map_err(|error| told(error.to_string()))?;
+            match self.claim_api().create(&PostParams::default(), &claim).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(told(error.to_string())),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn release_claims(&self, plan: &ExecutionPlan, part: &str) {
+        if !part.is_empty() {
+            return;
+        }
+        for name in plan.pvcs.keys() {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while let Err(error) = self.claim_api().delete(&self.claim_name(name), &DeleteParams::default()).await {
+                let gone = matches!(&error, kube::Error::Api(status) if status.code == 404);
+                if gone || Instant::now() >= deadline {
+                    break;
+                }
+                tokio::time::sleep(pods::RETRY).await;
+            }
+        }
+    }
+
+    fn claim_name(&self, name: &str) -> String {
+        plan::claim_name(&self.options("").run.uid, name)
+    }
+}

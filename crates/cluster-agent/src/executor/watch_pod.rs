@@ -1,0 +1,310 @@
+//! Follows a pod of steps from its making to its end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_objects::test_run::Outcome;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::runtime::watcher::watch_object;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use workflow::observe::{self, PodState, Stuck};
+use workflow::plan::{CANCELLED, ExecutionPlan};
+use workflow::pod;
+use workflow::progress::Progress;
+
+use super::journal::PodNote;
+use super::log_follow::{self, Followed};
+use super::run::{Execution, left};
+use super::{Error, pods, results};
+
+/// How long an image may be unavailable before the step is given up: long enough for one retry of a kubelet, short
+/// enough for a person who waits.
+const IMAGE_TOLERANCE: Duration = Duration::from_secs(20);
+/// How long the rest of a log may take to arrive after its container ended.
+const LOG_TAIL: Duration = Duration::from_secs(5);
+/// The pod's own time beside the steps': runners bound steps, this bounds runners that do not.
+const SLACK: Duration = Duration::from_secs(30);
+/// Exit code of a runner after which the next container must not run.
+const STOP_HERE: i32 = 64;
+
+/// Why a pod is no longer watched.
+enum Over {
+    /// It ended; whether its files can be read.
+    Ended { files: bool },
+    /// Something keeps it from going on: reason and message for its first open step.
+    Broken(String, String),
+    /// The run was cancelled.
+    Cancelled,
+    /// The agent stops.
+    Shutdown,
+}
+
+/// The logs that are followed.
+#[derive(Default)]
+struct Logs {
+    tasks: JoinSet<()>,
+    followed: BTreeMap<String, (Arc<log_follow::Progress>, CancellationToken)>,
+}
+
+impl Execution {
+    /// Brings a pod to its end; false when the agent stops first.
+    pub(super) async fn pod(
+        self: &Arc<Self>,
+        plan: &Arc<ExecutionPlan>,
+        part: &str,
+        parent: &str,
+        note: PodNote,
+        begun: &Time,
+    ) -> Result<bool, Error> {
+        let known = self.part_note(part).await;
+        let options = self.options(part);
+        let name = pod::name(&options, known.number);
+        let mut logs = Logs::default();
+        let over = match self.there(plan, &known.progress, &options, &note, known.number).await {
+            Ok(()) => {
+                if !note.made {
+                    self.note_part(part, |own| own.pod.get_or_insert_default().made = true).await?;
+                }
+                self.watch(plan, part, parent, note.steps, &name, begun, &mut logs).await?
+            }
+            Err((reason, message)) => Over::Broken(reason, message),
+        };
+        let finished = !matches!(over, Over::Shutdown);
+        self.end_logs(part, logs, finished).await?;
+        let collected = match &over {
+            Over::Shutdown => return Ok(false),
+            Over::Ended { files: true } => self.collect(&name).await,
+            _ => Err("the pod ended before its files were read".to_owned()),
+        };
+        self.keep_files(plan, part, note.steps, collected).await?;
+        match over {
+            Over::Cancelled => {
+                self.first_open(plan, part, parent, note.steps, CANCELLED, "the run was cancelled").await?;
+            }
+            Over::Broken(reason, message) => {
+                self.first_open(plan, part, parent, note.steps, &reason, &message).await?;
+            }
+            Over::Ended { .. } | Over::Shutdown => {}
+        }
+        self.remove_pod(&name).await;
+        self.note_part(part, |own| own.pod = None).await?;
+        Ok(true)
+    }
+
+    async fn there(
+        &self,
+        plan: &ExecutionPlan,
+        progress: &Progress,
+        options: &pod::PodOptions,
+        note: &PodNote,
+        number: u32,
+    ) -> Result<(), pods::Refused> {
+        let broken = |error: pod::BuildError| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            ("InvalidPod".to_owned(), format!("{error}: {cause}"))
+        };
+        let wanted = pod::steps(options, plan, progress, note.steps, number).map_err(broken)?;
+        let name = pod::name(options, number);
+        if note.made {
+            return match self.pods().get_opt(&name).await {
+                Ok(None) => Err(("PodDeleted".to_owned(), "somebody deleted the test's pod".to_owned())),
+                _ => Ok(()),
+            };
+        }
+        self.ensure_pod(&wanted).await
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one pod; a struct of borrows would say the same")]
+    async fn watch(
+        self: &Arc<Self>,
+        plan: &Arc<ExecutionPlan>,
+        part: &str,
+        parent: &str,
+        steps: (usize, usize),
+        name: &str,
+        begun: &Time,
+        logs: &mut Logs,
+    ) -> Result<Over, Error> {
+        let mut events = std::pin::pin!(watch_object(self.pods(), name));
+        let mut pause = self.pause.clone();
+        let total = Instant::now() + left(plan, begun);
+        let mut stuck: Option<(Stuck, Instant)> = None;
+        let (mut seen, mut bound) = (false, total);
+        loop {
+            let wake = match &stuck {
+                Some((reason, since)) if is_image(reason) => bound.min(*since + IMAGE_TOLERANCE),
+                _ => bound,
+            };
+            let event = tokio::select! {
+                event = timeout_at(wake, events.next()) => event,
+                _ = pause.changed() => {
+                    let held = *pause.borrow_and_update() == Some(true);
+                    self.control(name, held).await;
+                    continue;
+                }
+                () = self.cancel.cancelled() => return Ok(Over::Cancelled),
+                () = self.shutdown.cancelled() => return Ok(Over::Shutdown),
+            };
+            let Ok(event) = event else {
+                return Ok(match stuck {
+                    Some((reason, _)) => Over::Broken(reason.reason, reason.message),
+                    None => Over::Broken("TimedOut".to_owned(), "ran longer than its time".to_owned()),
+                });
+            };
+            let pod = match event {
+                Some(Ok(Some(pod))) => pod,
+                Some(Ok(None)) if seen => {
+                    return Ok(Over::Broken(
+                        "PodDeleted".to_owned(),
+                        "somebody deleted the test's pod".to_owned(),
+                    ));
+                }
+                Some(Ok(None)) => continue,
+                Some(Err(error)) => {
+                    warn!(%error, pod = name, "cannot watch a test pod; trying again");
+                    tokio::time::sleep(pods::RETRY).await;
+                    continue;
+                }
+                None => {
+                    return Ok(Over::Broken("WatchEnded".to_owned(), "the pod's watch ended".to_owned()));
+                }
+            };
+            seen = true;
+            let state = observe::steps(&pod);
+            if let Some(over) = self.seen(plan, part, parent, steps, name, &state, logs).await? {
+                return Ok(over);
+            }
+            match state.stuck {
+                Some(now) if now.forever => return Ok(Over::Broken(now.reason, now.message)),
+                Some(now) => {
+                    let since = stuck.as_ref().map_or_else(Instant::now, |(_, since)| *since);
+                    stuck = Some((now, since));
+                }
+                // Between two tries of a pull the reason may vanish for a moment; the clock goes on.
+                None if state.current.as_ref().is_some_and(|(_, runs)| *runs) => stuck = None,
+                None => {}
+            }
+            bound = total.min(bound_of(plan, &pod, &state).unwrap_or(total));
+        }
+    }
+
+    /// Takes in what a pod's status says.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one pod; a struct of borrows would say the same")]
+    async fn seen(
+        self: &Arc<Self>,
+        plan: &Arc<ExecutionPlan>,
+        part: &str,
+        parent: &str,
+        steps: (usize, usize),
+        name: &str,
+        state: &PodState,
+        logs: &mut Logs,
+    ) -> Result<Option<Over>, Error> {
+        let place = |own: &str| (steps.0..steps.1).find(|index| plan.steps[*index].name == own);
+        if let Some((current, true)) = &state.current
+            && place(current).is_some()
+        {
+            self.follow(part, name, current, logs).await;
+        }
+        for (container, ended) in &state.ended {
+            let Some(index) = place(container) else { continue };
+            if ended.exit_code == STOP_HERE && !plan.steps[index].is_bare() && ended.message.is_empty() {
+                continue;
+            }
+            let (outcome, attempts) = results::of_container(&plan.steps[index], ended);
+            if outcome != Outcome::Skipped {
+                self.follow(part, name, container, logs).await;
+            }
+            if let Some((_, stop)) = logs.followed.get(container) {
+                stop.cancel();
+            }
+            self.ended(plan, part, parent, index, outcome, attempts).await?;
+        }
+        let Some((reason, message)) = &state.over else { return Ok(None) };
+        let files = state.ended.iter().any(|(own, ended)| own == pod::COLLECTOR && ended.exit_code == 0);
+        let stopped = state.ended.iter().any(|(_, ended)| ended.exit_code == STOP_HERE);
+        let installed = state.ended.iter().find(|(own, _)| own == pod::INSTALL);
+        if let Some((_, ended)) = installed.filter(|(_, ended)| ended.exit_code != 0) {
+            let message = format!("the step runner cannot be installed: exit code {}", ended.exit_code);
+            return Ok(Some(Over::Broken("RunnerUnavailable".to_owned(), message)));
+        }
+        // A step that failed without a runner ended the pod and was told; what is left goes into another pod.
+        let told = stopped || state.ended.iter().any(|(own, ended)| place(own).is_some() && ended.exit_code != 0);
+        if files || told {
+            return Ok(Some(Over::Ended { files }));
+        }
+        let reason = if reason.is_empty() { "PodEnded" } else { reason };
+        let message = if message.is_empty() { "the pod ended before its steps did" } else { message };
+        Ok(Some(Over::Broken(reason.to_owned(), message.to_owned())))
+    }
+
+    async fn follow(self: &Arc<Self>, part: &str, pod: &str, step: &str, logs: &mut Logs) {
+        if logs.followed.contains_key(step) {
+            return;
+        }
+        let known = self.part_note(part).await.logs.get(step).copied().unwrap_or(0);
+        let progress = Arc::new(log_follow::Progress::from(known));
+        let stop = CancellationToken::new();
+        let followed = Followed {
+            execution: Arc::clone(self),
+            pods: self.pods(),
+            pod: pod.to_owned(),
+            step: step.to_owned(),
+            progress: Arc::clone(&progress),
+            stop: stop.clone(),
+        };
+        logs.tasks.spawn(followed.follow());
+        logs.followed.insert(step.to_owned(), (progress, stop));
+    }
+
+    /// Waits for the rest of the logs and notes how far they are.
+    async fn end_logs(&self, part: &str, mut logs: Logs, finished: bool) -> Result<(), Error> {
+        for (_, stop) in logs.followed.values() {
+            stop.cancel();
+        }
+        let wait = if finished { LOG_TAIL } else { Duration::ZERO };
+        let all = async { while logs.tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(wait, all).await;
+        if logs.followed.is_empty() {
+            return Ok(());
+        }
+        self.note_part(part, |own| {
+            for (step, (progress, _)) in &logs.followed {
+                own.logs.insert(step.clone(), progress.get());
+            }
+        })
+        .await
+    }
+}
+
+/// When the running step must have ended. Runners bound their steps themselves; a bare container has only this.
+fn bound_of(plan: &ExecutionPlan, pod: &Pod, state: &PodState) -> Option<Instant> {
+    let (current, _) = state.current.as_ref()?;
+    let step = plan.steps.iter().find(|step| step.name == *current)?;
+    let statuses = pod.status.as_ref()?.init_container_statuses.as_ref()?;
+    let status = statuses.iter().find(|own| own.name == *current)?;
+    let running = status.state.as_ref()?.running.as_ref();
+    let Some(started) = running.and_then(|running| running.started_at.as_ref()) else {
+        // Not started: its image, or the node, takes its time; that counts as the step's.
+        return Some(Instant::now() + step.timeout);
+    };
+    let spent = jiff::Timestamp::now().duration_since(started.0).unsigned_abs();
+    let whole = if step.is_bare() {
+        step.timeout
+    } else {
+        step.timeout.saturating_mul(step.attempts).saturating_add(step.delay.unwrap_or_default()) + SLACK
+    };
+    // A held runner waits for people.
+    let held = pod.metadata.annotations.as_ref().and_then(|own| own.get(pod::CONTROL_ANNOTATION));
+    if held.is_some_and(|value| value == "pause") { None } else { Some(Instant::now() + whole.saturating_sub(spent)) }
+}
+
+fn is_image(stuck: &Stuck) -> bool {
+    matches!(stuck.reason.as_str(), "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable")
+}

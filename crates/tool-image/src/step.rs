@@ -1,0 +1,479 @@
+//! The step runner: what `tool step` does around a step's command, in the step's own container.
+//!
+//! It reads the plan and the record of earlier steps from the pod's state volume, decides whether the step runs, runs it
+//! as often as its retries say, keeps its files and outputs, writes the record and tells the agent by the container's
+//! termination message. Its exit code is 0 whatever came of the step, so that the pod goes on; see [`STOP_HERE`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fleet_objects::test_run::{JunitSummary, Outcome};
+use serde_json::{Value, json};
+use workflow::collect::{self, Globs};
+use workflow::expression::{Expression, Template, truthy};
+use workflow::read;
+use workflow::plan::{ExecutionPlan, PlannedStep};
+use workflow::pod::{
+    CONTROL_FILE, FILES_DIR, OUTPUTS_DIRS, PLAN_FILE, PROGRESS_FILE, RESULTS_DIR, TERMINATION_LOG,
+};
+use workflow::progress::{self, AttemptMessage, Machine, Progress, StepMessage, StepScope};
+use workflow::words::expand;
+
+use crate::execute::{Ending, Host, Run, RunEnd};
+
+/// Exit code that ends the pod before the next container: that one has no runner of its own and must not run.
+pub const STOP_HERE: u8 = 64;
+/// How often a paused step looks whether it may go on.
+const PAUSE_LOOK: Duration = Duration::from_millis(500);
+/// Bytes of one output.
+const MAX_OUTPUT: usize = 16 * 1024;
+/// Outputs of one step.
+const MAX_OUTPUTS: usize = 32;
+/// Files looked at for one step's globs.
+const MAX_LOOKED_AT: usize = 20_000;
+/// Bytes of a message about one attempt.
+const MAX_MESSAGE: usize = 160;
+
+/// Carries out a step of the plan in the state volume. `guards`: the next container has no runner.
+pub(crate) fn run(index: usize, guards: bool, host: &mut dyn Host) -> Ending {
+    let mut runner = match Runner::open(index, host) {
+        Ok(runner) => runner,
+        Err(why) => {
+            host.err(&format!("fairlead: {why}"));
+            return Ending::Code(1);
+        }
+    };
+    let Some(message) = runner.step() else { return Ending::Stopped };
+    runner.close(&message);
+    let stop = guards && !runner.next_begins();
+    Ending::Code(if stop { STOP_HERE } else { 0 })
+}
+
+struct Runner<'a> {
+    host: &'a mut dyn Host,
+    plan: ExecutionPlan,
+    progress: Progress,
+    index: usize,
+    environment: Value,
+}
+
+/// What expressions may ask of the container, taken before they are resolved.
+struct Container {
+    environment: Value,
+    date: String,
+    files: BTreeMap<String, Result<Value, String>>,
+}
+
+impl Machine for Container {
+    fn environment(&self) -> Option<Value> {
+        Some(self.environment.clone())
+    }
+
+    fn call(&self, name: &str, arguments: &[Value]) -> Option<Result<Value, String>> {
+        match name {
+            "date" => Some(Ok(Value::from(self.date.as_str()))),
+            "file" | "glob" => {
+                let key = format!("{name}{}", Value::from(arguments.to_vec()));
+                Some(self.files.get(&key).cloned().unwrap_or_else(|| Err(format!("{WANTED}{key}"))))
+            }
+            _ => None,
+        }
+    }
+
+    fn results_dir(&self, id: &str) -> Option<String> {
+        Some(format!("{RESULTS_DIR}/{id}"))
+    }
+}
+
+/// Begins the message of a call whose answer has to be fetched first.
+const WANTED: &str = "fetch ";
+/// Files and globs that one text may ask for.
+const MAX_FETCHES: usize = 64;
+
+impl<'a> Runner<'a> {
+    fn open(index: usize, host: &'a mut dyn Host) -> Result<Self, String> {
+        let plan = host.read(PLAN_FILE).map_err(|error| format!("cannot read the plan: {error}"))?;
+        let plan: ExecutionPlan =
+            serde_json::from_slice(&plan).map_err(|error| format!("cannot understand the plan: {error}"))?;
+        if index >= plan.steps.len() {
+            return Err(format!("the plan has no step {index}"));
+        }
+        let progress = host.read(PROGRESS_FILE).ok();
+        let mut progress: Progress =
+            progress.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        // A container without a runner that failed would have ended the pod.
+        for (place, step) in plan.steps[..index].iter().enumerate() {
+            if step.is_bare() {
+                progress.ended.entry(place).or_insert(Outcome::Passed);
+            }
+        }
+        let variables = host.variables().into_iter().map(|(name, value)| (name, Value::from(value)));
+        let environment = Value::Object(variables.collect());
+        Ok(Self { host, plan, progress, index, environment })
+    }
+
+    fn planned(&self) -> PlannedStep {
+        self.plan.steps[self.index].clone()
+    }
+
+    /// Works something out, fetching the files it asks for one after the other.
+    fn with_machine<T>(
+        &mut self,
+        work: impl Fn(&Self, &Container) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let date = self.host.date();
+        let mut machine = Container { environment: self.environment.clone(), date, files: BTreeMap::new() };
+        loop {
+            let why = match work(self, &machine) {
+                Ok(done) => return Ok(done),
+                Err(why) => why,
+            };
+            let wanted = why.split_once(WANTED).map(|(_, key)| key.to_owned());
+            let Some(key) = wanted.filter(|_| machine.files.len() < MAX_FETCHES) else { return Err(why) };
+            // The place of the call follows the key.
+            let key = key.split_once(" (at character").map_or(key.as_str(), |(key, _)| key).to_owned();
+            let answer = self.fetch(&key);
+            machine.files.insert(key, answer);
+        }
+    }
+
+    fn fetch(&mut self, key: &str) -> Result<Value, String> {
+        let dir = self.planned().working_dir;
+        let (name, arguments) = key.split_at(4);
+        let arguments: Vec<Value> = serde_json::from_str(arguments).map_err(|error| error.to_string())?;
+        let texts: Vec<String> = arguments.iter().map(workflow::expression::render).collect();
+        if name == "file" {
+            let path = texts.first().ok_or("file wants a path")?;
+            let path = workflow::expression::absolute_path(path, &dir);
+            let content = self.host.read(&path).map_err(|error| format!("{path}: {error}"))?;
+            return Ok(Value::from(String::from_utf8_lossy(&content).into_owned()));
+        }
+        Ok(json!(self.matching(&dir, &texts)?))
+    }
+
+    /// Files whose paths below `dir` match one of the globs.
+    fn matching(&mut self, dir: &str, globs: &[String]) -> Result<Vec<String>, String> {
+        let relative = globs.iter().map(|glob| glob.trim_start_matches("./").to_owned()).collect::<Vec<_>>();
+        let matcher = Globs::anywhere(&relative)?;
+        let listed = self.host.list(dir, MAX_LOOKED_AT);
+        Ok(listed.into_iter().map(|(path, _)| path).filter(|path| matcher.is_match(path)).collect())
+    }
+
+    fn text(&mut self, text: &str) -> Result<String, String> {
+        if !text.contains("{{") {
+            return Ok(text.to_owned());
+        }
+        let template = Template::parse(text).map_err(|error| error.to_string())?;
+        self.with_machine(|own, machine| {
+            let scope = StepScope::new(&own.plan, &own.progress, own.index, machine);
+            template.evaluate(&scope).map_err(|error| error.to_string())
+        })
+    }
+
+    /// The whole step; `None` when told to stop.
+    fn step(&mut self) -> Option<StepMessage> {
+        let begins = self.with_machine(|own, machine| {
+            progress::begins(&own.plan, &own.progress, own.index, machine).map_err(|error| error.to_string())
+        });
+        match begins {
+            Ok(true) => {}
+            Ok(false) => return Some(ended(Outcome::Skipped, String::new())),
+            Err(why) => return Some(ended(Outcome::NotRun, format!("its condition: {why}"))),
+        }
+        while self.held() {
+            if !self.host.sleep(PAUSE_LOOK) {
+                return None;
+            }
+        }
+        let step = self.planned();
+        if let Some(delay) = step.delay
+            && !self.host.sleep(delay)
+        {
+            return None;
+        }
+        let bound = self.bound_of_groups();
+        let mut message = StepMessage::default();
+        for number in 1..=step.attempts.max(1) {
+            if number > 1 {
+                self.host.out(&format!("--- attempt {number} of {} ---", step.attempts));
+            }
+            let attempt = self.attempt(&step, bound)?;
+            let outcome = attempt.outcome;
+            let code = attempt.code;
+            message.attempts.push(attempt);
+            message.outcome = Some(outcome);
+            if number == step.attempts || self.done(&step, outcome, number, code) {
+                break;
+            }
+        }
+        if step.collects() {
+            self.keep_files(&step, &mut message);
+        }
+        self.take_outputs(&step);
+        Some(message)
+    }
+
+    fn held(&mut self) -> bool {
+        self.host.read(CONTROL_FILE).is_ok_and(|text| text.trim_ascii() == b"pause")
+    }
+
+    /// What is left of the time of every group around the step.
+    fn bound_of_groups(&mut self) -> Option<Duration> {
+        let now = self.host.clock_millis();
+        let mut left: Option<Duration> = None;
+        for group in progress::chain(&self.plan, self.plan.steps[self.index].group) {
+            let Some(timeout) = self.plan.groups[group].timeout else { continue };
+            let begun = *self.progress.begun.entry(group).or_insert(now);
+            let rest = timeout.saturating_sub(Duration::from_millis(now.saturating_sub(begun)));
+            left = Some(left.map_or(rest, |left| left.min(rest)));
+        }
+        left
+    }
+
+    fn attempt(&mut self, step: &PlannedStep, bound: Option<Duration>) -> Option<AttemptMessage> {
+        let start = self.host.elapsed_millis();
+        let mut attempt = AttemptMessage {
+            outcome: Outcome::Passed,
+            code: None,
+            start,
+            duration: 0,
+            reason: String::new(),
+            message: String::new(),
+        };
+        match self.command(step, bound) {
+            Ok(None) => {}
+            Ok(Some(RunEnd::Stopped)) => return None,
+            Ok(Some(RunEnd::Code(code))) => {
+                attempt.code = Some(code);
+                attempt.outcome = if code == 0 { Outcome::Passed } else { Outcome::Failed };
+            }
+            Ok(Some(RunEnd::TimedOut)) => attempt.outcome = Outcome::TimedOut,
+            Ok(Some(RunEnd::CannotStart(why))) => {
+                attempt.outcome = Outcome::NotRun;
+                "StartError".clone_into(&mut attempt.reason);
+                attempt.message = short(&why);
+            }
+            Err(why) => {
+                attempt.outcome = Outcome::NotRun;
+                "InvalidExpression".clone_into(&mut attempt.reason);
+                attempt.message = short(&why);
+            }
+        }
+        if !attempt.message.is_empty() {
+            self.host.err(&format!("fairlead: {}", attempt.message));
+        }
+        self.read_reports(step, &mut attempt);
+        if step.negative {
+            let inverted = progress::inverted(attempt.outcome);
+            if inverted != attempt.outcome {
+                let reason =
+                    if inverted == Outcome::Passed { "FailedAsExpected" } else { "PassedUnexpectedly" };
+                reason.clone_into(&mut attempt.reason);
+                attempt.outcome = inverted;
+            }
+        }
+        attempt.duration = self.host.elapsed_millis().saturating_sub(start);
+        Some(attempt)
+    }
+
+    /// `Ok(None)`: there is nothing to run.
+    fn command(&mut self, step: &PlannedStep, bound: Option<Duration>) -> Result<Option<RunEnd>, String> {
+        for file in &step.files {
+            let content = self.text(&file.content)?;
+            let written = self.host.write(&file.path, content.as_bytes());
+            let written = written.and_then(|()| self.host.set_mode(&file.path, file.mode));
+            written.map_err(|error| format!("cannot write {}: {error}", file.path))?;
+        }
+        let timeout = bound.map_or(step.timeout, |bound| bound.min(step.timeout));
+        if timeout.is_zero() {
+            return Ok(Some(RunEnd::TimedOut));
+        }
+        if step.command.is_empty() {
+            return Ok(None);
+        }
+        let mut env = Vec::new();
+        for variable in step.env.iter().filter(|variable| variable.value.contains("{{")) {
+            env.push((variable.name.clone(), self.text(&variable.value)?));
+            self.environment[&variable.name] = Value::from(env.last().map(|(_, value)| value.clone()));
+        }
+        let mut command = Vec::new();
+        for word in step.command.iter().chain(&step.args) {
+            let word = self.text(word)?;
+            let find = |name: &str| {
+                let own = env.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone());
+                own.or_else(|| self.host.variable(name))
+            };
+            command.push(expand(&word, &find));
+        }
+        let dir = self.text(&step.working_dir)?;
+        Ok(Some(self.host.run(&Run { command, dir, env, timeout })))
+    }
+
+    /// Whether no further attempt is wanted.
+    fn done(&mut self, step: &PlannedStep, outcome: Outcome, number: u32, code: Option<i32>) -> bool {
+        if step.until.is_empty() {
+            return !progress::is_failure(outcome);
+        }
+        let until = step.until.clone();
+        let told = self.with_machine(|own, machine| {
+            let scope = StepScope::new(&own.plan, &own.progress, own.index, machine);
+            let scope = scope.after_attempt(outcome, number, code);
+            let value = Expression::parse(&until).and_then(|expression| expression.evaluate(&scope));
+            value.map(|value| truthy(&value)).map_err(|error| error.to_string())
+        });
+        told.unwrap_or_else(|why| {
+            self.host.err(&format!("fairlead: retry.until: {why}"));
+            true
+        })
+    }
+
+    /// A failing case fails the attempt whatever the exit code.
+    fn read_reports(&mut self, step: &PlannedStep, attempt: &mut AttemptMessage) {
+        if step.junit.is_empty() || !matches!(attempt.outcome, Outcome::Passed | Outcome::Failed) {
+            return;
+        }
+        let mut summary = JunitSummary::default();
+        for (path, _) in self.found(step, &step.junit) {
+            if let Ok(report) = self.host.read(&path).map(|content| read::report(&content)) {
+                report.iter().for_each(|report| report.add_to(&mut summary));
+            }
+        }
+        let wrong = summary.counts.failed + summary.counts.errors;
+        if wrong > 0 {
+            attempt.outcome = Outcome::Failed;
+            "CasesFailed".clone_into(&mut attempt.reason);
+            attempt.message = short(&match summary.failures.first() {
+                Some(first) if wrong == 1 => format!("{} failed", first.name),
+                Some(first) => format!("{} and {} more failed", first.name, wrong - 1),
+                None => format!("{wrong} cases failed"),
+            });
+        }
+    }
+
+    /// Files that match globs: absolute path and the path they are told by.
+    fn found(&mut self, step: &PlannedStep, globs: &[String]) -> Vec<(String, String)> {
+        let mut out: Vec<(String, String)> = Vec::new();
+        for glob in globs {
+            let Ok(glob) = self.text(glob) else { continue };
+            let whole = workflow::expression::absolute_path(&glob, &step.artifacts_dir);
+            // Down to where the first wildcard may stand.
+            let end = whole.find(['*', '?', '[', '{']).unwrap_or(whole.len());
+            let root = match whole[..end].rfind('/') {
+                Some(0) | None => "/".to_owned(),
+                Some(at) => whole[..at].to_owned(),
+            };
+            let pattern = whole[root.trim_end_matches('/').len() + 1..].to_owned();
+            let Ok(paths) = self.matching(&root, &[pattern]) else { continue };
+            for path in paths {
+                let path = format!("{}/{path}", root.trim_end_matches('/'));
+                let told = path
+                    .strip_prefix(&step.artifacts_dir)
+                    .unwrap_or(&path)
+                    .trim_start_matches('/')
+                    .to_owned();
+                if out.iter().all(|(own, _)| *own != path) {
+                    out.push((path, told));
+                }
+            }
+        }
+        out
+    }
+
+    fn keep_files(&mut self, step: &PlannedStep, message: &mut StepMessage) {
+        let reports = self.found(step, &step.junit);
+        let files = self.found(step, &step.artifacts);
+        let files = files.into_iter().filter(|file| !reports.contains(file)).collect::<Vec<_>>();
+        let mut lost = 0_usize;
+        for (kind, found) in [("junit", reports), ("file", files)] {
+            for (path, told) in found {
+                let kept = self.host.read(&path).and_then(|content| {
+                    if content.len() as u64 > collect::MAX_BYTES {
+                        return Err(std::io::Error::other(format!("{} bytes are too many", content.len())));
+                    }
+                    self.host.write(&format!("{FILES_DIR}/{kind}/{}/{told}", step.name), &content)
+                });
+                if let Err(error) = kept {
+                    lost += 1;
+                    self.host.err(&format!("fairlead: {path} was not kept: {error}"));
+                }
+            }
+        }
+        if lost > 0 {
+            message.why = format!("{lost} files were not kept; the log says why");
+        }
+    }
+
+    fn take_outputs(&mut self, step: &PlannedStep) {
+        let mut outputs = BTreeMap::new();
+        for dir in OUTPUTS_DIRS {
+            for (key, size) in self.host.list(dir, MAX_OUTPUTS) {
+                let path = format!("{dir}/{key}");
+                if size as usize <= MAX_OUTPUT
+                    && let Ok(content) = self.host.read(&path)
+                {
+                    let text = String::from_utf8_lossy(&content).trim_end_matches('\n').to_owned();
+                    outputs.insert(key.replace(['/', '.'], "_"), text);
+                } else {
+                    self.host.err(&format!("fairlead: the output {key} has more than {MAX_OUTPUT} bytes"));
+                }
+                self.host.remove(&path);
+            }
+        }
+        if !outputs.is_empty() && !step.id.is_empty() {
+            self.progress.outputs.insert(step.id.clone(), outputs);
+        }
+    }
+
+    /// Writes the record and tells the agent.
+    fn close(&mut self, message: &StepMessage) {
+        if let Some(outcome) = message.outcome {
+            self.progress.ended.insert(self.index, outcome);
+        }
+        let record = serde_json::to_vec(&self.progress).expect("maps of texts and numbers always serialise");
+        let told = serde_json::to_vec(message).expect("a struct of texts and numbers always serialises");
+        for (path, content) in [(PROGRESS_FILE, &record), (TERMINATION_LOG, &told)] {
+            if let Err(error) = self.host.write(path, content) {
+                self.host.err(&format!("fairlead: cannot write {path}: {error}"));
+            }
+        }
+    }
+
+    fn next_begins(&mut self) -> bool {
+        let next = self.index + 1;
+        next < self.plan.steps.len()
+            && self
+                .with_machine(|own, machine| {
+                    progress::begins(&own.plan, &own.progress, next, machine)
+                        .map_err(|error| error.to_string())
+                })
+                .unwrap_or(false)
+    }
+}
+
+fn ended(outcome: Outcome, why: String) -> StepMessage {
+    StepMessage { attempts: Vec::new(), outcome: Some(outcome), why: short(&why) }
+}
+
+fn short(text: &str) -> String {
+    let line: String = text.lines().next().unwrap_or_default().chars().take(MAX_MESSAGE).collect();
+    line
+}
+
+/// Writes the plan, which comes in pieces through the environment, into the state volume.
+pub(crate) fn install(dir: &str, host: &mut dyn Host) -> Result<(), String> {
+    let mut plan = String::new();
+    let mut number = 0;
+    while let Some(piece) = host.variable(&format!("FAIRLEAD_PLAN_{number}")) {
+        plan.push_str(&piece);
+        number += 1;
+    }
+    let write = |host: &mut dyn Host, path: &str, text: &str| {
+        host.write(path, text.as_bytes()).map_err(|error| format!("cannot write {path}: {error}"))
+    };
+    write(host, PLAN_FILE, &plan)?;
+    if let Some(progress) = host.variable("FAIRLEAD_PROGRESS") {
+        write(host, PROGRESS_FILE, &progress)?;
+    }
+    host.install(dir).map_err(|error| format!("cannot install the step runner in {dir}: {error}"))?;
+    host.make_dirs(&[FILES_DIR, RESULTS_DIR]).map_err(|error| format!("cannot make directories: {error}"))
+}

@@ -1,0 +1,281 @@
+//! Builds pods as documents, so that what a workflow says about its pods lies over what they have anyway.
+
+use fleet_objects::test_run::RUN_UID_LABEL;
+use fleet_objects::test_workflow::EnvironmentVariable;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Map, Value, json};
+
+use super::{
+    BIN_DIR, COLLECTOR, CONTROL_ANNOTATION, EXECUTION_UID_LABEL, FILES_DIR, GRACE_SECONDS, INSTALL,
+    MANAGED_BY, OUTPUTS_DIRS, PodOptions, STATE_DIR, USER, name, service_name,
+};
+use crate::plan::{ExecutionPlan, PlannedService, PlannedStep};
+use crate::progress::Progress;
+use crate::templates::merged;
+
+/// Bytes of the plan in one variable: Linux allows 128 KiB per variable with its name.
+const PIECE: usize = 100_000;
+
+/// Why a workflow's settings do not make a pod.
+#[derive(Debug, thiserror::Error)]
+#[error("the settings of pod and containers make no pod")]
+pub struct BuildError(#[from] serde_json::Error);
+
+/// The pod with the number `number` of the steps `from` up to but not with `end`.
+///
+/// # Errors
+/// When the workflow's settings do not fit the types of a pod.
+pub fn steps(
+    options: &PodOptions,
+    plan: &ExecutionPlan,
+    progress: &Progress,
+    (from, end): (usize, usize),
+    number: u32,
+) -> Result<Pod, BuildError> {
+    let mut init = vec![install(options, plan, progress)?];
+    for (index, step) in plan.steps.iter().enumerate().take(end).skip(from) {
+        let guards = index + 1 < end && plan.steps[index + 1].is_bare();
+        init.push(step_container(options, plan, step, index, guards));
+    }
+    let spec = json!({
+        "initContainers": init,
+        "containers": [collector(options)],
+        "restartPolicy": "Never",
+        "volumes": [
+            { "name": "workspace", "emptyDir": {} },
+            { "name": "fairlead-bin", "emptyDir": {} },
+            { "name": "fairlead-state", "emptyDir": {} },
+            { "name": "fairlead-outputs", "emptyDir": {} },
+            { "name": "fairlead-control", "downwardAPI": { "items": [{
+                "path": "control",
+                "fieldRef": { "fieldPath": format!("metadata.annotations['{CONTROL_ANNOTATION}']") },
+            }] } },
+        ],
+    });
+    pod(options, name(options, number), spec, plan.pod.as_ref())
+}
+
+/// The pod of a service.
+///
+/// # Errors
+/// When the workflow's settings do not fit the types of a pod.
+pub fn service(
+    options: &PodOptions,
+    plan: &ExecutionPlan,
+    service: &PlannedService,
+) -> Result<Pod, BuildError> {
+    let step = &service.container;
+    let mut container = container(options, plan, step, "service");
+    container["command"] = words(&step.command);
+    container["args"] = words(&step.args);
+    container["volumeMounts"] = mounts(&[("workspace", plan.workspace.as_str(), false)], step);
+    if let Some(probe) = &service.readiness_probe {
+        container["readinessProbe"] = probe.clone();
+    }
+    let spec = json!({
+        "containers": [container],
+        "restartPolicy": service.restart_policy,
+        "volumes": [{ "name": "workspace", "emptyDir": {} }],
+    });
+    let settings = merged(plan.pod.clone(), service.pod.clone());
+    pod(options, service_name(options, service), spec, settings.as_ref())
+}
+
+fn pod(options: &PodOptions, name: String, spec: Value, settings: Option<&Value>) -> Result<Pod, BuildError> {
+    let mut settings = settings.cloned().unwrap_or_else(|| json!({}));
+    let mut take = |key: &str| settings.as_object_mut().and_then(|own| own.remove(key));
+    let (labels, annotations) = (take("labels"), take("annotations"));
+    let base = json!({
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
+            "seccompProfile": { "type": "RuntimeDefault" },
+        },
+    });
+    let base = merged(Some(base), Some(spec));
+    let mut spec = merged(base, Some(settings)).unwrap_or_default();
+    allow_root(&mut spec["securityContext"]);
+    let own = json!({
+        (MANAGED_BY.0): MANAGED_BY.1,
+        (RUN_UID_LABEL): options.run.uid,
+        (EXECUTION_UID_LABEL): options.execution_uid,
+    });
+    let about =
+        json!({ "fleet.fairlead.dev/test-run": format!("{}/{}", options.run.namespace, options.run.name) });
+    let metadata = json!({
+        "name": name,
+        "namespace": options.namespace,
+        "labels": merged(labels, Some(own)),
+        "annotations": merged(annotations, Some(about)),
+    });
+    Ok(serde_json::from_value(json!({ "metadata": metadata, "spec": spec }))?)
+}
+
+/// Whoever asks for the user root cannot mean `runAsNonRoot` as well.
+fn allow_root(context: &mut Value) {
+    if context["runAsUser"] == 0 {
+        context["runAsNonRoot"] = json!(false);
+    }
+}
+
+fn no_rights() -> Value {
+    json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } })
+}
+
+fn install(options: &PodOptions, plan: &ExecutionPlan, progress: &Progress) -> Result<Value, BuildError> {
+    let mut env = Vec::new();
+    let mut rest = serde_json::to_string(plan)?;
+    while !rest.is_empty() {
+        let mut end = rest.len().min(PIECE);
+        while !rest.is_char_boundary(end) {
+            end -= 1;
+        }
+        let tail = rest.split_off(end);
+        env.push(json!({ "name": format!("FAIRLEAD_PLAN_{}", env.len()), "value": plain(&rest) }));
+        rest = tail;
+    }
+    if *progress != Progress::default() {
+        env.push(json!({ "name": "FAIRLEAD_PROGRESS", "value": plain(&serde_json::to_string(progress)?) }));
+    }
+    Ok(json!({
+        "name": INSTALL,
+        "image": options.tool_image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["/fairlead", "tool", "install", BIN_DIR],
+        "env": env,
+        "volumeMounts": [
+            { "name": "fairlead-bin", "mountPath": BIN_DIR },
+            { "name": "fairlead-state", "mountPath": STATE_DIR },
+        ],
+        "securityContext": no_rights(),
+        "resources": { "requests": { "cpu": "1m", "memory": "16Mi" } },
+    }))
+}
+
+/// Kubernetes replaces `$(NAME)` in values; a doubled dollar is one.
+fn plain(text: &str) -> String {
+    text.replace('$', "$$")
+}
+
+fn step_container(
+    options: &PodOptions,
+    plan: &ExecutionPlan,
+    step: &PlannedStep,
+    index: usize,
+    guards: bool,
+) -> Value {
+    let mut own = container(options, plan, step, &step.name);
+    if step.is_bare() {
+        if !step.args.is_empty() {
+            own["args"] = words(&step.args);
+        }
+        own["volumeMounts"] = mounts(&[("workspace", plan.workspace.as_str(), false)], step);
+        return own;
+    }
+    let loader = format!("{BIN_DIR}/lib/loader");
+    let (library, program) = (format!("{BIN_DIR}/lib"), format!("{BIN_DIR}/fairlead"));
+    let index = index.to_string();
+    let mut command = vec![loader.as_str(), "--library-path", &library, &program, "tool", "step", &index];
+    if guards {
+        command.push("--guard");
+    }
+    own["command"] = json!(command);
+    let shared = [
+        ("workspace", plan.workspace.as_str(), false),
+        ("fairlead-bin", BIN_DIR, true),
+        ("fairlead-state", STATE_DIR, false),
+        ("fairlead-outputs", OUTPUTS_DIRS[0], false),
+        ("fairlead-outputs", OUTPUTS_DIRS[1], false),
+        ("fairlead-control", "/.fairlead/control", true),
+    ];
+    own["volumeMounts"] = mounts(&shared, step);
+    own
+}
+
+fn container(options: &PodOptions, plan: &ExecutionPlan, step: &PlannedStep, name: &str) -> Value {
+    let tool = step.image.is_empty();
+    let mut context = merged(Some(no_rights()), step.security_context.clone()).unwrap_or_default();
+    allow_root(&mut context);
+    let mut own = json!({
+        "name": name,
+        "image": if tool { &options.tool_image } else { &step.image },
+        "imagePullPolicy": step.image_pull_policy.as_deref().unwrap_or("IfNotPresent"),
+        "env": environment(&step.env),
+        "securityContext": context,
+    });
+    // The runner goes there itself and makes the directory when it is not there.
+    if step.is_bare() || name == "service" && step.working_dir != plan.workspace {
+        own["workingDir"] = json!(step.working_dir);
+    }
+    if !step.env_from.is_empty() {
+        own["envFrom"] = json!(step.env_from);
+    }
+    if let Some(resources) = &step.resources {
+        own["resources"] = resources.clone();
+    }
+    own
+}
+
+fn environment(variables: &[EnvironmentVariable]) -> Value {
+    let own = variables.iter().filter_map(|variable| match &variable.value_from {
+        Some(from) => Some(json!({ "name": variable.name, "valueFrom": optional(from) })),
+        // The runner works it out where it is known.
+        None if variable.value.contains("{{") => None,
+        None => Some(json!({ "name": variable.name, "value": variable.value })),
+    });
+    own.collect()
+}
+
+/// What a variable is taken from may be absent unless the workflow says that it must not.
+fn optional(from: &Value) -> Value {
+    let mut from = from.clone();
+    for key in ["secretKeyRef", "configMapKeyRef"] {
+        if let Some(reference) = from.get_mut(key).and_then(Value::as_object_mut) {
+            reference.entry("optional").or_insert(json!(true));
+        }
+    }
+    from
+}
+
+fn words(words: &[String]) -> Value {
+    if words.is_empty() { Value::Null } else { json!(words) }
+}
+
+fn mounts(shared: &[(&str, &str, bool)], step: &PlannedStep) -> Value {
+    let shared = shared.iter().map(|(name, path, read_only)| {
+        let mut mount =
+            Map::from_iter([("name".to_owned(), json!(name)), ("mountPath".to_owned(), json!(path))]);
+        if *read_only {
+            mount.insert("readOnly".to_owned(), json!(true));
+        }
+        Value::Object(mount)
+    });
+    let own: Vec<&str> = step.volume_mounts.iter().filter_map(|mount| mount["mountPath"].as_str()).collect();
+    // A mount of the workflow's own at the same place wins.
+    let shared = shared.filter(|mount| !own.contains(&mount["mountPath"].as_str().unwrap_or_default()));
+    shared.chain(step.volume_mounts.iter().cloned()).collect()
+}
+
+fn collector(options: &PodOptions) -> Value {
+    json!({
+        "name": COLLECTOR,
+        "image": options.tool_image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": [
+            "/fairlead", "tool", "collect", "--now", "--dir", FILES_DIR,
+            "--artifact=file/**", "--junit=junit/**",
+        ],
+        "volumeMounts": [{ "name": "fairlead-state", "mountPath": STATE_DIR, "readOnly": true }],
+        "securityContext": {
+            "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] }, "readOnlyRootFilesystem": true,
+        },
+        "resources": {
+            "requests": { "cpu": "1m", "memory": "8Mi" }, "limits": { "cpu": "500m", "memory": "64Mi" },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests;
