@@ -60,7 +60,8 @@ fn main() -> ExitCode {
 fn tool() -> Option<ExitCode> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     // Started in the place of a loader, in a container of some image: see the step runner's installation.
-    let words = if words.first().is_some_and(|word| word == "--library-path") { words.get(3..)? } else { &words[..] };
+    let words =
+        if words.first().is_some_and(|word| word == "--library-path") { words.get(3..)? } else { &words[..] };
     let (first, rest) = words.split_first()?;
     if first != "tool" {
         return None;

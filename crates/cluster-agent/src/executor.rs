@@ -130,6 +130,19 @@ pub(crate) struct Shared {
     records: Arc<dyn RecordSink>,
     spool: Spool,
     slots: Semaphore,
+    /// Turns of concurrency groups, by name.
+    groups: parking_lot::Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+impl Shared {
+    /// The turns of a concurrency group; the first execution that names it says how many there are.
+    fn group(&self, (name, max): (String, u32)) -> Arc<Semaphore> {
+        let mut groups = self.groups.lock();
+        // A group that nobody holds is forgotten, so that names do not pile up.
+        groups.retain(|_, turns| Arc::strong_count(turns) > 1);
+        let turns = || Arc::new(Semaphore::new(usize::try_from(max).unwrap_or(1)));
+        Arc::clone(groups.entry(name).or_insert_with(turns))
+    }
 }
 
 /// The service.
@@ -166,7 +179,15 @@ impl Executor {
         let (local, requests) = LocalRuns::new(Arc::clone(&store));
         let journal = journal::Journal::new(store);
         Ok(Self {
-            shared: Arc::new(Shared { options, cluster, journal, records, spool, slots }),
+            shared: Arc::new(Shared {
+                options,
+                cluster,
+                journal,
+                records,
+                spool,
+                slots,
+                groups: parking_lot::Mutex::default(),
+            }),
             hub,
             upload,
             local,

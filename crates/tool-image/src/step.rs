@@ -11,12 +11,12 @@ use fleet_objects::test_run::{JunitSummary, Outcome};
 use serde_json::{Value, json};
 use workflow::collect::{self, Globs};
 use workflow::expression::{Expression, Template, truthy};
-use workflow::read;
 use workflow::plan::{ExecutionPlan, PlannedStep};
 use workflow::pod::{
     CONTROL_FILE, FILES_DIR, OUTPUTS_DIRS, PLAN_FILE, PROGRESS_FILE, RESULTS_DIR, TERMINATION_LOG,
 };
 use workflow::progress::{self, AttemptMessage, Machine, Progress, StepMessage, StepScope};
+use workflow::read;
 use workflow::words::expand;
 
 use crate::execute::{Ending, Host, Run, RunEnd};

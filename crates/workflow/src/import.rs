@@ -42,6 +42,9 @@ pub fn document(document: &Value) -> Imported {
         spec.insert("description".to_owned(), json!(description));
     }
     let kind = document["kind"].as_str().unwrap_or_default();
+    if let Some(concurrency) = spec.get_mut("concurrency").and_then(Value::as_object_mut) {
+        concurrency.entry("group").or_insert_with(|| document["metadata"]["name"].clone());
+    }
     if kind == "TestWorkflow" {
         // Where Testkube's containers start and where its files lie.
         spec.entry("workspace").or_insert(json!("/data"));

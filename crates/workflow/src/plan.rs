@@ -53,6 +53,9 @@ pub struct ExecutionPlan {
     /// Settings of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<Value>,
+    /// Executions of this group, at most so many at once in a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<(String, u32)>,
     /// Volume claims by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pvcs: BTreeMap<String, Value>,

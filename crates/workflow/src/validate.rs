@@ -181,6 +181,12 @@ fn inner_workflow(checker: &mut Checker, spec: &TestWorkflowSpec, at: &str, dept
     if spec.workspace.as_ref().is_some_and(|path| !path.starts_with('/') || path.len() < 2) {
         checker.fail(format!("{at}.workspace"), "must be an absolute path below /");
     }
+    if spec.concurrency.as_ref().is_some_and(|own| own.cancel_in_progress) {
+        checker.fail(format!("{at}.concurrency.cancelInProgress"), "executions wait for each other; none is cancelled");
+    }
+    if spec.concurrency.as_ref().is_some_and(|own| own.group.as_deref().unwrap_or_default().is_empty()) {
+        checker.fail(format!("{at}.concurrency.group"), "required");
+    }
     check_services(checker, &spec.services, at);
     let mut ids = BTreeMap::new();
     for (list, steps) in [("setup", &spec.setup), ("steps", &spec.steps), ("after", &spec.after)] {

@@ -75,12 +75,7 @@ impl Followed {
 }
 
 /// Copies a log that begins at byte 0, leaving out what was sent before. True when it reached the end.
-async fn copy(
-    execution: &Execution,
-    log: impl futures::AsyncRead,
-    step: &str,
-    progress: &Progress,
-) -> bool {
+async fn copy(execution: &Execution, log: impl futures::AsyncRead, step: &str, progress: &Progress) -> bool {
     let mut log = std::pin::pin!(log);
     let (mut position, mut pending, mut buffer) = (0u64, Vec::new(), vec![0u8; PIECE]);
     loop {
@@ -119,13 +114,7 @@ async fn copy(
 }
 
 /// Sends what is pending: whole lines when there are any, so that lines of several clusters do not mix on a terminal.
-async fn send(
-    execution: &Execution,
-    step: &str,
-    progress: &Progress,
-    pending: &mut Vec<u8>,
-    all: bool,
-) {
+async fn send(execution: &Execution, step: &str, progress: &Progress, pending: &mut Vec<u8>, all: bool) {
     let lines = pending.iter().rposition(|byte| *byte == b'\n').map(|index| index + 1);
     let end = if all {
         lines.filter(|end| *end > 0 && pending.len() >= PIECE).unwrap_or(pending.len())

@@ -67,7 +67,9 @@ impl Execution {
                 Ok(pods.get_opt(&wanted.name_any()).await?.is_some_and(|pod| self.is_ours(&pod)))
             }
             // A new namespace has no default service account for a moment.
-            Err(kube::Error::Api(status)) if status.code == 403 && status.message.contains("serviceaccount") => {
+            Err(kube::Error::Api(status))
+                if status.code == 403 && status.message.contains("serviceaccount") =>
+            {
                 tokio::time::sleep(RETRY).await;
                 pods.create(&PostParams::default(), wanted).await.map(|_| true)
             }
@@ -94,7 +96,8 @@ impl Execution {
     /// Says to a pod's runners whether they wait before the next step.
     pub(super) async fn control(&self, name: &str, held: bool) {
         let value = if held { "pause" } else { "go" };
-        let patch = serde_json::json!({ "metadata": { "annotations": { (pod::CONTROL_ANNOTATION): value } } });
+        let patch =
+            serde_json::json!({ "metadata": { "annotations": { (pod::CONTROL_ANNOTATION): value } } });
         let done = self.pods().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
         if let Err(error) = done {
             warn!(%error, pod = name, "cannot hold a test pod or let it go on");

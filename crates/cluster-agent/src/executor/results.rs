@@ -92,7 +92,9 @@ fn of_message(step: &PlannedStep, message: &StepMessage, ended: &observe::Ended)
         }
         if attempt.message.is_empty() {
             attempt.message = match (told.outcome, told.code) {
-                (Outcome::TimedOut, _) => format!("ran longer than {}", workflow::duration::display(step.timeout)),
+                (Outcome::TimedOut, _) => {
+                    format!("ran longer than {}", workflow::duration::display(step.timeout))
+                }
                 (Outcome::Failed, Some(code)) => format!("exit code {code}"),
                 _ => String::new(),
             };
@@ -147,7 +149,8 @@ impl Execution {
         message: &str,
     ) -> Result<(), Error> {
         let known = self.part_note(part).await.progress;
-        let open: Vec<usize> = (0..plan.steps.len()).filter(|index| !known.ended.contains_key(index)).collect();
+        let open: Vec<usize> =
+            (0..plan.steps.len()).filter(|index| !known.ended.contains_key(index)).collect();
         for (place, index) in open.into_iter().enumerate() {
             if place == 0 {
                 let mut attempt = not_run(reason, message);

@@ -44,12 +44,22 @@ pub(super) async fn execution(
     cancel: CancellationToken,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
+    let plan = plan::execution(&note.spec);
+    // Those that wait for their group do not keep others from running.
+    let group = plan.as_ref().ok().and_then(|plan| plan.concurrency.clone()).map(|own| shared.group(own));
+    let _turn = match &group {
+        Some(group) => tokio::select! {
+            turn = group.acquire() => turn.ok(),
+            () = cancel.cancelled() => None,
+            () = shutdown.cancelled() => return Ok(()),
+        },
+        None => None,
+    };
     let slot_of = Arc::clone(&shared);
     let _slot = tokio::select! {
         slot = slot_of.slots.acquire() => slot,
         () = shutdown.cancelled() => return Ok(()),
     };
-    let plan = plan::execution(&note.spec);
     note.result.started_at.get_or_insert_with(now);
     let about = TestRecord {
         run: note.spec.run.clone(),
@@ -141,7 +151,11 @@ impl Execution {
     }
 
     /// Changes the notes of a part and makes the change durable.
-    pub(super) async fn note_part<T>(&self, part: &str, change: impl FnOnce(&mut Part) -> T) -> Result<T, Error> {
+    pub(super) async fn note_part<T>(
+        &self,
+        part: &str,
+        change: impl FnOnce(&mut Part) -> T,
+    ) -> Result<T, Error> {
         let mut note = self.note.lock().await;
         let out = change(note.parts.entry(part.to_owned()).or_default());
         self.shared.journal.save(&note).await?;
@@ -221,7 +235,8 @@ impl Execution {
                     self.ended(plan, part, parent, index, Outcome::Skipped, Vec::new()).await?;
                 }
                 Next::Broken(index, why) => {
-                    let attempt = super::results::not_run("InvalidExpression", &format!("its condition: {why}"));
+                    let attempt =
+                        super::results::not_run("InvalidExpression", &format!("its condition: {why}"));
                     self.ended(plan, part, parent, index, Outcome::NotRun, vec![attempt]).await?;
                 }
                 Next::Pod(..) | Next::Parallel(_) if held => self.wait_for_change().await,
@@ -336,7 +351,8 @@ pub(super) fn left(plan: &ExecutionPlan, begun: &Time) -> Duration {
 /// Values of parameters that are to be masked; short ones would mask half a log.
 fn secrets(note: &Note) -> Vec<String> {
     let parameters = note.spec.workflow.config.iter().filter(|(_, parameter)| parameter.sensitive);
-    let values = parameters.filter_map(|(name, parameter)| note.spec.config.get(name).or(parameter.default.as_ref()));
+    let values =
+        parameters.filter_map(|(name, parameter)| note.spec.config.get(name).or(parameter.default.as_ref()));
     values.map(workflow::expression::render).filter(|value| value.len() >= validate::MIN_MASKED).collect()
 }
 

@@ -31,7 +31,9 @@ impl Execution {
         let starts = plan.services.iter().map(|service| self.start_service(plan, part, service));
         let mut by_name: Map<String, Value> = Map::new();
         for (service, started) in plan.services.iter().zip(futures::future::join_all(starts).await) {
-            let told = |why: String| ("ServiceNotReady", format!("service {} {}: {why}", service.name, service.index));
+            let told = |why: String| {
+                ("ServiceNotReady", format!("service {} {}: {why}", service.name, service.index))
+            };
             let ip = started.map_err(told)?;
             let list = by_name.entry(service.name.clone()).or_insert_with(|| json!([]));
             if let Some(list) = list.as_array_mut() {
@@ -115,7 +117,9 @@ impl Execution {
         }
         for name in plan.pvcs.keys() {
             let deadline = Instant::now() + Duration::from_secs(30);
-            while let Err(error) = self.claim_api().delete(&self.claim_name(name), &DeleteParams::default()).await {
+            while let Err(error) =
+                self.claim_api().delete(&self.claim_name(name), &DeleteParams::default()).await
+            {
                 let gone = matches!(&error, kube::Error::Api(status) if status.code == 404);
                 if gone || Instant::now() >= deadline {
                     break;

@@ -120,7 +120,10 @@ impl Execution {
         self.ensure_pod(&wanted).await
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one pod; a struct of borrows would say the same")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one pod; a struct of borrows would say the same"
+    )]
     async fn watch(
         self: &Arc<Self>,
         plan: &Arc<ExecutionPlan>,
@@ -195,7 +198,10 @@ impl Execution {
     }
 
     /// Takes in what a pod's status says.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one pod; a struct of borrows would say the same")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one pod; a struct of borrows would say the same"
+    )]
     async fn seen(
         self: &Arc<Self>,
         plan: &Arc<ExecutionPlan>,
@@ -235,7 +241,8 @@ impl Execution {
             return Ok(Some(Over::Broken("RunnerUnavailable".to_owned(), message)));
         }
         // A step that failed without a runner ended the pod and was told; what is left goes into another pod.
-        let told = stopped || state.ended.iter().any(|(own, ended)| place(own).is_some() && ended.exit_code != 0);
+        let told =
+            stopped || state.ended.iter().any(|(own, ended)| place(own).is_some() && ended.exit_code != 0);
         if files || told {
             return Ok(Some(Over::Ended { files }));
         }
@@ -302,7 +309,11 @@ fn bound_of(plan: &ExecutionPlan, pod: &Pod, state: &PodState) -> Option<Instant
     };
     // A held runner waits for people.
     let held = pod.metadata.annotations.as_ref().and_then(|own| own.get(pod::CONTROL_ANNOTATION));
-    if held.is_some_and(|value| value == "pause") { None } else { Some(Instant::now() + whole.saturating_sub(spent)) }
+    if held.is_some_and(|value| value == "pause") {
+        None
+    } else {
+        Some(Instant::now() + whole.saturating_sub(spent))
+    }
 }
 
 fn is_image(stuck: &Stuck) -> bool {

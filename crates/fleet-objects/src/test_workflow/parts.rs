@@ -226,13 +226,13 @@ pub struct ArtifactOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Concurrency {
-    /// Executions of the same group wait for each other; the workflow's name unless set. Template.
+    /// Executions of the same group wait for each other; required. Template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     /// How many; 1 unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<u32>,
-    /// The oldest one under way is cancelled instead of waited for.
+    /// The oldest one under way is cancelled instead of waited for; not built, refused.
     #[serde(default, skip_serializing_if = "is_false")]
     pub cancel_in_progress: bool,
 }

@@ -28,8 +28,8 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::pod::facts;
 use crate::runtime::{
-    ContainerState, ContainerObservation, Image, ImageError, Launch, Listener, LogQuery, LogStream, PodObservation,
-    PodRuntime, ProbeOutcome, ProbeTarget, PullPolicy, RuntimeError, Version,
+    ContainerObservation, ContainerState, Image, ImageError, Launch, Listener, LogQuery, LogStream,
+    PodObservation, PodRuntime, ProbeOutcome, ProbeTarget, PullPolicy, RuntimeError, Version,
 };
 
 /// What protox and prost make of `proto/cri.proto`.

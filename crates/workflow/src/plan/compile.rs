@@ -54,6 +54,10 @@ pub(super) fn plan(
     }
     let pod = compiler.value(spec.pod.as_ref(), &format!("{at}.pod"));
     let timeout = compiler.duration(spec.timeout.as_deref(), &format!("{at}.timeout"));
+    let concurrency = spec.concurrency.as_ref().map(|own| {
+        let group = own.group.clone().unwrap_or_default();
+        (compiler.known(&group, &format!("{at}.concurrency.group")), own.max.unwrap_or(1).max(1))
+    });
     let pvcs = json!(spec.pvcs);
     let pvcs = compiler.value(Some(&pvcs), &format!("{at}.pvcs"));
     if compiler.out.steps.len() > MAX_PLANNED {
@@ -63,6 +67,7 @@ pub(super) fn plan(
     }
     let Compiler { mut out, errors, workspace, .. } = compiler;
     out.pod = pod;
+    out.concurrency = concurrency;
     out.pvcs = pvcs.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default();
     out.workspace = workspace;
     out.timeout = timeout.unwrap_or(DEFAULT_TOTAL);

@@ -62,6 +62,20 @@ pub(crate) async fn run(global: &Global, arguments: ImportArguments) -> Result<C
     Ok(if complete { Code::Ok } else { Code::Negative })
 }
 
+/// Makes a document of Testkube's ours and says what it loses; others stay as they are.
+pub(super) fn in_place(document: &mut Document) {
+    if !import::is_testkube(&document.value) {
+        return;
+    }
+    let Imported { document: ours, lost } = import::document(&document.value);
+    for (field, why) in &lost {
+        output::progress(&format!("{}: {field}: {why}", document.origin));
+    }
+    if let Some(value) = ours {
+        document.value = value;
+    }
+}
+
 async fn apply<K>(client: &Client, global: &Global, document: &Document) -> Result<(), Failure>
 where
     K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>

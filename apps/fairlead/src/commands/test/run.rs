@@ -25,7 +25,7 @@ pub(crate) struct RunArguments {
     /// Name of a TestWorkflow on the hub
     #[arg(required_unless_present = "file", conflicts_with = "file", value_name = "WORKFLOW")]
     workflow: Option<String>,
-    /// File with a TestWorkflow or a TestRun; - for stdin
+    /// File with a TestWorkflow, also one of Testkube's, or a TestRun; - for stdin
     #[arg(long, short)]
     file: Option<PathBuf>,
     #[command(flatten)]
@@ -33,6 +33,9 @@ pub(crate) struct RunArguments {
     /// Set a variable of the workflow
     #[arg(long = "var", value_name = "NAME=VALUE")]
     variables: Vec<String>,
+    /// Set a parameter of the workflow
+    #[arg(long = "config", value_name = "NAME=VALUE")]
+    config: Vec<String>,
     /// Name of the run [default: the workflow's name and a few letters]
     #[arg(long)]
     name: Option<String>,
@@ -99,6 +102,8 @@ fn resolve(global: &Global, arguments: &RunArguments) -> Result<(TestRun, Vec<Do
         run.spec.targets = chosen;
     }
     run.spec.variables.extend(variables(&arguments.variables)?);
+    let config = variables(&arguments.config)?.into_iter();
+    run.spec.config.extend(config.map(|(name, value)| (name, serde_json::Value::from(value))));
     let base = run.name_any();
     run.metadata.name = None;
     run.metadata.namespace = Some(global.namespace.clone());
@@ -122,6 +127,9 @@ fn resolve(global: &Global, arguments: &RunArguments) -> Result<(TestRun, Vec<Do
 /// a hub has its workflows already.
 fn from_file(file: &std::path::Path, ephemeral: bool) -> Result<(TestRun, Vec<Document>), Failure> {
     let mut documents = documents::read(file)?;
+    for document in &mut documents {
+        super::import::in_place(document);
+    }
     if documents.len() != 1 && !ephemeral {
         let message = format!("{} holds {} documents; one is wanted", file.display(), documents.len());
         return Err(Failure::usage(message));
@@ -215,7 +223,7 @@ fn variables(texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     let pair = |text: &String| {
         let (name, value) = text
             .split_once('=')
-            .ok_or_else(|| Failure::usage(format!("--var {text:?} is not NAME=VALUE")))?;
+            .ok_or_else(|| Failure::usage(format!("{text:?} is not NAME=VALUE")))?;
         Ok((name.to_owned(), value.to_owned()))
     };
     texts.iter().map(pair).collect()

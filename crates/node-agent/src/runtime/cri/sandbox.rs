@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SecurityContext};
 
 use super::{
-    CALL, CONTAINER_NAME, CriOptions, IMAGE, Inner, OWNER, POD_NAME, POD_NAMESPACE, POD_UID, log_dir, termination, v1,
+    CALL, CONTAINER_NAME, CriOptions, IMAGE, Inner, OWNER, POD_NAME, POD_NAMESPACE, POD_UID, log_dir,
+    termination, v1,
 };
 use crate::inputs::fields::parse_quantity;
 use crate::pod::{facts, status};

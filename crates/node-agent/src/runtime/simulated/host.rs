@@ -223,9 +223,10 @@ impl Host for SimulatedHost<'_> {
 
     fn list(&mut self, dir: &str, most: usize) -> Vec<(String, u64)> {
         let prefix = self.dir_prefix(dir);
-        let found = self.files.iter().filter_map(|(key, content)| {
-            Some((key.strip_prefix(&prefix)?.to_owned(), content.len() as u64))
-        });
+        let found = self
+            .files
+            .iter()
+            .filter_map(|(key, content)| Some((key.strip_prefix(&prefix)?.to_owned(), content.len() as u64)));
         found.take(most).collect()
     }
 

@@ -191,7 +191,9 @@ impl World {
             let Some(Reverse((at, _, timer))) = self.timers.pop() else { break };
             let Some(pod) = self.pods.get_mut(&timer.uid) else { continue };
             let files = &pod.files;
-            let Some(container) = pod.containers.iter_mut().find(|own| own.seen.id == timer.id) else { continue };
+            let Some(container) = pod.containers.iter_mut().find(|own| own.seen.id == timer.id) else {
+                continue;
+            };
             if !container.seen.state.is_running() {
                 continue;
             }
