@@ -6,6 +6,8 @@ mod access;
 mod bench;
 #[path = "fleet/drift.rs"]
 mod drift;
+#[path = "fleet/flows.rs"]
+mod flows;
 #[path = "fleet/joining.rs"]
 mod joining;
 #[path = "fleet/journeys.rs"]

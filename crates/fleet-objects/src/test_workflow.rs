@@ -183,7 +183,7 @@ pub struct TestStep {
     /// Arguments of the command. Templates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// A script for `/bin/sh -e -c`, instead of command and args. Template.
+    /// A script for `/bin/sh -ec`, instead of command and args. Template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shell: Option<String>,
     /// Environment of the container; takes precedence over the workflow's variables. Values are templates.

@@ -192,12 +192,16 @@ impl<'a> Runner<'a> {
             return None;
         }
         let bound = self.bound_of_groups();
+        let results = format!("{RESULTS_DIR}/{}", if step.id.is_empty() { &step.name } else { &step.id });
+        if let Err(error) = self.host.make_dirs(&[&results]) {
+            self.host.err(&format!("fairlead: cannot make {results}: {error}"));
+        }
         let mut message = StepMessage::default();
         for number in 1..=step.attempts.max(1) {
             if number > 1 {
                 self.host.out(&format!("--- attempt {number} of {} ---", step.attempts));
             }
-            let attempt = self.attempt(&step, bound)?;
+            let attempt = self.attempt(&step, bound, number)?;
             let outcome = attempt.outcome;
             let code = attempt.code;
             message.attempts.push(attempt);
@@ -230,7 +234,7 @@ impl<'a> Runner<'a> {
         left
     }
 
-    fn attempt(&mut self, step: &PlannedStep, bound: Option<Duration>) -> Option<AttemptMessage> {
+    fn attempt(&mut self, step: &PlannedStep, bound: Option<Duration>, number: u32) -> Option<AttemptMessage> {
         let start = self.host.elapsed_millis();
         let mut attempt = AttemptMessage {
             outcome: Outcome::Passed,
@@ -240,7 +244,7 @@ impl<'a> Runner<'a> {
             reason: String::new(),
             message: String::new(),
         };
-        match self.command(step, bound) {
+        match self.command(step, bound, number) {
             Ok(None) => {}
             Ok(Some(RunEnd::Stopped)) => return None,
             Ok(Some(RunEnd::Code(code))) => {
@@ -277,7 +281,12 @@ impl<'a> Runner<'a> {
     }
 
     /// `Ok(None)`: there is nothing to run.
-    fn command(&mut self, step: &PlannedStep, bound: Option<Duration>) -> Result<Option<RunEnd>, String> {
+    fn command(
+        &mut self,
+        step: &PlannedStep,
+        bound: Option<Duration>,
+        number: u32,
+    ) -> Result<Option<RunEnd>, String> {
         for file in &step.files {
             let content = self.text(&file.content)?;
             let written = self.host.write(&file.path, content.as_bytes());
@@ -291,7 +300,7 @@ impl<'a> Runner<'a> {
         if step.command.is_empty() {
             return Ok(None);
         }
-        let mut env = Vec::new();
+        let mut env = vec![("FAIRLEAD_ATTEMPT".to_owned(), number.to_string())];
         for variable in step.env.iter().filter(|variable| variable.value.contains("{{")) {
             env.push((variable.name.clone(), self.text(&variable.value)?));
             self.environment[&variable.name] = Value::from(env.last().map(|(_, value)| value.clone()));
@@ -430,7 +439,10 @@ impl<'a> Runner<'a> {
             self.progress.ended.insert(self.index, outcome);
         }
         let record = serde_json::to_vec(&self.progress).expect("maps of texts and numbers always serialise");
-        let told = serde_json::to_vec(message).expect("a struct of texts and numbers always serialises");
+        // The steps, the installation and the collector share what a pod has for messages.
+        let told = message.clone().fitted(self.plan.steps.len() + 2).into_bytes();
+        // A step of another user may have written it.
+        self.host.remove(PROGRESS_FILE);
         for (path, content) in [(PROGRESS_FILE, &record), (TERMINATION_LOG, &told)] {
             if let Err(error) = self.host.write(path, content) {
                 self.host.err(&format!("fairlead: cannot write {path}: {error}"));
@@ -451,7 +463,7 @@ impl<'a> Runner<'a> {
 }
 
 fn ended(outcome: Outcome, why: String) -> StepMessage {
-    StepMessage { attempts: Vec::new(), outcome: Some(outcome), why: short(&why) }
+    StepMessage { outcome: Some(outcome), why: short(&why), ..StepMessage::default() }
 }
 
 fn short(text: &str) -> String {
@@ -475,5 +487,7 @@ pub(crate) fn install(dir: &str, host: &mut dyn Host) -> Result<(), String> {
         write(host, PROGRESS_FILE, &progress)?;
     }
     host.install(dir).map_err(|error| format!("cannot install the step runner in {dir}: {error}"))?;
-    host.make_dirs(&[FILES_DIR, RESULTS_DIR]).map_err(|error| format!("cannot make directories: {error}"))
+    let (files, reports) = (format!("{FILES_DIR}/file"), format!("{FILES_DIR}/junit"));
+    // Steps may run as different users.
+    host.make_dirs(&[FILES_DIR, &files, &reports, RESULTS_DIR]).map_err(|error| format!("cannot make directories: {error}"))
 }

@@ -34,12 +34,49 @@ pub struct StepMessage {
     /// One per attempt.
     #[serde(rename = "a", default)]
     pub attempts: Vec<AttemptMessage>,
+    /// How many attempts before those there was no room for.
+    #[serde(rename = "n", default, skip_serializing_if = "is_zero")]
+    pub dropped: u32,
     /// What came of it; absent when the runner was stopped.
     #[serde(rename = "o", default)]
     pub outcome: Option<Outcome>,
     /// Why it was left out or could not run.
     #[serde(rename = "w", default, skip_serializing_if = "String::is_empty")]
     pub why: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
+/// Bytes of all termination messages of a pod together, as a kubelet bounds them.
+const MESSAGES: usize = 12 * 1024;
+/// Bytes of one at most.
+const MESSAGE: usize = 4096;
+
+impl StepMessage {
+    /// As text that fits among `containers` of a pod: earlier attempts go first, then what is said for people.
+    #[must_use]
+    pub fn fitted(mut self, containers: usize) -> String {
+        let most = (MESSAGES / containers.max(1)).min(MESSAGE);
+        loop {
+            let text = serde_json::to_string(&self).expect("a struct of texts and numbers always serialises");
+            if text.len() <= most {
+                return text;
+            }
+            if self.attempts.len() > 1 {
+                self.attempts.remove(0);
+                self.dropped += 1;
+            } else if !self.why.is_empty() {
+                self.why.clear();
+            } else if let Some(last) = self.attempts.last_mut().filter(|last| !last.message.is_empty()) {
+                last.message.clear();
+            } else {
+                return text;
+            }
+        }
+    }
 }
 
 /// One attempt, as its runner tells it.

@@ -49,6 +49,9 @@ pub(super) struct PodNote {
     pub(super) steps: (usize, usize),
     /// It was seen: when it is gone, somebody removed it.
     pub(super) made: bool,
+    /// All that it had to tell is noted.
+    #[serde(default)]
+    pub(super) collected: bool,
 }
 
 impl Note {

@@ -74,7 +74,7 @@ fn of_message(step: &PlannedStep, message: &StepMessage, ended: &observe::Ended)
         begun.checked_add(Duration::from_millis(millis)).ok().map(Time)
     };
     let mut attempts = Vec::new();
-    for (number, told) in (1..).zip(&message.attempts) {
+    for (number, told) in (1 + message.dropped..).zip(&message.attempts) {
         let mut attempt = not_run(&told.reason, &told.message);
         attempt.attempt = number;
         attempt.outcome = told.outcome;

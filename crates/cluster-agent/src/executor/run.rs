@@ -175,6 +175,9 @@ impl Execution {
     ) -> BoxFuture<'_, Result<Option<Ended>, Error>> {
         Box::pin(async move {
             let begun = self.note_part(&part, |own| own.started_at.get_or_insert_with(now).clone()).await?;
+            if progress::outcome(&plan, &self.part_note(&part).await.progress).is_some() {
+                return Ok(self.steps(&plan, &part, &parent, &begun).await?.map(Ended::Outcome));
+            }
             if let Err((reason, message)) = self.claims(&plan, &part).await {
                 return Ok(Some(Ended::NotRun(reason, message)));
             }
@@ -249,7 +252,7 @@ impl Execution {
                 Next::Pod(from, end) => {
                     self.note_part(part, |own| {
                         own.number += 1;
-                        own.pod = Some(PodNote { steps: (from, end), made: false });
+                        own.pod = Some(PodNote { steps: (from, end), ..PodNote::default() });
                     })
                     .await?;
                 }

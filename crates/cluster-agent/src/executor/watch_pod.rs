@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use workflow::observe::{self, PodState, Stuck};
-use workflow::plan::{CANCELLED, ExecutionPlan};
+use workflow::plan::{DEFAULT_TIMEOUT, ExecutionPlan};
 use workflow::pod;
 use workflow::progress::Progress;
 
@@ -65,6 +65,11 @@ impl Execution {
         let known = self.part_note(part).await;
         let options = self.options(part);
         let name = pod::name(&options, known.number);
+        if note.collected {
+            self.remove_pod(&name).await;
+            self.note_part(part, |own| own.pod = None).await?;
+            return Ok(true);
+        }
         let mut logs = Logs::default();
         let over = match self.there(plan, &known.progress, &options, &note, known.number).await {
             Ok(()) => {
@@ -84,14 +89,13 @@ impl Execution {
         };
         self.keep_files(plan, part, note.steps, collected).await?;
         match over {
-            Over::Cancelled => {
-                self.first_open(plan, part, parent, note.steps, CANCELLED, "the run was cancelled").await?;
-            }
             Over::Broken(reason, message) => {
                 self.first_open(plan, part, parent, note.steps, &reason, &message).await?;
             }
-            Over::Ended { .. } | Over::Shutdown => {}
+            // Whoever asked for the pod leaves out what a cancelled run has not done.
+            Over::Ended { .. } | Over::Cancelled | Over::Shutdown => {}
         }
+        self.note_part(part, |own| own.pod.get_or_insert_default().collected = true).await?;
         self.remove_pod(&name).await;
         self.note_part(part, |own| own.pod = None).await?;
         Ok(true)
@@ -138,7 +142,7 @@ impl Execution {
         let mut pause = self.pause.clone();
         let total = Instant::now() + left(plan, begun);
         let mut stuck: Option<(Stuck, Instant)> = None;
-        let (mut seen, mut bound) = (false, total);
+        let (mut seen, mut ran, mut bound) = (false, false, not_started(plan, steps).min(total));
         loop {
             let wake = match &stuck {
                 Some((reason, since)) if is_image(reason) => bound.min(*since + IMAGE_TOLERANCE),
@@ -157,7 +161,10 @@ impl Execution {
             let Ok(event) = event else {
                 return Ok(match stuck {
                     Some((reason, _)) => Over::Broken(reason.reason, reason.message),
-                    None => Over::Broken("TimedOut".to_owned(), "ran longer than its time".to_owned()),
+                    None if ran => Over::Broken("TimedOut".to_owned(), "ran longer than its time".to_owned()),
+                    None => {
+                        Over::Broken("NotStarted".to_owned(), "the pod did not start in time".to_owned())
+                    }
                 });
             };
             let pod = match event {
@@ -193,7 +200,8 @@ impl Execution {
                 None if state.current.as_ref().is_some_and(|(_, runs)| *runs) => stuck = None,
                 None => {}
             }
-            bound = total.min(bound_of(plan, &pod, &state).unwrap_or(total));
+            ran = state.current.as_ref().is_some_and(|(_, runs)| *runs);
+            bound = total.min(bound_of(plan, steps, &pod, &state).unwrap_or(total));
         }
     }
 
@@ -290,15 +298,27 @@ impl Execution {
     }
 }
 
-/// When the running step must have ended. Runners bound their steps themselves; a bare container has only this.
-fn bound_of(plan: &ExecutionPlan, pod: &Pod, state: &PodState) -> Option<Instant> {
-    let (current, _) = state.current.as_ref()?;
-    let step = plan.steps.iter().find(|step| step.name == *current)?;
-    let statuses = pod.status.as_ref()?.init_container_statuses.as_ref()?;
-    let status = statuses.iter().find(|own| own.name == *current)?;
-    let running = status.state.as_ref()?.running.as_ref();
+/// When a pod that shows no sign of life is given up: what its first step may take is for its image and node as well.
+fn not_started(plan: &ExecutionPlan, steps: (usize, usize)) -> Instant {
+    Instant::now() + plan.steps.get(steps.0).map_or(DEFAULT_TIMEOUT, |step| step.timeout)
+}
+
+/// When the running step must have ended; `None` while people hold it. Runners bound their steps themselves; a bare
+/// container has only this.
+fn bound_of(plan: &ExecutionPlan, steps: (usize, usize), pod: &Pod, state: &PodState) -> Option<Instant> {
+    let held = pod.metadata.annotations.as_ref().and_then(|own| own.get(pod::CONTROL_ANNOTATION));
+    if held.is_some_and(|value| value == "pause") {
+        return None;
+    }
+    let Some((current, _)) = &state.current else { return Some(not_started(plan, steps)) };
+    let Some(step) = plan.steps.iter().find(|step| step.name == *current) else {
+        return Some(not_started(plan, steps));
+    };
+    let statuses = pod.status.as_ref().and_then(|status| status.init_container_statuses.as_ref());
+    let status = statuses.and_then(|statuses| statuses.iter().find(|own| own.name == *current));
+    let running = status.and_then(|status| status.state.as_ref()?.running.as_ref());
     let Some(started) = running.and_then(|running| running.started_at.as_ref()) else {
-        // Not started: its image, or the node, takes its time; that counts as the step's.
+        // Not started: its image takes its time; that counts as the step's.
         return Some(Instant::now() + step.timeout);
     };
     let spent = jiff::Timestamp::now().duration_since(started.0).unsigned_abs();
@@ -307,13 +327,7 @@ fn bound_of(plan: &ExecutionPlan, pod: &Pod, state: &PodState) -> Option<Instant
     } else {
         step.timeout.saturating_mul(step.attempts).saturating_add(step.delay.unwrap_or_default()) + SLACK
     };
-    // A held runner waits for people.
-    let held = pod.metadata.annotations.as_ref().and_then(|own| own.get(pod::CONTROL_ANNOTATION));
-    if held.is_some_and(|value| value == "pause") {
-        None
-    } else {
-        Some(Instant::now() + whole.saturating_sub(spent))
-    }
+    Some(Instant::now() + whole.saturating_sub(spent))
 }
 
 fn is_image(stuck: &Stuck) -> bool {

@@ -356,7 +356,7 @@ pub struct Service {
     /// Arguments of the command. Templates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// A script for `/bin/sh -e -c`, instead of command and args. Template.
+    /// A script for `/bin/sh -ec`, instead of command and args. Template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shell: Option<String>,
     /// Environment. Values are templates.

@@ -384,7 +384,7 @@ impl Compiler<'_> {
     fn command(&mut self, step: &TestStep, base: &ContainerDefaults, at: &str) -> (Vec<String>, Vec<String>) {
         if let Some(script) = &step.shell {
             let script = self.text(script, &format!("{at}.shell"));
-            return (["/bin/sh", "-e", "-c"].map(str::to_owned).to_vec(), vec![script]);
+            return (["/bin/sh", "-ec"].map(str::to_owned).to_vec(), vec![script]);
         }
         let command = self.list(&step.command, &format!("{at}.command"));
         let args = self.list(&step.args, &format!("{at}.args"));

@@ -169,7 +169,8 @@ fn rights() -> Vec<Value> {
             "roleRef": {"apiGroup": group, "kind": "Role", "name": AGENT}, "subjects": subject})
     };
     let tests = json!([{"apiGroups": [""], "resources": ["pods", "pods/log", "pods/exec"],
-        "verbs": ["get", "list", "watch", "create", "delete"]}]);
+        "verbs": ["get", "list", "watch", "create", "patch", "delete"]},
+        {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["create", "delete"]}]);
     let act = json!([{"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["impersonate"]}]);
     let hold = json!([{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
         "verbs": ["get", "create", "update", "patch"]}]);

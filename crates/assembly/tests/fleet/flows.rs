@@ -1,0 +1,159 @@
+//! The language of test workflows, carried out in a cluster of one process on simulated nodes.
+
+use std::time::Duration;
+
+use assembly::cluster;
+use assembly::ephemeral::{Options, TestBed};
+use fleet_objects::test_run::{Outcome, StepResult, TestRun};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use crate::bench::eventually;
+
+const TOOL: &str = "fairlead.dev/tool:latest";
+
+struct Flow {
+    bed: TestBed,
+    _directory: tempfile::TempDir,
+}
+
+impl Flow {
+    async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let options =
+            Options { cluster: cluster::Options::ephemeral("ci"), directory: directory.path().to_owned() };
+        Self { bed: TestBed::start(options).await.unwrap(), _directory: directory }
+    }
+
+    fn runs(&self) -> Api<TestRun> {
+        Api::namespaced(self.bed.hub(), "default")
+    }
+
+    async fn begin(&self, name: &str, workflow: Value) {
+        let run = json!({
+            "apiVersion": "fleet.fairlead.dev/v1alpha1", "kind": "TestRun", "metadata": {"name": name},
+            "spec": {"targets": {"all": true}, "workflow": workflow},
+        });
+        self.runs().create(&PostParams::default(), &serde_json::from_value(run).unwrap()).await.unwrap();
+    }
+
+    /// How the run ended, and its steps by name.
+    async fn end(&self, name: &str) -> (Outcome, Vec<StepResult>) {
+        let ended = || async {
+            let status = self.runs().get(name).await.unwrap().status.unwrap_or_default();
+            let told = status.conditions.iter().any(|own| own.status != "Unknown");
+            assert!(!told || !status.clusters.is_empty(), "{:?}", status.conditions);
+            status.clusters.iter().any(|cluster| cluster.outcome.is_some())
+        };
+        eventually("the run ends", ended).await;
+        let cluster = self.runs().get(name).await.unwrap().status.unwrap().clusters.remove(0);
+        (cluster.outcome.unwrap(), cluster.steps)
+    }
+
+    async fn run(&self, name: &str, workflow: Value) -> (Outcome, Vec<StepResult>) {
+        self.begin(name, workflow).await;
+        self.end(name).await
+    }
+}
+
+fn told(steps: &[StepResult]) -> Vec<String> {
+    let mut told: Vec<_> =
+        steps.iter().map(|step| format!("{} {:?} {}", step.name, step.outcome.unwrap(), step.attempts.len())).collect();
+    told.sort();
+    told
+}
+
+fn shell(name: &str, script: &str) -> Value {
+    json!({"name": name, "shell": script})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_of_every_sort_end_as_they_should() {
+    let flow = Flow::start().await;
+    let workflow = json!({
+        "container": {"image": TOOL},
+        "config": {"who": {"default": "world"}},
+        "content": {"files": [{"path": "greeting.txt", "content": "hello {{ config.who }} from {{ env.FAIRLEAD_CLUSTER }}"}]},
+        "steps": [
+            {"name": "read", "id": "read", "command": ["/fairlead", "tool", "cat", "/workspace/greeting.txt"], "artifacts": ["*.txt"]},
+            {"name": "leave", "command": ["/fairlead", "tool", "write", "/.fairlead/outputs/token", "secret-42"]},
+            {"name": "take", "command": ["/fairlead", "tool", "print", "token={{ step.leave.outputs.token }}"],
+             "condition": "step.leave.outputs.token == 'secret-42' && passed"},
+            {"name": "wrong", "shell": "exit 3", "negative": true},
+            {"name": "maybe", "shell": "exit 4", "optional": true, "retry": {"count": 2}},
+            {"name": "slow", "command": ["/fairlead", "tool", "sleep", "1h"], "timeout": "1s", "optional": true},
+            {"name": "all", "steps": [shell("one", "true"), {"name": "two", "shell": "exit 1"}, shell("three", "true")]},
+            shell("never", "true"),
+        ],
+        "after": [shell("clean", "true")],
+    });
+    let (outcome, steps) = flow.run("sorts", workflow).await;
+    assert_eq!(outcome, Outcome::Failed);
+    assert_eq!(
+        told(&steps),
+        [
+            "all Failed 0", "clean Passed 1", "leave Passed 1", "maybe Failed 3", "never Skipped 0", "one Passed 1",
+            "read Passed 1", "slow TimedOut 1", "take Passed 1", "three Skipped 0", "two Failed 1", "write-files Passed 1",
+            "wrong Passed 1",
+        ]
+    );
+    let read = steps.iter().find(|step| step.name == "read").unwrap();
+    assert_eq!(read.attempts[0].artifacts[0].path, "greeting.txt");
+    let two = steps.iter().find(|step| step.name == "two").unwrap();
+    assert_eq!((two.parent.as_str(), two.attempts[0].exit_code), ("all", Some(1)));
+    let pods: Api<Pod> = Api::namespaced(flow.bed.cluster().client(), "fairlead-tests");
+    eventually("the pods are gone", || async { pods.list(&ListParams::default()).await.unwrap().items.is_empty() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_matrix_runs_with_a_service_and_a_pause() {
+    let flow = Flow::start().await;
+    let workflow = json!({
+        "container": {"image": TOOL},
+        "services": {"db": {"image": TOOL, "command": ["/fairlead", "tool", "serve"]}},
+        "steps": [
+            {"name": "ask", "command": ["/fairlead", "tool", "print", "db at {{ services.db.0.ip }}"]},
+            {"name": "grid", "parallel": {
+                "matrix": {"a": [1, 2, 3], "b": ["w", "x", "y", "z"]},
+                "steps": [{"name": "cell", "shell": "exit {{ matrix.a == 2 && matrix.b == 'y' ? 1 : 0 }}"}],
+            }, "optional": true},
+            {"name": "go", "shell": "true", "paused": true},
+        ],
+    });
+    flow.begin("grid", workflow).await;
+    let waits = || async {
+        let status = flow.runs().get("grid").await.unwrap().status.unwrap_or_default();
+        let steps = status.clusters.into_iter().flat_map(|cluster| cluster.steps);
+        steps.filter(|step| step.outcome.is_some()).count() == 14
+    };
+    eventually("every cell ended", waits).await;
+    let patch = Patch::Merge(json!({"spec": {"pause": false}}));
+    flow.runs().patch("grid", &PatchParams::default(), &patch).await.unwrap();
+    let (outcome, steps) = flow.end("grid").await;
+    assert_eq!(outcome, Outcome::Passed, "{steps:#?}");
+    let cells: Vec<_> = steps.iter().filter(|step| step.parent == "grid").collect();
+    let failed: Vec<_> = cells.iter().filter(|step| step.outcome == Some(Outcome::Failed)).collect();
+    assert_eq!((cells.len(), failed.len(), failed[0].name.as_str()), (12, 1, "grid-6-cell"));
+    let grid = steps.iter().find(|step| step.name == "grid").unwrap();
+    assert_eq!(grid.attempts[0].message, "1 of 12 instances failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_run_leaves_nothing() {
+    let flow = Flow::start().await;
+    let forever = json!({"name": "wait", "image": TOOL, "command": ["/fairlead", "tool", "sleep", "inf"], "timeout": "1h"});
+    flow.begin("cancel", json!({"steps": [forever, {"name": "next", "image": TOOL, "shell": "true"}]})).await;
+    let pods: Api<Pod> = Api::namespaced(flow.bed.cluster().client(), "fairlead-tests");
+    let there = || async { !pods.list(&ListParams::default()).await.unwrap().items.is_empty() };
+    eventually("the pod is there", there).await;
+    let patch = Patch::Merge(json!({"spec": {"cancel": true}}));
+    flow.runs().patch("cancel", &PatchParams::default(), &patch).await.unwrap();
+    let (outcome, steps) = flow.end("cancel").await;
+    assert_eq!(outcome, Outcome::NotRun);
+    assert_eq!(told(&steps), ["next Skipped 0", "wait NotRun 1"]);
+    assert_eq!(steps.iter().find(|step| step.name == "wait").unwrap().attempts[0].reason, "Cancelled");
+    eventually("the pods are gone", || async { pods.list(&ListParams::default()).await.unwrap().items.is_empty() }).await;
+    tokio::time::timeout(Duration::from_secs(20), flow.bed.stop()).await.unwrap().unwrap();
+}
