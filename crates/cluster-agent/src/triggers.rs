@@ -258,6 +258,8 @@ fn execution(held: &Held, run: &str) -> TestExecutionSpec {
         cluster: spec.cluster.clone(),
         workflow: spec.workflow.clone(),
         variables: spec.variables.clone(),
+        config: Default::default(),
         cancel: false,
+        pause: None,
     }
 }

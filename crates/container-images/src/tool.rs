@@ -138,6 +138,12 @@ struct Process {
     started: Instant,
 }
 
+/// What ends the wait for a command.
+enum Seen {
+    Ended(i32),
+    Told,
+}
+
 /// How long a command may take to end once it was told to.
 const STOPPING: Duration = Duration::from_secs(5);
 
@@ -221,10 +227,6 @@ impl Host for Process {
             Ok(child) => i32::try_from(child.id()).unwrap_or(i32::MAX),
             Err(error) => return RunEnd::CannotStart(format!("cannot start {program}: {error}")),
         };
-        enum Seen {
-            Ended(i32),
-            Told,
-        }
         let seen = self.stop.until(Some(run.timeout), |told| match told.ended.remove(&child) {
             Some(code) => Some(Seen::Ended(code)),
             None => told.stop.then_some(Seen::Told),

@@ -234,7 +234,12 @@ impl<'a> Runner<'a> {
         left
     }
 
-    fn attempt(&mut self, step: &PlannedStep, bound: Option<Duration>, number: u32) -> Option<AttemptMessage> {
+    fn attempt(
+        &mut self,
+        step: &PlannedStep,
+        bound: Option<Duration>,
+        number: u32,
+    ) -> Option<AttemptMessage> {
         let start = self.host.elapsed_millis();
         let mut attempt = AttemptMessage {
             outcome: Outcome::Passed,
@@ -489,5 +494,6 @@ pub(crate) fn install(dir: &str, host: &mut dyn Host) -> Result<(), String> {
     host.install(dir).map_err(|error| format!("cannot install the step runner in {dir}: {error}"))?;
     let (files, reports) = (format!("{FILES_DIR}/file"), format!("{FILES_DIR}/junit"));
     // Steps may run as different users.
-    host.make_dirs(&[FILES_DIR, &files, &reports, RESULTS_DIR]).map_err(|error| format!("cannot make directories: {error}"))
+    host.make_dirs(&[FILES_DIR, &files, &reports, RESULTS_DIR])
+        .map_err(|error| format!("cannot make directories: {error}"))
 }

@@ -13,7 +13,7 @@ mod spread;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fleet_objects::test_run::TestExecutionSpec;
+use fleet_objects::test_run::{RunReference, TestExecutionSpec};
 use fleet_objects::test_workflow::EnvironmentVariable;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -236,6 +236,10 @@ impl PlannedStep {
 /// When the workflow, its variables or its parameters are not valid; the agent reports that as "could not run".
 pub fn execution(spec: &TestExecutionSpec) -> Result<ExecutionPlan, Invalid> {
     validate::workflow(&spec.workflow, "spec.workflow")?;
+    if let Some(name) = crate::templates::names(&spec.workflow).first() {
+        let message = format!("the template {name} was not put in; a hub does that when it makes the run");
+        return Err(Invalid(vec![FieldError { field: "spec.workflow.use".to_owned(), message }]));
+    }
     validate::variables(&spec.workflow, &spec.variables)?;
     let values =
         crate::config::values(&spec.workflow.config, &spec.config, "spec.config").map_err(Invalid)?;
@@ -260,11 +264,11 @@ pub fn with_services(plan: &ExecutionPlan, services: &Value) -> Result<Execution
     serde_json::from_value(resolved).map_err(|error| unreadable(&error))
 }
 
-/// Name of the volume claim that a run makes for one of its `pvcs`.
+/// Name of the volume claim that a run makes for one of its `pvcs`. A run that an agent begins by itself has no uid.
 #[must_use]
-pub fn claim_name(run_uid: &str, name: &str) -> String {
-    let short: String = run_uid.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
-    format!("t-{}-{}", short.to_lowercase(), names::slug(name))
+pub fn claim_name(run: &RunReference, name: &str) -> String {
+    let whole = format!("{}/{}/{}", run.namespace, run.name, run.uid);
+    format!("t-{}-{}", &crate::collect::digest(whole.as_bytes())[..12], names::slug(name))
 }
 
 fn unreadable(error: &serde_json::Error) -> Invalid {

@@ -182,7 +182,10 @@ fn inner_workflow(checker: &mut Checker, spec: &TestWorkflowSpec, at: &str, dept
         checker.fail(format!("{at}.workspace"), "must be an absolute path below /");
     }
     if spec.concurrency.as_ref().is_some_and(|own| own.cancel_in_progress) {
-        checker.fail(format!("{at}.concurrency.cancelInProgress"), "executions wait for each other; none is cancelled");
+        checker.fail(
+            format!("{at}.concurrency.cancelInProgress"),
+            "executions wait for each other; none is cancelled",
+        );
     }
     if spec.concurrency.as_ref().is_some_and(|own| own.group.as_deref().unwrap_or_default().is_empty()) {
         checker.fail(format!("{at}.concurrency.group"), "required");

@@ -59,8 +59,10 @@ impl Flow {
 }
 
 fn told(steps: &[StepResult]) -> Vec<String> {
-    let mut told: Vec<_> =
-        steps.iter().map(|step| format!("{} {:?} {}", step.name, step.outcome.unwrap(), step.attempts.len())).collect();
+    let mut told: Vec<_> = steps
+        .iter()
+        .map(|step| format!("{} {:?} {}", step.name, step.outcome.unwrap(), step.attempts.len()))
+        .collect();
     told.sort();
     told
 }
@@ -94,8 +96,18 @@ async fn steps_of_every_sort_end_as_they_should() {
     assert_eq!(
         told(&steps),
         [
-            "all Failed 0", "clean Passed 1", "leave Passed 1", "maybe Failed 3", "never Skipped 0", "one Passed 1",
-            "read Passed 1", "slow TimedOut 1", "take Passed 1", "three Skipped 0", "two Failed 1", "write-files Passed 1",
+            "all Failed 0",
+            "clean Passed 1",
+            "leave Passed 1",
+            "maybe Failed 3",
+            "never Skipped 0",
+            "one Passed 1",
+            "read Passed 1",
+            "slow TimedOut 1",
+            "take Passed 1",
+            "three Skipped 0",
+            "two Failed 1",
+            "write-files Passed 1",
             "wrong Passed 1",
         ]
     );
@@ -104,7 +116,10 @@ async fn steps_of_every_sort_end_as_they_should() {
     let two = steps.iter().find(|step| step.name == "two").unwrap();
     assert_eq!((two.parent.as_str(), two.attempts[0].exit_code), ("all", Some(1)));
     let pods: Api<Pod> = Api::namespaced(flow.bed.cluster().client(), "fairlead-tests");
-    eventually("the pods are gone", || async { pods.list(&ListParams::default()).await.unwrap().items.is_empty() }).await;
+    eventually("the pods are gone", || async {
+        pods.list(&ListParams::default()).await.unwrap().items.is_empty()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,12 +138,16 @@ async fn a_matrix_runs_with_a_service_and_a_pause() {
         ],
     });
     flow.begin("grid", workflow).await;
-    let waits = || async {
+    let limit = tokio::time::Instant::now() + Duration::from_secs(25);
+    loop {
         let status = flow.runs().get("grid").await.unwrap().status.unwrap_or_default();
-        let steps = status.clusters.into_iter().flat_map(|cluster| cluster.steps);
-        steps.filter(|step| step.outcome.is_some()).count() == 14
-    };
-    eventually("every cell ended", waits).await;
+        let steps = status.clusters.iter().flat_map(|cluster| &cluster.steps);
+        if steps.filter(|step| step.outcome.is_some()).count() == 14 {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < limit, "the cells do not end: {status:#?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let patch = Patch::Merge(json!({"spec": {"pause": false}}));
     flow.runs().patch("grid", &PatchParams::default(), &patch).await.unwrap();
     let (outcome, steps) = flow.end("grid").await;
@@ -154,6 +173,9 @@ async fn a_cancelled_run_leaves_nothing() {
     assert_eq!(outcome, Outcome::NotRun);
     assert_eq!(told(&steps), ["next Skipped 0", "wait NotRun 1"]);
     assert_eq!(steps.iter().find(|step| step.name == "wait").unwrap().attempts[0].reason, "Cancelled");
-    eventually("the pods are gone", || async { pods.list(&ListParams::default()).await.unwrap().items.is_empty() }).await;
+    eventually("the pods are gone", || async {
+        pods.list(&ListParams::default()).await.unwrap().items.is_empty()
+    })
+    .await;
     tokio::time::timeout(Duration::from_secs(20), flow.bed.stop()).await.unwrap().unwrap();
 }

@@ -34,6 +34,8 @@ pub(super) struct Execution {
     pub(super) pause: watch::Receiver<Option<bool>>,
     about: TestRecord,
     masks: Vec<String>,
+    /// Results are handed on one at a time: whoever folds them need not expect two at once of one execution.
+    telling: Mutex<()>,
 }
 
 /// Runs to the end, or until `shutdown`.
@@ -69,7 +71,17 @@ pub(super) async fn execution(
     };
     let (uid, masks) = (note.uid.clone(), secrets(&note));
     let note = Mutex::new(note);
-    let execution = Arc::new(Execution { shared, note, uid, cancel, shutdown, pause, about, masks });
+    let execution = Arc::new(Execution {
+        shared,
+        note,
+        uid,
+        cancel,
+        shutdown,
+        pause,
+        about,
+        masks,
+        telling: Mutex::new(()),
+    });
     match plan {
         Ok(plan) => match execution.part(Arc::new(plan), String::new(), String::new()).await? {
             Some(Ended::Outcome(outcome)) => {
@@ -118,6 +130,7 @@ impl Execution {
     /// Appends a result to the outbox, however long that takes; false when the agent stops first.
     pub(super) async fn tell(&self, news: TestNews) -> bool {
         let record = self.record(news);
+        let _turn = self.telling.lock().await;
         loop {
             match self.shared.records.append(record.clone()).await {
                 Ok(()) => return true,
@@ -214,10 +227,10 @@ impl Execution {
             }
             let known = self.part_note(part).await;
             if let Some(pod) = known.pod {
-                match self.pod(plan, part, parent, pod, begun).await? {
-                    true => continue,
-                    false => return Ok(None),
+                if self.pod(plan, part, parent, pod, begun).await? {
+                    continue;
                 }
+                return Ok(None);
             }
             if self.cancel.is_cancelled() {
                 self.abandon(plan, part, parent, CANCELLED, "the run was cancelled").await?;
@@ -226,8 +239,8 @@ impl Execution {
                 self.abandon(plan, part, parent, "TimedOut", &message).await?;
             }
             let known = self.part_note(part).await;
-            let resumed = *self.pause.borrow() == Some(false);
-            let held = *self.pause.borrow() == Some(true);
+            let pause = *self.pause.borrow();
+            let (resumed, held) = (pause == Some(false), pause == Some(true));
             let next = progress::next(plan, &known.progress, &|_| resumed);
             match next {
                 Next::Finish => {
@@ -242,8 +255,8 @@ impl Execution {
                         super::results::not_run("InvalidExpression", &format!("its condition: {why}"));
                     self.ended(plan, part, parent, index, Outcome::NotRun, vec![attempt]).await?;
                 }
-                Next::Pod(..) | Next::Parallel(_) if held => self.wait_for_change().await,
-                Next::Wait(_) => self.wait_for_change().await,
+                Next::Pod(..) | Next::Parallel(_) if held => self.wait_for_change(pause).await,
+                Next::Wait(_) => self.wait_for_change(pause).await,
                 Next::Parallel(index) => {
                     if !self.parallel(plan, part, parent, index).await? {
                         return Ok(None);
@@ -261,10 +274,10 @@ impl Execution {
     }
 
     /// Until somebody holds the run, lets it go on or ends it.
-    async fn wait_for_change(&self) {
+    async fn wait_for_change(&self, decided: Option<bool>) {
         let mut pause = self.pause.clone();
         tokio::select! {
-            _ = pause.changed() => {}
+            _ = pause.wait_for(|now| *now != decided) => {}
             () = self.cancel.cancelled() => {}
             () = self.shutdown.cancelled() => {}
         }
@@ -281,11 +294,12 @@ impl Execution {
         let step = &plan.steps[index];
         let Some(parallel) = &step.parallel else { return Ok(true) };
         let began = now();
-        let mut running = futures::stream::iter(parallel.instances.iter().enumerate())
-            .map(|(number, instance)| {
-                let name = format!("{}-{number}", step.name);
-                self.part(Arc::new(instance.clone()), name, step.name.clone())
-            })
+        let mut instances = Vec::new();
+        for (number, instance) in parallel.instances.iter().enumerate() {
+            let name = format!("{}-{number}", step.name);
+            instances.push(self.part(Arc::new(instance.clone()), name, step.name.clone()));
+        }
+        let mut running = futures::stream::iter(instances)
             .buffer_unordered(parallel.parallelism.clamp(1, plan::MAX_INSTANCES));
         let (mut failed, mut told) = (0_usize, String::new());
         let mut worst = Outcome::Passed;

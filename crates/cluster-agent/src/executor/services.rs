@@ -28,7 +28,10 @@ impl Execution {
         if plan.services.is_empty() {
             return Ok(None);
         }
-        let starts = plan.services.iter().map(|service| self.start_service(plan, part, service));
+        let mut starts = Vec::new();
+        for service in &plan.services {
+            starts.push(self.start_service(plan, part, service));
+        }
         let mut by_name: Map<String, Value> = Map::new();
         for (service, started) in plan.services.iter().zip(futures::future::join_all(starts).await) {
             let told = |why: String| {
@@ -80,8 +83,12 @@ impl Execution {
 
     pub(super) async fn stop_services(&self, plan: &ExecutionPlan, part: &str) {
         let options = self.options(part);
-        let names = plan.services.iter().map(|service| pod::service_name(&options, service));
-        let removals: Vec<_> = names.map(|name| async move { self.remove_pod(&name).await }).collect();
+        let names: Vec<String> =
+            plan.services.iter().map(|service| pod::service_name(&options, service)).collect();
+        let mut removals = Vec::new();
+        for name in &names {
+            removals.push(self.remove_pod(name));
+        }
         futures::future::join_all(removals).await;
     }
 
@@ -130,6 +137,6 @@ impl Execution {
     }
 
     fn claim_name(&self, name: &str) -> String {
-        plan::claim_name(&self.options("").run.uid, name)
+        plan::claim_name(&self.options("").run, name)
     }
 }

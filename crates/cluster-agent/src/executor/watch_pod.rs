@@ -162,9 +162,7 @@ impl Execution {
                 return Ok(match stuck {
                     Some((reason, _)) => Over::Broken(reason.reason, reason.message),
                     None if ran => Over::Broken("TimedOut".to_owned(), "ran longer than its time".to_owned()),
-                    None => {
-                        Over::Broken("NotStarted".to_owned(), "the pod did not start in time".to_owned())
-                    }
+                    None => Over::Broken("NotStarted".to_owned(), "the pod did not start in time".to_owned()),
                 });
             };
             let pod = match event {
@@ -190,7 +188,7 @@ impl Execution {
             if let Some(over) = self.seen(plan, part, parent, steps, name, &state, logs).await? {
                 return Ok(over);
             }
-            match state.stuck {
+            match state.stuck.clone() {
                 Some(now) if now.forever => return Ok(Over::Broken(now.reason, now.message)),
                 Some(now) => {
                     let since = stuck.as_ref().map_or_else(Instant::now, |(_, since)| *since);

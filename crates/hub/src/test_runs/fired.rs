@@ -157,7 +157,9 @@ async fn make_execution(
             cluster: spec.cluster.clone(),
             workflow: spec.workflow.clone(),
             variables: spec.variables.clone(),
+            config: Default::default(),
             cancel: false,
+            pause: None,
         },
     );
     execution.labels_mut().insert(RUN_UID_LABEL.to_owned(), run_uid);

@@ -153,7 +153,7 @@ fn call(at: usize, name: &str, arguments: &[Argument], scope: &dyn Scope, depth:
     if let Some(result) = scope.call(name, &values) {
         return result.map(|expression| expression.node).map_err(told);
     }
-    if scope.calls_later(name) {
+    if scope.calls_later(name) || functions::is_deferred(name) {
         return Ok(unresolved());
     }
     match (name, values.as_slice()) {

@@ -24,10 +24,8 @@ pub(crate) struct PlanScope {
 impl PlanScope {
     pub(super) fn of_execution(spec: &TestExecutionSpec, config: Value) -> Self {
         let short: String = spec.run.uid.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
-        let claims =
-            spec.workflow.pvcs.keys().map(|name| {
-                (name.clone(), json!({ "name": format!("t-{short}-{}", super::names::slug(name)) }))
-            });
+        let claims = spec.workflow.pvcs.keys();
+        let claims = claims.map(|name| (name.clone(), json!({ "name": super::claim_name(&spec.run, name) })));
         let known = [
             ("pvcs", Value::Object(claims.collect())),
             ("config", config),

@@ -1,4 +1,3 @@
-use fleet_objects::test_run::RunReference;
 use serde_json::json;
 
 use super::*;

@@ -114,9 +114,11 @@ fn a_message_fits_what_a_pod_leaves_for_it() {
         message: String::new(),
     };
     let message =
-        StepMessage { attempts: vec![attempt; 3], outcome: Some(Outcome::Failed), why: String::new() };
-    let text = serde_json::to_string(&message).expect("serialises");
-    // 12 KiB for all containers of a pod; 64 of them.
-    assert!(text.len() <= 192, "{} {text}", text.len());
+        StepMessage { attempts: vec![attempt; 20], outcome: Some(Outcome::Failed), ..StepMessage::default() };
+    let text = message.clone().fitted(4);
     assert_eq!(serde_json::from_str::<StepMessage>(&text).expect("reads back"), message);
+    let text = StepMessage { why: "x".repeat(100), ..message }.fitted(64);
+    assert!(text.len() <= 192, "{} {text}", text.len());
+    let read: StepMessage = serde_json::from_str(&text).expect("reads back");
+    assert_eq!(usize::try_from(read.dropped).expect("small") + read.attempts.len(), 20);
 }

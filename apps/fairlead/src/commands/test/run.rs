@@ -221,9 +221,8 @@ fn requirement(part: &str) -> Option<LabelSelectorRequirement> {
 
 fn variables(texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     let pair = |text: &String| {
-        let (name, value) = text
-            .split_once('=')
-            .ok_or_else(|| Failure::usage(format!("{text:?} is not NAME=VALUE")))?;
+        let (name, value) =
+            text.split_once('=').ok_or_else(|| Failure::usage(format!("{text:?} is not NAME=VALUE")))?;
         Ok((name.to_owned(), value.to_owned()))
     };
     texts.iter().map(pair).collect()
