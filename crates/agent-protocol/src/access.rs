@@ -7,16 +7,14 @@
 //!
 //! A request carries its path, a few headers of the client's, and what is named here. Nothing here does I/O.
 
-use std::collections::BTreeMap;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
+use kube_objects::UserInfo;
 
 /// What the agent's connection is upgraded to.
 pub const PROTOCOL: &str = "fairlead-tunnel/1";
 
-/// Header: on whose behalf, a [`Person`] as [`Person::encode`] writes it.
+/// Header: on whose behalf, a [`UserInfo`] as the hub authenticated it and [`encode_person`] writes it.
 pub const PERSON: &str = "x-fairlead-person";
 
 /// Header of an extended CONNECT: the method of the client's request.
@@ -75,36 +73,18 @@ pub const RESPONSE_HEADERS: [&str; 16] = [
 /// By this a browser's WebSocket carries a bearer token (upstream `pkg/authentication/request/websocket`).
 const TOKEN_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 
-/// On whose behalf something is asked, as the hub authenticated it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Person {
-    /// The user's name.
-    pub user: String,
-    /// Tells users of the same name over time apart.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub uid: String,
-    /// The groups.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub groups: Vec<String>,
-    /// What else is known.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub extra: BTreeMap<String, Vec<String>>,
+/// A person as they stand in the header [`PERSON`].
+#[must_use]
+pub fn encode_person(person: &UserInfo) -> String {
+    let json = serde_json::to_vec(person).expect("strings and maps of strings are JSON");
+    URL_SAFE_NO_PAD.encode(json)
 }
 
-impl Person {
-    /// As it stands in the header [`PERSON`].
-    #[must_use]
-    pub fn encode(&self) -> String {
-        let json = serde_json::to_vec(self).expect("strings and maps of strings are JSON");
-        URL_SAFE_NO_PAD.encode(json)
-    }
-
-    /// Reads [`Person::encode`]; `None` when it is nothing of the kind.
-    #[must_use]
-    pub fn decode(text: &str) -> Option<Self> {
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()
-    }
+/// Reads [`encode_person`]; `None` when it is nothing of the kind, or has no name.
+#[must_use]
+pub fn decode_person(text: &str) -> Option<UserInfo> {
+    let person: UserInfo = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+    (!person.username.is_empty()).then_some(person)
 }
 
 /// The subprotocols of a WebSocket request without those that carry a token; "" when none is left.
@@ -116,21 +96,23 @@ pub fn websocket_protocols(header: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
     fn a_person_survives_its_header_whatever_it_is_called() {
-        let person = Person {
-            user: "zoë\r\nImpersonate-User: root".to_owned(),
+        let person = UserInfo {
+            username: "zoë\r\nImpersonate-User: root".to_owned(),
             uid: "7".to_owned(),
             groups: vec!["dev".to_owned(), String::new()],
             extra: BTreeMap::from([("example.org/scopes".to_owned(), vec!["view".to_owned()])]),
         };
-        let text = person.encode();
+        let text = encode_person(&person);
         assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'));
-        assert_eq!(Person::decode(&text), Some(person));
-        assert_eq!(Person::decode("e30"), None, "a person has a name");
-        assert_eq!(Person::decode("not base64!"), None);
+        assert_eq!(decode_person(&text), Some(person));
+        assert_eq!(decode_person("e30"), None, "a person has a name");
+        assert_eq!(decode_person("not base64!"), None);
     }
 
     #[test]

@@ -258,7 +258,7 @@ fn execution(held: &Held, run: &str) -> TestExecutionSpec {
         cluster: spec.cluster.clone(),
         workflow: spec.workflow.clone(),
         variables: spec.variables.clone(),
-        config: Default::default(),
+        config: spec.config.clone(),
         cancel: false,
         pause: None,
     }

@@ -53,6 +53,10 @@ pub struct TestTriggerSpec {
     /// Values for the workflow's variables.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, String>,
+    /// Values for the workflow's parameters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crate::test_workflow::open_object")]
+    pub config: BTreeMap<String, Value>,
     /// When.
     pub when: TriggerWhen,
     /// What happens when it fires while its last run in the same cluster has not ended.
@@ -212,6 +216,10 @@ pub struct TestTriggerAssignmentSpec {
     /// Values for the workflow's variables.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, String>,
+    /// Values for the workflow's parameters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crate::test_workflow::open_object")]
+    pub config: BTreeMap<String, Value>,
     /// When.
     pub when: TriggerWhen,
     /// What happens when it fires while its last run has not ended.

@@ -13,7 +13,7 @@ pub mod told;
 
 use std::fmt::Write as _;
 
-use fleet_objects::test_run::{ClusterResult, Outcome, StepResult, TestRunStatus};
+use fleet_objects::test_run::{ClusterResult, Outcome, StepResult, TestCounts, TestRunStatus};
 use serde::Serialize;
 
 use crate::junit::{Report, write};
@@ -32,7 +32,7 @@ pub struct Cases {
 struct JsonReport<'a> {
     run: &'a str,
     outcome: Option<Outcome>,
-    counts: fleet_objects::test_run::TestCounts,
+    counts: TestCounts,
     clusters: &'a [ClusterResult],
 }
 
@@ -81,18 +81,34 @@ pub fn table(run: &str, status: &TestRunStatus) -> String {
     }
     let mut out = columns(&rows);
     failures(&mut out, status);
-    let counts = status.counts;
-    let _ = writeln!(
-        out,
-        "\n{run}: {}, {} passed, {} failed, {} errors, {} skipped in {} clusters",
-        word(fold::outcome(&status.clusters)),
-        counts.passed,
-        counts.failed,
-        counts.errors,
-        counts.skipped,
-        status.clusters.len()
-    );
+    let _ = writeln!(out, "\n{run}: {}, {}", word(fold::outcome(&status.clusters)), sums(status));
     out
+}
+
+/// All clusters in one line.
+fn sums(status: &TestRunStatus) -> String {
+    let TestCounts { passed, failed, errors, skipped, .. } = status.counts;
+    let clusters = status.clusters.len();
+    format!("{passed} passed, {failed} failed, {errors} errors, {skipped} skipped in {clusters} clusters")
+}
+
+type MatrixRow<'a> = (&'a ClusterResult, Vec<Option<&'a StepResult>>);
+
+/// The names of the steps of all clusters, in the order in which they are first met, and for each cluster its own of them.
+fn matrix(status: &TestRunStatus) -> (Vec<&str>, Vec<MatrixRow<'_>>) {
+    let mut names: Vec<&str> = Vec::new();
+    for step in status.clusters.iter().flat_map(|cluster| &cluster.steps) {
+        if !names.contains(&step.name.as_str()) {
+            names.push(&step.name);
+        }
+    }
+    let of = |cluster: &ClusterResult, name: &str| cluster.steps.iter().position(|step| step.name == name);
+    let rows = status.clusters.iter().map(|cluster| {
+        let steps = names.iter().map(|name| of(cluster, name).map(|index| &cluster.steps[index]));
+        (cluster, steps.collect())
+    });
+    let rows = rows.collect();
+    (names, rows)
 }
 
 fn step_row(cluster: &ClusterResult, step: &StepResult) -> Vec<String> {

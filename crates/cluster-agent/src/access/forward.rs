@@ -1,6 +1,6 @@
 //! One request of a person, put to the cluster's API server.
 
-use agent_protocol::access::{METHOD, PERSON, Person, REQUEST_HEADERS, RESPONSE_HEADERS};
+use agent_protocol::access::{METHOD, PERSON, REQUEST_HEADERS, RESPONSE_HEADERS, decode_person};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -79,7 +79,7 @@ async fn read(body: Incoming) -> Result<Body, Response<Body>> {
 
 /// The head for the API server, written anew: what a hub sends beyond its part is dropped here a second time.
 fn plan(given: &HeaderMap, method: &Method, uri: &Uri, upgrade: Option<&Protocol>) -> Result<Parts, String> {
-    let person = given.get(PERSON).and_then(|value| value.to_str().ok()).and_then(Person::decode);
+    let person = given.get(PERSON).and_then(|value| value.to_str().ok()).and_then(decode_person);
     let person = person.ok_or("the hub does not say on whose behalf it asks")?;
     let method = match (upgrade, given.get(METHOD)) {
         (None, _) if *method == Method::CONNECT => {
@@ -124,12 +124,15 @@ fn refusal(reason: Reason, message: &str) -> Response<Body> {
 
 #[cfg(test)]
 mod tests {
+    use agent_protocol::access::encode_person;
+    use kube_objects::UserInfo;
+
     use super::*;
 
     fn given(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        let person = Person { user: "ada".to_owned(), ..Person::default() };
-        headers.insert(PERSON, HeaderValue::from_str(&person.encode()).unwrap());
+        let person = encode_person(&UserInfo::new("ada", &[]));
+        headers.insert(PERSON, HeaderValue::from_str(&person).unwrap());
         for (name, value) in pairs {
             headers.append(*name, HeaderValue::from_str(value).unwrap());
         }

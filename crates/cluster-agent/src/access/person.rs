@@ -1,7 +1,8 @@
 //! By what names a person of the hub is known in this cluster. Pure.
 
-use agent_protocol::access::{MAX_GROUPS, Person};
+use agent_protocol::access::MAX_GROUPS;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use kube_objects::UserInfo;
 
 use super::PREFIX;
 
@@ -13,8 +14,8 @@ const GIVEN: [&str; 2] = ["system:authenticated", "system:unauthenticated"];
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn impersonation(person: &Person) -> Result<HeaderMap, String> {
-    if person.user.is_empty() || person.user == "system:anonymous" {
+pub(super) fn impersonation(person: &UserInfo) -> Result<HeaderMap, String> {
+    if person.username.is_empty() || person.username == "system:anonymous" {
         return Err("a person without a name may nothing here".to_owned());
     }
     if person.groups.len() > MAX_GROUPS {
@@ -24,7 +25,7 @@ pub(super) fn impersonation(person: &Person) -> Result<HeaderMap, String> {
     let value = |text: &str| {
         HeaderValue::from_bytes(text.as_bytes()).map_err(|_| "a name that no header can carry".to_owned())
     };
-    headers.insert("impersonate-user", value(&format!("{PREFIX}{}", person.user))?);
+    headers.insert("impersonate-user", value(&format!("{PREFIX}{}", person.username))?);
     if !person.uid.is_empty() {
         headers.insert("impersonate-uid", value(&person.uid)?);
     }
@@ -47,14 +48,6 @@ mod tests {
 
     use super::*;
 
-    fn person(user: &str, groups: &[&str]) -> Person {
-        Person {
-            user: user.to_owned(),
-            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
-            ..Person::default()
-        }
-    }
-
     #[test]
     fn whoever_the_hub_names_is_nobody_of_this_cluster() {
         let users = [
@@ -67,7 +60,7 @@ mod tests {
         ];
         let groups = ["system:masters", "system:nodes", "admins", "", "system:serviceaccounts"];
         for user in users {
-            let headers = impersonation(&person(user, &groups)).unwrap();
+            let headers = impersonation(&UserInfo::new(user, &groups)).unwrap();
             for (name, value) in &headers {
                 assert!(value.to_str().unwrap().starts_with(PREFIX), "{name}: {value:?}");
             }
@@ -77,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_person_comes_with_uid_and_extra_and_without_what_the_server_gives() {
-        let mut ada = person("ada", &["dev", "system:authenticated"]);
+        let mut ada = UserInfo::new("ada", &["dev", "system:authenticated"]);
         ada.uid = "7".to_owned();
         ada.extra = BTreeMap::from([("example.org/scopes".to_owned(), vec!["a".to_owned(), "b".to_owned()])]);
         let headers = impersonation(&ada).unwrap();
@@ -89,10 +82,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_person_is_refused() {
-        assert!(impersonation(&person("", &[])).is_err());
-        assert!(impersonation(&person("system:anonymous", &["system:unauthenticated"])).is_err());
-        assert!(impersonation(&person("ada\r\nx: y", &[])).is_err());
-        assert!(impersonation(&person("ada", &["dev\n"])).is_err());
-        assert!(impersonation(&person("ada", &vec!["g"; MAX_GROUPS + 1])).is_err());
+        assert!(impersonation(&UserInfo::new("", &[])).is_err());
+        assert!(impersonation(&UserInfo::new("system:anonymous", &["system:unauthenticated"])).is_err());
+        assert!(impersonation(&UserInfo::new("ada\r\nx: y", &[])).is_err());
+        assert!(impersonation(&UserInfo::new("ada", &["dev\n"])).is_err());
+        assert!(impersonation(&UserInfo::new("ada", &["g"; MAX_GROUPS + 1])).is_err());
     }
 }

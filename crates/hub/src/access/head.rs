@@ -1,7 +1,7 @@
 //! The head of a request to a cluster, written anew. Pure.
 
 use agent_protocol::access::{
-    METHOD, PERSON, Person, REQUEST_HEADERS, RESPONSE_HEADERS, websocket_protocols,
+    METHOD, PERSON, REQUEST_HEADERS, RESPONSE_HEADERS, encode_person, websocket_protocols,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
@@ -37,19 +37,14 @@ pub(super) fn plan(client: &Parts, user: &UserInfo, path: &str) -> Result<Planne
         same_origin(client)?;
     }
     let mut request = Request::builder().uri(target(client, path)?).method(client.method.clone());
-    let person = Person {
-        user: user.username.clone(),
-        uid: user.uid.clone(),
-        groups: user.groups.clone(),
-        extra: user.extra.clone(),
-    };
     if let Some(protocol) = &upgrade {
         let method = HeaderValue::from_str(client.method.as_str()).map_err(Status::internal)?;
         let text = protocol.to_str().map_err(|_| bad("the protocol to upgrade to is no word"))?;
         request = request.method(Method::CONNECT).header(METHOD, method);
         request = request.extension(hyper::ext::Protocol::from(text));
     }
-    let mut head = request.header(PERSON, person.encode()).body(()).map_err(Status::internal)?.into_parts().0;
+    let mut head =
+        request.header(PERSON, encode_person(user)).body(()).map_err(Status::internal)?.into_parts().0;
     for name in REQUEST_HEADERS.map(HeaderName::from_static) {
         for value in client.headers.get_all(&name) {
             if let Some(value) = passed(&name, value) {
@@ -122,6 +117,8 @@ fn bad(message: &str) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use agent_protocol::access::decode_person;
+
     use super::*;
 
     fn head(request: http::request::Builder) -> Parts {
@@ -160,7 +157,7 @@ mod tests {
         names.sort_unstable();
         assert_eq!(names, ["accept", PERSON]);
         let person = planned.head.headers[PERSON].to_str().unwrap();
-        assert_eq!(Person::decode(person).unwrap().user, "ada");
+        assert_eq!(decode_person(person).unwrap().username, "ada");
         assert_eq!(planned.head.uri.to_string(), "https://cluster/api/v1/pods?limit=5");
         assert!(planned.upgrade.is_none());
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fleet_objects::test_run::{
     ClusterResult, RUN_UID_LABEL, RunReference, TestExecution, TestExecutionSpec, TestRun, TestRunStatus,
 };
-use fleet_objects::test_workflow::{TestWorkflow, TestWorkflowSpec};
+use fleet_objects::test_workflow::TestWorkflowSpec;
 use fleet_objects::{Cluster, partition_namespace};
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
@@ -21,7 +21,7 @@ use tracing::warn;
 use workflow::{fold, validate};
 
 use super::Error;
-use super::fired;
+use super::{fired, resolve};
 
 /// After a failed pass.
 const RETRY: Duration = Duration::from_secs(2);
@@ -129,16 +129,20 @@ impl Pass<'_> {
             Api::namespaced(self.client.clone(), &partition_namespace(&before.cluster));
         let found = api.get_opt(name).await.map_err(api_error("read an execution"))?;
         let Some(found) = found else { return Ok(before.clone()) };
-        if self.run.spec.cancel && !found.spec.cancel {
-            self.cancel(&api, name).await?;
-        }
+        self.steer(&api, &found).await?;
         Ok(found.status.and_then(|status| status.result).unwrap_or_else(|| before.clone()))
     }
 
-    async fn cancel(&self, api: &Api<TestExecution>, name: &str) -> Result<(), Error> {
-        let patch = Patch::Merge(serde_json::json!({"spec": {"cancel": true}}));
-        let cancelled = api.patch(name, &PatchParams::default(), &patch).await;
-        cancelled.map(drop).map_err(api_error("cancel an execution"))
+    /// Hands on what people want of the run while it goes: its end, a halt, its going on.
+    async fn steer(&self, api: &Api<TestExecution>, found: &TestExecution) -> Result<(), Error> {
+        let (run, known) = (&self.run.spec, &found.spec);
+        let cancel = run.cancel || known.cancel;
+        if (cancel, run.pause) == (known.cancel, known.pause) {
+            return Ok(());
+        }
+        let patch = Patch::Merge(serde_json::json!({"spec": {"cancel": cancel, "pause": run.pause}}));
+        let steered = api.patch(&found.name_any(), &PatchParams::default(), &patch).await;
+        steered.map(drop).map_err(api_error("cancel an execution, hold it or let it go on"))
     }
 
     /// Settles what is run and where.
@@ -147,23 +151,10 @@ impl Pass<'_> {
             return Ok(Err(("Invalid", invalid.to_string())));
         }
         let namespace = self.run.namespace().unwrap_or_default();
-        let workflow = match (&self.run.spec.workflow, &self.run.spec.workflow_ref) {
-            (Some(inline), _) => inline.clone(),
-            (None, reference) => {
-                let name = reference.as_ref().map(|reference| reference.name.clone()).unwrap_or_default();
-                let api: Api<TestWorkflow> = Api::namespaced(self.client.clone(), &namespace);
-                match api.get_opt(&name).await.map_err(api_error("read the workflow"))? {
-                    Some(found) => found.spec,
-                    None => {
-                        let message = format!("there is no TestWorkflow {name} in namespace {namespace}");
-                        return Ok(Err(("WorkflowNotFound", message)));
-                    }
-                }
-            }
-        };
-        let workflow = match super::resolve::workflow(self.client, &namespace, &workflow).await? {
-            Ok(resolved) => resolved,
-            Err(invalid) => return Ok(Err(("Invalid", invalid.to_string()))),
+        let (inline, reference) = (self.run.spec.workflow.as_ref(), self.run.spec.workflow_ref.as_ref());
+        let workflow = match resolve::named(self.client, &namespace, inline, reference).await? {
+            Ok(workflow) => workflow,
+            Err(told) => return Ok(Err(told)),
         };
         if let Err(invalid) = validate::resolved(&workflow, &self.run.spec) {
             return Ok(Err(("Invalid", invalid.to_string())));
@@ -206,15 +197,7 @@ impl Pass<'_> {
                 Err(error) => Err(api_error("make an execution")(error)),
             };
         };
-        if self.run.spec.cancel && !found.spec.cancel {
-            self.cancel(&api, &name).await?;
-        }
-        if self.run.spec.pause != found.spec.pause {
-            let patch = Patch::Merge(serde_json::json!({"spec": {"pause": self.run.spec.pause}}));
-            api.patch(&name, &PatchParams::default(), &patch)
-                .await
-                .map_err(api_error("hold an execution or let it go on"))?;
-        }
+        self.steer(&api, &found).await?;
         Ok(found.status.and_then(|status| status.result).unwrap_or_else(|| known.clone()))
     }
 

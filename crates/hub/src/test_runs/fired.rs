@@ -129,6 +129,7 @@ fn new_run(part: &TestTriggerAssignment, name: &str, cause: &str) -> TestRun {
             workflow: Some(spec.workflow.clone()),
             targets,
             variables: spec.variables.clone(),
+            config: spec.config.clone(),
             ..TestRunSpec::default()
         },
     );
@@ -157,7 +158,7 @@ async fn make_execution(
             cluster: spec.cluster.clone(),
             workflow: spec.workflow.clone(),
             variables: spec.variables.clone(),
-            config: Default::default(),
+            config: spec.config.clone(),
             cancel: false,
             pause: None,
         },

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use fleet_objects::test_run::WorkflowReference;
 use fleet_objects::test_workflow::{
     TestStep, TestWorkflow, TestWorkflowSpec, TestWorkflowTemplate, TestWorkflowTemplateSpec,
 };
@@ -19,8 +20,36 @@ const EVERYWHERE: &str = "default";
 /// Workflows that execute workflows that execute workflows …
 const MAX_DEPTH: usize = 4;
 
+/// Why a workflow cannot be run: a reason in one word, and what is wrong for people.
+pub(super) type Told = (&'static str, String);
+
+/// The workflow that stands in a document or is named there, with everything put in that it names.
+pub(super) async fn named(
+    client: &Client,
+    namespace: &str,
+    inline: Option<&TestWorkflowSpec>,
+    reference: Option<&WorkflowReference>,
+) -> Result<Result<TestWorkflowSpec, Told>, Error> {
+    let found = match inline {
+        Some(inline) => inline.clone(),
+        None => {
+            let name = reference.map(|reference| reference.name.as_str()).unwrap_or_default();
+            let api: Api<TestWorkflow> = Api::namespaced(client.clone(), namespace);
+            match api.get_opt(name).await.map_err(api_error("read the workflow"))? {
+                Some(found) => found.spec,
+                None => {
+                    let message = format!("there is no TestWorkflow {name} in namespace {namespace}");
+                    return Ok(Err(("WorkflowNotFound", message)));
+                }
+            }
+        }
+    };
+    let resolved = workflow(client, namespace, &found).await?;
+    Ok(resolved.map_err(|invalid| ("Invalid", invalid.to_string())))
+}
+
 /// A workflow with everything put in that it names; what is wrong with the names is the inner error.
-pub(super) async fn workflow(
+async fn workflow(
     client: &Client,
     namespace: &str,
     spec: &TestWorkflowSpec,

@@ -25,6 +25,7 @@ use workflow::{trigger, validate};
 
 use super::Error;
 use super::controller::{api_error, choose};
+use super::resolve;
 
 /// After a failed pass.
 const RETRY: Duration = Duration::from_secs(2);
@@ -104,7 +105,7 @@ impl Pass<'_> {
     /// What each chosen cluster should have.
     async fn wanted(
         &self,
-    ) -> Result<Result<BTreeMap<String, TestTriggerAssignmentSpec>, (&'static str, String)>, Error> {
+    ) -> Result<Result<BTreeMap<String, TestTriggerAssignmentSpec>, resolve::Told>, Error> {
         let spec = &self.trigger.spec;
         if let Err(invalid) = trigger::check(spec) {
             return Ok(Err(("Invalid", invalid.to_string())));
@@ -133,6 +134,7 @@ impl Pass<'_> {
                 revision: 0,
                 workflow: workflow.clone(),
                 variables: spec.variables.clone(),
+                config: spec.config.clone(),
                 when: spec.when.clone(),
                 concurrency: spec.concurrency,
                 suspend: spec.suspend,
@@ -143,21 +145,22 @@ impl Pass<'_> {
         Ok(Ok(chosen.filter(known).map(one).collect()))
     }
 
-    async fn workflow(&self) -> Result<Result<TestWorkflowSpec, (&'static str, String)>, Error> {
+    /// The workflow with everything in it that it names: an agent asks for nothing while the hub is away.
+    async fn workflow(&self) -> Result<Result<TestWorkflowSpec, resolve::Told>, Error> {
         let spec = &self.trigger.spec;
-        if let Some(inline) = &spec.workflow {
-            return Ok(Ok(inline.clone()));
-        }
-        let name = spec.workflow_ref.as_ref().map(|reference| reference.name.clone()).unwrap_or_default();
         let namespace = self.trigger.namespace().unwrap_or_default();
-        let api: Api<TestWorkflow> = Api::namespaced(self.client.clone(), &namespace);
-        let Some(found) = api.get_opt(&name).await.map_err(api_error("read the workflow"))? else {
-            let message = format!("there is no TestWorkflow {name} in namespace {namespace}");
-            return Ok(Err(("WorkflowNotFound", message)));
+        let (inline, reference) = (spec.workflow.as_ref(), spec.workflow_ref.as_ref());
+        let workflow = match resolve::named(self.client, &namespace, inline, reference).await? {
+            Ok(workflow) => workflow,
+            Err(told) => return Ok(Err(told)),
         };
-        let valid = validate::workflow(&found.spec, "spec")
-            .and_then(|()| validate::variables(&found.spec, &spec.variables));
-        Ok(valid.map(|()| found.spec).map_err(|invalid| ("Invalid", invalid.to_string())))
+        let run = TestRunSpec {
+            variables: spec.variables.clone(),
+            config: spec.config.clone(),
+            ..TestRunSpec::default()
+        };
+        let valid = validate::resolved(&workflow, &run);
+        Ok(valid.map(|()| workflow).map_err(|invalid| ("Invalid", invalid.to_string())))
     }
 
     fn name(&self) -> String {

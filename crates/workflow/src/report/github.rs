@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use fleet_objects::test_run::{Outcome, StepResult, TestRunStatus};
 
-use super::{seconds, word};
+use super::{matrix, seconds, sums, word};
 use crate::{duration, fold, junit};
 
 /// Bytes of a summary; GitHub takes 1 MiB for all steps of a job.
@@ -15,18 +15,9 @@ const MAX_CASES: usize = 20;
 /// A matrix of steps by clusters, then what failed.
 #[must_use]
 pub fn summary(run: &str, status: &TestRunStatus) -> String {
-    let counts = status.counts;
     let mut out = format!("## {} {}\n\n", mark(fold::outcome(&status.clusters)), text(run));
-    let _ = writeln!(
-        out,
-        "{} passed, {} failed, {} errors, {} skipped in {} clusters\n",
-        counts.passed,
-        counts.failed,
-        counts.errors,
-        counts.skipped,
-        status.clusters.len()
-    );
-    matrix(&mut out, status);
+    let _ = writeln!(out, "{}\n", sums(status));
+    steps_by_clusters(&mut out, status);
     failures(&mut out, status);
     if out.len() > MAX_BYTES {
         out = junit::cut(&out, MAX_BYTES);
@@ -35,24 +26,14 @@ pub fn summary(run: &str, status: &TestRunStatus) -> String {
     out
 }
 
-fn matrix(out: &mut String, status: &TestRunStatus) {
-    let mut steps: Vec<&str> = Vec::new();
-    for step in status.clusters.iter().flat_map(|cluster| &cluster.steps) {
-        if !steps.contains(&step.name.as_str()) {
-            steps.push(&step.name);
-        }
-    }
-    let head: String = steps.iter().map(|step| format!(" {} |", text(step))).collect();
+fn steps_by_clusters(out: &mut String, status: &TestRunStatus) {
+    let (names, rows) = matrix(status);
+    let head: String = names.iter().map(|name| format!(" {} |", text(name))).collect();
     let _ = writeln!(out, "| cluster |{head} result |");
-    let _ = writeln!(out, "|---|{}---|", "---|".repeat(steps.len()));
-    for cluster in &status.clusters {
-        let cells: String = steps
-            .iter()
-            .map(|name| {
-                let step = cluster.steps.iter().find(|step| step.name == **name);
-                format!(" {} |", step.map_or_else(String::new, cell))
-            })
-            .collect();
+    let _ = writeln!(out, "|---|{}---|", "---|".repeat(names.len()));
+    for (cluster, steps) in rows {
+        let cells: String =
+            steps.into_iter().map(|step| format!(" {} |", step.map_or_else(String::new, cell))).collect();
         let result = format!("{} {}", mark(cluster.outcome), text(&cluster.message));
         let _ = writeln!(out, "| {} |{cells} {} |", text(&cluster.cluster), result.trim());
     }

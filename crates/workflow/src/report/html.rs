@@ -6,7 +6,7 @@ use fleet_objects::test_run::{Outcome, StepResult, TestRunStatus};
 
 use super::side_by_side::{self, Row};
 use super::told::{self, Told, Verdict};
-use super::{Cases, seconds, word};
+use super::{Cases, matrix, seconds, sums, word};
 use crate::junit::write::escape;
 use crate::{duration, fold};
 
@@ -29,23 +29,15 @@ pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:.3rem 0 .3rem 1rem}\
 pub fn report(run: &str, status: &TestRunStatus, cases: &Cases) -> String {
     let all = told::all(run, status, cases);
     let outcome = fold::outcome(&status.clusters);
-    let (title, counts) = (escape(run), status.counts);
+    let title = escape(run);
     let mut out = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{title}: {0}</title>\
          <style>{STYLE}</style></head><body>\n<h1>{title}: <span class=\"{0}\">{0}</span></h1>\n",
         word(outcome)
     );
-    let _ = writeln!(
-        out,
-        "<p>{} passed, {} failed, {} errors, {} skipped in {} clusters</p>",
-        counts.passed,
-        counts.failed,
-        counts.errors,
-        counts.skipped,
-        status.clusters.len()
-    );
-    matrix(&mut out, status);
+    let _ = writeln!(out, "<p>{}</p>", sums(status));
+    steps_by_clusters(&mut out, status);
     alike(&mut out, &all);
     let clusters: Vec<String> = status.clusters.iter().map(|cluster| cluster.cluster.clone()).collect();
     let rows = side_by_side::rows(&all);
@@ -57,22 +49,16 @@ pub fn report(run: &str, status: &TestRunStatus, cases: &Cases) -> String {
     out
 }
 
-fn matrix(out: &mut String, status: &TestRunStatus) {
-    let mut steps: Vec<&str> = Vec::new();
-    for step in status.clusters.iter().flat_map(|cluster| &cluster.steps) {
-        if !steps.contains(&step.name.as_str()) {
-            steps.push(&step.name);
-        }
-    }
+fn steps_by_clusters(out: &mut String, status: &TestRunStatus) {
+    let (names, rows) = matrix(status);
     out.push_str("<h2>Clusters and steps</h2>\n<table><thead><tr><th scope=\"col\">Cluster</th>");
-    for step in &steps {
-        let _ = write!(out, "<th scope=\"col\">{}</th>", escape(step));
+    for name in names {
+        let _ = write!(out, "<th scope=\"col\">{}</th>", escape(name));
     }
     out.push_str("<th scope=\"col\">Result</th></tr></thead><tbody>\n");
-    for cluster in &status.clusters {
+    for (cluster, steps) in rows {
         let _ = write!(out, "<tr><th scope=\"row\">{}</th>", escape(&cluster.cluster));
-        for name in &steps {
-            let step = cluster.steps.iter().find(|step| step.name == **name);
+        for step in steps {
             let _ = write!(out, "<td>{}</td>", step.map_or_else(|| "-".to_owned(), step_cell));
         }
         let _ = writeln!(
