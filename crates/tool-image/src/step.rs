@@ -4,6 +4,7 @@
 //! as often as its retries say, keeps its files and outputs, writes the record and tells the agent by the container's
 //! termination message. Its exit code is 0 whatever came of the step, so that the pod goes on; see [`STOP_HERE`].
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -61,8 +62,14 @@ struct Runner<'a> {
 struct Container {
     environment: Value,
     date: String,
-    files: BTreeMap<String, Result<Value, String>>,
+    /// Answers by call.
+    files: BTreeMap<Call, Result<Value, String>>,
+    /// The call that had no answer yet.
+    wanted: RefCell<Option<Call>>,
 }
+
+/// A function that looks at files, and its arguments as JSON.
+type Call = (&'static str, String);
 
 impl Machine for Container {
     fn environment(&self) -> Option<Value> {
@@ -72,10 +79,8 @@ impl Machine for Container {
     fn call(&self, name: &str, arguments: &[Value]) -> Option<Result<Value, String>> {
         match name {
             "date" => Some(Ok(Value::from(self.date.as_str()))),
-            "file" | "glob" => {
-                let key = format!("{name}{}", Value::from(arguments.to_vec()));
-                Some(self.files.get(&key).cloned().unwrap_or_else(|| Err(format!("{WANTED}{key}"))))
-            }
+            "file" => Some(self.answer("file", arguments)),
+            "glob" => Some(self.answer("glob", arguments)),
             _ => None,
         }
     }
@@ -85,8 +90,16 @@ impl Machine for Container {
     }
 }
 
-/// Begins the message of a call whose answer has to be fetched first.
-const WANTED: &str = "fetch ";
+impl Container {
+    fn answer(&self, name: &'static str, arguments: &[Value]) -> Result<Value, String> {
+        let call = (name, Value::from(arguments.to_vec()).to_string());
+        self.files.get(&call).cloned().unwrap_or_else(|| {
+            self.wanted.replace(Some(call));
+            Err("looks at too many files".to_owned())
+        })
+    }
+}
+
 /// Files and globs that one text may ask for.
 const MAX_FETCHES: usize = 64;
 
@@ -122,27 +135,29 @@ impl<'a> Runner<'a> {
         work: impl Fn(&Self, &Container) -> Result<T, String>,
     ) -> Result<T, String> {
         let date = self.host.date();
-        let mut machine = Container { environment: self.environment.clone(), date, files: BTreeMap::new() };
+        let mut machine = Container {
+            environment: self.environment.clone(),
+            date,
+            files: BTreeMap::new(),
+            wanted: RefCell::default(),
+        };
         loop {
             let why = match work(self, &machine) {
                 Ok(done) => return Ok(done),
                 Err(why) => why,
             };
-            let wanted = why.split_once(WANTED).map(|(_, key)| key.to_owned());
-            let Some(key) = wanted.filter(|_| machine.files.len() < MAX_FETCHES) else { return Err(why) };
-            // The place of the call follows the key.
-            let key = key.split_once(" (at character").map_or(key.as_str(), |(key, _)| key).to_owned();
-            let answer = self.fetch(&key);
-            machine.files.insert(key, answer);
+            let wanted = machine.wanted.take().filter(|_| machine.files.len() < MAX_FETCHES);
+            let Some(call) = wanted else { return Err(why) };
+            let answer = self.fetch(&call);
+            machine.files.insert(call, answer);
         }
     }
 
-    fn fetch(&mut self, key: &str) -> Result<Value, String> {
+    fn fetch(&mut self, (name, arguments): &Call) -> Result<Value, String> {
         let dir = self.planned().working_dir;
-        let (name, arguments) = key.split_at(4);
         let arguments: Vec<Value> = serde_json::from_str(arguments).map_err(|error| error.to_string())?;
         let texts: Vec<String> = arguments.iter().map(workflow::expression::render).collect();
-        if name == "file" {
+        if *name == "file" {
             let path = texts.first().ok_or("file wants a path")?;
             let path = workflow::expression::absolute_path(path, &dir);
             let content = self.host.read(&path).map_err(|error| format!("{path}: {error}"))?;
@@ -497,3 +512,6 @@ pub(crate) fn install(dir: &str, host: &mut dyn Host) -> Result<(), String> {
     host.make_dirs(&[FILES_DIR, &files, &reports, RESULTS_DIR])
         .map_err(|error| format!("cannot make directories: {error}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,7 +49,7 @@ impl Compiler<'_> {
         }
     }
 
-    pub(super) fn service(
+    fn service(
         &mut self,
         name: &str,
         service: &Service,
@@ -96,7 +96,7 @@ impl Compiler<'_> {
     }
 
     /// No runner stands around a service: what its texts ask of the environment must be known now.
-    pub(super) fn settle(&mut self, container: &mut PlannedStep, at: &str) {
+    fn settle(&mut self, container: &mut PlannedStep, at: &str) {
         for index in 0..container.env.len() {
             let names = StaticEnvironment(container.env[..index].to_vec());
             let text = container.env[index].value.clone();
@@ -108,7 +108,7 @@ impl Compiler<'_> {
         }
     }
 
-    pub(super) fn settled(&mut self, text: &str, names: &StaticEnvironment, at: &str) -> String {
+    fn settled(&mut self, text: &str, names: &StaticEnvironment, at: &str) -> String {
         if !text.contains("{{") {
             return text.to_owned();
         }

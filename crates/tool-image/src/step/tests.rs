@@ -1,0 +1,188 @@
+use std::collections::VecDeque;
+use std::io;
+
+use super::*;
+use crate::execute::Collection;
+
+/// A container with files, whose commands end as they are told to.
+#[derive(Default)]
+struct Fake {
+    files: BTreeMap<String, Vec<u8>>,
+    endings: VecDeque<RunEnd>,
+    ran: Vec<Vec<String>>,
+    told: Vec<String>,
+}
+
+impl Host for Fake {
+    fn out(&mut self, line: &str) {
+        self.told.push(line.to_owned());
+    }
+    fn err(&mut self, line: &str) {
+        self.told.push(line.to_owned());
+    }
+    fn sleep(&mut self, _: Duration) -> bool {
+        true
+    }
+    fn wait_for_stop(&mut self) {}
+    fn write(&mut self, path: &str, content: &[u8]) -> io::Result<()> {
+        self.files.insert(path.to_owned(), content.to_vec());
+        Ok(())
+    }
+    fn read(&mut self, path: &str) -> io::Result<Vec<u8>> {
+        self.files.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+    fn variable(&self, name: &str) -> Option<String> {
+        (name == "WHO").then(|| "you".to_owned())
+    }
+    fn serve(&mut self, _: u16, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+    fn pause(&mut self) {}
+    fn collect(&mut self, _: &Collection<'_>) -> Result<(), String> {
+        Ok(())
+    }
+    fn run(&mut self, run: &Run) -> RunEnd {
+        self.ran.push(run.command.clone());
+        self.endings.pop_front().unwrap_or(RunEnd::Code(0))
+    }
+    fn list(&mut self, dir: &str, most: usize) -> Vec<(String, u64)> {
+        let below = |(path, content): (&String, &Vec<u8>)| {
+            let path = path.strip_prefix(dir)?.strip_prefix('/')?;
+            Some((path.to_owned(), content.len() as u64))
+        };
+        self.files.iter().filter_map(below).take(most).collect()
+    }
+    fn remove(&mut self, path: &str) {
+        self.files.remove(path);
+    }
+    fn set_mode(&mut self, _: &str, _: u32) -> io::Result<()> {
+        Ok(())
+    }
+    fn make_dirs(&mut self, _: &[&str]) -> io::Result<()> {
+        Ok(())
+    }
+    fn variables(&self) -> Vec<(String, String)> {
+        vec![("WHO".to_owned(), "you".to_owned())]
+    }
+    fn elapsed_millis(&self) -> u64 {
+        0
+    }
+    fn clock_millis(&self) -> u64 {
+        0
+    }
+    fn date(&self) -> String {
+        "2026-01-01T00:00:00Z".to_owned()
+    }
+    fn install(&mut self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn step(command: &[&str]) -> PlannedStep {
+    PlannedStep {
+        name: "probe".to_owned(),
+        id: "probe".to_owned(),
+        image: "x".to_owned(),
+        command: command.iter().map(|word| (*word).to_owned()).collect(),
+        attempts: 1,
+        timeout: Duration::from_secs(60),
+        working_dir: "/data".to_owned(),
+        ..PlannedStep::default()
+    }
+}
+
+fn host(steps: Vec<PlannedStep>) -> Fake {
+    let plan = ExecutionPlan { steps, ..ExecutionPlan::default() };
+    let mut host = Fake::default();
+    host.files.insert(PLAN_FILE.to_owned(), serde_json::to_vec(&plan).unwrap());
+    host
+}
+
+fn message(host: &Fake) -> StepMessage {
+    serde_json::from_slice(&host.files[TERMINATION_LOG]).unwrap()
+}
+
+#[test]
+fn words_see_the_environment_and_files() {
+    let mut host =
+        host(vec![step(&["say", "{{ env.WHO }}", "{{ file(\"/data/a\") }}", "{{ glob(\"*.txt\") }}"])]);
+    for (path, content) in [("/data/a", "b"), ("/data/c.txt", ""), ("/data/d.xml", "")] {
+        host.files.insert(path.to_owned(), content.as_bytes().to_vec());
+    }
+    assert_eq!(run(0, false, &mut host), Ending::Code(0));
+    assert_eq!(host.ran, [["say", "you", "b", "[\"c.txt\"]"]]);
+    assert_eq!(message(&host).outcome, Some(Outcome::Passed));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_told_whatever_it_is_called() {
+    for name in ["fetch €€", "fetch file[]", "fetch x"] {
+        let word = format!("{{{{ file(\"{name}\") }}}}");
+        let mut host = host(vec![step(&[&word])]);
+        run(0, false, &mut host);
+        let told = message(&host);
+        assert_eq!(told.outcome, Some(Outcome::NotRun), "{name}");
+        assert_eq!(told.attempts[0].reason, "InvalidExpression");
+        assert!(
+            told.attempts[0].message.contains(&format!("/data/{name}: ")),
+            "{:?}",
+            told.attempts[0].message
+        );
+        assert!(host.ran.is_empty());
+    }
+}
+
+#[test]
+fn every_attempt_is_told_until_one_passes() {
+    let mut host = host(vec![PlannedStep { attempts: 5, ..step(&["try"]) }]);
+    host.endings = [RunEnd::Code(3), RunEnd::TimedOut, RunEnd::Code(0)].into();
+    run(0, false, &mut host);
+    let told = message(&host);
+    let outcomes: Vec<_> = told.attempts.iter().map(|attempt| (attempt.outcome, attempt.code)).collect();
+    let wanted = [(Outcome::Failed, Some(3)), (Outcome::TimedOut, None), (Outcome::Passed, Some(0))];
+    assert_eq!((outcomes.as_slice(), told.outcome), (wanted.as_slice(), Some(Outcome::Passed)));
+}
+
+#[test]
+fn until_may_ask_for_files() {
+    let until = "file(\"done\") == \"yes\"".to_owned();
+    let mut host = host(vec![PlannedStep { attempts: 3, until, ..step(&["try"]) }]);
+    host.files.insert("/data/done".to_owned(), b"yes".to_vec());
+    run(0, false, &mut host);
+    assert_eq!(host.ran.len(), 1, "{:?}", host.told);
+}
+
+#[test]
+fn outputs_are_taken_and_kept_for_later_steps() {
+    let mut host = host(vec![step(&["make"]), step(&["use", "{{ outputs.probe.version }}"])]);
+    host.files.insert(format!("{}/version", OUTPUTS_DIRS[0]), b"1.2\n".to_vec());
+    run(0, false, &mut host);
+    assert!(!host.files.contains_key(&format!("{}/version", OUTPUTS_DIRS[0])));
+    let progress: Progress = serde_json::from_slice(&host.files[PROGRESS_FILE]).unwrap();
+    assert_eq!(progress.outputs["probe"]["version"], "1.2");
+}
+
+#[test]
+fn a_step_that_is_stopped_tells_nothing() {
+    let mut host = host(vec![step(&["wait"])]);
+    host.endings = [RunEnd::Stopped].into();
+    assert_eq!(run(0, false, &mut host), Ending::Stopped);
+    assert!(!host.files.contains_key(TERMINATION_LOG));
+}
+
+#[test]
+fn the_pod_ends_before_a_bare_container_that_is_not_to_run() {
+    let bare = PlannedStep { condition: "passed".to_owned(), ..step(&[]) };
+    let mut host = host(vec![step(&["fail"]), bare]);
+    host.endings = [RunEnd::Code(1)].into();
+    assert_eq!(run(0, true, &mut host), Ending::Code(STOP_HERE));
+}
+
+#[test]
+fn what_is_no_plan_is_said() {
+    let mut host = host(vec![step(&["x"])]);
+    assert_eq!(run(7, false, &mut host), Ending::Code(1));
+    host.files.insert(PLAN_FILE.to_owned(), b"{".to_vec());
+    assert_eq!(run(0, false, &mut host), Ending::Code(1));
+    assert!(host.told.iter().all(|line| line.starts_with("fairlead: ")));
+}
