@@ -44,7 +44,7 @@ pub struct Resource {
     pub short_names: Vec<String>,
     /// `all`.
     pub categories: Vec<String>,
-    /// Sorted; a virtual resource has only `create`.
+    /// Sorted; a virtual resource has only `create`, or `get` and `list`.
     pub verbs: Vec<String>,
     /// By name.
     pub subresources: Vec<Subresource>,

@@ -21,7 +21,8 @@ use crate::request_info::{Query, ResourcePath};
 use crate::server::{Authentic, Server};
 use crate::watch_cache::EncodedObject;
 
-pub(crate) mod connect;
+pub(crate) mod component_status;
+mod connect;
 pub(crate) mod conversion;
 pub(crate) mod create;
 pub(crate) mod delete;
@@ -233,6 +234,8 @@ pub(crate) async fn serve(
         return Ok(response);
     }
     let answered = match (verb, call.path.subresource.as_str()) {
+        ("list", "") if call.resource.virtual_only => component_status::list(&call).await,
+        ("get", "") if call.resource.virtual_only => component_status::get(&call).await,
         ("list", "") => list::serve(&call).await,
         ("get", "") => get::serve(&call).await,
         ("create", "") if call.resource.virtual_only => subresource::review(&call, &bytes).await,
@@ -253,6 +256,7 @@ fn deprecation(resource: &Resource) -> Option<&'static str> {
         ("", "v1", "endpoints") => {
             Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
         }
+        ("", "v1", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
         _ => None,
     }
 }
@@ -274,7 +278,7 @@ fn finished(call: &Call, answered: Result<Response<Body>, Status>) -> Response<B
 /// What an answer can be written as.
 fn offer(resource: &Resource, path: &ResourcePath, verb: &str) -> Offer {
     Offer {
-        views: path.subresource.is_empty() && !resource.virtual_only,
+        views: path.subresource.is_empty() && resource.verbs.iter().any(|verb| verb == "get"),
         // What subresources answer (Scale, TokenRequest …) is built in, whatever its parent is.
         protobuf: protobuf::has_form(&resource.api_version(), &resource.kind)
             || !path.subresource.is_empty() && !resource.custom,
@@ -296,6 +300,11 @@ fn check_path(resource: &Resource, path: &ResourcePath, verb: &str) -> Result<()
         Err(Status::new(Reason::MethodNotAllowed, message))
     };
     let nowhere = resource.namespaced && path.namespace.is_empty() && path.name.is_empty();
+    // In upstream's words: what can be listed but not watched is asked for by the same path and method.
+    if verb == "watch" && !verbs.iter().any(|own| own == verb) && verbs.iter().any(|own| own == "list") {
+        let message = format!("watch is not supported on resources of kind \"{}\"", resource.gvr.resource);
+        return Err(Status::new(Reason::MethodNotAllowed, message));
+    }
     if !verbs.iter().any(|own| own == verb) || nowhere && verb == "create" {
         return not_allowed();
     }

@@ -76,6 +76,7 @@ pub(crate) struct Server {
     /// How long a request may take that is not long-running.
     pub(crate) request_timeout: std::time::Duration,
     pub(crate) sessions: sessions::Sessions,
+    pub(crate) leads_alone: bool,
     pub(crate) metrics: Metrics,
 }
 

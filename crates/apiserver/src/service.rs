@@ -74,6 +74,9 @@ pub struct Options {
     pub front_proxy: Option<FrontProxy>,
     /// What is recorded of requests, and where; `None`: nothing.
     pub audit: Option<audit::Options>,
+    /// Whether scheduler and controller manager work in this process without asking for a lease: how they are is told by
+    /// `componentstatuses`, which else looks at their leases.
+    pub leads_alone: bool,
     /// What else `/metrics` tells.
     pub metrics: Vec<metrics::Source>,
 }
@@ -109,6 +112,7 @@ impl Options {
             request_timeout: crate::server::deadline::REQUEST_TIMEOUT,
             front_proxy: None,
             audit: None,
+            leads_alone: false,
             metrics: Vec::new(),
         }
     }
@@ -231,6 +235,7 @@ impl Service {
             limiter: Limiter::new(options.limits),
             request_timeout: options.request_timeout,
             auditor,
+            leads_alone: options.leads_alone,
             metrics: Metrics::new(options.metrics),
         });
         let (ready, is_ready) = watch::channel(false);

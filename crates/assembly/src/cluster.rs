@@ -47,6 +47,9 @@ pub struct Options {
     pub bind: Option<SocketAddr>,
     /// Its nodes.
     pub nodes: Nodes,
+    /// Whether controllers and scheduler run. Without them it is an API server alone, in which nothing happens by itself:
+    /// what tests of operators want, that play the other parts themselves.
+    pub controllers: bool,
     /// How it treats requests.
     pub serving: Serving,
 }
@@ -61,6 +64,7 @@ impl Options {
             store: StoreOptions::default(),
             bind: None,
             nodes: Nodes::Simulated(1),
+            controllers: true,
             serving: Serving::default(),
         }
     }
@@ -98,12 +102,15 @@ impl Cluster {
             service_cidr: Some(SERVICE_CIDR.to_owned()),
             serving: options.serving.clone(),
             metrics: vec![workqueues(Arc::clone(&queues))],
+            controllers: options.controllers,
         })
         .await?;
         plane.ready().await?;
         plane.start_credentials();
-        // Set here and nowhere else.
-        let _ = queues.set(start_controllers(&mut plane, &options.name));
+        if options.controllers {
+            // Set here and nowhere else.
+            let _ = queues.set(start_controllers(&mut plane, &options.name));
+        }
         for agent in node_options(&options, plane.server.address()).into_iter().enumerate() {
             start_node(&mut plane, &nodes, agent, &options).await?;
         }

@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) service_cidr: Option<String>,
     pub(crate) serving: Serving,
     pub(crate) metrics: Vec<apiserver::metrics::Source>,
+    /// Whether controllers and scheduler of a cluster run beside it.
+    pub(crate) controllers: bool,
 }
 
 /// A running control plane and whatever else runs beside it.
@@ -82,6 +84,7 @@ impl ControlPlane {
             service_cidr,
             serving,
             metrics,
+            controllers,
         } = plan;
         let failed =
             |cause: crate::error::Cause| AssemblyError::new(format!("failed to start {name}"), cause);
@@ -113,6 +116,7 @@ impl ControlPlane {
             audit: serving.audit,
             limits: serving.limits,
             metrics,
+            leads_alone: controllers && !shared,
             ..apiserver::Options::new(Arc::clone(&store), catalogue)
         };
         let service = apiserver::Service::new(options).await.map_err(|error| failed(error.into()))?;

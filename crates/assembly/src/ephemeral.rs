@@ -124,9 +124,11 @@ pub async fn usable(client: &Client, options: &crate::cluster::Options) -> Resul
     let failed = |error: kube::runtime::wait::Error| {
         AssemblyError::new(format!("failed to wait for cluster {}", options.name), error.into())
     };
-    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
-    let there = |account: Option<&ServiceAccount>| account.is_some();
-    await_condition(accounts, "default", there).await.map_err(failed)?;
+    if options.controllers {
+        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
+        let there = |account: Option<&ServiceAccount>| account.is_some();
+        await_condition(accounts, "default", there).await.map_err(failed)?;
+    }
     let nodes = match &options.nodes {
         Nodes::Simulated(count) => (0..*count).map(|index| format!("{}-{index}", options.name)).collect(),
         Nodes::Containers(_) => vec![options.name.clone()],
@@ -162,6 +164,7 @@ async fn silent_hub(endpoints: Weak<OnceLock<test_runs::Endpoints>>) -> Result<C
         service_cidr: None,
         serving: Serving::default(),
         metrics: Vec::new(),
+        controllers: false,
     }))
     .await?;
     plane.ready().await?;

@@ -74,6 +74,7 @@ impl Hub {
             service_cidr: None,
             serving: options.serving,
             metrics: Vec::new(),
+            controllers: false,
         })
         .await?;
         let failed = |cause: crate::error::Cause| AssemblyError::new("failed to start the hub", cause);

@@ -1,5 +1,6 @@
 //! Kinds of the core group.
 
+pub mod component_status;
 pub mod config_map;
 pub mod endpoints;
 pub mod limit_range;

@@ -1,6 +1,5 @@
 //! The built-in kinds: names, scope, short names, categories, verbs and subresources as kube-apiserver 1.36 serves
-//! them by default, from the generated table of `api_machinery::resources`. What is not built yet is named in
-//! [`NOT_SERVED`] and left out, so that discovery stays truthful.
+//! them by default, from the generated table of `api_machinery::resources`.
 
 use std::sync::Arc;
 
@@ -9,10 +8,6 @@ use api_machinery::schema::SchemaSet;
 
 use super::{Resource, Subresource};
 use crate::registry::kinds;
-
-/// What the table holds and this server does not serve yet: `group/version/resource[/subresource]`, the core group
-/// without a group. Whoever builds one takes its line out.
-pub(crate) const NOT_SERVED: &[&str] = &["v1/componentstatuses"];
 
 /// What any control plane serves, besides a cluster's kinds: the groups of upstream's generic control plane
 /// (`GenericStorageProviders`) …
@@ -41,7 +36,7 @@ pub(crate) const ALL_VERBS: &[&str] =
 pub(super) fn resources(cluster: bool) -> Vec<Arc<Resource>> {
     resources::builtin()
         .iter()
-        .filter(|row| is_served(row, None) && (cluster || in_control_plane(row)))
+        .filter(|row| cluster || in_control_plane(row))
         .map(|row| Arc::new(resource(row)))
         .collect()
 }
@@ -53,22 +48,10 @@ fn in_control_plane(row: &resources::Resource) -> bool {
     }
 }
 
-fn is_served(row: &resources::Resource, subresource: Option<&str>) -> bool {
-    let mut path = format!("{}/{}", row.version, row.name);
-    if !row.group.is_empty() {
-        path = format!("{}/{path}", row.group);
-    }
-    if let Some(subresource) = subresource {
-        path = format!("{path}/{subresource}");
-    }
-    !NOT_SERVED.contains(&path.as_str())
-}
-
 fn resource(row: &resources::Resource) -> Resource {
     let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     // Both Event kinds are one storage, which is the core group's.
     let storage = if row.kind == "Event" { "" } else { row.group };
-    let subresources = row.subresources.iter().filter(|sub| is_served(row, Some(sub.name)));
     Resource {
         gvr: row.group_version_resource(),
         kind: row.kind.to_owned(),
@@ -77,10 +60,10 @@ fn resource(row: &resources::Resource) -> Resource {
         short_names: owned(&row.short_names),
         categories: owned(&row.categories),
         verbs: owned(&row.verbs),
-        subresources: subresources.map(subresource).collect(),
+        subresources: row.subresources.iter().map(subresource).collect(),
         strategy: kinds::strategy(storage, row.name),
         storage: (storage.to_owned(), row.name.to_owned()),
-        virtual_only: row.verbs == ["create"],
+        virtual_only: !row.verbs.contains(&"watch"),
         custom: false,
         schema: SchemaSet::builtin()
             .for_kind(&row.group_version_kind())
@@ -100,20 +83,6 @@ fn subresource(sub: &resources::Subresource) -> Subresource {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_left_out_is_in_the_table() {
-        let mut known = Vec::new();
-        for row in resources::builtin() {
-            let group = if row.group.is_empty() { String::new() } else { format!("{}/", row.group) };
-            let path = format!("{group}{}/{}", row.version, row.name);
-            known.extend(row.subresources.iter().map(|sub| format!("{path}/{}", sub.name)));
-            known.push(path);
-        }
-        for left_out in NOT_SERVED {
-            assert!(known.iter().any(|path| path == left_out), "{left_out}");
-        }
-    }
 
     #[test]
     fn a_control_plane_has_what_upstreams_generic_one_has() {

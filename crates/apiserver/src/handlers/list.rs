@@ -242,24 +242,36 @@ pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, Status> {
     if let Some(remaining) = page.remaining {
         metadata["remainingItemCount"] = json!(remaining);
     }
+    let resource = &call.resource;
+    let part = match call.accepted.view {
+        View::Metadata if call.wants_json() => Some(Part::Metadata),
+        View::Object if call.wants_plain() => Some(if resource.custom { Part::Whole } else { Part::Item }),
+        _ => None,
+    };
+    if let Some(part) = part {
+        return Ok(stream::response(resource, page.objects, &metadata, call.style, part));
+    }
     let values = page.objects.iter().map(|object| object.encoded.to_value());
+    answer(call, metadata, values, include)
+}
+
+/// A list of objects at hand, as the client wants it.
+pub(crate) fn answer(
+    call: &Call,
+    metadata: Value,
+    values: impl Iterator<Item = Value>,
+    include: Include,
+) -> Result<Response<Body>, Status> {
     let resource = &call.resource;
     if call.style.format == Format::Protobuf {
         return protobuf_list(call, &metadata, values);
     }
     let document = match call.accepted.view {
         View::Table => view::table(resource, values, metadata, include, call.now),
-        View::Metadata if call.wants_json() => {
-            return Ok(stream::response(resource, page.objects, &metadata, call.style, Part::Metadata));
-        }
         View::Metadata => {
             let items = Value::Array(values.map(|value| view::metadata(&value)).collect());
             let fields = [("metadata", metadata), ("items", items)];
             view::document("PartialObjectMetadataList", "meta.k8s.io/v1", fields)
-        }
-        View::Object if call.wants_plain() => {
-            let part = if resource.custom { Part::Whole } else { Part::Item };
-            return Ok(stream::response(resource, page.objects, &metadata, call.style, part));
         }
         View::Object => {
             view::list(resource, metadata, values.map(|value| conversion::served(resource, value)))

@@ -43,7 +43,7 @@ pub(super) fn describe(resource: &Resource, paths: &mut Map<String, Value>) {
         }
     }
     insert(paths, resource, scoped.clone(), collection, false);
-    if resource.virtual_only {
+    if !can(resource, "get") {
         return;
     }
     let mut single = Map::new();

@@ -79,7 +79,9 @@ pub(crate) fn of(group: &str, resource: &str) -> Option<Coverage> {
 /// Core, apps, batch, autoscaling and policy.
 fn workloads(resource: &str) -> Coverage {
     match resource {
-        "componentstatuses" => Except("nothing runs beside this server: the list is what it knows of itself"),
+        "componentstatuses" => Except(
+            "how the parts are: their leases say it, or that they run in this process; nothing is asked over the network",
+        ),
         "persistentvolumes" => Except("status.lastPhaseTransitionTime, which is stamped at creation only"),
         "pods" => Except("the wording where pod addresses do not parse"),
         "services" => Except("families of IPv6: the service network is IPv4"),

@@ -41,6 +41,7 @@ pub fn strategy(group: &str, resource: &str) -> Arc<dyn Strategy> {
 
 fn plain(group: &str, resource: &str) -> Option<KindRules> {
     Some(match (group, resource) {
+        ("", "componentstatuses") => core::component_status::RULES,
         ("", "configmaps") => core::config_map::RULES,
         ("", "secrets") => core::secret::RULES,
         ("", "nodes") => core::node::RULES,

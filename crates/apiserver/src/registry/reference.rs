@@ -44,7 +44,8 @@ fn row(resource: &Resource, on_hub: bool) -> String {
         resource.verbs.join(", ")
     };
     let rules = coverage::of(&gvr.group, &gvr.resource).map(coverage::Coverage::text).unwrap_or_default();
-    let columns = if resource.virtual_only { String::new() } else { columns.join(", ") };
+    let shown = resource.verbs.iter().any(|verb| verb == "list");
+    let columns = if shown { columns.join(", ") } else { String::new() };
     let cells = [
         resource.kind.clone(),
         gvr.version.clone(),

@@ -44,6 +44,7 @@ pub(super) const CASES: &[Case] = &[
         difference
     ),
     case!("startup/health in parts", ApiServer, [], health),
+    case!("startup/health of the other parts", ApiServer, [], components),
 ];
 
 fn strings(value: &Value) -> BTreeSet<String> {
@@ -231,6 +232,43 @@ async fn difference(subject: &Subject) -> anyhow::Result<()> {
     let kept = subject.get(&path).await?.expect(200)?;
     ensure!(text(&kept, image)? == "example.com/one:1", "a dry run was kept: {kept}");
     space.end().await
+}
+
+/// ComponentStatuses: read only, and going away.
+async fn components(subject: &Subject) -> anyhow::Result<()> {
+    const ALL: &str = "/api/v1/componentstatuses";
+    const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let answer = subject.get(ALL).await?;
+    ensure!(answer.warnings() == ["v1 ComponentStatus is deprecated in v1.19+"], "{:?}", answer.warnings());
+    let list = answer.expect(200)?;
+    ensure!(list["kind"] == "ComponentStatusList" && list["metadata"] == json!({}), "{list}");
+    let names: BTreeSet<&str> = list["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|item| item["metadata"]["name"].as_str())
+        .collect();
+    ensure!(names == BTreeSet::from(["controller-manager", "etcd-0", "scheduler"]), "{names:?}");
+    let store = subject.get(&format!("{ALL}/etcd-0")).await?.expect(200)?;
+    let healthy = json!([{"type": "Healthy", "status": "True", "message": "ok"}]);
+    let wanted = json!({"kind": "ComponentStatus", "apiVersion": "v1", "metadata": {"name": "etcd-0"},
+        "conditions": healthy});
+    ensure!(store == wanted, "{store}");
+    let one = subject.get(&format!("{ALL}?fieldSelector=metadata.name%3Detcd-0")).await?.expect(200)?;
+    ensure!(one["items"] == json!([{"metadata": {"name": "etcd-0"}, "conditions": healthy}]), "{one}");
+    let none = subject.get(&format!("{ALL}?labelSelector=a%3Db")).await?.expect(200)?;
+    ensure!(none["items"] == json!([]), "{none}");
+    let table = subject.get_as(&format!("{ALL}/etcd-0"), TABLE).await?.expect(200)?;
+    ensure!(table["rows"][0]["cells"] == json!(["etcd-0", "Healthy", "ok", ""]), "{table}");
+    let absent = subject.get(&format!("{ALL}/zz")).await?;
+    absent.refused(404, "NotFound")?;
+    ensure!(absent.message() == "componentstatus \"zz\" not found", "{}", absent.message());
+    let watch = subject.get(&format!("{ALL}?watch=1")).await?;
+    watch.refused(405, "MethodNotAllowed")?;
+    let message = "watch is not supported on resources of kind \"componentstatuses\"";
+    ensure!(watch.message() == message, "{}", watch.message());
+    subject.delete(&format!("{ALL}/etcd-0")).await?.refused(405, "MethodNotAllowed")?;
+    subject.post(ALL, &wanted).await?.refused(405, "MethodNotAllowed")
 }
 
 async fn health(subject: &Subject) -> anyhow::Result<()> {

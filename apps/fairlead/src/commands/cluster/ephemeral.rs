@@ -8,7 +8,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use assembly::cluster::Cluster;
+use assembly::cluster::{Cluster, Nodes};
 use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -28,6 +28,9 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) struct EphemeralArguments {
     #[command(flatten)]
     cluster: ThrowAway,
+    /// No controllers, scheduler and nodes: an API server in which nothing happens by itself, for tests that play those parts
+    #[arg(long, conflicts_with_all = ["nodes", "runtime"], help_heading = "Ephemeral cluster")]
+    api_server_only: bool,
     /// Where it listens; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]
     listen: SocketAddr,
@@ -40,7 +43,10 @@ pub(crate) async fn run(arguments: EphemeralArguments) -> Result<Code, Failure> 
     let stop = signals::shutdown()?;
     let seeds = arguments.cluster.seeds()?;
     let directory = throw_away::directory()?;
-    let options = arguments.cluster.options(directory.path(), Some(arguments.listen))?;
+    let mut options = arguments.cluster.options(directory.path(), Some(arguments.listen))?;
+    if arguments.api_server_only {
+        (options.nodes, options.controllers) = (Nodes::Simulated(0), false);
+    }
     let began = Instant::now();
     let cluster = Box::pin(Cluster::start(options.clone())).await.map_err(program)?;
     assembly::ephemeral::usable(&cluster.client(), &options).await.map_err(program)?;

@@ -37,6 +37,9 @@ pub(crate) struct ServeArguments {
     /// What runs its pods: nothing, or a private containerd, kept in DIR/containerd or in a directory that clusters share
     #[arg(long, default_value = "simulated", value_name = "simulated|containerd[=DIR]")]
     runtime: Runtime,
+    /// No controllers, scheduler and nodes: an API server in which nothing happens by itself, for tests that play those parts
+    #[arg(long, conflicts_with_all = ["nodes", "runtime"])]
+    api_server_only: bool,
     #[command(flatten)]
     store: StoreChoice,
     #[command(flatten)]
@@ -97,6 +100,7 @@ pub(crate) async fn run(arguments: ServeArguments) -> Result<Code, Failure> {
 
 fn resolve(arguments: &ServeArguments) -> Result<Options, Failure> {
     let nodes = match &arguments.runtime {
+        _ if arguments.api_server_only => Nodes::Simulated(0),
         Runtime::Simulated => Nodes::Simulated(usize::from(arguments.nodes.unwrap_or(1))),
         Runtime::Containerd(_) if arguments.nodes.is_some_and(|nodes| nodes != 1) => {
             return Err(Failure::usage("a cluster on containerd has one node"));
@@ -107,7 +111,8 @@ fn resolve(arguments: &ServeArguments) -> Result<Options, Failure> {
     let store = arguments.store.resolve(&arguments.history)?;
     let serving = arguments.serving.resolve()?;
     let name = arguments.name.clone();
-    Ok(Options { name, state, store, bind: Some(arguments.listen), nodes, serving })
+    let controllers = !arguments.api_server_only;
+    Ok(Options { name, state, store, bind: Some(arguments.listen), nodes, controllers, serving })
 }
 
 fn containers(arguments: &ServeArguments, directory: Option<PathBuf>) -> Result<Nodes, Failure> {
