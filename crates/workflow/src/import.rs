@@ -4,7 +4,7 @@
 //! becomes the step's own container, `artifacts.paths` its `artifacts`, the instances of `parallel` get steps. What has no
 //! counterpart is named, field by field; nothing is left out silently.
 
-mod move_;
+mod moves;
 
 use serde_json::{Map, Value, json};
 
@@ -36,7 +36,7 @@ pub fn document(document: &Value) -> Imported {
         let why = format!("{} of {} is not read", text(kind), text(version));
         return Imported { document: None, lost: vec![("kind".to_owned(), why)] };
     }
-    let mut mover = move_::Mover::default();
+    let mut mover = moves::Mover::default();
     let mut spec = mover.workflow(&document["spec"], "spec");
     if let Some(description) = document["description"].as_str() {
         spec.insert("description".to_owned(), json!(description));

@@ -1,5 +1,8 @@
-//! Reports that other projects' test runners wrote. They are not part of the repository: without them there is nothing to
+//! Reports that other projects' test runners wrote, and workflows of another tool. They are not part of the repository: without them there is nothing to
 //! read, and the test says so.
+
+#[path = "reports/import.rs"]
+mod import;
 
 use std::path::PathBuf;
 
