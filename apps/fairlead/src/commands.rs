@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod agent;
+mod alert;
 mod cluster;
 mod completion;
 mod credential;
@@ -12,6 +13,7 @@ mod image;
 mod join;
 mod kubeconfig;
 mod placement;
+mod policy;
 mod profile;
 mod rollout;
 mod status;
@@ -46,6 +48,12 @@ pub(crate) enum Command {
     /// Which clusters get what
     #[command(subcommand)]
     Placement(placement::PlacementCommand),
+    /// What policies say of manifests and clusters
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// What is wrong in the fleet, and whom that is told
+    #[command(subcommand)]
+    Alert(alert::AlertCommand),
     /// Show what documents would change in each cluster
     Diff(diff::DiffArguments),
     /// How changes go through the clusters
@@ -106,6 +114,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Code, Failure> {
         Command::Join(command) => join::run(&global, command).await,
         Command::Profile(command) => profile::run(&global, command).await,
         Command::Placement(command) => placement::run(&global, command).await,
+        Command::Policy(command) => policy::run(&global, command).await,
+        Command::Alert(command) => alert::run(&global, command).await,
         Command::Diff(arguments) => diff::run(&global, arguments).await,
         Command::Rollout(command) => rollout::run(&global, command).await,
         Command::Get(arguments) => get::run(&global, arguments).await,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fleet_objects::compliance::ComplianceState;
 use fleet_objects::test_record::TestRecord;
 use fleet_objects::test_trigger::TriggerNews;
 use fleet_objects::{AssignmentStatus, HeldAssignment, NodeCount, ObjectReference, Refusal};
@@ -46,6 +47,8 @@ pub enum RecordBody {
     Test(Box<TestRecord>),
     /// News of a test trigger that the agent judges.
     Trigger(Box<TriggerNews>),
+    /// What policies say of the cluster's objects; the whole state, sent when it changes.
+    Compliance(Box<ComplianceState>),
     /// A kind this release does not know; kept as it came.
     Unknown {
         /// Its kind.
@@ -148,6 +151,7 @@ impl RecordBody {
             Self::Dropped { .. } => "Dropped",
             Self::Test(_) => "Test",
             Self::Trigger(_) => "Trigger",
+            Self::Compliance(_) => "Compliance",
             Self::Unknown { kind, .. } => kind,
         }
     }
@@ -163,6 +167,7 @@ impl Serialize for RecordBody {
             Self::Dropped { count } => serde_json::to_value(DroppedData { count: *count }),
             Self::Test(data) => serde_json::to_value(data),
             Self::Trigger(data) => serde_json::to_value(data),
+            Self::Compliance(data) => serde_json::to_value(data),
             Self::Unknown { data, .. } => Ok(data.clone()),
         };
         let data = data.map_err(serde::ser::Error::custom)?;
@@ -183,6 +188,7 @@ impl<'de> Deserialize<'de> for RecordBody {
             }
             "Test" => serde_json::from_value(data).map(Self::Test),
             "Trigger" => serde_json::from_value(data).map(Self::Trigger),
+            "Compliance" => serde_json::from_value(data).map(Self::Compliance),
             _ => return Ok(Self::Unknown { kind, data }),
         };
         parsed.map_err(|error| D::Error::custom(format!("record of kind {kind}: {error}")))

@@ -7,10 +7,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use api_machinery::defaulting::apply_defaults;
 use api_machinery::schema::SchemaRef;
 use kube_objects::{GroupVersionKind, GroupVersionResource};
 use serde_json::Value;
 
+use crate::handlers::conversion;
 use crate::registry::strategy::Strategy;
 
 pub mod builtin;
@@ -97,6 +99,15 @@ impl Resource {
     #[must_use]
     pub fn defined_version(&self) -> Option<&DefinedVersion> {
         self.definition.as_ref()?.version(&self.gvr.version)
+    }
+
+    /// An object of this version with what a create fills in before admission looks at it.
+    #[must_use]
+    pub fn defaulted(&self, mut object: Value) -> Value {
+        apply_defaults(&mut object, &self.schema);
+        let mut object = conversion::stored(self, object);
+        self.strategy.default_fields(&mut object);
+        conversion::served(self, object)
     }
 
     /// Whether status is written apart from spec.
@@ -212,6 +223,20 @@ impl Catalogue {
         let at = self.index.partition_point(|index| place(&self.resources[*index as usize]) < wanted);
         let found = self.resources.get(*self.index.get(at)? as usize)?;
         (place(found) == wanted).then_some(found)
+    }
+
+    /// Whether the objects of a resource are also served under another group or version that is wanted.
+    pub fn any_equivalent(
+        &self,
+        resource: &GroupVersionResource,
+        wanted: &dyn Fn(&GroupVersionResource) -> bool,
+    ) -> bool {
+        let GroupVersionResource { group, version, resource: plural } = resource;
+        let Some(own) = self.find(group, version, plural) else { return false };
+        let same = |other: &&Arc<Resource>| {
+            other.storage == own.storage && other.gvr != own.gvr && !other.virtual_only
+        };
+        self.resources.iter().filter(same).any(|other| wanted(&other.gvr))
     }
 
     /// The resource that stores a storage's objects in the storage version.

@@ -102,6 +102,7 @@ impl Agent {
         let Opened { store, .. } = state.open_store(&StoreOptions::default()).await?;
         let mut agent = cluster_agent::Options::new(Arc::new(connector), options.directory, store, cluster);
         agent.pods = Some(Arc::new(PodSecurityStandards));
+        agent.policies = Some(Arc::new(crate::policies::Engine));
         if let Some(ceiling) = options.ceiling {
             agent.ceiling = ceiling;
         }

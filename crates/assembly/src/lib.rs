@@ -7,6 +7,7 @@
 //! * [`ephemeral`]: a cluster for one test run, with what carries the run out, in one process.
 //! * [`up`]: a hub, clusters and agents as processes of one machine.
 //! * [`expressions`]: CEL about clusters.
+//! * [`policies`]: policies wired to manifests and to an agent's cluster.
 //! * [`control_plane`]: what both have in common; [`identity`] and [`state`] are its parts.
 //! * [`backup`]: snapshots of a store, taken, checked and restored.
 //! * [`token_keys`]: rotating the keys of service-account tokens.
@@ -29,6 +30,7 @@ pub mod hub_backup;
 pub mod identity;
 mod leader;
 mod nodes;
+pub mod policies;
 mod reach;
 pub mod state;
 pub mod token_keys;

@@ -2,6 +2,8 @@
 
 #[path = "fleet/access.rs"]
 mod access;
+#[path = "fleet/alerts.rs"]
+mod alerts;
 #[path = "fleet/bench.rs"]
 mod bench;
 #[path = "fleet/drift.rs"]
@@ -20,6 +22,8 @@ mod malicious_hub;
 mod moving;
 #[path = "fleet/order.rs"]
 mod order;
+#[path = "fleet/policies.rs"]
+mod policies;
 #[path = "fleet/restoring.rs"]
 mod restoring;
 #[path = "fleet/throw_away.rs"]

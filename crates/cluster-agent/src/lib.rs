@@ -6,6 +6,7 @@
 //! Kubernetes does not promise.
 
 pub mod access;
+pub mod audit;
 mod ceiling;
 mod connector;
 mod credentials;

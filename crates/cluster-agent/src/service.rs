@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::access;
+use crate::audit::{self, Audit};
 use crate::ceiling::{Ceilings, PodStandards};
 use crate::connector::{HubConnector, Trust};
 use crate::credentials::Credentials;
@@ -80,6 +81,8 @@ pub struct Options {
     pub state_key: PathBuf,
     /// Judges pods where the ceiling asks for a standard.
     pub pods: Option<Arc<dyn PodStandards>>,
+    /// Judges what the cluster holds by policies; `None`: nothing is judged.
+    pub policies: Option<Arc<dyn audit::PolicyEngine>>,
     /// This release.
     pub version: String,
     /// Whether test executions are carried out here.
@@ -113,6 +116,7 @@ impl Options {
             ceiling: state_dir.join("ceiling.yaml"),
             state_key: state_dir.join("state.key"),
             pods: None,
+            policies: None,
             state_dir,
             store,
             cluster,
@@ -266,6 +270,12 @@ impl Service {
                 access::keep_binding(options.cluster.clone(), access, shutdown.clone()).await;
             }
         };
+        let policies = async {
+            if let Some(engine) = options.policies.clone() {
+                let audit = Audit::new(options.cluster.clone(), outbox.clone(), engine);
+                Box::pin(audit.run(shutdown.clone())).await;
+            }
+        };
         let tests = async {
             match executor {
                 Some(executor) => Box::pin(executor).await,
@@ -276,8 +286,8 @@ impl Service {
         let enforcement = ending(enforcer.run(received, shutdown.clone()), shutdown.clone());
         let tests = ending(tests, shutdown.clone());
         let follow_ceiling = ceilings.clone().run(shutdown.clone());
-        let (enforced, (), (), (), tested, ()) =
-            tokio::join!(enforcement, facts, conversation, follow_ceiling, tests, administrators);
+        let (enforced, (), (), (), tested, (), ()) =
+            tokio::join!(enforcement, facts, conversation, follow_ceiling, tests, administrators, policies);
         enforced.and(tested)
     }
 }

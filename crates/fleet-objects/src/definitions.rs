@@ -18,6 +18,10 @@ pub fn custom_resource_definitions() -> Vec<Value> {
         crate::test_run::TestExecution::crd(),
         crate::test_trigger::TestTrigger::crd(),
         crate::test_trigger::TestTriggerAssignment::crd(),
+        crate::compliance::ComplianceReport::crd(),
+        crate::alert::AlertRule::crd(),
+        crate::alert::AlertReceiver::crd(),
+        crate::alert::AlertSilence::crd(),
         crate::multicluster::ClusterProfile::crd(),
     ]
     .iter()

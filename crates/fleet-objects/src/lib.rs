@@ -6,8 +6,10 @@
 //!
 //! This crate holds types, names and the documents that define the kinds. It never decides, reads or writes anything.
 
+pub mod alert;
 mod assignment;
 mod cluster;
+pub mod compliance;
 mod conditions;
 mod definitions;
 pub mod multicluster;

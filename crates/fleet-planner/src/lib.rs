@@ -5,6 +5,7 @@
 //! clock and no async here, and deletion is never concluded from absence.
 
 pub mod admission;
+pub mod alerts;
 pub mod assignment;
 pub mod breaker;
 pub mod bundle;

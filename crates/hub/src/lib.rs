@@ -5,8 +5,10 @@
 //! API server only. An agent's identity comes from the authenticated connection and is compared exactly.
 
 pub mod access;
+mod alerts;
 mod cluster_profiles;
 mod cluster_status;
+mod compliance;
 mod content;
 mod endpoints;
 mod error;
@@ -14,6 +16,7 @@ pub mod guard;
 mod inbox;
 mod issuer;
 mod materialise;
+mod outbound;
 mod placement;
 mod presence;
 mod quota;

@@ -22,6 +22,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster_status;
+use crate::compliance;
 use crate::error::Error;
 use crate::inbox::Received;
 use crate::service::Shared;
@@ -156,6 +157,7 @@ async fn handle_once(
         RecordBody::Assignment(report) => take_assignment(client, from, report).await?,
         RecordBody::Event(event) => take_event(client, from, &received.record, event).await?,
         RecordBody::Dropped { count } => take_dropped(client, from, *count).await?,
+        RecordBody::Compliance(state) => compliance::take(client, from, &received.record, state).await?,
         RecordBody::Test(_) | RecordBody::Trigger(_) | RecordBody::Unknown { .. } => {}
     }
     for handler in handlers {

@@ -14,8 +14,10 @@ use kube::{Api, Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, Tunnels};
+use crate::alerts;
 use crate::cluster_profiles;
 use crate::cluster_status;
+use crate::compliance;
 use crate::content::ContentStore;
 use crate::endpoints::Endpoints;
 use crate::error::Error;
@@ -212,6 +214,7 @@ impl Service {
             placement::run(shared.clone(), shutdown.clone()),
             write_presence(shared.clone(), shutdown.clone()),
             cluster_profiles::run(shared.clone(), shutdown.clone()),
+            Box::pin(alerts::run(shared.clone(), shutdown.clone())),
             sweep(shared, shutdown.clone()),
             self.test_runs.run(shutdown),
         );
@@ -348,6 +351,7 @@ async fn sweep(shared: Arc<Shared>, shutdown: CancellationToken) {
         }
         if shared.clusters.status().synced {
             shared.tunnels.retain(|name| shared.clusters.find("", name).is_some());
+            compliance::sweep(&shared).await;
         }
         tokio::select! {
             () = shutdown.cancelled() => return,

@@ -1,8 +1,8 @@
 //! Admission policies: ValidatingAdmissionPolicy, MutatingAdmissionPolicy, and match conditions of webhooks.
 //!
-//! Tasks: say what is wrong with the expressions of a policy when it is written; compile a policy once; evaluate it on a
-//! request, within upstream's budgets. Which requests a policy is for, and where its parameters come from, is the API
-//! server's business.
+//! Tasks: say what is wrong with the expressions of a policy when it is written; compile a policy once; choose the
+//! policies that want a request ([`select`]), for which the caller reads what stands around it ([`Surroundings`]);
+//! evaluate them, within upstream's budgets.
 //!
 //! Must never: take an expression that failed for one that holds.
 
@@ -12,19 +12,30 @@ use serde_json::Value as Json;
 mod conditions;
 mod context;
 mod expression;
+mod matching;
 mod mutating;
+mod parameters;
+mod rules;
+mod select;
+mod surroundings;
 mod type_check;
 mod types;
 mod validating;
+mod view;
 
 #[cfg(test)]
 mod tests;
 
 pub use conditions::{Conditions, Match, check_conditions};
 pub use context::Inputs;
+pub use matching::Request;
 pub use mutating::{MutatingPolicy, Mutation, check_mutating};
+pub use rules::{Asked, Rule};
+pub use select::{Binding, GROUP, Invocation, Misconfigured, Policy, Wanted, is_exempt, select};
+pub use surroundings::{ParamKind, Surroundings};
 pub use type_check::{CheckedKind, TypeWarning, type_warnings};
 pub use validating::{Annotation, Decision, Evaluated, ValidatingPolicy, check_validating};
+pub use view::{namespace_document, request_document};
 
 /// What one policy may cost on one request (upstream `RuntimeCELCostBudget`).
 pub(crate) const POLICY_BUDGET: u64 = 10_000_000;

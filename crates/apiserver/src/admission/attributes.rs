@@ -3,9 +3,9 @@
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 
-use api_machinery::selector::LabelSelector;
 use kube_objects::{GroupVersionKind, Status};
 use parking_lot::Mutex;
+use policy_engines::admission_policy::Request;
 use serde_json::{Value, json};
 
 use crate::registry::strategy::RequestContext;
@@ -78,13 +78,17 @@ impl Attributes<'_> {
         self.audit.lock().entry(key.into()).or_insert_with(|| value.into());
     }
 
-    /// Whether an object selector of a webhook or policy chooses the object as it will be or as it was. Options of a
-    /// connection have no metadata, and so no labels: only an empty selector chooses them (upstream
-    /// `predicates/object`).
-    pub(crate) fn selected_by(&self, selector: &LabelSelector, object: &Value) -> bool {
-        let chosen = |object: &Value| object.is_object() && selector.matches_object(object);
-        let labelled = self.operation != Operation::Connect;
-        selector.is_everything() || (labelled && (chosen(object) || self.old.is_some_and(chosen)))
+    /// The request as policies and webhooks choose by it.
+    pub(crate) fn asked<'r>(&'r self, object: &'r Value) -> Request<'r> {
+        Request {
+            operation: self.operation.as_str(),
+            resource: &self.cx.resource.gvr,
+            subresource: self.cx.subresource.unwrap_or_default(),
+            within: self.cx.namespace,
+            name: self.cx.name,
+            object,
+            old: self.old,
+        }
     }
 
     /// Whether the request is about `resource` of `group` itself or the given subresource (`None`: itself).

@@ -36,24 +36,6 @@ pub(super) struct PodSecurity {
     configuration: PodSecurityConfiguration,
 }
 
-fn template<'a>(resource: &str, object: &'a Value) -> &'a Value {
-    match resource {
-        "pods" => object,
-        "podtemplates" => &object["template"],
-        "cronjobs" => &object["spec"]["jobTemplate"]["spec"]["template"],
-        _ => &object["spec"]["template"],
-    }
-}
-
-fn has_template(group: &str, resource: &str) -> bool {
-    matches!(
-        (group, resource),
-        ("", "replicationcontrollers" | "podtemplates")
-            | ("apps", "replicasets" | "deployments" | "statefulsets" | "daemonsets")
-            | ("batch", "jobs" | "cronjobs")
-    )
-}
-
 #[async_trait]
 impl Plugin for PodSecurity {
     fn name(&self) -> &'static str {
@@ -68,8 +50,8 @@ impl Plugin for PodSecurity {
         match (own.group.as_str(), own.resource.as_str(), attributes.cx.subresource) {
             // A new container, or another image: what else has a path of its own changes no spec.
             ("", "pods", Some(sub)) => matches!(sub, "ephemeralcontainers" | "resize"),
-            ("", "pods" | "namespaces", None) => true,
-            (group, resource, None) => has_template(group, resource),
+            ("", "namespaces", None) => true,
+            (group, resource, None) => pod_security::makes_pods(group, resource),
             _ => false,
         }
     }
@@ -108,10 +90,9 @@ impl Plugin for PodSecurity {
         if is_pod && attributes.old.is_some_and(|old| !is_significant(object, old)) {
             return Ok(());
         }
-        let pod = template(&cx.resource.gvr.resource, object);
-        if !pod.is_object() {
-            return Ok(());
-        }
+        let own = &cx.resource.gvr;
+        let pod = pod_security::pod_of(&own.group, &own.resource, object);
+        let Some(pod) = pod.filter(|pod| pod.is_object()) else { return Ok(()) };
         if !problems.is_empty() {
             let each: Vec<String> = problems.iter().map(namespace::shown).collect();
             let all = if each.len() == 1 { each.concat() } else { format!("[{}]", each.join(", ")) };

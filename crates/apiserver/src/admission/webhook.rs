@@ -1,7 +1,6 @@
 //! MutatingAdmissionWebhook and ValidatingAdmissionWebhook: others' say over HTTPS.
 //!
 //! * [`hook`]: a webhook of a configuration, parsed once per change of it.
-//! * [`rules`]: whether a webhook wants a request.
 //! * [`review`]: the AdmissionReview that is sent, and what an answer may say.
 //! * [`conditions`]: its match conditions in CEL.
 //! * [`call`]: one call with its failure policy.
@@ -15,7 +14,6 @@ mod conditions;
 mod hook;
 mod mutating;
 mod review;
-mod rules;
 mod selection;
 mod validating;
 

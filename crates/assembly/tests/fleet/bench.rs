@@ -215,6 +215,7 @@ impl Bench {
         options.join = Some(join);
         options.outbox.fsync = false;
         options.pods = Some(Arc::new(assembly::agent::PodSecurityStandards));
+        options.policies = Some(Arc::new(assembly::policies::Engine));
         Service::new(options).await.unwrap()
     }
 
@@ -286,6 +287,11 @@ impl Bench {
     pub(crate) async fn uid(&self, name: &str) -> String {
         let clusters: Api<Cluster> = Api::all(self.hub_client());
         clusters.get(name).await.unwrap().status.unwrap().kube_system_uid.unwrap()
+    }
+
+    /// Records that wait in an agent's outbox.
+    pub(crate) fn waiting(&self, name: &str) -> u64 {
+        self.agents[name].handle.outbox().waiting()
     }
 
     /// Repairs the agent has not told the hub of.

@@ -3,7 +3,7 @@
 use agent_protocol::{AssignmentReport, RecordBody};
 use fleet_objects::{
     AssignmentState, AssignmentStatus, ConditionChange, Health, OUTSIDE_WINDOW, ObjectReference,
-    ObjectStatus, Refusal, RefusalReason, set_condition,
+    ObjectStatus, Refusal, RefusalReason, condition, set_condition,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -130,6 +130,8 @@ fn conditions(active: &Active, status: &mut AssignmentStatus) {
     }
     let (applied, reason, message) = applied(active);
     set("Applied", Some(applied), reason, message.clone());
+    // Said of whom there is something to say.
+    let had_contest = condition(&status.conditions, "Contested").is_some();
     let worst = status.objects.first().filter(|object| object.health != Health::Healthy);
     let (healthy, health_reason, health_message) = match worst {
         None => (true, "AllHealthy", format!("{} objects are healthy", status.object_count)),
@@ -150,9 +152,30 @@ fn conditions(active: &Active, status: &mut AssignmentStatus) {
         set_condition(&mut status.conditions, change, &now);
     };
     set("Healthy", Some(healthy), health_reason, health_message.clone());
+    match (contested(active), had_contest) {
+        (Some(message), _) => set("Contested", Some(true), "TwoWriters", message),
+        (None, true) => {
+            set("Contested", Some(false), "OneWriter", "nobody else writes its objects".to_owned())
+        }
+        (None, false) => {}
+    }
     let ready = applied && healthy;
     let (reason, message) = if applied { (health_reason, health_message) } else { (reason, message) };
     set("Ready", Some(ready), reason, message);
+}
+
+/// Which objects two writers fight over.
+fn contested(active: &Active) -> Option<String> {
+    let mut contested = active.states.iter().filter_map(|(object, state)| {
+        state
+            .contested
+            .as_ref()
+            .map(|writer| format!("{} {}: {writer} and this profile", object.kind, object.name))
+    });
+    let first = contested.next()?;
+    let others = contested.count();
+    let more = if others > 0 { format!(" and {others} more") } else { String::new() };
+    Some(format!("two writers fight over {first}{more}"))
 }
 
 fn applied(active: &Active) -> (bool, &'static str, String) {

@@ -52,6 +52,10 @@ impl Request {
     }
 }
 
+fn failed(message: &str) -> Decision {
+    Decision::Failed { message: message.to_owned() }
+}
+
 fn denied(message: &str) -> Decision {
     Decision::Deny { message: message.to_owned(), reason: None }
 }
@@ -76,7 +80,7 @@ fn decisions_and_messages_are_upstreams() {
         ),
         (
             json!({"expression": "object.spec.nothing == 1"}),
-            denied("expression 'object.spec.nothing == 1' resulted in error: no such key: nothing"),
+            failed("expression 'object.spec.nothing == 1' resulted in error: no such key: nothing"),
         ),
         (
             json!({"expression": "false", "reason": "Forbidden"}),
@@ -125,7 +129,7 @@ fn variables_are_lazy_and_see_those_before() {
         ],
     });
     let why = "expression 'variables.broken == 1' resulted in error: composited variable \"broken\" fails to evaluate: no such key: nothing";
-    assert_eq!(request.validate(spec).decisions, [Decision::Admit, denied(why)]);
+    assert_eq!(request.validate(spec).decisions, [Decision::Admit, failed(why)]);
 }
 
 #[test]
@@ -144,7 +148,7 @@ fn a_long_chain_of_variables_does_not_overflow_the_stack() {
         .join()
         .unwrap();
     assert!(
-        matches!(&evaluated.decisions[..], [Decision::Deny { message, .. }] if message.contains("nested too deeply"))
+        matches!(&evaluated.decisions[..], [Decision::Failed { message }] if message.contains("nested too deeply"))
     );
 }
 
@@ -165,7 +169,7 @@ fn conditions_and_parameters() {
     );
     assert_eq!(request.validate(spec("object.n == 3")), Evaluated::default());
     let why = "expression 'object.x == 3' resulted in error: no such key: x";
-    assert_eq!(request.validate(spec("object.x == 3")).decisions, [denied(why)]);
+    assert_eq!(request.validate(spec("object.x == 3")).decisions, [failed(why)]);
 }
 
 #[test]
@@ -185,7 +189,7 @@ fn too_expensive_policies_end() {
     let spec = json!({"validations": [{"expression": "object.l.all(x, object.l.all(y, object.l.all(z, x + y + z > 0)))"}]});
     let evaluated = request.validate(spec);
     assert!(
-        matches!(&evaluated.decisions[..], [Decision::Deny { message, .. }] if message.contains("actual cost limit exceeded")),
+        matches!(&evaluated.decisions[..], [Decision::Failed { message }] if message.contains("actual cost limit exceeded")),
         "{evaluated:?}"
     );
 }

@@ -36,12 +36,17 @@ struct Validation {
 pub enum Decision {
     /// It holds, or failed where failures are left out.
     Admit,
-    /// It does not hold, or failed where failures refuse.
+    /// It does not hold.
     Deny {
         /// For the client.
         message: String,
         /// The reason of the refusal, or `None` for upstream's default, `Invalid`.
         reason: Option<String>,
+    },
+    /// It failed where failures refuse: whether it holds is not known.
+    Failed {
+        /// Why, for the client.
+        message: String,
     },
 }
 
@@ -153,7 +158,7 @@ impl ValidatingPolicy {
     fn failure(&self, message: String) -> Decision {
         match self.failure_policy {
             FailurePolicy::Ignore => Decision::Admit,
-            FailurePolicy::Fail => Decision::Deny { message, reason: None },
+            FailurePolicy::Fail => Decision::Failed { message },
         }
     }
 

@@ -177,6 +177,10 @@ fn rights() -> Vec<Value> {
     vec![
         json!({"apiVersion": version, "kind": "ClusterRole", "metadata": {"name": AGENT},
             "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"]},
+                // What policies found, where the cluster has the definitions of reports.
+                {"apiGroups": ["openreports.io", "wgpolicyk8s.io"],
+                    "resources": ["reports", "clusterreports", "policyreports", "clusterpolicyreports"],
+                    "verbs": ["create", "patch", "delete"]},
                 {"nonResourceURLs": ["*"], "verbs": ["get"]}]}),
         json!({"apiVersion": version, "kind": "ClusterRoleBinding", "metadata": {"name": AGENT},
             "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": AGENT}, "subjects": subject}),

@@ -9,11 +9,14 @@ use api_machinery::{defaulting, patch, strictness, validation};
 use async_trait::async_trait;
 use kind_rules::json::text;
 use kube_objects::{Reason, Status, StatusCause};
-use policy_engines::admission_policy::{FailurePolicy, Inputs, Match, MutatingPolicy, Mutation};
+use policy_engines::admission_policy::{
+    Binding, FailurePolicy, GROUP, Inputs, Invocation, Match, MutatingPolicy, Mutation, Policy, Wanted,
+    is_exempt, select,
+};
 use serde_json::Value;
 
 use super::view::{self, View};
-use super::{Binding, GROUP, Invocation, Policy, Wanted, bindings, is_exempt, policies, select};
+use super::{Around, bindings, policies};
 use crate::admission::compiled::Compiled;
 use crate::admission::rights::{self, Rights};
 use crate::admission::{Attributes, Plugin};
@@ -64,13 +67,16 @@ impl Plugin for MutatingPolicies {
     }
 
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
-        !self.bindings.get().is_empty() && !self.policies.get().is_empty() && !is_exempt(attributes)
+        !self.bindings.get().is_empty()
+            && !self.policies.get().is_empty()
+            && !is_exempt(&attributes.cx.resource.gvr)
     }
 
     async fn mutate(&self, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
         let (policies, bindings) = (self.policies.get(), self.bindings.get());
         let catalogue = self.objects.kinds.catalogue();
-        let wanted = select(&policies, &bindings, &catalogue, attributes, object).await?;
+        let around = Around { attributes, catalogue: &catalogue };
+        let wanted = select(&*policies, &bindings, &attributes.asked(object), &around).await?;
         if wanted.is_empty() {
             return Ok(());
         }

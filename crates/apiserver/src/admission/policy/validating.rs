@@ -6,13 +6,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kube_objects::{Reason, Status, StatusCause};
 use policy_engines::admission_policy::{
-    Annotation, Decision, Evaluated, FailurePolicy, Inputs, ValidatingPolicy,
+    Annotation, Binding, Decision, Evaluated, FailurePolicy, GROUP, Inputs, Policy, ValidatingPolicy, Wanted,
+    is_exempt, select,
 };
 use serde::Serialize;
 use serde_json::Value;
 
 use super::view::{self, View};
-use super::{Binding, GROUP, Policy, Wanted, bindings, is_exempt, policies, select};
+use super::{Around, bindings, policies};
 use crate::admission::compiled::Compiled;
 use crate::admission::rights::{self, Rights};
 use crate::admission::{Attributes, Plugin};
@@ -66,13 +67,16 @@ impl Plugin for ValidatingPolicies {
     }
 
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
-        !self.bindings.get().is_empty() && !self.policies.get().is_empty() && !is_exempt(attributes)
+        !self.bindings.get().is_empty()
+            && !self.policies.get().is_empty()
+            && !is_exempt(&attributes.cx.resource.gvr)
     }
 
     async fn validate(&self, attributes: &Attributes<'_>, object: &Value) -> Result<(), Status> {
         let (policies, bindings) = (self.policies.get(), self.bindings.get());
         let catalogue = self.objects.kinds.catalogue();
-        let wanted = select(&policies, &bindings, &catalogue, attributes, object).await?;
+        let around = Around { attributes, catalogue: &catalogue };
+        let wanted = select(&*policies, &bindings, &attributes.asked(object), &around).await?;
         if wanted.is_empty() {
             return Ok(());
         }
@@ -120,7 +124,11 @@ impl Findings {
 
     fn take(&mut self, attributes: &Attributes<'_>, policy: &str, binding: &Binding, evaluated: Evaluated) {
         for (index, decision) in evaluated.decisions.into_iter().enumerate() {
-            let Decision::Deny { message, reason } = decision else { continue };
+            let (message, reason) = match decision {
+                Decision::Admit => continue,
+                Decision::Deny { message, reason } => (message, reason),
+                Decision::Failed { message } => (message, None),
+            };
             for action in &binding.actions {
                 match action.as_str() {
                     "Deny" => self.refuse(policy, Some(&binding.name), &message, reason.clone()),

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use api_machinery::selector::LabelSelector;
 use kind_rules::json::{list, present, text};
-use policy_engines::admission_policy::Conditions;
+use policy_engines::admission_policy::{Conditions, Rule};
 use serde_json::Value;
 
-use super::rules::Rule;
 use crate::webhook_client::ClientConfig;
 
 /// Without `timeoutSeconds` (the API's default; stored objects carry it already).

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use kube_objects::{Reason, Status};
+use policy_engines::admission_policy::Asked;
 use serde_json::Value;
 
 use super::call::Seen;
 use super::conditions;
 use super::hook::Hook;
-use super::rules::Asked;
 use crate::admission::{Attributes, Operation};
 use crate::catalogue::Resource;
 use crate::registry::objects::ObjectAccess;
@@ -46,10 +46,11 @@ pub(super) async fn select<'h>(
 fn wanted(objects: &ObjectAccess, hook: &Hook, attributes: &Attributes<'_>) -> Option<Option<Arc<Resource>>> {
     let cx = &attributes.cx;
     let asked = Asked {
-        operation: attributes.operation,
+        operation: attributes.operation.as_str(),
         resource: &cx.resource.gvr,
         subresource: cx.subresource.unwrap_or_default(),
         namespaced: !cx.namespace.is_empty(),
+        name: cx.name,
     };
     if hook.rules.iter().any(|rule| rule.wants(&asked)) {
         return Some(None);
@@ -94,5 +95,5 @@ async fn namespace_matches(hook: &Hook, attributes: &Attributes<'_>, object: &Va
 
 fn object_matches(hook: &Hook, attributes: &Attributes<'_>, object: &Value) -> Result<bool, Status> {
     let selector = hook.objects.as_ref().map_err(|why| unreadable(why))?;
-    Ok(attributes.selected_by(selector, object))
+    Ok(attributes.asked(object).selected_by(selector))
 }

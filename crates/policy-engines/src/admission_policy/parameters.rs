@@ -1,43 +1,40 @@
 //! The parameters that a binding hands to its policy (upstream `CollectParams`).
 
-use std::sync::Arc;
-
 use api_machinery::selector::LabelSelector;
 use kind_rules::json::text;
-use kube_objects::Status;
 use serde_json::Value;
 
-use crate::admission::Attributes;
-use crate::catalogue::{Catalogue, Resource};
+use super::surroundings::{ParamKind, Surroundings};
 
 /// The resource of a policy's `paramKind`; `None` for a policy without parameters.
 ///
 /// # Errors
 /// When there is no such kind.
-pub(super) fn resource(catalogue: &Catalogue, param_kind: &Value) -> Result<Option<Arc<Resource>>, String> {
+pub(super) fn resource<S: Surroundings>(
+    param_kind: &Value,
+    surroundings: &S,
+) -> Result<Option<ParamKind>, String> {
     if !param_kind.is_object() {
         return Ok(None);
     }
     let (api_version, kind) = (text(param_kind, "apiVersion"), text(param_kind, "kind"));
-    let found = catalogue.resources().iter().find(|resource| {
-        resource.kind == kind && resource.api_version() == api_version && !resource.virtual_only
-    });
-    match found {
-        Some(resource) => Ok(Some(Arc::clone(resource))),
+    match surroundings.param_kind(api_version, kind) {
+        Some(found) => Ok(Some(found)),
         None => Err(format!("failed to find resource referenced by paramKind: '{api_version}, Kind={kind}'")),
     }
 }
 
 /// The parameters: one `None` for a policy or binding without any; nothing at all where missing ones are allowed. The
-/// inner error is one of configuration.
+/// inner error is one of configuration. `of` is the namespace of the request, or "".
 ///
 /// # Errors
-/// When the store cannot be read.
-pub(super) async fn collect(
-    kind: Option<&Resource>,
+/// When the parameters cannot be read.
+pub(super) async fn collect<S: Surroundings>(
+    kind: Option<&ParamKind>,
     reference: &Value,
-    attributes: &Attributes<'_>,
-) -> Result<Result<Vec<Option<Value>>, String>, Status> {
+    of: &str,
+    surroundings: &S,
+) -> Result<Result<Vec<Option<Value>>, String>, S::Error> {
     let (Some(kind), true) = (kind, reference.is_object()) else { return Ok(Ok(vec![None])) };
     let (name, given) = (text(reference, "name"), text(reference, "namespace"));
     let namespace = if !kind.namespaced {
@@ -48,21 +45,20 @@ pub(super) async fn collect(
         ""
     } else if !given.is_empty() {
         given
-    } else if attributes.namespace().is_empty() {
+    } else if of.is_empty() {
         let why = "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources";
         return Ok(Err(why.to_owned()));
     } else {
-        attributes.namespace()
+        of
     };
-    let (group, plural) = (&kind.gvr.group, &kind.gvr.resource);
     let found: Vec<Value> = if !name.is_empty() {
-        attributes.cx.objects.get(group, plural, namespace, name).await?.into_iter().collect()
+        surroundings.param(kind, namespace, name).await?.into_iter().collect()
     } else if reference["selector"].is_object() {
         let selector = match LabelSelector::from_object(&reference["selector"]) {
             Ok(selector) => selector,
             Err(error) => return Ok(Err(error.to_string())),
         };
-        let all = attributes.cx.objects.list(group, plural, namespace).await?;
+        let all = surroundings.params(kind, namespace).await?;
         all.into_iter().filter(|object| selector.matches_object(object)).collect()
     } else {
         return Ok(Err("one of name or selector must be provided".to_owned()));

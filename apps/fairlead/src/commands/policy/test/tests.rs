@@ -1,0 +1,155 @@
+//! Policies on manifests, as the command tries them.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::*;
+
+fn tried(policies: &[Value], manifests: Vec<Value>, standard: LevelVersion) -> Vec<Row> {
+    let kinds = CatalogueKinds::with(
+        policies.iter().chain(&manifests).filter(|value| value["kind"] == "CustomResourceDefinition"),
+    );
+    let kinds = kinds.expect("definitions");
+    let standards = Policy { enforce: standard, audit: standard, warn: standard };
+    let trial = Trial::new(&kinds, policies, &manifests, "default", standards).expect("policies");
+    let origins = vec!["x.yaml".to_owned(); manifests.len()];
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    rows(&origins, runtime.block_on(trial.run(manifests)))
+}
+
+fn parse(text: &str) -> Vec<Value> {
+    values(&documents::parse("x.yaml", text).expect("YAML"))
+}
+
+const REPLICAS: &str = "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: replicas}
+spec:
+  matchConstraints:
+    resourceRules:
+    - {apiGroups: [apps], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [deployments]}
+  validations:
+  - {expression: object.spec.replicas >= 2, messageExpression: \"'has ' + string(object.spec.replicas)\"}
+";
+
+#[test]
+fn manifests_get_their_defaults_and_each_policy_answers_for_each_object() {
+    let manifests = parse(
+        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: one}, spec: {}}\n---\n\
+         {apiVersion: apps/v1, kind: Deployment, metadata: {name: two, namespace: shop}, spec: {replicas: 2}}\n---\n\
+         {apiVersion: v1, kind: ConfigMap, metadata: {name: other}}\n",
+    );
+    let rows = tried(&parse(REPLICAS), manifests, LevelVersion::default());
+    let short: Vec<_> = rows.iter().map(|row| (row.object(), row.result, row.message.as_str())).collect();
+    assert_eq!(
+        short,
+        [
+            ("Deployment/default/one".to_owned(), "fail", "has 1"),
+            ("Deployment/shop/two".to_owned(), "pass", "")
+        ]
+    );
+    assert_eq!(rows[0].actions, ["Deny"], "without a binding everything is held to it");
+    let xml = junit(&rows);
+    assert!(xml.contains("Deployment/default/one validations[0]") && xml.contains("has 1"), "{xml}");
+    assert_eq!(summary(&rows, 3, 1), Summary { objects: 3, policies: 1, pass: 1, fail: 1, error: 0 });
+}
+
+#[test]
+fn pods_are_held_to_the_standard_that_is_asked_for_or_that_labels_ask_for() {
+    let pod = |namespace: &str| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": namespace},
+            "spec": {"hostPID": true, "containers": [{"name": "c", "image": "i"}]}})
+    };
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "free",
+        "labels": {"pod-security.kubernetes.io/enforce": "privileged",
+            "pod-security.kubernetes.io/audit": "privileged", "pod-security.kubernetes.io/warn": "privileged"}}});
+    let rows =
+        tried(&[], vec![namespace, pod("free"), pod("held")], standard("baseline:v1.30").expect("a level"));
+    let short: Vec<_> = rows.iter().map(|row| (row.object(), row.rule.as_str(), row.result)).collect();
+    assert_eq!(short, [("Pod/held/p".to_owned(), "baseline:v1.30", "fail")]);
+    assert!(standard("strict").is_err() && standard("baseline:1.30").is_err());
+}
+
+#[test]
+fn a_policy_that_does_not_compile_is_told_with_its_field() {
+    let text = REPLICAS.replace("object.spec.replicas >= 2", "object.spec.replicas >=");
+    let kinds = CatalogueKinds::with([]).expect("kinds");
+    let found = Trial::new(&kinds, &parse(&text), &[], "default", Policy::default()).map(drop);
+    let message = crate::failure::render(&super::problems(found.expect_err("must fail")));
+    assert!(message.contains("policy replicas: spec.validations[0].expression: "), "{message}");
+}
+
+/// Third-party manifests beside the repository, where they are.
+fn shared(path: &str) -> Option<PathBuf> {
+    let base = std::env::var_os("FAIRLEAD_SHARED_DATA").map(PathBuf::from);
+    let base = base.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"));
+    let found = base.join("manifests").join(path);
+    if !found.exists() {
+        eprintln!("skipped: there is no {}", found.display());
+        return None;
+    }
+    Some(found)
+}
+
+#[test]
+fn published_policies_say_what_their_documentation_says() {
+    let Some(base) = shared("kubernetes-website/validatingadmissionpolicy") else { return };
+    let files = |names: &[&str]| {
+        let paths: Vec<PathBuf> = names.iter().map(|name| base.join(name)).collect();
+        values(&read(&paths).expect("samples"))
+    };
+    let world = |environment: &str, replicas: u32| {
+        parse(&format!(
+            "{{apiVersion: v1, kind: Namespace, metadata: {{name: default, labels: {{environment: {environment}}}}}}}\n---\n\
+             {{apiVersion: apps/v1, kind: Deployment, metadata: {{name: web}}, spec: {{replicas: {replicas}}}}}\n"
+        ))
+    };
+    let results = |policies: &[Value], environment: &str, replicas: u32| -> Vec<&'static str> {
+        let rows = tried(policies, world(environment, replicas), LevelVersion::default());
+        rows.iter().map(|row| row.result).collect()
+    };
+    let basic = files(&["basic-example-policy.yaml", "basic-example-binding.yaml"]);
+    assert_eq!(results(&basic, "test", 6), ["fail"]);
+    assert_eq!(results(&basic, "test", 5), ["pass"]);
+    assert_eq!(results(&basic, "prod", 6), Vec::<&str>::new(), "the binding is for test alone");
+    let limited = files(&[
+        "policy-with-param.yaml",
+        "binding-with-param.yaml",
+        "binding-with-param-prod.yaml",
+        "replicalimit-param.yaml",
+        "replicalimit-param-prod.yaml",
+    ]);
+    assert_eq!(results(&limited, "test", 4), ["fail"]);
+    assert_eq!(results(&limited, "prod", 4), ["pass"]);
+    assert_eq!(results(&limited, "prod", 101), ["fail"]);
+    let mistaken = files(&["typechecking-multiple-match.yaml"]);
+    assert_eq!(results(&mistaken, "test", 2), ["error"], "object.replicas is not there");
+}
+
+#[test]
+fn published_pods_pass_and_fail_the_standards_as_they_are_filed() {
+    let Some(base) = shared("pod-security-admission") else { return };
+    let mut seen = 0;
+    for (level, name) in [("baseline", "baseline"), ("restricted", "restricted")] {
+        for (folder, fails) in [("pass", false), ("fail", true)] {
+            let versions = std::fs::read_dir(base.join(level)).into_iter().flatten().flatten();
+            for version in versions {
+                let directory = version.path().join(folder);
+                if !directory.exists() {
+                    continue;
+                }
+                let edition = version.file_name().to_string_lossy().into_owned();
+                let standard = standard(&format!("{name}:{edition}")).expect("an edition");
+                for manifest in values(&documents::read(&directory).expect("samples")) {
+                    let rows = tried(&[], vec![manifest.clone()], standard);
+                    let failed = rows.iter().any(|row| row.result == "fail");
+                    assert_eq!(failed, fails, "{level} {edition} {folder}: {}", manifest["metadata"]["name"]);
+                    seen += 1;
+                }
+            }
+        }
+    }
+    assert!(seen > 50, "{seen} pods were judged");
+}
