@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn history_notes_what_got_better_or_worse_and_is_bounded() {
-        let time = Time(jiff::Timestamp::UNIX_EPOCH);
+        let time: Time = serde_json::from_value("2026-01-01T00:00:00Z".into()).unwrap();
         let mut status = ComplianceReportStatus::default();
         status.take(state(&[("a", 1, 0), ("b", 1, 1)]), &time);
         assert_eq!(status.history.len(), 2, "both are new");

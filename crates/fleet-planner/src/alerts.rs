@@ -149,7 +149,7 @@ fn again(rule: &AlertRuleSpec, told: &Told) -> Option<Timestamp> {
 }
 
 /// What a receiver is still to be told of an alert. Silenced alerts are owed to nobody, but that one is resolved is told to
-/// whom it was told before.
+/// whom it was told, or may have been told, before.
 #[must_use]
 pub fn owed(rule: &AlertRuleSpec, alert: &Alert, receiver: &str, now: Timestamp) -> Option<AlertState> {
     let told = alert.told.get(receiver);
@@ -160,17 +160,22 @@ pub fn owed(rule: &AlertRuleSpec, alert: &Alert, receiver: &str, now: Timestamp)
             None => Some(AlertState::Firing),
             Some(told) => again(rule, told).is_some_and(|at| at <= now).then_some(AlertState::Firing),
         },
-        AlertState::Resolved => told
-            .is_some_and(|told| told.state == AlertState::Firing && told.delivered)
-            .then_some(AlertState::Resolved),
+        AlertState::Resolved => {
+            let owed = match told {
+                Some(told) => told.state == AlertState::Firing && told.delivered,
+                // A notice may have gone out of which nothing was written down.
+                None => alert.silenced_by.is_none(),
+            };
+            owed.then_some(AlertState::Resolved)
+        }
     }
 }
 
-/// Whether an alert is resolved and nobody is to be told of it any more.
+/// Whether an alert is resolved and none of these receivers is to be told of it any more.
 #[must_use]
-pub fn is_done(rule: &AlertRuleSpec, alert: &Alert, now: Timestamp) -> bool {
-    let waits = |receiver: &String| owed(rule, alert, receiver, now).is_some();
-    alert.state == AlertState::Resolved && !rule.receivers.iter().any(waits)
+pub fn is_done(rule: &AlertRuleSpec, alert: &Alert, receivers: &[&str], now: Timestamp) -> bool {
+    let waits = |receiver: &&str| owed(rule, alert, receiver, now).is_some();
+    alert.state == AlertState::Resolved && !receivers.iter().any(waits)
 }
 
 #[cfg(test)]

@@ -194,12 +194,14 @@ impl Alerts {
                     *under.entry(silence.clone()).or_default() += 1;
                 }
             }
-            self.tell(rule, &judged.alerts, now).into_iter().chain(judged.due).for_each(&mut soon);
-            if !self.keep(rule, judged).await {
-                soon(
-                    now.saturating_add(jiff::SignedDuration::try_from(AGAIN).unwrap_or_default())
-                        .unwrap_or(now),
-                );
+            judged.due.into_iter().for_each(&mut soon);
+            // Nobody is told what a hub that starts again would not know.
+            if self.keep(rule, judged).await {
+                let alerts = self.known.get(&rule.name_any()).map(|(_, alerts)| alerts.clone());
+                self.tell(rule, &alerts.unwrap_or_default(), now).into_iter().for_each(&mut soon);
+            } else {
+                let again = jiff::SignedDuration::try_from(AGAIN).unwrap_or_default();
+                soon(now.saturating_add(again).unwrap_or(now));
             }
         }
         self.count_silenced(&under).await;
@@ -221,7 +223,10 @@ impl Alerts {
         }
         let found = alerts::symptoms(spec, fleet, &*self.shared.expressions, now);
         let mut judged = alerts::advance(&rule.name_any(), spec, &before, found, silences, now);
-        judged.alerts.retain(|alert| !alerts::is_done(spec, alert, now));
+        let exists = |name: &&str| self.receivers.find("", name).is_some();
+        let receivers: Vec<&str> =
+            spec.receivers.iter().take(MAX_RECEIVERS).map(String::as_str).filter(exists).collect();
+        judged.alerts.retain(|alert| !alerts::is_done(spec, alert, &receivers, now));
         judged
     }
 
