@@ -111,7 +111,7 @@ async fn list(client: Client, arguments: &ListArguments) -> Result<Code, Failure
         rules.iter().filter(|rule| arguments.rule.is_empty() || arguments.rule.contains(&rule.name_any()))
     {
         let Some(status) = &rule.status else { continue };
-        for problem in &status.problem {
+        if let Some(problem) = &status.problem {
             output::progress(&format!("rule {}: {problem}", rule.name_any()));
         }
         if status.omitted > 0 {
