@@ -71,6 +71,9 @@ pub struct ClusterFacts {
     /// What kind of cluster it is, by property.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
+    /// What the API server serves besides the core group, `group/version`, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub api_groups: Vec<String>,
 }
 
 /// What the agent holds.

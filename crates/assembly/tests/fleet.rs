@@ -10,6 +10,8 @@ mod bench;
 mod drift;
 #[path = "fleet/flows.rs"]
 mod flows;
+#[path = "fleet/intent.rs"]
+mod intent;
 #[path = "fleet/joining.rs"]
 mod joining;
 #[path = "fleet/journeys.rs"]

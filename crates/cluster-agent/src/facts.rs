@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::outbox::Outbox;
 use properties::NodeFacts;
 
-/// How often version and About API are looked at; upgrades are rare.
+/// How often version, API groups and About API are looked at; upgrades are rare.
 const VERSION_EVERY: Duration = Duration::from_secs(60);
 /// Changes of nodes are gathered this long: a whole pool coming up is one report.
 const GATHER: Duration = Duration::from_millis(200);
@@ -36,6 +36,8 @@ struct Known {
     listed: BTreeMap<String, NodeFacts>,
     /// What the cluster says of itself.
     said: BTreeMap<String, String>,
+    /// What it serves.
+    groups: Vec<String>,
     synced: bool,
     agent_version: String,
 }
@@ -60,6 +62,7 @@ pub(crate) async fn run(client: Client, outbox: Outbox, agent_version: String, s
                     Ok(info) => {
                         known.version = Some(info.git_version);
                         known.said = about(&client).await.unwrap_or(known.said);
+                        known.groups = groups(&client).await.unwrap_or(known.groups);
                     }
                     Err(_) if known.version.is_none() => ask.reset_after(Duration::from_secs(2)),
                     Err(_) => {}
@@ -93,6 +96,11 @@ async fn about(client: &Client) -> Option<BTreeMap<String, String>> {
     }
 }
 
+/// What the cluster serves; `None` when it did not answer, which changes nothing.
+async fn groups(client: &Client) -> Option<Vec<String>> {
+    client.list_api_groups().await.ok().map(|list| properties::api_groups(&list))
+}
+
 impl Known {
     /// Once the nodes were listed and the version is known.
     fn facts(&self) -> Option<ClusterFacts> {
@@ -101,6 +109,7 @@ impl Known {
         let ready = self.nodes.values().filter(|node| node.ready).count();
         Some(ClusterFacts {
             properties: properties::properties(&kubernetes_version, self.nodes.values(), &self.said),
+            api_groups: self.groups.clone(),
             kubernetes_version,
             nodes: NodeCount { total: count(self.nodes.len()), ready: count(ready) },
             agent_version: self.agent_version.clone(),

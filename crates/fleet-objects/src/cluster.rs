@@ -94,6 +94,9 @@ pub struct ClusterStatus {
     /// own About API says (KEP-2149). At most 64.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
+    /// What the cluster's API server serves besides the core group, `group/version`, sorted. At most 256.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub api_groups: Vec<String>,
     /// `Connected`, `Ready`, `HubBehind`, `OutboxBlocked`, `Refusing`, `JoinRefused`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,

@@ -34,15 +34,15 @@ pub use conditions::{ConditionChange, condition, condition_is_true, set_conditio
 pub use definitions::custom_resource_definitions;
 pub use multicluster::LABEL_CLUSTER_SET;
 pub use names::{
-    AGENT_GROUP, ANNOTATION_ADOPT, ANNOTATION_CONFIRM_DELETIONS, ANNOTATION_SIGNATURES, ANNOTATION_SOURCE,
-    AgentIdentity, GROUP, LABEL_ASSIGNMENT, NameError, SYSTEM_NAMESPACE, VERSION, assignment_label_value,
-    assignment_name, check_cluster_name, cluster_proxy_path, field_manager, partition_cluster,
-    partition_namespace,
+    AGENT_GROUP, ANNOTATION_ADOPT, ANNOTATION_CONFIRM_DELETIONS, ANNOTATION_CONFIRM_WITHDRAWAL,
+    ANNOTATION_SIGNATURES, ANNOTATION_SOURCE, AgentIdentity, GROUP, LABEL_ASSIGNMENT, NameError,
+    SYSTEM_NAMESPACE, VERSION, assignment_label_value, assignment_name, check_cluster_name,
+    cluster_proxy_path, field_manager, partition_cluster, partition_namespace,
 };
 pub use placement::{
-    ClusterDecision, ClusterSelector, DecisionStep, FieldOperator, FieldRequirement, LabelOperator,
-    LabelRequirement, Placement, PlacementSpec, PlacementStatus, Prioritizer, SpreadConstraint, Toleration,
-    ValueRule, WhenUnsatisfiable,
+    ClusterDecision, ClusterSelector, DecisionStep, FieldOperator, FieldRequirement, HeldWithdrawal,
+    LabelOperator, LabelRequirement, Placement, PlacementSpec, PlacementStatus, Prioritizer,
+    SpreadConstraint, Toleration, ValueRule, WhenUnsatisfiable,
 };
 pub use profile::{
     ConflictPolicy, ContentFormat, Profile, ProfileLayer, ProfileSource, ProfileSpec, ProfileStatus,

@@ -14,6 +14,8 @@ pub const AGENT_GROUP: &str = "fairlead:clusters";
 pub const LABEL_ASSIGNMENT: &str = "fleet.fairlead.dev/assignment";
 /// On an Assignment: the generation whose held deletions a person confirms.
 pub const ANNOTATION_CONFIRM_DELETIONS: &str = "fleet.fairlead.dev/confirm-deletions";
+/// On a Placement: the `id` of `status.heldWithdrawal` that a person confirms. The hub removes it when done.
+pub const ANNOTATION_CONFIRM_WITHDRAWAL: &str = "fleet.fairlead.dev/confirm-withdrawal";
 /// On a Cluster: a person accepts that this hub's view replaces what the agent holds. `keep-orphans` leaves alone what
 /// the hub knows nothing of, `prune-orphans` sends tombstones for it. The hub removes the annotation when done.
 pub const ANNOTATION_ADOPT: &str = "fleet.fairlead.dev/adopt";

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,12 @@ pub struct PlacementSpec {
     /// changes in any cluster. Without it a change goes to all chosen clusters at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<String>,
+    /// How many clusters may lose the profile at once without a person's word, as a number or a share (rounded down) of
+    /// those that have it. When not given: four, or a third where that is more, and never all of several. The rest keeps
+    /// what it holds until `fairlead placement confirm`. Deleting the placement, or naming another profile, is such a word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::rollout::int_or_string")]
+    pub max_withdrawal: Option<IntOrString>,
 }
 
 /// Values for the profile's variables in some clusters.
@@ -97,6 +104,10 @@ pub struct ClusterSelector {
     /// Conditions on what is known of the cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub match_fields: Vec<FieldRequirement>,
+    /// Conditions on the cluster's properties (`status.properties`), by name. `Gt`, `Lt`, `Ge` and `Le` compare versions,
+    /// numbers and quantities.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub match_properties: Vec<FieldRequirement>,
     /// CEL over `cluster`; every one must be true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cel_expressions: Vec<String>,
@@ -165,7 +176,8 @@ pub enum LabelOperator {
 }
 
 /// A condition on a field: `metadata.name`, `kubernetesVersion` (compared as a version), `ready` and `connected`
-/// (`true`/`false`), `nodes.total`, `nodes.ready` (compared as numbers), `agentVersion`.
+/// (`true`/`false`), `nodes.total`, `nodes.ready` (compared as numbers), `agentVersion`. Of `apiGroups` (`In` and `NotIn`)
+/// one value is enough: a group such as `cert-manager.io`, or a group with its version. Or the name of a property.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FieldRequirement {
     /// The field.
@@ -225,9 +237,30 @@ pub struct PlacementStatus {
     /// One per cluster, chosen ones first, at most 1000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub decisions: Vec<ClusterDecision>,
+    /// Clusters that are no longer chosen and keep the profile until a person confirms that it should go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_withdrawal: Option<HeldWithdrawal>,
     /// `Ready`: the decisions are carried out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+}
+
+/// A withdrawal from more clusters than may lose the profile at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldWithdrawal {
+    /// Names what is confirmed: the annotation `fleet.fairlead.dev/confirm-withdrawal` with it lets the profile go from
+    /// `clusters`. Another set of clusters has another one.
+    pub id: String,
+    /// Which, sorted, at most 1000: of more, the rest is asked for afterwards.
+    pub clusters: Vec<String>,
+    /// How many there are in all.
+    pub count: u32,
+    /// How many have the profile, these included.
+    pub holding: u32,
+    /// A person let them go; they are being emptied.
+    #[serde(default)]
+    pub confirmed: bool,
 }
 
 /// Why a cluster was chosen or not.

@@ -256,6 +256,9 @@ pub struct RolloutStatus {
     /// Of these, debts.
     #[serde(default)]
     pub debt_count: u32,
+    /// How far the profile has gone from clusters that the placement no longer chooses; none when there are no such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawal: Option<Withdrawal>,
     /// `Progressing` and `Completed`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
@@ -346,6 +349,32 @@ pub struct FailedCluster {
     pub accepted: bool,
 }
 
+/// Clusters that lose the profile, in the strategy's waves.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Withdrawal {
+    /// How many were to lose it, at most at one time since this withdrawal began.
+    pub total: u32,
+    /// Of these, those that still have something of it.
+    pub left: u32,
+    /// The wave under way, counted from 0; the canary is the first.
+    pub wave: u32,
+    /// How many clusters of the wave were told.
+    pub begun: u32,
+    /// Since when every cluster of the wave is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soaking_since: Option<Time>,
+    /// Clusters being emptied.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removing: Vec<ClusterUpdate>,
+    /// Clusters that were not emptied in time, at most 1000. Beyond the failure budget no further cluster is told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<FailedCluster>,
+    /// What it waits for, in a sentence.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
 /// A cluster that still owes the change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClusterDebt {
@@ -355,6 +384,6 @@ pub struct ClusterDebt {
     pub reason: String,
 }
 
-fn int_or_string(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+pub(crate) fn int_or_string(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({"x-kubernetes-int-or-string": true})
 }

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use api_machinery::quantity::Quantity;
 use fleet_objects::{
     Cluster, ClusterSelector, ClusterTaint, FieldOperator, FieldRequirement, LabelOperator, LabelRequirement,
 };
@@ -20,9 +21,16 @@ pub struct ClusterView {
     pub taints: Vec<ClusterTaint>,
     /// Fields by the names of [`FieldRequirement`]; those not known are absent.
     pub fields: BTreeMap<&'static str, String>,
+    /// Its properties, those that the agent found out and those that its About API (KEP-2149) names.
+    pub properties: BTreeMap<String, String>,
+    /// What it serves besides the core group, `group/version`.
+    pub api_groups: Vec<String>,
 }
 
-const FIELDS: [&str; 7] = [
+/// The field that has many values.
+const API_GROUPS: &str = "apiGroups";
+
+const FIELDS: [&str; 8] = [
     "metadata.name",
     "kubernetesVersion",
     "agentVersion",
@@ -30,6 +38,7 @@ const FIELDS: [&str; 7] = [
     "connected",
     "nodes.total",
     "nodes.ready",
+    API_GROUPS,
 ];
 
 impl From<&Cluster> for ClusterView {
@@ -57,6 +66,8 @@ impl From<&Cluster> for ClusterView {
             labels: cluster.metadata.labels.clone().unwrap_or_default(),
             taints: cluster.spec.taints.clone(),
             fields,
+            properties: status.properties,
+            api_groups: status.api_groups,
         }
     }
 }
@@ -79,6 +90,10 @@ pub fn selects(
     }
     selector.match_expressions.iter().try_for_each(|requirement| label_holds(requirement, cluster))?;
     selector.match_fields.iter().try_for_each(|requirement| field_holds(requirement, cluster))?;
+    selector.match_properties.iter().try_for_each(|requirement| {
+        let value = cluster.properties.get(&requirement.key);
+        holds(requirement, value, &format!("property {}", requirement.key))
+    })?;
     if selector.cel_expressions.is_empty() {
         return Ok(());
     }
@@ -112,11 +127,19 @@ fn field_holds(requirement: &FieldRequirement, cluster: &ClusterView) -> Result<
     if !FIELDS.contains(&key.as_str()) {
         return Err(format!("there is no field {key:?}; known are {}", FIELDS.join(", ")));
     }
-    let value = cluster.fields.get(key.as_str());
+    if key == API_GROUPS {
+        return group_holds(requirement, &cluster.api_groups);
+    }
+    holds(requirement, cluster.fields.get(key.as_str()), &format!("field {key}"))
+}
+
+/// Whether a value meets a requirement; `what` names it.
+fn holds(requirement: &FieldRequirement, value: Option<&String>, what: &str) -> Result<(), String> {
+    let FieldRequirement { operator, values, .. } = requirement;
     let ordering = || match (value, values.as_slice()) {
         (Some(value), [wanted]) => Ok(compare(value, wanted)),
         (None, [_]) => Ok(None),
-        _ => Err(format!("field {key}: {operator:?} takes exactly one value")),
+        _ => Err(format!("{what}: {operator:?} takes exactly one value")),
     };
     let among = value.is_some_and(|value| values.iter().any(|wanted| wanted == value));
     let holds = match operator {
@@ -133,17 +156,46 @@ fn field_holds(requirement: &FieldRequirement, cluster: &ClusterView) -> Result<
         return Ok(());
     }
     let is = value.map_or_else(|| "not known yet".to_owned(), |value| format!("{value:?}"));
-    Err(format!("field {key} is {is} (wanted {operator:?} {values:?})"))
+    Err(format!("{what} is {is} (wanted {operator:?} {values:?})"))
+}
+
+/// Whether one of the groups, with or without a version, is served.
+fn group_holds(requirement: &FieldRequirement, served: &[String]) -> Result<(), String> {
+    let FieldRequirement { operator, values, .. } = requirement;
+    let is = |wanted: &String| {
+        let of =
+            |own: &String| own == wanted || own.split_once('/').is_some_and(|(group, _)| group == wanted);
+        served.iter().any(of)
+    };
+    let among = values.iter().any(is);
+    match operator {
+        // Before the agent has told, nothing is known to be absent either.
+        _ if served.is_empty() && *operator != FieldOperator::DoesNotExist => {
+            Err(format!("field {API_GROUPS} is not known yet (wanted {operator:?} {values:?})"))
+        }
+        FieldOperator::In if !among => Err(format!("none of the API groups {values:?} is served")),
+        FieldOperator::NotIn if among => Err(format!("one of the API groups {values:?} is served")),
+        FieldOperator::DoesNotExist if !served.is_empty() => {
+            Err(format!("field {API_GROUPS} is known (wanted {operator:?})"))
+        }
+        FieldOperator::Gt | FieldOperator::Lt | FieldOperator::Ge | FieldOperator::Le => {
+            Err(format!("field {API_GROUPS}: {operator:?} has no meaning for it; In and NotIn have"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Compares versions and numbers part by part: `v1.36.2` with `1.9`. What follows `-` or `+` is left out (`v1.36.2+k3s1`
-/// is 1.36.2). `None` when either is not made of numbers.
+/// is 1.36.2). What is no version is compared as quantities (`3500m` with `4`). `None` when it is neither.
 fn compare(a: &str, b: &str) -> Option<Ordering> {
     let parts = |text: &str| -> Option<Vec<u64>> {
         let core = text.trim_start_matches('v').split(['-', '+']).next()?;
         core.split('.').map(|part| part.parse().ok()).collect()
     };
-    let (mut a, mut b) = (parts(a)?, parts(b)?);
+    let (Some(mut a), Some(mut b)) = (parts(a), parts(b)) else {
+        let (a, b): (Quantity, Quantity) = (a.parse().ok()?, b.parse().ok()?);
+        return Some(a.cmp(&b));
+    };
     let length = a.len().max(b.len());
     a.resize(length, 0);
     b.resize(length, 0);
@@ -160,6 +212,8 @@ mod tests {
         assert_eq!(compare("v1.36.2+k3s1", "1.9"), Some(Ordering::Greater));
         assert_eq!(compare("v1.36.0", "1.36"), Some(Ordering::Equal));
         assert_eq!(compare("abc", "1"), None);
+        assert_eq!(compare("3500m", "4"), Some(Ordering::Less));
+        assert_eq!(compare("16Gi", "2000M"), Some(Ordering::Greater));
     }
 
     #[test]
@@ -198,5 +252,61 @@ mod tests {
             selects(&by_label, &view, &NoExpressions).unwrap_err(),
             "label env is \"dev\", not \"prod\""
         );
+    }
+
+    #[test]
+    fn properties_and_api_groups_are_selected_by() {
+        let view = ClusterView {
+            properties: BTreeMap::from([("allocatable-cpu.fleet.fairlead.dev".into(), "3500m".into())]),
+            api_groups: vec!["cert-manager.io/v1".into(), "policy/v1".into()],
+            ..ClusterView::default()
+        };
+        let property = |key: &str, operator, values: &[&str]| ClusterSelector {
+            match_properties: vec![requirement(key, operator, values)],
+            ..ClusterSelector::default()
+        };
+        let groups = |operator, values: &[&str]| ClusterSelector {
+            match_fields: vec![requirement("apiGroups", operator, values)],
+            ..ClusterSelector::default()
+        };
+        let cpu = "allocatable-cpu.fleet.fairlead.dev";
+        for (selector, refused) in [
+            (property(cpu, FieldOperator::Gt, &["3"]), None),
+            (
+                property(cpu, FieldOperator::Ge, &["4"]),
+                Some("property allocatable-cpu.fleet.fairlead.dev is \"3500m\" (wanted Ge [\"4\"])"),
+            ),
+            (property("tier", FieldOperator::DoesNotExist, &[]), None),
+            (property("tier", FieldOperator::In, &["gold"]), Some("property tier is not known yet")),
+            (groups(FieldOperator::In, &["cert-manager.io"]), None),
+            (groups(FieldOperator::In, &["nope", "policy/v1"]), None),
+            (
+                groups(FieldOperator::In, &["policy/v2"]),
+                Some("none of the API groups [\"policy/v2\"] is served"),
+            ),
+            (groups(FieldOperator::NotIn, &["policy"]), Some("one of the API groups")),
+            (groups(FieldOperator::Gt, &["policy"]), Some("has no meaning")),
+            (groups(FieldOperator::Exists, &[]), None),
+        ] {
+            let answer = selects(&selector, &view, &NoExpressions);
+            match refused {
+                None => assert_eq!(answer, Ok(()), "{selector:?}"),
+                Some(part) => assert!(answer.clone().unwrap_err().contains(part), "{answer:?}"),
+            }
+        }
+        let unknown =
+            selects(&groups(FieldOperator::NotIn, &["policy"]), &ClusterView::default(), &NoExpressions);
+        assert!(
+            unknown.unwrap_err().contains("not known yet"),
+            "nothing is concluded from what was not told"
+        );
+    }
+
+    fn requirement(key: &str, operator: FieldOperator, values: &[&str]) -> FieldRequirement {
+        FieldRequirement {
+            key: key.into(),
+            operator,
+            values: values.iter().map(|one| (*one).into()).collect(),
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Expressions that people write about clusters. The language is the caller's to bring: this crate only asks.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::cluster_view::ClusterView;
@@ -44,10 +46,15 @@ impl Expressions for NoExpressions {
 }
 
 /// A cluster as expressions see it: `name`, `labels`, `taints`, `kubernetesVersion`, `agentVersion` (text, empty while
-/// not known), `ready`, `connected` (boolean), `nodes.total`, `nodes.ready` (numbers).
+/// not known), `ready`, `connected` (boolean), `nodes.total`, `nodes.ready` (numbers), `properties` (text by name),
+/// `apiGroups` (lists of versions by group).
 #[must_use]
 pub fn facts(view: &ClusterView) -> Value {
     let text = |key: &str| view.fields.get(key).cloned().unwrap_or_default();
+    let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (group, version) in view.api_groups.iter().filter_map(|own| own.split_once('/')) {
+        groups.entry(group).or_default().push(version);
+    }
     let number = |key: &str| text(key).parse::<i64>().unwrap_or(0);
     json!({
         "name": view.name,
@@ -58,5 +65,7 @@ pub fn facts(view: &ClusterView) -> Value {
         "ready": text("ready") == "true",
         "connected": text("connected") == "true",
         "nodes": {"total": number("nodes.total"), "ready": number("nodes.ready")},
+        "properties": view.properties,
+        "apiGroups": groups,
     })
 }

@@ -19,6 +19,7 @@ pub mod preview;
 pub mod release;
 pub mod render;
 pub mod rollout;
+mod share;
 pub mod values;
 pub mod variables;
 pub mod yaml;

@@ -7,8 +7,10 @@
 mod arbitrate;
 mod choose;
 mod score;
+mod withdrawal;
 
 pub use arbitrate::{Asked, decide_all};
+pub use withdrawal::{Guarded, Leaving, guard};
 
 use std::collections::BTreeSet;
 

@@ -5,6 +5,9 @@
 //! checked, the wave moves on, clusters are released. The caller writes the status *before* it gives a cluster anything, so
 //! that a crash between the two leaves a cluster counted as under change that has not got it yet, never the reverse.
 //!
+//! Clusters that the placement no longer chooses lose the profile in the same waves, under the same bounds; gates are not
+//! asked for that.
+//!
 //! What holds whatever is seen (proved by properties in the tests): never more clusters under change than the strategy
 //! allows; no cluster is released once more failed than the budget allows; revisions and steps only grow; a cluster that
 //! was away is released only beside the canary's number of others; with clusters that answer, every run comes to an end.
@@ -13,6 +16,7 @@ mod advance;
 mod observe;
 mod release;
 mod waves;
+mod withdraw;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -84,6 +88,19 @@ pub struct Member {
     pub health: MemberHealth,
 }
 
+/// A cluster that the placement no longer chooses, while it has something of the profile.
+#[derive(Clone, Debug)]
+pub struct Leaver {
+    /// What is known of it.
+    pub view: ClusterView,
+    /// Why it cannot be told anything now.
+    pub unavailable: Option<String>,
+    /// Whether it was told to remove the profile.
+    pub told: bool,
+    /// What it says about that.
+    pub message: String,
+}
+
 /// How a cluster is with what it was told to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MemberHealth {
@@ -107,6 +124,8 @@ pub struct Input<'a> {
     pub desired: Option<&'a Desired>,
     /// The clusters chosen.
     pub members: &'a [Member],
+    /// Those that are not chosen any more and have something of it.
+    pub leaving: &'a [Leaver],
     /// Tells what a revision means for a cluster. Where it cannot, the cluster does not count as having the revision.
     pub variables_of: &'a VariablesOf<'a>,
     /// Evaluates gates.
@@ -133,6 +152,8 @@ pub struct Outcome {
     pub status: RolloutStatus,
     /// What each member may be given.
     pub releases: BTreeMap<String, Release>,
+    /// Which of those that leave may be told to remove the profile.
+    pub withdraws: BTreeSet<String>,
     /// When to look again although nothing changed.
     pub wake: Option<Timestamp>,
 }
@@ -147,8 +168,9 @@ pub fn plan(input: &Input<'_>) -> Outcome {
     run.check_budget();
     run.advance();
     let releases = run.release();
+    let withdraws = run.withdraw();
     run.finish();
-    Outcome { status: run.status, releases, wake: run.wake }
+    Outcome { status: run.status, releases, withdraws, wake: run.wake }
 }
 
 /// One look under way.
@@ -198,6 +220,12 @@ impl<'a> Run<'a> {
         }
         self.wake = Some(self.wake.map_or(ends, |wake| wake.min(ends)));
         false
+    }
+
+    /// How many clusters are under change, those that are being emptied included.
+    fn under_change(&self) -> usize {
+        let removing = self.status.withdrawal.as_ref().map_or(0, |withdrawal| withdrawal.removing.len());
+        self.status.updating.len() + removing
     }
 
     fn deadline_seconds(&self) -> u32 {

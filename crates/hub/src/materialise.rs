@@ -172,6 +172,12 @@ fn bounded_properties(given: &BTreeMap<String, String>) -> BTreeMap<String, Stri
     given.iter().filter(fits).take(64).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
+/// Group versions within the bounds that agents keep too: 256, each as long as a DNS name and a version can be.
+fn bounded_groups(given: &[String]) -> Vec<String> {
+    let fits = |name: &&String| name.len() <= 253 + 1 + 63 && name.contains('/');
+    given.iter().filter(fits).take(256).cloned().collect()
+}
+
 async fn take_facts(client: &Client, from: &AgentIdentity, facts: &ClusterFacts) -> Result<(), Error> {
     cluster_status::update(client, &from.name, |status| {
         status.kubernetes_version = Some(facts.kubernetes_version.clone());
@@ -179,6 +185,7 @@ async fn take_facts(client: &Client, from: &AgentIdentity, facts: &ClusterFacts)
         status.agent_version = Some(facts.agent_version.clone());
         // An agent is not believed to keep to its own bounds.
         status.properties = bounded_properties(&facts.properties);
+        status.api_groups = bounded_groups(&facts.api_groups);
     })
     .await
     .map(drop)

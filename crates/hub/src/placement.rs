@@ -6,6 +6,7 @@ mod partition;
 mod profiles;
 mod rollouts;
 mod signatures;
+mod withdrawal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use fleet_objects::{
 };
 use fleet_planner::assignment::Wanted;
 use fleet_planner::cluster_view::ClusterView;
-use fleet_planner::placement::{Asked, decide_all};
+use fleet_planner::placement::{Asked, Guarded, decide_all};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
@@ -64,6 +65,10 @@ struct Decided {
     profile: ProfileReference,
     decisions: Vec<ClusterDecision>,
     problem: Option<String>,
+    /// Clusters that hold the profile by this placement.
+    holding: BTreeSet<String>,
+    /// Of those that it no longer chooses, which may lose it and which keep it.
+    guarded: Guarded,
     /// By a rollout, if the placement names one.
     governed: Option<Governed>,
 }
@@ -167,6 +172,7 @@ async fn pass(shared: &Shared, caches: &Caches, profiles: &mut Profiles) -> Pass
     let views: BTreeMap<String, ClusterView> =
         clusters.iter().map(|cluster| (cluster.name_any(), ClusterView::from(&**cluster))).collect();
     let mut decided = decide(shared, caches, profiles, &clusters, &assignments);
+    withdrawal::judge(&mut decided, &assignments);
     let looked = rollouts::govern(shared, caches, profiles, &clusters, &assignments, &mut decided).await;
     complete &= !looked.incomplete;
     let (wanted, keep) = wanted(shared, &mut decided, profiles, &views, &assignments);
@@ -245,11 +251,16 @@ fn decide(
         })
         .collect();
     let decided = decide_all(&asked, &views, &*shared.expressions);
-    let profile_of: Vec<ProfileReference> = asked.into_iter().map(|asked| asked.profile).collect();
-    let each = placements.into_iter().zip(profile_of).zip(decided);
-    each.map(|((placement, profile), decisions)| {
-        let problem = profiles.problem(&profile);
-        Decided { placement, profile, decisions, problem, governed: None }
+    let held: Vec<_> = asked.into_iter().map(|asked| (asked.profile, asked.already)).collect();
+    let each = placements.into_iter().zip(held).zip(decided);
+    each.map(|((placement, (profile, holding)), decisions)| Decided {
+        problem: profiles.problem(&profile),
+        placement,
+        profile,
+        decisions,
+        holding,
+        guarded: Guarded::default(),
+        governed: None,
     })
     .collect()
 }
@@ -314,6 +325,9 @@ fn wanted(
                 }
             }
         }
+        for cluster in withdrawal::keeps(one) {
+            keep.entry(cluster.clone()).or_default().insert(name.clone());
+        }
         one.problem = one.problem.take().or(problem);
     }
     (wanted, keep)
@@ -340,6 +354,7 @@ fn at_once(
 }
 
 async fn write_placement(shared: &Shared, caches: &Caches, decided: &Decided) -> Result<(), Error> {
+    withdrawal::end(shared, caches, decided).await?;
     let placement = &decided.placement;
     let before = placement.status.clone().unwrap_or_default();
     let selected = decided.decisions.iter().filter(|decision| decision.selected).count();
@@ -349,6 +364,7 @@ async fn write_placement(shared: &Shared, caches: &Caches, decided: &Decided) ->
         selected: u32::try_from(selected).unwrap_or(u32::MAX),
         considered: u32::try_from(decided.decisions.len()).unwrap_or(u32::MAX),
         decisions: decided.decisions.iter().take(MAX_DECISIONS).cloned().collect(),
+        held_withdrawal: decided.guarded.held.clone(),
         conditions: before.conditions.clone(),
     };
     let placed = format!("{selected} of {} clusters selected", decided.decisions.len());
@@ -357,6 +373,11 @@ async fn write_placement(shared: &Shared, caches: &Caches, decided: &Decided) ->
         (Some(problem), ..) => (false, "ProfileNotUsable", format!("{problem}; what clusters hold stays")),
         (None, Some(problem), _) => {
             (false, "RolloutNotUsable", format!("{problem}; what clusters hold stays"))
+        }
+        _ if decided.guarded.problem.is_some() => {
+            let why = decided.guarded.problem.as_deref().unwrap_or_default();
+            let word = format!("fairlead placement confirm {}", placement.name_any());
+            (false, "WithdrawalHeld", format!("{placed}; {why}; what they hold stays until `{word}`"))
         }
         (None, None, Some(governed)) => (true, "Placed", format!("{placed}; {}", governed.summary)),
         (None, None, None) => (true, "Placed", placed),
@@ -389,6 +410,14 @@ fn is_applied(assignment: &Assignment) -> bool {
     status.is_some_and(|status| {
         status.observed_generation == assignment.spec.generation
             && condition_is_true(&status.conditions, "Applied")
+    })
+}
+
+/// Whether the agent reported this generation, a tombstone, carried out.
+fn is_pruned(assignment: &Assignment) -> bool {
+    assignment.status.as_ref().is_some_and(|status| {
+        status.observed_generation == assignment.spec.generation
+            && condition_is_true(&status.conditions, "Pruned")
     })
 }
 

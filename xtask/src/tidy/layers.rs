@@ -22,12 +22,14 @@ const LAYERS: [&str; 10] = [
 const OPEN: &str = "vocabulary";
 
 /// The only imports between two crates of another layer: the API server asks who somebody is and what they may, lets
-/// policies judge, and speaks the streaming protocols; the rules of kinds read schemas, names and quantities.
-const NEIGHBOURS: [(&str, &str); 4] = [
+/// policies judge, and speaks the streaming protocols; the rules of kinds read schemas, names and quantities, and the
+/// planner compares quantities.
+const NEIGHBOURS: [(&str, &str); 5] = [
     ("apiserver", "access"),
     ("apiserver", "policy-engines"),
     ("apiserver", "streams"),
     ("kind-rules", "api-machinery"),
+    ("fleet-planner", "api-machinery"),
 ];
 
 /// Adapters that no component may see: components reach objects through a client alone.

@@ -1,25 +1,44 @@
 //! `fairlead placement …`
 
+mod facts;
+
+use std::fmt::Write as _;
+
 use clap::{Args, Subcommand};
-use fleet_objects::Placement;
+use fleet_objects::{ANNOTATION_CONFIRM_WITHDRAWAL, Cluster, Placement};
 use kube::Api;
 use kube::ResourceExt;
-use kube::api::ListParams;
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::json;
 
 use crate::arguments::{Format, Global};
 use crate::failure::{Code, Failure, api};
 use crate::{connection, output};
 
+/// Clusters named in a sentence.
+const SHOWN: usize = 20;
+
 #[derive(Subcommand, Debug)]
 pub(crate) enum PlacementCommand {
     /// Say for each cluster why it was chosen or not
     Explain(ExplainArguments),
+    /// Let the profile go from the clusters that are no longer chosen, where the hub holds that for a person's word
+    Confirm(ConfirmArguments),
     /// List placements
     List(ListArguments),
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct ExplainArguments {
+    /// Which placement
+    name: String,
+    /// Only this cluster, with everything that selectors and expressions see of it
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConfirmArguments {
     /// Which placement
     name: String,
 }
@@ -32,14 +51,23 @@ pub(crate) struct ListArguments {
 }
 
 pub(crate) async fn run(global: &Global, command: PlacementCommand) -> Result<Code, Failure> {
-    let placements: Api<Placement> = Api::namespaced(connection::hub(global).await?, &global.namespace);
+    let client = connection::hub(global).await?;
+    let placements: Api<Placement> = Api::namespaced(client.clone(), &global.namespace);
     match command {
         PlacementCommand::Explain(arguments) => {
-            let found = placements.get(&arguments.name).await;
-            let found = found.map_err(api(format!("cannot get placement {}", arguments.name)))?;
-            output::data(&explain(&found))?;
+            let found = get(&placements, &arguments.name).await?;
+            let said = match &arguments.cluster {
+                None => explain(&found),
+                Some(name) => {
+                    let cluster = Api::<Cluster>::all(client).get(name).await;
+                    let cluster = cluster.map_err(api(format!("cannot get cluster {name}")))?;
+                    facts::explain(&found, &cluster)
+                }
+            };
+            output::data(&said)?;
             Ok(Code::Ok)
         }
+        PlacementCommand::Confirm(arguments) => confirm(&placements, &arguments.name).await,
         PlacementCommand::List(arguments) => {
             let found =
                 placements.list(&ListParams::default()).await.map_err(api("cannot list placements"))?;
@@ -48,6 +76,34 @@ pub(crate) async fn run(global: &Global, command: PlacementCommand) -> Result<Co
             Ok(Code::Ok)
         }
     }
+}
+
+async fn get(placements: &Api<Placement>, name: &str) -> Result<Placement, Failure> {
+    placements.get(name).await.map_err(api(format!("cannot get placement {name}")))
+}
+
+/// The word is about the clusters that the status names: were it others meanwhile, nothing happens.
+async fn confirm(placements: &Api<Placement>, name: &str) -> Result<Code, Failure> {
+    let placement = get(placements, name).await?;
+    let held = placement.status.and_then(|status| status.held_withdrawal).filter(|held| !held.confirmed);
+    let Some(held) = held else {
+        let message = format!("placement {name} holds no withdrawal");
+        return Err(Failure::usage(message).hint(format!("fairlead placement explain {name}")));
+    };
+    let patch = json!({"metadata": {"annotations": {ANNOTATION_CONFIRM_WITHDRAWAL: held.id}}});
+    let patched = placements.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+    patched.map_err(api(format!("cannot confirm the withdrawal of placement {name}")))?;
+    let profile = placement.spec.profile;
+    let names = shown(&held.clusters);
+    output::progress(&format!("profile {profile} goes from {} clusters: {names}", held.clusters.len()));
+    Ok(Code::Ok)
+}
+
+/// The first of many names.
+fn shown(names: &[String]) -> String {
+    let more = names.len().saturating_sub(SHOWN);
+    let first = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{first} and {more} more") } else { first }
 }
 
 fn explain(placement: &Placement) -> String {
@@ -71,6 +127,18 @@ fn explain(placement: &Placement) -> String {
         out.push_str("; the hub has not looked at the newest change yet");
     }
     out.push('\n');
+    if let Some(held) = &status.held_withdrawal {
+        let state = if held.confirmed { "is going from" } else { "stays, until a person confirms, in" };
+        let _ = writeln!(
+            out,
+            "the profile {state} {} clusters that are no longer chosen: {}",
+            held.count,
+            shown(&held.clusters)
+        );
+        if !held.confirmed {
+            let _ = writeln!(out, "next: fairlead placement confirm {}", placement.name_any());
+        }
+    }
     out
 }
 

@@ -319,7 +319,7 @@ impl Bench {
         self.agents[name].handle.hub().clone()
     }
 
-    async fn put(&self, plural: &str, kind: &str, name: &str, spec: Value) {
+    pub(crate) async fn put(&self, plural: &str, kind: &str, name: &str, spec: Value) {
         let resource = kube::api::ApiResource::from_gvk_with_plural(
             &kube::api::GroupVersionKind::gvk(fleet_objects::GROUP, fleet_objects::VERSION, kind),
             plural,

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api_machinery::quantity::Quantity;
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIGroupList;
 use kube::ResourceExt as _;
 use serde_json::Value;
 
 /// Properties kept of a cluster, and bytes of one value: what fits into a Cluster's status beside the rest.
 const MAX_PROPERTIES: usize = 64;
 const MAX_VALUE: usize = 1024;
+/// Group versions kept of a cluster: a few dozen are its own, the rest custom ones.
+const MAX_GROUPS: usize = 256;
 
 /// Where the well-known labels of a node are.
 const REGION: &str = "topology.kubernetes.io/region";
@@ -106,6 +109,13 @@ pub(super) fn about(list: &Value) -> BTreeMap<String, String> {
     pairs.filter(|(name, _)| name.len() <= 253).take(MAX_PROPERTIES).collect()
 }
 
+/// Every group and version that is served, but for the core group, which is everywhere.
+pub(super) fn api_groups(list: &APIGroupList) -> Vec<String> {
+    let versions = list.groups.iter().flat_map(|group| &group.versions);
+    let all: BTreeSet<&String> = versions.map(|version| &version.group_version).collect();
+    all.into_iter().filter(|name| name.contains('/')).take(MAX_GROUPS).cloned().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -148,5 +158,15 @@ mod tests {
             .collect();
         let found = properties("", std::iter::empty(), &about(&json!({"items": items})));
         assert!(found.len() <= MAX_PROPERTIES && !found.contains_key("p0"));
+    }
+
+    #[test]
+    fn groups_are_told_with_their_versions_but_for_the_core() {
+        let version = |name: &str| json!({"groupVersion": name, "version": "v1"});
+        let list = json!({"groups": [
+            {"name": "policy", "versions": [version("policy/v1"), version("policy/v1beta1")]},
+            {"name": "apps", "versions": [version("apps/v1")]}, {"name": "", "versions": [version("v1")]}]});
+        let list = serde_json::from_value(list).unwrap();
+        assert_eq!(api_groups(&list), ["apps/v1", "policy/v1", "policy/v1beta1"]);
     }
 }

@@ -92,7 +92,7 @@ impl Run<'_> {
             return Release::Target;
         }
         if self.update_of(name).is_none() {
-            if self.input.spec.paused || self.status.updating.len() >= max {
+            if self.input.spec.paused || self.under_change() >= max {
                 return Release::Keep;
             }
             self.begin_update(name, false);
@@ -122,7 +122,7 @@ impl Run<'_> {
         };
         let catching_up = self.status.updating.iter().filter(|update| update.debt).count();
         let limit = catch_up(&self.input.spec.strategy, total);
-        let room = self.status.updating.len() < max && (turn == Turn::Now || catching_up < limit);
+        let room = self.under_change() < max && (turn == Turn::Now || catching_up < limit);
         if !moves || !room || self.input.spec.paused || member.unavailable.is_some() {
             return Release::Keep;
         }

@@ -1,11 +1,11 @@
 //! Which clusters are in which wave.
 
 use fleet_objects::rollout::{Gate, RolloutStrategy, Wave};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{MAX_CONCURRENCY, MAX_WAVES, Member};
 use crate::cluster_view::selects;
 use crate::expressions::Expressions;
+use crate::share::{Round, share};
 
 /// A wave with its clusters.
 #[derive(Debug)]
@@ -14,34 +14,6 @@ pub(super) struct Planned<'a> {
     pub(super) members: Vec<&'a Member>,
     pub(super) soak_seconds: u32,
     pub(super) gates: &'a [Gate],
-}
-
-/// How a share of `total` is rounded.
-#[derive(Clone, Copy)]
-pub(super) enum Round {
-    Up,
-    Down,
-}
-
-/// What a number or a share of `total` comes to.
-///
-/// # Errors
-/// A text that is no share.
-pub(super) fn share(value: &IntOrString, total: usize, round: Round) -> Result<usize, String> {
-    let text = match value {
-        IntOrString::Int(number) => {
-            return usize::try_from(*number).map_err(|_| format!("{number} is less than 0"));
-        }
-        IntOrString::String(text) => text,
-    };
-    let percent = text.strip_suffix('%').and_then(|digits| digits.parse::<usize>().ok());
-    let percent = percent.filter(|percent| *percent <= 100);
-    let percent = percent.ok_or_else(|| format!("{text:?} is neither a number nor a share like 25%"))?;
-    let exact = total * percent;
-    Ok(match round {
-        Round::Up => exact.div_ceil(100),
-        Round::Down => exact / 100,
-    })
 }
 
 /// How many may be under change at a time.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use fleet_objects::{
     ANNOTATION_ADOPT, Assignment, AssignmentSpec, AssignmentState, AssignmentSummary, Cluster,
-    ConditionChange, condition_is_true, partition_namespace, set_condition,
+    ConditionChange, partition_namespace, set_condition,
 };
 use fleet_planner::assignment::{Existing, Partition, Plan, Step, Wanted, plan};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::{Caches, is_applied, is_healthy, signatures};
+use super::{Caches, is_applied, is_healthy, is_pruned, signatures};
 use crate::cluster_status;
 use crate::error::Error;
 use crate::service::Shared;
@@ -78,11 +78,7 @@ pub(super) async fn reconcile(
 }
 
 fn known(assignment: &Assignment) -> Existing {
-    let pruned = assignment.status.as_ref().is_some_and(|status| {
-        status.observed_generation == assignment.spec.generation
-            && condition_is_true(&status.conditions, "Pruned")
-    });
-    let pruned = pruned && assignment.spec.state == AssignmentState::Tombstone;
+    let pruned = is_pruned(assignment) && assignment.spec.state == AssignmentState::Tombstone;
     Existing { spec: assignment.spec.clone(), pruned }
 }
 

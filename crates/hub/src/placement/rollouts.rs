@@ -11,14 +11,14 @@ use fleet_objects::{
 };
 use fleet_planner::assignment::Wanted;
 use fleet_planner::cluster_view::ClusterView;
-use fleet_planner::rollout::{Desired, Holding, Input, Member, MemberHealth, Outcome, Release, plan};
+use fleet_planner::rollout::{Desired, Holding, Input, Leaver, Member, MemberHealth, Outcome, Release, plan};
 use fleet_planner::variables::Values;
 use jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
 use super::profiles::Profiles;
-use super::{ByPartition, Caches, Decided, is_healthy, placement_name};
+use super::{ByPartition, Caches, Decided, is_healthy, placement_name, withdrawal};
 use crate::cluster_status;
 use crate::error::Error;
 use crate::service::Shared;
@@ -26,6 +26,7 @@ use crate::service::Shared;
 /// What a rollout lets the clusters of a placement have.
 pub(super) struct Governed {
     releases: BTreeMap<String, Release>,
+    withdraws: BTreeSet<String>,
     target: Option<Revision>,
     stable: Option<Revision>,
     windows: Vec<MaintenanceWindow>,
@@ -40,6 +41,7 @@ impl Governed {
     fn hold(problem: String) -> Self {
         Self {
             releases: BTreeMap::new(),
+            withdraws: BTreeSet::new(),
             target: None,
             stable: None,
             windows: Vec::new(),
@@ -49,11 +51,12 @@ impl Governed {
     }
 
     fn new(rollout: &Rollout, outcome: Outcome) -> Self {
-        let Outcome { status, releases, .. } = outcome;
+        let Outcome { status, releases, withdraws, .. } = outcome;
         let back = matches!(status.phase, RolloutPhase::RollingBack | RolloutPhase::RolledBack);
         let windows = &rollout.spec.strategy.maintenance_windows;
         Self {
             releases,
+            withdraws,
             summary: format!("rollout {} is {:?}", rollout.name_any(), status.phase),
             target: status.target,
             stable: status.stable,
@@ -61,6 +64,11 @@ impl Governed {
             windows: if back { Vec::new() } else { windows.clone() },
             problem: None,
         }
+    }
+
+    /// Whether a cluster that is no longer chosen may lose the profile now.
+    pub(super) fn withdraws(&self, cluster: &str) -> bool {
+        self.withdraws.contains(cluster)
     }
 
     /// What a cluster is to hold; `None`: nothing yet.
@@ -198,16 +206,34 @@ fn look(
             member
         })
         .collect();
+    let leaving = leaving(clusters, assignments, decided);
     let status = rollout.status.clone().unwrap_or_default();
     plan(&Input {
         spec: &rollout.spec,
         status: &status,
         desired: desired.as_ref(),
         members: &members,
+        leaving: &leaving,
         variables_of: &|revision, view| variables_of(shared, profiles, decided, revision, view),
         expressions: &*shared.expressions,
         now: cluster_status::now().0,
     })
+}
+
+/// Clusters that may lose the profile, and those that were told to.
+fn leaving(clusters: &[Arc<Cluster>], assignments: &ByPartition, decided: &Decided) -> Vec<Leaver> {
+    let going = withdrawal::going(decided, assignments);
+    let leaver = |cluster: &Arc<Cluster>| {
+        let name = cluster.name_any();
+        let message = going.get(&name);
+        (message.is_some() || decided.guarded.allowed.contains(&name)).then(|| Leaver {
+            view: ClusterView::from(&**cluster),
+            unavailable: unavailable(cluster),
+            told: message.is_some(),
+            message: message.cloned().unwrap_or_default(),
+        })
+    };
+    clusters.iter().filter_map(leaver).collect()
 }
 
 fn desired(profiles: &Profiles, decided: &Decided) -> Option<Desired> {

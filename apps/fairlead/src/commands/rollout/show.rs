@@ -48,6 +48,13 @@ pub(super) fn status(rollout: &Rollout) -> String {
     };
     let mut out = line(rollout);
     out.push('\n');
+    if let Some(withdrawal) = &status.withdrawal {
+        let _ = writeln!(
+            out,
+            "{} of {} clusters that are no longer chosen are not empty yet: {}",
+            withdrawal.left, withdrawal.total, withdrawal.message
+        );
+    }
     let mut rows = vec![["CLUSTER", "STATE", "REASON"].map(str::to_owned).to_vec()];
     let mut add = |cluster: &str, state: &str, reason: &str| {
         rows.push(vec![cluster.to_owned(), state.to_owned(), reason.to_owned()]);
@@ -66,6 +73,13 @@ pub(super) fn status(rollout: &Rollout) -> String {
     }
     for debt in &status.debts {
         add(&debt.cluster, "debt", &debt.reason);
+    }
+    let withdrawal = status.withdrawal.as_ref();
+    for update in withdrawal.iter().flat_map(|withdrawal| &withdrawal.removing) {
+        add(&update.cluster, "emptying", "it is no longer chosen");
+    }
+    for failed in withdrawal.iter().flat_map(|withdrawal| &withdrawal.failed) {
+        add(&failed.cluster, "not emptied", &failed.message);
     }
     if rows.len() > 1 {
         let _ = write!(out, "\n{}", workflow::report::columns(&rows));
