@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent_lease::AgentLease;
 use crate::error::{AssemblyError, Cause};
+use crate::expressions::Cel;
 use crate::state::{Opened, State, StoreOptions};
 
 /// With what an agent joins a hub that does not know it yet.
@@ -103,6 +104,7 @@ impl Agent {
         let mut agent = cluster_agent::Options::new(Arc::new(connector), options.directory, store, cluster);
         agent.pods = Some(Arc::new(PodSecurityStandards));
         agent.policies = Some(Arc::new(crate::policies::Engine));
+        agent.expressions = Arc::new(Cel::default());
         if let Some(ceiling) = options.ceiling {
             agent.ceiling = ceiling;
         }

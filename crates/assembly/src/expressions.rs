@@ -1,9 +1,10 @@
-//! Expressions about clusters, in CEL: what the planner asks and the policy engine answers.
+//! Expressions about clusters and objects, in CEL: what planner and agent ask and the policy engine answers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use fleet_planner::expressions::Expressions;
+use fleet_planner::health::ObjectExpressions;
 use parking_lot::Mutex;
 use policy_engines::expression::{Expected, Expression};
 use serde_json::Value;
@@ -13,25 +14,32 @@ const MAX_COMPILED: usize = 1000;
 
 type Compiled = Arc<Result<Expression, String>>;
 
-/// CEL with one variable, `cluster`.
+/// CEL with one variable: `cluster` of a cluster, `object` of an object.
 #[derive(Debug, Default)]
 pub struct Cel {
-    compiled: Mutex<HashMap<(String, Expected), Compiled>>,
+    compiled: Mutex<HashMap<(String, &'static str, Expected), Compiled>>,
 }
 
 impl Cel {
-    fn evaluate(&self, expression: &str, expected: Expected, cluster: &Value) -> Result<Value, String> {
-        let key = (expression.to_owned(), expected);
-        let compiled = {
-            let mut known = self.compiled.lock();
-            if known.len() >= MAX_COMPILED && !known.contains_key(&key) {
-                known.clear();
-            }
-            let compile = || Arc::new(Expression::compile(expression, &["cluster"], expected));
-            known.entry(key).or_insert_with(compile).clone()
-        };
-        match &*compiled {
-            Ok(expression) => expression.evaluate(&[("cluster", cluster)]),
+    fn compile(&self, expression: &str, variable: &'static str, expected: Expected) -> Compiled {
+        let key = (expression.to_owned(), variable, expected);
+        let mut known = self.compiled.lock();
+        if known.len() >= MAX_COMPILED && !known.contains_key(&key) {
+            known.clear();
+        }
+        let compile = || Arc::new(Expression::compile(expression, &[variable], expected));
+        known.entry(key).or_insert_with(compile).clone()
+    }
+
+    fn evaluate(
+        &self,
+        expression: &str,
+        variable: &'static str,
+        expected: Expected,
+        data: &Value,
+    ) -> Result<Value, String> {
+        match &*self.compile(expression, variable, expected) {
+            Ok(expression) => expression.evaluate(&[(variable, data)]),
             Err(problem) => Err(problem.clone()),
         }
     }
@@ -39,15 +47,31 @@ impl Cel {
 
 impl Expressions for Cel {
     fn holds(&self, expression: &str, cluster: &Value) -> Result<bool, String> {
-        Ok(self.evaluate(expression, Expected::Bool, cluster)? == Value::Bool(true))
+        Ok(self.evaluate(expression, "cluster", Expected::Bool, cluster)? == Value::Bool(true))
     }
 
     fn score(&self, expression: &str, cluster: &Value) -> Result<i64, String> {
-        let value = self.evaluate(expression, Expected::Int, cluster)?;
+        let value = self.evaluate(expression, "cluster", Expected::Int, cluster)?;
         value.as_i64().ok_or_else(|| format!("{value} is no whole number"))
     }
 
     fn value(&self, expression: &str, cluster: &Value) -> Result<Value, String> {
-        self.evaluate(expression, Expected::Any, cluster)
+        self.evaluate(expression, "cluster", Expected::Any, cluster)
+    }
+}
+
+impl ObjectExpressions for Cel {
+    fn check(&self, expression: &str, text: bool) -> Result<(), String> {
+        let expected = if text { Expected::Text } else { Expected::Bool };
+        (*self.compile(expression, "object", expected)).as_ref().map(drop).map_err(Clone::clone)
+    }
+
+    fn holds(&self, expression: &str, object: &Value) -> Result<bool, String> {
+        Ok(self.evaluate(expression, "object", Expected::Bool, object)? == Value::Bool(true))
+    }
+
+    fn text(&self, expression: &str, object: &Value) -> Result<String, String> {
+        let value = self.evaluate(expression, "object", Expected::Text, object)?;
+        value.as_str().map(str::to_owned).ok_or_else(|| format!("{value} is no text"))
     }
 }

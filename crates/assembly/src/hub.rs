@@ -87,6 +87,7 @@ impl Hub {
         let mut hub_options = hub::Options::new(client, data_dir, epoch, issuer);
         hub_options.public_url = plane.server.address().map(|address| public_url(&options.names, address));
         hub_options.expressions = Arc::new(Cel::default());
+        hub_options.object_expressions = Arc::new(Cel::default());
         hub_options.test_retention = options.test_retention;
         hub_options.announce = options.announce;
         if let Some(ttl) = options.agent_certificate_ttl {

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use agent_protocol::{EventRecord, EventSeverity, RecordBody};
 use fleet_objects::ObjectReference;
 use fleet_planner::ceiling::{Ceiling, Spent};
+use fleet_planner::health::ObjectExpressions;
 use kube::Client;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -58,6 +59,7 @@ pub(crate) struct Parts {
     pub(crate) outbox: Outbox,
     pub(crate) cluster: Client,
     pub(crate) ceilings: Ceilings,
+    pub(crate) expressions: Arc<dyn ObjectExpressions>,
     pub(crate) inputs: mpsc::Sender<Input>,
     pub(crate) held_changed: Arc<Notify>,
 }
@@ -85,7 +87,7 @@ impl Enforcer {
             outbox: parts.outbox,
             watches: Watches::new(parts.cluster.clone(), parts.inputs),
             ceiling_changes: parts.ceilings.changes(),
-            cluster: Cluster::new(parts.cluster, parts.ceilings),
+            cluster: Cluster::new(parts.cluster, parts.ceilings, parts.expressions),
             spent: Spent::default(),
             held_changed: parts.held_changed,
             active: BTreeMap::new(),

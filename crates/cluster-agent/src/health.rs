@@ -1,6 +1,8 @@
-//! How an object is, from the object alone: the kstatus rules for built-in kinds, conditions for the rest. Pure.
+//! How an object is, from the object alone: a profile's own rules, the kstatus rules for built-in kinds, conditions for the
+//! rest. Pure.
 
-use fleet_objects::Health;
+use fleet_objects::{Health, HealthRule};
+use fleet_planner::health::ObjectExpressions;
 use serde_json::Value;
 
 /// A verdict and, when not healthy, why.
@@ -18,21 +20,33 @@ fn failed(why: impl Into<String>) -> Verdict {
     (Health::Failed, why.into())
 }
 
-/// Judges an object as the API server shows it.
+/// Judges an object as the API server shows it, by the built-in rules.
 pub(crate) fn judge(object: &Value) -> Verdict {
+    not_yet(object).unwrap_or_else(|| by_kind(object))
+}
+
+/// Judges an object by a profile's rule, and by the built-in ones where that says nothing.
+pub(crate) fn judge_by(rule: &HealthRule, object: &Value, expressions: &dyn ObjectExpressions) -> Verdict {
+    let ruled = || fleet_planner::health::judge(rule, object, expressions);
+    not_yet(object).or_else(ruled).unwrap_or_else(|| by_kind(object))
+}
+
+/// What holds for every object: it is being deleted, or its controller has not seen the newest generation.
+fn not_yet(object: &Value) -> Option<Verdict> {
     if !object["metadata"]["deletionTimestamp"].is_null() {
-        return (Health::Terminating, "being deleted".to_owned());
+        return Some((Health::Terminating, "being deleted".to_owned()));
     }
+    let observed = object["status"]["observedGeneration"].as_i64()?;
+    let generation = object["metadata"]["generation"].as_i64()?;
+    (observed < generation)
+        .then(|| progressing(format!("generation {generation} is not observed yet (at {observed})")))
+}
+
+fn by_kind(object: &Value) -> Verdict {
     let group = object["apiVersion"]
         .as_str()
         .and_then(|version| version.split_once('/'))
         .map_or("", |(group, _)| group);
-    let observed = &object["status"]["observedGeneration"];
-    if let (Some(observed), Some(generation)) = (observed.as_i64(), object["metadata"]["generation"].as_i64())
-        && observed < generation
-    {
-        return progressing(format!("generation {generation} is not observed yet (at {observed})"));
-    }
     match (group, object["kind"].as_str().unwrap_or_default()) {
         ("apps", "Deployment") => deployment(object),
         ("apps", "StatefulSet") => stateful_set(object),

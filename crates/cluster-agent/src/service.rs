@@ -9,6 +9,7 @@ use std::time::Duration;
 use agent_protocol::RecordBody;
 use fleet_objects::test_record::TestRecord;
 use fleet_objects::test_trigger::TriggerNews;
+use fleet_planner::health::{NoObjectExpressions, ObjectExpressions};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt};
 use parking_lot::Mutex;
@@ -83,6 +84,8 @@ pub struct Options {
     pub pods: Option<Arc<dyn PodStandards>>,
     /// Judges what the cluster holds by policies; `None`: nothing is judged.
     pub policies: Option<Arc<dyn audit::PolicyEngine>>,
+    /// Evaluates health rules of profiles. Without it an object that has one never becomes healthy by it.
+    pub expressions: Arc<dyn ObjectExpressions>,
     /// This release.
     pub version: String,
     /// Whether test executions are carried out here.
@@ -117,6 +120,7 @@ impl Options {
             state_key: state_dir.join("state.key"),
             pods: None,
             policies: None,
+            expressions: Arc::new(NoObjectExpressions),
             state_dir,
             store,
             cluster,
@@ -232,6 +236,7 @@ impl Service {
             outbox: outbox.clone(),
             cluster: options.cluster.clone(),
             ceilings: ceilings.clone(),
+            expressions: options.expressions.clone(),
             inputs: inputs.clone(),
             held_changed: held_changed.clone(),
         });

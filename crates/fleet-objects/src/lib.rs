@@ -45,6 +45,6 @@ pub use placement::{
     SpreadConstraint, Toleration, ValueRule, WhenUnsatisfiable,
 };
 pub use profile::{
-    ConflictPolicy, ContentFormat, Profile, ProfileLayer, ProfileSource, ProfileSpec, ProfileStatus,
-    VariableDefinition, VariableType,
+    ConflictPolicy, ContentFormat, HealthRule, Profile, ProfileLayer, ProfileSource, ProfileSpec,
+    ProfileStatus, VariableDefinition, VariableType,
 };

@@ -60,6 +60,9 @@ pub struct ProfileSpec {
     /// Profiles of the same namespace that a cluster must have applied, and have healthy, before this one begins there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<String>,
+    /// How objects of some kinds are judged, in place of the built-in rules; a layer's own rules come before these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<HealthRule>,
 }
 
 /// A part of a profile.
@@ -74,6 +77,34 @@ pub struct ProfileLayer {
     /// Objects, or strings that hold YAML with any number of documents.
     #[schemars(schema_with = "any_list")]
     pub manifests: Vec<Value>,
+    /// How objects of some kinds are judged in this layer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<HealthRule>,
+}
+
+/// How objects of a kind are judged: CEL over `object`, as the cluster shows it. An object that is being deleted, or whose
+/// newest generation its controller has not observed, is not asked. The first that is true decides: `failed`,
+/// `progressing`, `current`. With `current` and none of them true it is progressing, without it the built-in rules go on.
+/// An expression that has no value yet (no such key) is not true.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HealthRule {
+    /// `group/version`, or `v1`.
+    pub api_version: String,
+    /// The kind.
+    pub kind: String,
+    /// It is as it should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<String>,
+    /// It is on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progressing: Option<String>,
+    /// It will not recover by waiting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    /// A text: why, when it is not as it should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// What happens when another manager already owns a field that the profile sets for the first time.

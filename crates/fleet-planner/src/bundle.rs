@@ -1,6 +1,6 @@
 //! A bundle: the canonical content of a profile, named by its digest, the same for every cluster.
 
-use fleet_objects::{ConflictPolicy, ProfileSpec, VariableDefinition, assignment_name};
+use fleet_objects::{ConflictPolicy, HealthRule, ProfileSpec, VariableDefinition, assignment_name};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -29,6 +29,20 @@ pub struct Bundle {
     /// Assignments of the same cluster that must be healthy before this one begins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<String>,
+    /// How objects of some kinds are judged; those of layers first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<BundleRule>,
+}
+
+/// A health rule, and where it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleRule {
+    /// The layer, counted from 1; everywhere when none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<usize>,
+    /// The rule.
+    #[serde(flatten)]
+    pub rule: HealthRule,
 }
 
 /// Where a layer begins.
@@ -40,9 +54,9 @@ pub struct LayerStart {
     pub from: usize,
 }
 
-/// The newest format: 2 has layers, dependencies and secret variables. A bundle without them is of format 1, so that
-/// agents which know no other take it.
-pub const FORMAT: u32 = 2;
+/// The newest format: 3 has health rules, 2 layers, dependencies and secret variables. A bundle without them is of an older
+/// format, so that agents which know no other take it.
+pub const FORMAT: u32 = 3;
 /// Layers of a profile at most.
 pub const MAX_LAYERS: usize = 100;
 /// Objects in a bundle at most.
@@ -112,15 +126,32 @@ pub fn build(spec: &ProfileSpec, namespace: &str, files: &[(String, String)]) ->
     let plain = layers.is_empty()
         && spec.depends_on.is_empty()
         && !spec.variables.iter().any(|variable| variable.secret);
+    let health = health(spec);
     Ok(Bundle {
-        format: if plain { 1 } else { FORMAT },
+        format: if !health.is_empty() {
+            FORMAT
+        } else if plain {
+            1
+        } else {
+            2
+        },
         target_namespace: spec.target_namespace.clone(),
         conflicts: spec.conflicts,
         variables: spec.variables.clone(),
         objects,
         layers,
         depends_on: spec.depends_on.iter().map(|profile| assignment_name(namespace, profile)).collect(),
+        health,
     })
+}
+
+fn health(spec: &ProfileSpec) -> Vec<BundleRule> {
+    let layers = spec.layers.iter().enumerate();
+    let of_layers = layers.flat_map(|(index, layer)| {
+        layer.health.iter().map(move |rule| BundleRule { layer: Some(index + 1), rule: rule.clone() })
+    });
+    let everywhere = spec.health.iter().map(|rule| BundleRule { layer: None, rule: rule.clone() });
+    of_layers.chain(everywhere).collect()
 }
 
 fn take(manifests: &[Value], place: &str, objects: &mut Vec<Value>) -> Result<(), BundleError> {
@@ -192,6 +223,7 @@ mod tests {
             name: name.into(),
             origin: None,
             manifests: vec![json!({"kind": "B", "apiVersion": "v1"})],
+            health: Vec::new(),
         };
         let plain =
             ProfileSpec { manifests: vec![json!("kind: A\n---\nkind: A2")], ..ProfileSpec::default() };
@@ -205,6 +237,8 @@ mod tests {
         let starts: Vec<_> = bundle.layers.iter().map(|layer| (layer.name.as_str(), layer.from)).collect();
         assert_eq!((bundle.format, starts), (2, vec![("db", 2), ("app", 3)]));
         assert_eq!(bundle.depends_on, ["team.base"]);
+        let judged = ProfileSpec { health: vec![HealthRule::default()], ..layered.clone() };
+        assert_eq!(build(&judged, "team", &[]).unwrap().format, 3);
         let twice = ProfileSpec { layers: vec![layer("db"), layer("db")], ..plain };
         let error = build(&twice, "team", &[]).unwrap_err().to_string();
         assert!(error.starts_with("layers[1]: its name"), "{error}");

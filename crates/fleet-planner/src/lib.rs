@@ -13,6 +13,7 @@ pub mod ceiling;
 pub mod cluster_view;
 pub mod compare;
 pub mod expressions;
+pub mod health;
 pub mod maintenance;
 pub mod placement;
 pub mod preview;

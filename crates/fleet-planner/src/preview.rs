@@ -220,6 +220,9 @@ fn settings(before: &Bundle, after: &Bundle, notes: &mut Vec<String>) {
     if before.conflicts != after.conflicts {
         notes.push(format!("fields that others own: {:?} becomes {:?}", before.conflicts, after.conflicts));
     }
+    if before.health != after.health {
+        notes.push("health rules change".to_owned());
+    }
 }
 
 #[cfg(test)]

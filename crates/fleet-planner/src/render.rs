@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use fleet_objects::{LABEL_ASSIGNMENT, ObjectReference, assignment_label_value};
+use fleet_objects::{HealthRule, LABEL_ASSIGNMENT, ObjectReference, assignment_label_value};
 use serde_json::{Map, Value};
 
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, BundleRule};
+use crate::health;
 use crate::variables::{self, Values, VariableError};
 
 /// An object to apply.
@@ -17,6 +18,8 @@ pub struct Rendered {
     pub phase: u16,
     /// The object with the assignment's label.
     pub object: Value,
+    /// By which rule its health is judged, if not by the built-in ones.
+    pub health: Option<HealthRule>,
 }
 
 /// Phases of a layer: the next power of two after those that [`phase`] knows.
@@ -65,7 +68,13 @@ pub fn render(bundle: &Bundle, values: &Values, assignment: &str) -> Result<Vec<
         }
         let layer = bundle.layers.iter().take_while(|layer| layer.from < index).count();
         let layer = u16::try_from(layer).unwrap_or(u16::MAX).min(u16::MAX / PHASES - 1);
-        rendered.push(Rendered { phase: layer * PHASES + u16::from(phase(&reference)), reference, object });
+        let is_for = |own: &&BundleRule| {
+            own.layer.is_none_or(|own| own == usize::from(layer))
+                && health::is_for(&own.rule, &reference.api_version, &reference.kind)
+        };
+        let health = bundle.health.iter().find(is_for).map(|own| own.rule.clone());
+        let phase = layer * PHASES + u16::from(phase(&reference));
+        rendered.push(Rendered { phase, reference, object, health });
     }
     // Stable: within a phase the author's order stays.
     rendered.sort_by_key(|object| object.phase);
@@ -154,6 +163,7 @@ mod tests {
             objects,
             layers: Vec::new(),
             depends_on: Vec::new(),
+            health: Vec::new(),
         }
     }
 
@@ -186,6 +196,19 @@ mod tests {
         let order: Vec<_> =
             rendered.iter().map(|one| (one.reference.name.as_str(), one.phase / PHASES)).collect();
         assert_eq!(order, [("a", 0), ("c", 1), ("b", 1)]);
+        let rule = |current: &str| HealthRule {
+            api_version: "v1".into(),
+            kind: "Pod".into(),
+            current: Some(current.into()),
+            ..HealthRule::default()
+        };
+        layered.health = vec![
+            BundleRule { layer: Some(1), rule: rule("late") },
+            BundleRule { layer: None, rule: rule("everywhere") },
+        ];
+        let rendered = render(&layered, &Values::new(), "a.b").unwrap();
+        let rules = rendered.iter().map(|one| one.health.as_ref().and_then(|rule| rule.current.as_deref()));
+        assert_eq!(rules.collect::<Vec<_>>(), [Some("everywhere"), None, Some("late")]);
     }
 
     #[test]

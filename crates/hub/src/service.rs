@@ -8,6 +8,7 @@ use agent_protocol::{JoinToken, PingReport, TokenGrant};
 use api_client::{CacheOptions, ObjectCache};
 use fleet_objects::{AgentIdentity, Cluster, SYSTEM_NAMESPACE, set_condition};
 use fleet_planner::expressions::{Expressions, NoExpressions};
+use fleet_planner::health::{NoObjectExpressions, ObjectExpressions};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
@@ -55,6 +56,8 @@ pub struct Options {
     pub inbox: durable_log::Options,
     /// Evaluates what people write about clusters. Without it every expression is refused.
     pub expressions: Arc<dyn Expressions>,
+    /// Checks health rules of profiles. Without it every rule is refused.
+    pub object_expressions: Arc<dyn ObjectExpressions>,
     /// How long test runs are kept.
     pub test_retention: test_runs::Retention,
     /// What one cluster may ask.
@@ -88,6 +91,7 @@ impl Options {
             presence_timeout: Duration::from_secs(15),
             inbox: durable_log::Options { max_bytes: 256 << 20, ..durable_log::Options::default() },
             expressions: Arc::new(NoExpressions),
+            object_expressions: Arc::new(NoObjectExpressions),
             test_retention: test_runs::Retention::default(),
             quota: Quota::default(),
             handlers: Vec::new(),
@@ -112,6 +116,7 @@ pub(crate) struct Shared {
     pub(crate) inbox: Inbox,
     pub(crate) clusters: ObjectCache<Cluster>,
     pub(crate) expressions: Arc<dyn Expressions>,
+    pub(crate) object_expressions: Arc<dyn ObjectExpressions>,
     pub(crate) quotas: Quotas,
     pub(crate) test_endpoints: test_runs::Endpoints,
     /// Cancelled when the hub ends: open streams end with it, so that agents look for its successor at once.
@@ -177,6 +182,7 @@ impl Service {
             inbox,
             clusters,
             expressions: options.expressions,
+            object_expressions: options.object_expressions,
             quotas: Quotas::new(options.quota),
         };
         Ok(Self { shared: Arc::new(shared), handlers, test_runs })

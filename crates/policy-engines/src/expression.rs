@@ -20,8 +20,22 @@ pub enum Expected {
     Bool,
     /// A whole number.
     Int,
+    /// A text.
+    Text,
     /// Anything that JSON can say.
     Any,
+}
+
+impl Expected {
+    /// As CEL calls the type.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bool => "bool",
+            Self::Int => "int",
+            Self::Text => "string",
+            Self::Any => "dyn",
+        }
+    }
 }
 
 /// A compiled expression.
@@ -49,9 +63,10 @@ impl Expression {
             (Expected::Any, _) | (_, Type::Dyn) => true,
             (Expected::Bool, found) => matches!(found, Type::Bool),
             (Expected::Int, found) => matches!(found, Type::Int),
+            (Expected::Text, found) => matches!(found, Type::String),
         };
         if !fits {
-            let name = if expected == Expected::Bool { "bool" } else { "int" };
+            let name = expected.name();
             return Err(format!("must evaluate to {name} but got {output}"));
         }
         Ok(Self { program, expected })
@@ -65,9 +80,13 @@ impl Expression {
         let outcome = evaluate::run(&self.program.node, &Data(data), CALL_LIMIT);
         let value = outcome.value.map_err(|error| error.to_string())?;
         match (self.expected, &value) {
-            (Expected::Any, _) | (Expected::Bool, Value::Bool(_)) | (Expected::Int, Value::Int(_)) => {}
-            (Expected::Bool, other) => return Err(format!("evaluated to {}, not bool", other.type_name())),
-            (Expected::Int, other) => return Err(format!("evaluated to {}, not int", other.type_name())),
+            (Expected::Any, _)
+            | (Expected::Bool, Value::Bool(_))
+            | (Expected::Int, Value::Int(_))
+            | (Expected::Text, Value::String(_)) => {}
+            (expected, other) => {
+                return Err(format!("evaluated to {}, not {}", other.type_name(), expected.name()));
+            }
         }
         to_json(&value).map_err(|error| error.to_string())
     }

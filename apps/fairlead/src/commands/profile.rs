@@ -5,6 +5,7 @@ mod source;
 
 use std::path::PathBuf;
 
+use assembly::expressions::Cel;
 use clap::{Args, Subcommand};
 use fleet_objects::{Profile, ProfileLayer, ProfileSpec};
 use kube::api::{ListParams, Patch, PatchParams};
@@ -101,6 +102,7 @@ async fn create(global: &Global, arguments: CreateArguments) -> Result<Code, Fai
             name: name.clone(),
             origin: Some(source.origin),
             manifests: source.documents.into_iter().flat_map(unfold).collect(),
+            health: Vec::new(),
         });
     }
     let spec = ProfileSpec {
@@ -195,6 +197,9 @@ pub(super) async fn apply_one(
     if name.is_empty() {
         return Err(Failure::usage(format!("{} has no metadata.name", document.origin)));
     }
+    if types.kind == "Profile" {
+        check_health(document)?;
+    }
     let kind = kube::core::GroupVersionKind::gvk(group, version, &types.kind);
     let resource = ApiResource::from_gvk(&kind);
     let objects: Api<DynamicObject> = if types.kind == "Cluster" {
@@ -209,6 +214,16 @@ pub(super) async fn apply_one(
     let applied = objects.patch(&name, &params, &Patch::Apply(&object)).await;
     let object = applied.map_err(api(format!("cannot apply {title} of {}", document.origin)))?;
     Ok(Applied { title, object })
+}
+
+/// Rules that do not compile are told here, with their place, and not only in the profile's status.
+fn check_health(document: &Document) -> Result<(), Failure> {
+    // What is no profile at all is the hub's to say.
+    let Ok(spec) = serde_json::from_value::<ProfileSpec>(document.value["spec"].clone()) else {
+        return Ok(());
+    };
+    fleet_planner::health::check(&spec, &Cel::default())
+        .map_err(|problem| Failure::usage(format!("{}: spec.{problem}", document.origin)))
 }
 
 fn row(profile: &Profile) -> Vec<String> {

@@ -216,6 +216,7 @@ impl Bench {
         options.outbox.fsync = false;
         options.pods = Some(Arc::new(assembly::agent::PodSecurityStandards));
         options.policies = Some(Arc::new(assembly::policies::Engine));
+        options.expressions = Arc::new(assembly::expressions::Cel::default());
         Service::new(options).await.unwrap()
     }
 

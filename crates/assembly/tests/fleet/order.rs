@@ -1,6 +1,6 @@
 //! What comes before what, and what is told to nobody.
 
-use fleet_objects::{Assignment, condition};
+use fleet_objects::{Assignment, Profile, condition};
 use k8s_openapi::api::core::v1::{Event, Secret};
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -87,5 +87,61 @@ async fn a_secret_is_read_in_the_cluster_and_told_nowhere() {
         Api::<Assignment>::namespaced(hub.clone(), "cluster-dev").list(&ListParams::default()).await.unwrap();
     let told = serde_json::to_string(&(events.items, assignments.items)).unwrap();
     assert!(told.contains("***") && !told.contains(WORD), "the hub was told the secret");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_is_healthy_when_the_profiles_own_rule_says_so() {
+    let bench = Bench::start(&["dev"]).await;
+    let rule = |current: &str| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "current": current,
+            "failed": "object.data.phase == 'down'", "message": "'phase ' + object.data.phase"})
+    };
+    let app = |late: &str| {
+        json!({
+            "manifests": [config_map("gate", "1")],
+            "health": [rule("object.data.phase == 'up'")],
+            "layers": [{"name": "late", "manifests": [config_map("late", "1")], "health": [rule(late)]}],
+        })
+    };
+    bench.profile("app", app("object.data.key == '1'")).await;
+    bench.place("app", json!({}), json!({})).await;
+    let waits = |part: &'static str| {
+        let bench = &bench;
+        async move {
+            eventually(part, || async {
+                let (reason, message) = applied_because(bench, "default.app").await;
+                reason == "Waiting" && message.contains(part)
+            })
+            .await;
+        }
+    };
+    waits("no such key: phase").await;
+    let maps = bench.config_maps("dev");
+    let phase = |phase: &str| {
+        let patch = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"phase": phase}});
+        let maps = maps.clone();
+        async move { maps.patch("gate", &PatchParams::apply("other"), &Patch::Apply(&patch)).await.unwrap() }
+    };
+    phase("down").await;
+    waits("phase down").await;
+    let api: Api<Assignment> = Api::namespaced(bench.hub_client(), "cluster-dev");
+    let status = api.get("default.app").await.unwrap().status.unwrap();
+    assert_eq!(condition(&status.conditions, "Healthy").unwrap().reason, "Failed");
+    assert!(value(&maps, "late").await.is_none());
+    phase("up").await;
+    bench.applied("dev", "default.app").await;
+    assert!(value(&maps, "late").await.is_some());
+    // A rule that does not compile is told with its place, and nothing changes.
+    bench.profile("app", app("objekt.data.key == '1'")).await;
+    let profiles: Api<Profile> = Api::namespaced(bench.hub_client(), "default");
+    eventually("the profile says what is wrong", || async {
+        let status = profiles.get("app").await.unwrap().status.unwrap_or_default();
+        condition(&status.conditions, "Ready").is_some_and(|ready| {
+            let place = "layers[0].health[0].current: ERROR: <input>:1:1: undeclared reference to 'objekt'";
+            ready.status == "False" && ready.message.contains(place)
+        })
+    })
+    .await;
     bench.stop().await;
 }

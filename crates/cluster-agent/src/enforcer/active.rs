@@ -94,8 +94,8 @@ impl Default for State {
 
 impl State {
     /// Takes over what the API server shows.
-    pub(super) fn observe(&mut self, object: &Value) -> bool {
-        let (health, message) = crate::health::judge(object);
+    pub(super) fn observe(&mut self, target: &Target, object: &Value) -> bool {
+        let (health, message) = target.judge(object);
         let changed = (self.health, &self.message) != (health, &message);
         (self.health, self.message) = (health, message);
         changed

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use api_client::dynamic::{Discovery, DynamicError};
 use api_client::error::{is_conflict, is_not_found};
-use fleet_objects::ObjectReference;
+use fleet_objects::{HealthRule, ObjectReference};
+use fleet_planner::health::ObjectExpressions;
 use fleet_planner::render::Rendered;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client};
@@ -15,6 +16,7 @@ use crate::ceiling::Ceilings;
 use crate::drift::{Drift, Mode};
 use crate::error::Error;
 use crate::fingerprint;
+use crate::health::{self, Verdict};
 
 /// Tries to apply over an object that changes all the time.
 const OUTDATED_TRIES: usize = 5;
@@ -29,9 +31,20 @@ pub(super) struct Target {
     pub(super) namespaced: bool,
     /// How far it is enforced.
     pub(super) drift: Drift,
+    /// By which rule it is judged, if not by the built-in ones.
+    health: Option<HealthRule>,
+    expressions: Arc<dyn ObjectExpressions>,
 }
 
 impl Target {
+    /// How a live object is.
+    pub(super) fn judge(&self, live: &Value) -> Verdict {
+        match &self.health {
+            Some(rule) => health::judge_by(rule, live, &*self.expressions),
+            None => health::judge(live),
+        }
+    }
+
     /// The digest of a live object that drift is judged by.
     pub(super) fn fingerprint(&self, live: &Value) -> String {
         if self.drift.ignored.is_empty() {
@@ -63,6 +76,7 @@ pub(super) enum Outcome {
 pub(super) struct Cluster {
     discovery: Discovery,
     ceilings: Ceilings,
+    expressions: Arc<dyn ObjectExpressions>,
     /// With whose rights objects are read and written.
     acting: Client,
 }
@@ -75,8 +89,8 @@ pub(super) enum Force {
 }
 
 impl Cluster {
-    pub(super) fn new(client: Client, ceilings: Ceilings) -> Self {
-        Self { acting: client.clone(), discovery: Discovery::new(client), ceilings }
+    pub(super) fn new(client: Client, ceilings: Ceilings, expressions: Arc<dyn ObjectExpressions>) -> Self {
+        Self { acting: client.clone(), discovery: Discovery::new(client), ceilings, expressions }
     }
 
     /// The same with the rights of an assignment's profile.
@@ -107,7 +121,7 @@ impl Cluster {
     ) -> Result<Result<Vec<Target>, String>, Error> {
         let brought = brought_kinds(&rendered);
         let mut targets = Vec::with_capacity(rendered.len());
-        for Rendered { mut reference, phase, mut object } in rendered {
+        for Rendered { mut reference, phase, mut object, health } in rendered {
             let gvk = gvk(&reference);
             let (resource, namespaced) = match self.discovery.resolve(&gvk).await {
                 Ok(kind) => (kind.resource, kind.namespaced),
@@ -137,7 +151,17 @@ impl Cluster {
                 Ok(drift) => drift,
                 Err(problem) => return Ok(Err(format!("{}: {problem}", describe(&reference)))),
             };
-            targets.push(Target { reference, phase, object, resource, namespaced, drift });
+            let expressions = Arc::clone(&self.expressions);
+            targets.push(Target {
+                reference,
+                phase,
+                object,
+                resource,
+                namespaced,
+                drift,
+                health,
+                expressions,
+            });
         }
         Ok(Ok(targets))
     }

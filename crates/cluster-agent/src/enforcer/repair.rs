@@ -20,11 +20,11 @@ impl Enforcer {
         let drifted = {
             let Some(active) = self.active.get_mut(&name) else { return };
             let Some(state) = active.states.get_mut(&reference) else { return };
-            active.dirty |= state.observe(&object);
+            let Some(target) = active.targets.get(&reference) else { return };
+            active.dirty |= state.observe(target, &object);
             // Not applied yet: the sync deals with it. Going: it is repaired when it is gone.
             let settled = state.fingerprint.is_some() && state.health != Health::Terminating;
-            let target = active.targets.get(&reference);
-            settled && target.is_some_and(|target| state.fingerprint != Some(target.fingerprint(&object)))
+            settled && state.fingerprint != Some(target.fingerprint(&object))
         };
         if drifted {
             self.repair(&name, &reference, Some(object)).await;
@@ -126,7 +126,7 @@ impl Enforcer {
         state.error = None;
         state.fingerprint = Some(after);
         state.uid = new_uid;
-        state.observe(&object);
+        state.observe(&target, &object);
         if !changed && !recreated {
             return;
         }

@@ -487,7 +487,7 @@ fn settle(active: &mut Active, target: &Target, outcome: Outcome) -> bool {
             state.error = None;
             state.fingerprint = Some(target.fingerprint(&object));
             state.uid = object["metadata"]["uid"].as_str().map(str::to_owned);
-            state.observe(&object);
+            state.observe(target, &object);
             true
         }
         Outcome::Rejected(problem) | Outcome::Forbidden(problem) | Outcome::Later(problem) => {

@@ -12,7 +12,7 @@ use fleet_planner::bundle::{self, Bundle};
 use fleet_planner::cluster_view::ClusterView;
 use fleet_planner::expressions::Expressions;
 use fleet_planner::variables::{self, Values};
-use fleet_planner::{render, values};
+use fleet_planner::{health, render, values};
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
@@ -205,6 +205,9 @@ async fn read(shared: &Shared, profile: &Profile) -> ProfileState {
             Err(error) => return bad(format!("source: {error}"), true),
         },
     };
+    if let Err(problem) = health::check(&profile.spec, &*shared.object_expressions) {
+        return bad(problem, false);
+    }
     let bundle = match bundle::build(&profile.spec, &profile.namespace().unwrap_or_default(), &files) {
         Ok(bundle) => bundle,
         Err(error) => return bad(error.to_string(), false),
