@@ -74,6 +74,9 @@ pub struct ClusterFacts {
     /// What the API server serves besides the core group, `group/version`, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub api_groups: Vec<String>,
+    /// Why the cluster's owner lets no change in, while that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<String>,
 }
 
 /// What the agent holds.

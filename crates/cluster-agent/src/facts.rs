@@ -15,11 +15,14 @@ use kube::{Api, Client, ResourceExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::hold::Holds;
 use crate::outbox::Outbox;
 use properties::NodeFacts;
 
 /// How often version, API groups and About API are looked at; upgrades are rare.
 const VERSION_EVERY: Duration = Duration::from_secs(60);
+/// How often the owner's hold is looked at; before a change begins it is looked at besides.
+const HOLD_EVERY: Duration = Duration::from_secs(5);
 /// Changes of nodes are gathered this long: a whole pool coming up is one report.
 const GATHER: Duration = Duration::from_millis(200);
 /// After an outbox had no room for it.
@@ -38,6 +41,8 @@ struct Known {
     said: BTreeMap<String, String>,
     /// What it serves.
     groups: Vec<String>,
+    /// Why its owner lets no change in.
+    hold: Option<String>,
     synced: bool,
     agent_version: String,
 }
@@ -49,6 +54,8 @@ pub(crate) async fn run(client: Client, outbox: Outbox, agent_version: String, s
     let mut known = Known { agent_version, ..Known::default() };
     let mut told: Option<ClusterFacts> = None;
     let mut ask = tokio::time::interval(VERSION_EVERY);
+    let mut ask_owner = tokio::time::interval(HOLD_EVERY);
+    ask_owner.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut due: Option<Instant> = None;
     loop {
         let facts = known.facts();
@@ -66,6 +73,12 @@ pub(crate) async fn run(client: Client, outbox: Outbox, agent_version: String, s
                     }
                     Err(_) if known.version.is_none() => ask.reset_after(Duration::from_secs(2)),
                     Err(_) => {}
+                }
+            }
+            _ = ask_owner.tick() => {
+                // A cluster that does not answer changes nothing.
+                if let Ok(holds) = Holds::read(&client).await {
+                    known.hold = holds.everything();
                 }
             }
             event = events.next() => match event {
@@ -110,6 +123,7 @@ impl Known {
         Some(ClusterFacts {
             properties: properties::properties(&kubernetes_version, self.nodes.values(), &self.said),
             api_groups: self.groups.clone(),
+            hold: self.hold.clone(),
             kubernetes_version,
             nodes: NodeCount { total: count(self.nodes.len()), ready: count(ready) },
             agent_version: self.agent_version.clone(),

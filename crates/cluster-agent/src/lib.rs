@@ -18,6 +18,7 @@ mod facts;
 mod fingerprint;
 mod flap;
 mod health;
+mod hold;
 mod hub_client;
 mod link;
 mod outbox;

@@ -181,6 +181,9 @@ pub enum Health {
 /// The reason of `Applied=False` while an agent waits for a maintenance window.
 pub const OUTSIDE_WINDOW: &str = "OutsideMaintenanceWindow";
 
+/// The reason of `Applied=False` (of a tombstone `Pruned=False`) while the cluster's owner holds changes.
+pub const HELD_BY_OWNER: &str = "HeldByOwner";
+
 /// Why an agent does not follow the hub.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
     printcolumn = r#"{"name":"Nodes-Ready","type":"integer","jsonPath":".status.nodes.ready"}"#,
     printcolumn = r#"{"name":"Applied","type":"integer","jsonPath":".status.assignments.applied"}"#,
     printcolumn = r#"{"name":"Assigned","type":"integer","jsonPath":".status.assignments.total"}"#,
+    printcolumn = r#"{"name":"Hold","type":"string","priority":1,"jsonPath":".status.hold"}"#,
     printcolumn = r#"{"name":"Agent","type":"string","priority":1,"jsonPath":".status.agentVersion"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Ready\")].message"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
@@ -94,6 +95,10 @@ pub struct ClusterStatus {
     /// own About API says (KEP-2149). At most 64.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
+    /// Why the cluster's owner lets no change of any profile in, while that is so: what the annotation
+    /// `fleet.fairlead.dev/hold` of the cluster's namespace `kube-system` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<String>,
     /// What the cluster's API server serves besides the core group, `group/version`, sorted. At most 256.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub api_groups: Vec<String>,

@@ -23,8 +23,9 @@ pub mod test_trigger;
 pub mod test_workflow;
 
 pub use assignment::{
-    Assignment, AssignmentSpec, AssignmentState, AssignmentStatus, ContentReference, GenerationMark, Health,
-    OUTSIDE_WINDOW, ObjectReference, ObjectStatus, ProfileReference, Refusal, RefusalReason,
+    Assignment, AssignmentSpec, AssignmentState, AssignmentStatus, ContentReference, GenerationMark,
+    HELD_BY_OWNER, Health, OUTSIDE_WINDOW, ObjectReference, ObjectStatus, ProfileReference, Refusal,
+    RefusalReason,
 };
 pub use cluster::{
     AssignmentSummary, Cluster, ClusterSpec, ClusterStatus, ClusterTaint, HeldAssignment, NodeCount,
@@ -35,9 +36,9 @@ pub use definitions::custom_resource_definitions;
 pub use multicluster::LABEL_CLUSTER_SET;
 pub use names::{
     AGENT_GROUP, ANNOTATION_ADOPT, ANNOTATION_CONFIRM_DELETIONS, ANNOTATION_CONFIRM_WITHDRAWAL,
-    ANNOTATION_SIGNATURES, ANNOTATION_SOURCE, AgentIdentity, GROUP, LABEL_ASSIGNMENT, NameError,
-    SYSTEM_NAMESPACE, VERSION, assignment_label_value, assignment_name, check_cluster_name,
-    cluster_proxy_path, field_manager, partition_cluster, partition_namespace,
+    ANNOTATION_HOLD, ANNOTATION_HOLD_ONE, ANNOTATION_SIGNATURES, ANNOTATION_SOURCE, AgentIdentity, GROUP,
+    LABEL_ASSIGNMENT, NameError, SYSTEM_NAMESPACE, VERSION, assignment_label_value, assignment_name,
+    check_cluster_name, cluster_proxy_path, field_manager, partition_cluster, partition_namespace,
 };
 pub use placement::{
     ClusterDecision, ClusterSelector, DecisionStep, FieldOperator, FieldRequirement, HeldWithdrawal,

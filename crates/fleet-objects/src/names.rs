@@ -14,6 +14,10 @@ pub const AGENT_GROUP: &str = "fairlead:clusters";
 pub const LABEL_ASSIGNMENT: &str = "fleet.fairlead.dev/assignment";
 /// On an Assignment: the generation whose held deletions a person confirms.
 pub const ANNOTATION_CONFIRM_DELETIONS: &str = "fleet.fairlead.dev/confirm-deletions";
+/// In a cluster, on its namespace `kube-system`: its owner lets no change of any profile in; the value says why.
+pub const ANNOTATION_HOLD: &str = "fleet.fairlead.dev/hold";
+/// The same for one profile, whose assignment's name (`default.app`) follows.
+pub const ANNOTATION_HOLD_ONE: &str = "hold.fleet.fairlead.dev/";
 /// On a Placement: the `id` of `status.heldWithdrawal` that a person confirms. The hub removes it when done.
 pub const ANNOTATION_CONFIRM_WITHDRAWAL: &str = "fleet.fairlead.dev/confirm-withdrawal";
 /// On a Cluster: a person accepts that this hub's view replaces what the agent holds. `keep-orphans` leaves alone what

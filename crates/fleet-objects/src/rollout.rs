@@ -138,6 +138,13 @@ pub struct Gate {
     /// For `Expression`: CEL over `cluster`, a boolean; it must hold for every cluster that has the change by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expression: Option<String>,
+    /// For `TestRun`: a TestWorkflow of the rollout's namespace. It runs in the clusters of the wave before that are healthy,
+    /// and must pass in every one of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
+    /// For `TestRun`: values for the workflow's variables.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, String>,
 }
 
 /// Kinds of gates.
@@ -148,6 +155,8 @@ pub enum GateType {
     Approval,
     /// CEL over what is known of the clusters that have the change.
     Expression,
+    /// A test that passes in the clusters of the wave before. One that does not is a failure beyond any budget.
+    TestRun,
 }
 
 /// What happens when the failure budget is exceeded.
@@ -235,6 +244,9 @@ pub struct RolloutStatus {
     /// Since when every cluster of the wave is healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soaking_since: Option<Time>,
+    /// Tests that the wave's gates asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<GateTest>,
     /// Clusters under change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub updating: Vec<ClusterUpdate>,
@@ -318,6 +330,43 @@ pub struct Revision {
     /// What it gave them in some clusters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<ValueRule>,
+}
+
+/// A test run that a gate waits for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GateTest {
+    /// Which gate of the wave, counted from 0.
+    pub gate: u32,
+    /// The TestRun's name, in the rollout's namespace.
+    pub run: String,
+    /// The TestWorkflow's.
+    pub workflow: String,
+    /// Values for its variables.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, String>,
+    /// Where it runs, at most 1000 clusters.
+    pub clusters: Vec<String>,
+    /// How it went.
+    #[serde(default)]
+    pub state: GateTestState,
+    /// More about that.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// How a gate's test went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum GateTestState {
+    /// It has not ended.
+    #[default]
+    Running,
+    /// It passed in every cluster.
+    Passed,
+    /// It did not.
+    Failed,
+    /// It did not, and a person went on in spite of that.
+    Accepted,
 }
 
 /// A cluster under change.

@@ -13,6 +13,7 @@
 //! was away is released only beside the canary's number of others; with clusters that answer, every run comes to an end.
 
 mod advance;
+mod gates;
 mod observe;
 mod release;
 mod waves;
@@ -114,8 +115,23 @@ pub enum MemberHealth {
     Failed(String),
 }
 
+/// How a test run that a gate asked for goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TestState {
+    /// It has not ended.
+    Running(String),
+    /// It passed.
+    Passed,
+    /// It did not.
+    Failed(String),
+}
+
 /// What is looked at.
 pub struct Input<'a> {
+    /// The rollout's name, for the names of its test runs.
+    pub name: &'a str,
+    /// Test runs that `status.tests` names, by name; one that is not there has not begun.
+    pub tests: &'a BTreeMap<String, TestState>,
     /// What people ask for.
     pub spec: &'a RolloutSpec,
     /// How far it was.
@@ -276,6 +292,7 @@ impl<'a> Run<'a> {
         status.wave_open = false;
         status.wave_name = None;
         status.soaking_since = None;
+        status.tests.clear();
         status.updating.clear();
         status.failed.clear();
     }

@@ -29,6 +29,8 @@ use crate::service::Shared;
 
 /// What the agent may list as held.
 const MAX_HELD: usize = 500;
+/// Characters of what a cluster's owner says about a hold.
+const MAX_HOLD: usize = 512;
 /// Clusters whose records are handled at once: writes of one moment share one fsync.
 const TOGETHER: usize = 64;
 /// Tries of one record before it is passed over (it stays in the inbox).
@@ -186,6 +188,7 @@ async fn take_facts(client: &Client, from: &AgentIdentity, facts: &ClusterFacts)
         // An agent is not believed to keep to its own bounds.
         status.properties = bounded_properties(&facts.properties);
         status.api_groups = bounded_groups(&facts.api_groups);
+        status.hold = facts.hold.as_ref().map(|why| why.chars().take(MAX_HOLD).collect());
     })
     .await
     .map(drop)

@@ -2,6 +2,7 @@
 //! from memory and writes only differences; the decisions are `fleet_planner`'s.
 
 mod decisions;
+mod gate_tests;
 mod partition;
 mod profiles;
 mod rollouts;

@@ -3,10 +3,12 @@
 
 use fleet_objects::rollout::{Rollout, RolloutPhase, RolloutStatus};
 use fleet_objects::{
-    ANNOTATION_CONFIRM_WITHDRAWAL, Assignment, AssignmentState, Placement, PlacementStatus, condition,
+    ANNOTATION_CONFIRM_WITHDRAWAL, ANNOTATION_HOLD, Assignment, AssignmentState, Cluster, HELD_BY_OWNER,
+    Placement, PlacementStatus, condition,
 };
+use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, eventually};
@@ -159,6 +161,90 @@ async fn clusters_are_emptied_in_waves_and_one_that_cannot_be_stops_the_rest() {
     bench.put("rollouts", "Rollout", "app", strategy(3)).await;
     eventually("the budget lets the others follow", || async {
         state("b").await == AssignmentState::Tombstone && state("c").await == AssignmentState::Tombstone
+    })
+    .await;
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wave_waits_for_a_test_in_the_one_before() {
+    let bench = Bench::start(&["a", "b"]).await;
+    let workflow = |exit: u8| {
+        json!({"steps": [{"name": "smoke", "image": "fairlead.dev/tool:latest",
+            "command": ["/fairlead", "tool", "exit", exit.to_string()]}]})
+    };
+    bench.put("testworkflows", "TestWorkflow", "smoke", workflow(1)).await;
+    let strategy = json!({"strategy": {"canary": {"clusters": 1},
+        "waves": [{"name": "rest", "gates": [{"type": "TestRun", "workflow": "smoke"}]}]}});
+    bench.put("rollouts", "Rollout", "app", strategy).await;
+    bench.profile("app", json!({"manifests": [config_map("a", "1")]})).await;
+    let place = json!({"profile": "app", "clusterSelector": {}, "rollout": "app"});
+    bench.put("placements", "Placement", "app", place).await;
+    eventually("the test fails", || async { rollout(&bench).await.phase == RolloutPhase::Halted }).await;
+    let status = rollout(&bench).await;
+    let run = status.tests[0].run.clone();
+    assert!(status.message.contains(&format!("test run {run} failed")), "{}", status.message);
+    assert_eq!(status.tests[0].clusters, ["a"], "where the change is");
+    assert!(value(&bench.config_maps("b"), "a").await.is_none(), "nobody else got it");
+    // A change that passes goes on by itself.
+    bench.put("testworkflows", "TestWorkflow", "smoke", workflow(0)).await;
+    bench.profile("app", json!({"manifests": [config_map("a", "2")]})).await;
+    let maps = bench.config_maps("b");
+    eventually("then all have it", || async { value(&maps, "a").await.as_deref() == Some("2") }).await;
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_clusters_owner_holds_is_no_failure_and_catches_up() {
+    let bench = Bench::start(&["a", "b"]).await;
+    let strategy = json!({"strategy": {"canary": {"clusters": 1}, "progressDeadlineSeconds": 2}});
+    bench.put("rollouts", "Rollout", "app", strategy).await;
+    bench.profile("app", json!({"manifests": [config_map("a", "1")]})).await;
+    let place = json!({"profile": "app", "clusterSelector": {}, "rollout": "app"});
+    bench.put("placements", "Placement", "app", place).await;
+    eventually("all have it", || async { rollout(&bench).await.phase == RolloutPhase::Completed }).await;
+    let namespaces: Api<Namespace> = Api::all(bench.cluster_client("b"));
+    let hold = |reason: Value| {
+        let patch = json!({"metadata": {"annotations": {ANNOTATION_HOLD: reason}}});
+        let namespaces = namespaces.clone();
+        async move {
+            namespaces.patch("kube-system", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap()
+        }
+    };
+    hold(json!("stock-taking")).await;
+    let clusters: Api<Cluster> = Api::all(bench.hub_client());
+    eventually("the hub knows it", || async {
+        let status = clusters.get("b").await.unwrap().status.unwrap_or_default();
+        status.hold.as_deref() == Some("stock-taking")
+    })
+    .await;
+    bench.profile("app", json!({"manifests": [config_map("a", "2")]})).await;
+    eventually("the others go on", || async {
+        let status = rollout(&bench).await;
+        status.revision == 2 && status.phase == RolloutPhase::Completed
+    })
+    .await;
+    let status = rollout(&bench).await;
+    assert_eq!((status.failed_count, status.debt_count), (0, 1));
+    assert_eq!(status.debts[0].reason, "held by the cluster's owner: stock-taking");
+    // Also a placement without a rollout changes nothing there.
+    bench.profile("other", json!({"manifests": [config_map("other", "1")]})).await;
+    bench.place("other", json!({}), json!({})).await;
+    let assignments: Api<Assignment> = Api::namespaced(bench.hub_client(), "cluster-b");
+    eventually("the agent holds it itself", || async {
+        let found = assignments.get_opt("default.other").await.unwrap();
+        let status = found.and_then(|found| found.status).unwrap_or_default();
+        condition(&status.conditions, "Applied").is_some_and(|applied| applied.reason == HELD_BY_OWNER)
+    })
+    .await;
+    let maps = bench.config_maps("b");
+    assert_eq!(value(&maps, "other").await, None);
+    maps.delete("a", &DeleteParams::default()).await.unwrap();
+    eventually("what was there is enforced on", || async { value(&maps, "a").await.as_deref() == Some("1") })
+        .await;
+    hold(Value::Null).await;
+    eventually("then it catches up", || async {
+        value(&maps, "a").await.as_deref() == Some("2") && value(&maps, "other").await.is_some()
     })
     .await;
     bench.stop().await;

@@ -37,8 +37,8 @@ pub(super) struct Active {
     pub(super) problem: Option<String>,
     /// Whether that is because the cluster's owner does not allow it.
     pub(super) forbidden: bool,
-    /// What the accepted generation waits for, while no maintenance window is open, and how long.
-    pub(super) closed: Option<(String, Duration)>,
+    /// What keeps the accepted generation from beginning: no maintenance window is open, or the cluster's owner holds it.
+    pub(super) closed: Option<Closed>,
     /// Deletions that wait for a person, with the reason.
     pub(super) held: Option<(Vec<ObjectReference>, String)>,
     /// When the budget of deletions may have room again for what is held.
@@ -55,6 +55,15 @@ pub(super) struct Active {
     /// Whether the report may have changed.
     pub(super) dirty: bool,
     pub(super) reported: Option<AssignmentStatus>,
+}
+
+/// Why a generation does not begin yet.
+pub(super) struct Closed {
+    /// Of the condition.
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+    /// When to look again.
+    pub(super) wait: Duration,
 }
 
 /// How one object is.

@@ -11,7 +11,7 @@ use kube::api::PropagationPolicy;
 
 use super::active::Active;
 use super::cluster::Cluster;
-use super::cluster::{api, describe};
+use super::cluster::{Targets, api, describe};
 use super::{Enforcer, same_state};
 use crate::error::Error;
 
@@ -33,6 +33,20 @@ impl Enforcer {
         if active.progress.pruned == Some(generation) {
             return Ok(true);
         }
+        let begun =
+            active.progress.enforced.as_ref().is_some_and(|enforced| same_state(enforced, &active.accepted));
+        if !begun {
+            self.ask_owner(name, active).await?;
+            if active.closed.is_some() {
+                // What is there stays enforced meanwhile.
+                if !active.loaded
+                    && let Some(enforced) = active.progress.enforced.clone()
+                {
+                    self.load_targets(name, active, &enforced).await?;
+                }
+                return self.apply_all(name, active, &Targets::new()).await;
+            }
+        }
         let doomed: Vec<ObjectReference> = active
             .progress
             .inventory
@@ -44,8 +58,6 @@ impl Enforcer {
             // Held: what is there stays enforced until a person has spoken. The confirmation wakes the sync.
             return Ok(true);
         }
-        let begun =
-            active.progress.enforced.as_ref().is_some_and(|enforced| same_state(enforced, &active.accepted));
         if !begun {
             active.progress.enforced = Some(active.accepted.spec.clone());
             self.vault.save_progress(name, &active.progress).await?;

@@ -2,8 +2,8 @@
 
 use agent_protocol::{AssignmentReport, RecordBody};
 use fleet_objects::{
-    AssignmentState, AssignmentStatus, ConditionChange, Health, OUTSIDE_WINDOW, ObjectReference,
-    ObjectStatus, Refusal, RefusalReason, condition, set_condition,
+    AssignmentState, AssignmentStatus, ConditionChange, Health, ObjectReference, ObjectStatus, Refusal,
+    RefusalReason, condition, set_condition,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -109,18 +109,12 @@ fn conditions(active: &Active, status: &mut AssignmentStatus) {
     };
     if active.accepted.spec.state == AssignmentState::Tombstone {
         let pruned = active.progress.pruned == Some(generation);
-        let message = match (&active.held, &active.problem) {
-            _ if pruned => "everything is removed".to_owned(),
-            (Some((_, reason)), _) => reason.clone(),
-            (None, Some(problem)) => problem.clone(),
-            (None, None) => format!("{} objects are being removed", active.deleting),
-        };
-        let reason = if pruned {
-            "Pruned"
-        } else if active.held.is_some() {
-            "DeletionsHeld"
-        } else {
-            "Pruning"
+        let (reason, message) = match (&active.closed, &active.held, &active.problem) {
+            _ if pruned => ("Pruned", "everything is removed".to_owned()),
+            (Some(closed), ..) => (closed.reason, closed.message.clone()),
+            (None, Some((_, reason)), _) => ("DeletionsHeld", reason.clone()),
+            (None, None, Some(problem)) => ("Pruning", problem.clone()),
+            (None, None, None) => ("Pruning", format!("{} objects are being removed", active.deleting)),
         };
         set("Pruned", Some(pruned), reason, message.clone());
         set("Applied", Some(false), reason, message.clone());
@@ -185,8 +179,8 @@ fn applied(active: &Active) -> (bool, &'static str, String) {
         let reason = if active.forbidden { "Forbidden" } else { "NotApplied" };
         return (false, reason, problem.clone());
     }
-    if let Some((message, _)) = &active.closed {
-        return (false, OUTSIDE_WINDOW, message.clone());
+    if let Some(closed) = &active.closed {
+        return (false, closed.reason, closed.message.clone());
     }
     if let Some(waits) = &active.waits {
         return (false, "Waiting", waits.clone());

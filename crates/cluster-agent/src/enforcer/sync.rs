@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent_protocol::EventSeverity;
-use fleet_objects::{AssignmentSpec, AssignmentState, ConflictPolicy, Health, ObjectReference};
+use fleet_objects::{
+    AssignmentSpec, AssignmentState, ConflictPolicy, HELD_BY_OWNER, Health, OUTSIDE_WINDOW, ObjectReference,
+};
 use fleet_planner::bundle::Bundle;
 use fleet_planner::maintenance::{Opening, opening};
 use fleet_planner::render::{PHASES, render};
@@ -18,12 +20,13 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::PostParams;
 
-use super::active::Active;
+use super::active::{Active, Closed};
 use super::cluster::{Force, Outcome, Target, Targets, describe};
 use super::secrets::Secrets;
 use super::{Enforcer, order, same_state, secrets};
 use crate::drift::Mode;
 use crate::error::Error;
+use crate::hold::Holds;
 use crate::vault::InventoryItem;
 
 /// Requests under way at once for one assignment: fast, and far below what an API server allows one client.
@@ -34,6 +37,8 @@ const RETRY: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_s
 const ESTABLISH: Duration = Duration::from_secs(10);
 /// How often the clock is looked at while no maintenance window is open: it may be set.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
+/// How often the cluster's owner is asked again.
+const ASK_OWNER: Duration = Duration::from_secs(5);
 /// How often a layer or a profile looks whether what it waits for is there.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How often secret variables are read again: somebody may have changed what they refer to.
@@ -89,9 +94,9 @@ impl Enforcer {
                 false
             }
         };
-        if let Some((_, wait)) = &active.closed {
+        if let Some(closed) = &active.closed {
             active.failures = 0;
-            active.due = Some(Instant::now() + (*wait).min(LOOK_AT_CLOCK));
+            active.due = Some(Instant::now() + closed.wait.min(LOOK_AT_CLOCK));
         } else if active.waits.is_some() {
             active.failures = 0;
             active.due = Some(Instant::now() + LOOK_AGAIN);
@@ -121,13 +126,16 @@ impl Enforcer {
             self.load_targets(name, active, &enforced).await?;
         }
         if is_new {
+            self.ask_owner(name, active).await?;
             match opening(&active.accepted.spec.maintenance_windows, Timestamp::now()) {
+                _ if active.closed.is_some() => {}
                 Ok(Opening::Open) => {}
                 Ok(Opening::At(at)) => {
                     let wait = at.duration_since(Timestamp::now());
                     let message = format!("waits for its maintenance window, which opens at {at}");
                     (active.problem, active.forbidden) = (None, false);
-                    active.closed = Some((message, Duration::try_from(wait).unwrap_or_default()));
+                    let wait = Duration::try_from(wait).unwrap_or_default();
+                    active.closed = Some(Closed { reason: OUTSIDE_WINDOW, message, wait });
                 }
                 Err(problem) => {
                     active.problem = Some(problem);
@@ -176,8 +184,19 @@ impl Enforcer {
         Ok(applied && removed)
     }
 
+    /// Asks whether the cluster's owner lets a change begin. Not known is no: without the cluster nothing could begin either.
+    pub(super) async fn ask_owner(&self, name: &str, active: &mut Active) -> Result<(), Error> {
+        let holds = Holds::read(self.cluster.client()).await?;
+        if let Some(why) = holds.of_assignment(name) {
+            (active.problem, active.forbidden) = (None, false);
+            let message = format!("held by the cluster's owner: {why}");
+            active.closed = Some(Closed { reason: HELD_BY_OWNER, message, wait: ASK_OWNER });
+        }
+        Ok(())
+    }
+
     /// Loads what is enforced, from disk alone.
-    async fn load_targets(
+    pub(super) async fn load_targets(
         &mut self,
         name: &str,
         active: &mut Active,
@@ -368,7 +387,12 @@ impl Enforcer {
     }
 
     /// Applies every target, phase by phase. True when all went well.
-    async fn apply_all(&mut self, name: &str, active: &mut Active, older: &Targets) -> Result<bool, Error> {
+    pub(super) async fn apply_all(
+        &mut self,
+        name: &str,
+        active: &mut Active,
+        older: &Targets,
+    ) -> Result<bool, Error> {
         let mut phases: BTreeMap<u16, Vec<Arc<Target>>> = BTreeMap::new();
         for target in active.targets.values() {
             phases.entry(target.phase).or_default().push(target.clone());

@@ -1,10 +1,10 @@
 //! From wave to wave.
 
-use fleet_objects::rollout::{Gate, GateType, RolloutPhase, RolloutStep};
+use fleet_objects::rollout::{GateTestState, RolloutPhase, RolloutStep};
 
+use super::gates::Door;
 use super::waves::{Planned, waves};
 use super::{MAX_HISTORY, Member, Run};
-use crate::expressions::facts;
 
 /// What a wave waits for.
 enum Progress {
@@ -48,13 +48,14 @@ impl<'a> Run<'a> {
         };
         // Each turn passes a wave or ends.
         while let Some(wave) = waves.get(self.status.wave as usize) {
+            let before = (self.status.wave as usize).checked_sub(1).and_then(|index| waves.get(index));
             self.status.wave_name = Some(wave.name.clone());
             // A person's word opens one door.
             let promoted = promoted && self.status.step == self.input.status.step;
-            match self.wave(wave, promoted) {
+            match self.wave(before, wave, promoted) {
                 Progress::Done => self.next_wave(),
                 Progress::Stay(phase, message) => return self.say(phase, message),
-                Progress::Stop(why) => return self.enter(RolloutPhase::Halted, why),
+                Progress::Stop(why) => return self.stop(why),
             }
         }
         if !self.retracted.is_empty() {
@@ -82,6 +83,9 @@ impl<'a> Run<'a> {
         for failed in &mut self.status.failed {
             failed.accepted = true;
         }
+        for test in self.status.tests.iter_mut().filter(|test| test.state == GateTestState::Failed) {
+            test.state = GateTestState::Accepted;
+        }
         self.enter(RolloutPhase::Progressing, "a person went on in spite of failures");
     }
 
@@ -89,13 +93,18 @@ impl<'a> Run<'a> {
         self.status.wave += 1;
         self.status.wave_open = false;
         self.status.soaking_since = None;
+        self.status.tests.clear();
         self.status.step += 1;
     }
 
-    fn wave(&mut self, wave: &Planned<'_>, mut promoted: bool) -> Progress {
+    fn wave(&mut self, before: Option<&Planned<'_>>, wave: &Planned<'_>, mut promoted: bool) -> Progress {
         if !self.status.wave_open {
-            if let Some(message) = self.closed(wave.gates, promoted) {
-                return Progress::Stay(RolloutPhase::Waiting, format!("{}: {message}", wave.name));
+            match self.door(before, wave.gates, promoted) {
+                Door::Open => {}
+                Door::Closed(why) => {
+                    return Progress::Stay(RolloutPhase::Waiting, format!("{}: {why}", wave.name));
+                }
+                Door::Failed(why) => return Progress::Stop(format!("{}: {why}", wave.name)),
             }
             self.status.wave_open = true;
             // What a person let pass is this gate, not also the soak behind it.
@@ -130,30 +139,6 @@ impl<'a> Run<'a> {
             }
         }
         Progress::Done
-    }
-
-    /// Which gate is not passed, if any.
-    fn closed(&self, gates: &[Gate], promoted: bool) -> Option<String> {
-        gates.iter().find_map(|gate| match gate.kind {
-            GateType::Approval if promoted => None,
-            GateType::Approval => Some("waits for an approval".to_owned()),
-            GateType::Expression => {
-                let expression = gate.expression.as_deref().unwrap_or_default();
-                self.input.members.iter().find_map(|member| self.refuses(expression, member))
-            }
-        })
-    }
-
-    fn refuses(&self, expression: &str, member: &Member) -> Option<String> {
-        let name = member.view.name.as_str();
-        if !self.at_target.contains(name) {
-            return None;
-        }
-        match self.input.expressions.holds(expression, &facts(&member.view)) {
-            Ok(true) => None,
-            Ok(false) => Some(format!("{expression} does not hold for cluster {name}")),
-            Err(problem) => Some(format!("{expression}: cluster {name}: {problem}")),
-        }
     }
 
     fn has_failed(&self, member: &Member) -> bool {

@@ -141,6 +141,11 @@ impl<'a> Run<'a> {
         let first =
             first.map_or_else(String::new, |failed| format!(": {}: {}", failed.cluster, failed.message));
         let why = format!("{count} failed where {budget} may{first}");
+        self.stop(why);
+    }
+
+    /// Goes no further: back by itself where the strategy says so, else a person decides.
+    pub(super) fn stop(&mut self, why: String) {
         // What went through is not taken back for one that catches up.
         let back = self.input.spec.strategy.on_failure == FailureAction::RollBack
             && self.status.phase != RolloutPhase::Completed;

@@ -32,6 +32,7 @@ struct Fleet {
     now: i64,
     releases: BTreeMap<String, Release>,
     leaving: Vec<Leaver>,
+    tests: BTreeMap<String, TestState>,
 }
 
 fn content(version: u32) -> Desired {
@@ -69,6 +70,7 @@ impl Fleet {
             now: 1_000_000,
             releases: BTreeMap::new(),
             leaving: Vec::new(),
+            tests: BTreeMap::new(),
         }
     }
 
@@ -100,6 +102,8 @@ impl Fleet {
     fn plan(&self) -> Outcome {
         let members = self.members();
         plan(&Input {
+            name: "app",
+            tests: &self.tests,
             spec: &self.spec,
             status: &self.status,
             desired: Some(&self.desired),
@@ -321,7 +325,7 @@ fn a_failure_within_the_budget_does_not_stop_it() {
 
 #[test]
 fn soak_and_approval_hold_until_time_and_person_say_so() {
-    let gate = Gate { kind: GateType::Approval, expression: None };
+    let gate = Gate::default();
     let strategy = RolloutStrategy {
         canary: Some(Wave { soak_seconds: 300, ..Wave::default() }),
         waves: vec![Wave { gates: vec![gate], ..Wave::default() }],
@@ -351,6 +355,71 @@ fn soak_and_approval_hold_until_time_and_person_say_so() {
     assert!(fleet.look().is_empty());
     fleet.spec.promote = Some(fleet.step());
     assert_eq!(fleet.look().len(), 2);
+}
+
+fn tested() -> RolloutStrategy {
+    let gate = Gate { kind: GateType::TestRun, workflow: Some("smoke".to_owned()), ..Gate::default() };
+    let wave = Wave { gates: vec![gate], ..Wave::default() };
+    RolloutStrategy {
+        canary: Some(Wave { clusters: number(2), ..Wave::default() }),
+        ..canary_and(vec![wave])
+    }
+}
+
+#[test]
+fn a_test_must_pass_in_the_wave_before() {
+    let mut fleet = Fleet::changing(5, tested());
+    assert_eq!(fleet.look(), ["c00", "c01"]);
+    assert!(fleet.status.tests.is_empty(), "not before they are healthy");
+    fleet.all_become_healthy();
+    assert!(fleet.look().is_empty());
+    let test = fleet.status.tests[0].clone();
+    assert_eq!(
+        (test.workflow.as_str(), test.clusters.as_slice()),
+        ("smoke", &["c00".into(), "c01".into()][..])
+    );
+    fleet.tests.insert(test.run.clone(), TestState::Running("1 of 2".to_owned()));
+    assert!(fleet.look().is_empty());
+    assert_eq!(fleet.status.phase, RolloutPhase::Waiting);
+    assert!(fleet.status.message.contains("has not ended"), "{}", fleet.status.message);
+    fleet.tests.insert(test.run.clone(), TestState::Passed);
+    assert_eq!(fleet.look().len(), 3);
+    fleet.settle();
+    assert_eq!(fleet.status.phase, RolloutPhase::Completed);
+    // Another revision is tested anew.
+    fleet.desired = content(3);
+    for _ in 0..4 {
+        fleet.look();
+        fleet.all_become_healthy();
+    }
+    assert_ne!(fleet.status.tests[0].run, test.run);
+    assert_eq!(fleet.status.phase, RolloutPhase::Waiting);
+}
+
+#[test]
+fn a_test_that_fails_stops_the_rollout_or_takes_it_back() {
+    for back in [false, true] {
+        let on_failure = if back { FailureAction::RollBack } else { FailureAction::Halt };
+        // However many clusters may fail.
+        let mut fleet =
+            Fleet::changing(5, RolloutStrategy { on_failure, failure_budget: percent("100%"), ..tested() });
+        fleet.look();
+        fleet.all_become_healthy();
+        fleet.look();
+        let run = fleet.status.tests[0].run.clone();
+        fleet.tests.insert(run.clone(), TestState::Failed("c01: login".to_owned()));
+        fleet.look();
+        assert!(fleet.status.message.contains(&format!("test run {run} failed: c01: login")));
+        if back {
+            assert_eq!(fleet.status.phase, RolloutPhase::RollingBack);
+            continue;
+        }
+        assert_eq!(fleet.status.phase, RolloutPhase::Halted);
+        assert!(fleet.look().is_empty());
+        fleet.spec.promote = Some(fleet.step());
+        assert_eq!(fleet.look().len(), 3, "a person went on");
+        assert_eq!(fleet.status.tests[0].state, fleet_objects::rollout::GateTestState::Accepted);
+    }
 }
 
 #[test]

@@ -6,19 +6,21 @@ use std::sync::Arc;
 
 use fleet_objects::rollout::{MaintenanceWindow, Revision, Rollout, RolloutPhase, RolloutStatus};
 use fleet_objects::{
-    Assignment, AssignmentState, Cluster, ConditionChange, ContentReference, OUTSIDE_WINDOW, assignment_name,
-    condition, condition_is_true, partition_namespace, set_condition,
+    Assignment, AssignmentState, Cluster, ConditionChange, ContentReference, HELD_BY_OWNER, OUTSIDE_WINDOW,
+    assignment_name, condition, condition_is_true, partition_namespace, set_condition,
 };
 use fleet_planner::assignment::Wanted;
 use fleet_planner::cluster_view::ClusterView;
-use fleet_planner::rollout::{Desired, Holding, Input, Leaver, Member, MemberHealth, Outcome, Release, plan};
+use fleet_planner::rollout::{
+    Desired, Holding, Input, Leaver, Member, MemberHealth, Outcome, Release, TestState, plan,
+};
 use fleet_planner::variables::Values;
 use jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
 use super::profiles::Profiles;
-use super::{ByPartition, Caches, Decided, is_healthy, placement_name, withdrawal};
+use super::{ByPartition, Caches, Decided, gate_tests, is_healthy, placement_name, withdrawal};
 use crate::cluster_status;
 use crate::error::Error;
 use crate::service::Shared;
@@ -161,11 +163,20 @@ pub(super) async fn govern(
             one.governed = Some(Governed::hold(problem));
             continue;
         };
-        let mut outcome = look(shared, profiles, clusters, assignments, one, &rollout);
-        let wake = outcome.wake;
+        let tests = gate_tests::states(shared, &rollout).await;
+        let mut outcome = look(shared, profiles, clusters, assignments, one, (&rollout, &tests));
+        let waits = gate_tests::waits(&outcome.status);
+        let again = waits.then(|| Timestamp::now() + gate_tests::LOOK_AGAIN);
+        let wake = [outcome.wake, again].into_iter().flatten().min();
         complete(&rollout, &own, one.problem.as_deref(), &mut outcome.status);
         one.governed = Some(match write(shared, caches, &rollout, &outcome.status).await {
-            Ok(()) => Governed::new(&rollout, outcome),
+            Ok(()) => {
+                if let Err(error) = gate_tests::make(shared, &rollout, &outcome.status).await {
+                    looked.incomplete = true;
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a gate waits for its test run");
+                }
+                Governed::new(&rollout, outcome)
+            }
             Err(error) => {
                 looked.incomplete = true;
                 tracing::debug!(error = &error as &dyn std::error::Error, "a rollout waits for its status");
@@ -183,7 +194,7 @@ fn look(
     clusters: &[Arc<Cluster>],
     assignments: &ByPartition,
     decided: &Decided,
-    rollout: &Rollout,
+    (rollout, tests): (&Rollout, &BTreeMap<String, TestState>),
 ) -> Outcome {
     let selected: BTreeSet<&str> = decided
         .decisions
@@ -209,6 +220,8 @@ fn look(
     let leaving = leaving(clusters, assignments, decided);
     let status = rollout.status.clone().unwrap_or_default();
     plan(&Input {
+        name: &rollout.name_any(),
+        tests,
         spec: &rollout.spec,
         status: &status,
         desired: desired.as_ref(),
@@ -270,11 +283,19 @@ fn member(cluster: &Cluster, assignment: Option<&Assignment>) -> Member {
     });
     Member {
         view: ClusterView::from(cluster),
-        unavailable: unavailable(cluster),
+        unavailable: unavailable(cluster).or_else(|| assignment.and_then(held_by_owner)),
         holds,
         observed,
         health: assignment.map_or(MemberHealth::Unhealthy("it holds nothing".to_owned()), health),
     }
+}
+
+/// What the cluster's owner says, where the agent holds this profile alone.
+fn held_by_owner(assignment: &Assignment) -> Option<String> {
+    let status = assignment.status.as_ref()?;
+    let applied = condition(&status.conditions, "Applied")?;
+    let held = applied.reason == HELD_BY_OWNER && status.observed_generation == assignment.spec.generation;
+    held.then(|| applied.message.clone())
 }
 
 /// Judged by the condition that the hub keeps, not by its memory: right after a start nobody is connected yet.
@@ -285,6 +306,9 @@ fn unavailable(cluster: &Cluster) -> Option<String> {
     }
     if status.is_none_or(|status| status.kube_system_uid.is_none()) {
         return Some("the cluster has not joined".to_owned());
+    }
+    if let Some(why) = status.and_then(|status| status.hold.as_ref()) {
+        return Some(format!("held by the cluster's owner: {why}"));
     }
     let connected = status.is_some_and(|status| condition_is_true(&status.conditions, "Connected"));
     (!connected).then(|| "its agent is not connected".to_owned())

@@ -55,6 +55,11 @@ pub(super) fn status(rollout: &Rollout) -> String {
             withdrawal.left, withdrawal.total, withdrawal.message
         );
     }
+    for test in &status.tests {
+        let said = if test.message.is_empty() { String::new() } else { format!(": {}", test.message) };
+        let (run, workflow, state) = (&test.run, &test.workflow, test.state);
+        let _ = writeln!(out, "test run {run} of workflow {workflow} is {state:?}{said}");
+    }
     let mut rows = vec![["CLUSTER", "STATE", "REASON"].map(str::to_owned).to_vec()];
     let mut add = |cluster: &str, state: &str, reason: &str| {
         rows.push(vec![cluster.to_owned(), state.to_owned(), reason.to_owned()]);
