@@ -16,6 +16,7 @@ mod placement;
 mod policy;
 mod profile;
 mod rollout;
+mod source;
 mod status;
 mod store;
 mod test;
@@ -45,6 +46,9 @@ pub(crate) enum Command {
     /// What clusters should hold
     #[command(subcommand)]
     Profile(profile::ProfileCommand),
+    /// Where the hub pulls profiles from
+    #[command(subcommand)]
+    Source(source::SourceCommand),
     /// Which clusters get what
     #[command(subcommand)]
     Placement(placement::PlacementCommand),
@@ -113,6 +117,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Code, Failure> {
         Command::Cluster(command) => cluster::run(&global, command).await,
         Command::Join(command) => join::run(&global, command).await,
         Command::Profile(command) => profile::run(&global, command).await,
+        Command::Source(command) => source::run(&global, command).await,
         Command::Placement(command) => placement::run(&global, command).await,
         Command::Policy(command) => policy::run(&global, command).await,
         Command::Alert(command) => alert::run(&global, command).await,

@@ -28,6 +28,8 @@ mod order;
 mod policies;
 #[path = "fleet/restoring.rs"]
 mod restoring;
+#[path = "fleet/sources.rs"]
+mod sources;
 #[path = "fleet/throw_away.rs"]
 mod throw_away;
 #[path = "fleet/triggers.rs"]

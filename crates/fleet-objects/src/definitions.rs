@@ -12,6 +12,7 @@ pub fn custom_resource_definitions() -> Vec<Value> {
         crate::Placement::crd(),
         crate::Assignment::crd(),
         crate::rollout::Rollout::crd(),
+        crate::source::Source::crd(),
         crate::test_workflow::TestWorkflow::crd(),
         crate::test_workflow::TestWorkflowTemplate::crd(),
         crate::test_run::TestRun::crd(),

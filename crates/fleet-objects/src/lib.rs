@@ -17,6 +17,7 @@ mod names;
 mod placement;
 mod profile;
 pub mod rollout;
+pub mod source;
 pub mod test_record;
 pub mod test_run;
 pub mod test_trigger;
@@ -36,9 +37,10 @@ pub use definitions::custom_resource_definitions;
 pub use multicluster::LABEL_CLUSTER_SET;
 pub use names::{
     AGENT_GROUP, ANNOTATION_ADOPT, ANNOTATION_CONFIRM_DELETIONS, ANNOTATION_CONFIRM_WITHDRAWAL,
-    ANNOTATION_HOLD, ANNOTATION_HOLD_ONE, ANNOTATION_SIGNATURES, ANNOTATION_SOURCE, AgentIdentity, GROUP,
-    LABEL_ASSIGNMENT, NameError, SYSTEM_NAMESPACE, VERSION, assignment_label_value, assignment_name,
-    check_cluster_name, cluster_proxy_path, field_manager, partition_cluster, partition_namespace,
+    ANNOTATION_HOLD, ANNOTATION_HOLD_ONE, ANNOTATION_SIGNATURES, ANNOTATION_SOURCE, ANNOTATION_SYNC,
+    AgentIdentity, GROUP, LABEL_ASSIGNMENT, NameError, SYSTEM_NAMESPACE, VERSION, assignment_label_value,
+    assignment_name, check_cluster_name, cluster_proxy_path, field_manager, partition_cluster,
+    partition_namespace,
 };
 pub use placement::{
     ClusterDecision, ClusterSelector, DecisionStep, FieldOperator, FieldRequirement, HeldWithdrawal,

@@ -28,6 +28,9 @@ pub const ANNOTATION_ADOPT: &str = "fleet.fairlead.dev/adopt";
 /// pinned keys take only content that these vouch for.
 pub const ANNOTATION_SIGNATURES: &str = "fleet.fairlead.dev/signatures";
 
+/// On a Source: another value than the one followed last makes the hub look at it now.
+pub const ANNOTATION_SYNC: &str = "fleet.fairlead.dev/sync";
+
 /// On a Profile: where its manifests came from, for people. With Git it names the commit.
 pub const ANNOTATION_SOURCE: &str = "fleet.fairlead.dev/source";
 

@@ -23,6 +23,7 @@ mod quota;
 mod registration;
 mod service;
 mod source;
+mod sources;
 pub mod test_runs;
 
 pub use content::ContentStore;

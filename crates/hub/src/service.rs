@@ -30,6 +30,7 @@ use crate::placement;
 use crate::presence::Presence;
 use crate::quota::{Quota, Quotas};
 use crate::registration;
+use crate::sources;
 use crate::test_runs::{self, TestRuns};
 
 /// What a hub is made of.
@@ -218,6 +219,7 @@ impl Service {
             ends_streams,
             materialise::run(shared.clone(), handlers, shutdown.clone()),
             placement::run(shared.clone(), shutdown.clone()),
+            sources::run(shared.clone(), shutdown.clone()),
             write_presence(shared.clone(), shutdown.clone()),
             cluster_profiles::run(shared.clone(), shutdown.clone()),
             Box::pin(alerts::run(shared.clone(), shutdown.clone())),

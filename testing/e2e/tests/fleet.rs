@@ -10,6 +10,8 @@ mod certificates;
 mod diff;
 #[path = "fleet/full_disk.rs"]
 mod full_disk;
+#[path = "fleet/intent.rs"]
+mod intent;
 #[path = "fleet/placement.rs"]
 mod placement;
 #[path = "fleet/rollout.rs"]

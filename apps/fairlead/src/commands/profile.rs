@@ -91,13 +91,13 @@ pub(crate) async fn run(global: &Global, command: ProfileCommand) -> Result<Code
 
 async fn create(global: &Global, arguments: CreateArguments) -> Result<Code, Failure> {
     let namespace = arguments.target_namespace.as_deref();
-    let source = source::read(&arguments.source, &arguments.name, namespace)?;
+    let source = source::read(&arguments.source, &arguments.name, namespace).await?;
     if source.documents.is_empty() {
         return Err(Failure::usage(format!("{} holds no object", source.origin)));
     }
     let mut layers = Vec::with_capacity(arguments.layers.len());
     for (name, path) in &arguments.layers {
-        let source = source::read(&arguments.source.of_layer(path), &arguments.name, namespace)?;
+        let source = source::read(&arguments.source.of_layer(path), &arguments.name, namespace).await?;
         layers.push(ProfileLayer {
             name: name.clone(),
             origin: Some(source.origin),

@@ -1,14 +1,13 @@
 //! Where the manifests of a profile come from: files, Kustomize, a Helm chart, each of them here or in a Git repository.
 //!
-//! What is well known is left to the well-known tools, run where the person is: the hub never runs them. Nothing goes
-//! through a shell, and no argument of ours can be taken for an option.
+//! What is well known is left to the well-known tools, run where the person is and as the person has set them up.
 
-use std::ffi::{OsStr, OsString};
-use std::path::{Component, Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use manifest_sources::git::{Reference, Repository, Verify};
+use manifest_sources::{HelmOptions, Rendering, Surroundings};
 use tempfile::TempDir;
 
 use crate::documents::{self, Document};
@@ -46,7 +45,6 @@ impl SourceArguments {
     /// The source of a layer at a path of the same place: what a directory is is told by what lies in it. In a
     /// repository, which is not here yet, layers are files.
     pub(super) fn of_layer(&self, path: &Path) -> Self {
-        let holds = |file: &str| self.git.is_none() && path.join(file).is_file();
         let own = Some(path.to_owned());
         let place = Self {
             git: self.git.clone(),
@@ -54,13 +52,10 @@ impl SourceArguments {
             git_verify: self.git_verify,
             ..Self::default()
         };
-        let kustomization = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
-        if kustomization.iter().any(|file| holds(file)) {
-            Self { kustomize: own, ..place }
-        } else if holds("Chart.yaml") {
-            Self { helm: own, ..place }
-        } else {
-            Self { from: own, ..place }
+        match manifest_sources::holds(path) {
+            Rendering::Kustomize if self.git.is_none() => Self { kustomize: own, ..place },
+            Rendering::Helm if self.git.is_none() => Self { helm: own, ..place },
+            _ => Self { from: own, ..place },
         }
     }
 }
@@ -73,27 +68,28 @@ pub(super) struct Source {
 }
 
 /// Reads manifests as the arguments say. `profile` and `namespace` are for charts.
-pub(super) fn read(
+pub(super) async fn read(
     arguments: &SourceArguments,
     profile: &str,
     namespace: Option<&str>,
 ) -> Result<Source, Failure> {
     let checkout = match &arguments.git {
-        Some(url) => {
-            Some(check_out(url, arguments.git_ref.as_deref().unwrap_or("HEAD"), arguments.git_verify)?)
-        }
+        Some(url) => Some(check_out(url, arguments).await?),
         None => None,
     };
     let at = |path: &Path| match &checkout {
-        Some(checkout) => inside(checkout.directory.path(), path),
+        Some(checkout) => manifest_sources::inside(checkout.directory.path(), path).map_err(failed),
         None => Ok(path.to_owned()),
     };
     let (documents, path) = if let Some(path) = &arguments.kustomize {
-        (kustomize(&at(path)?)?, path)
+        (build(&at(path)?, Rendering::Kustomize, &HelmOptions::default()).await?, path)
     } else if let Some(path) = &arguments.helm {
-        let values = arguments.values.iter().map(|file| at(file)).collect::<Result<Vec<_>, _>>()?;
-        let release = arguments.release.as_deref().unwrap_or(profile);
-        (helm(&at(path)?, &values, release, namespace)?, path)
+        let options = HelmOptions {
+            release: arguments.release.as_deref().unwrap_or(profile).to_owned(),
+            namespace: namespace.map(str::to_owned),
+            values: arguments.values.iter().map(|file| at(file)).collect::<Result<_, _>>()?,
+        };
+        (build(&at(path)?, Rendering::Helm, &options).await?, path)
     } else if let Some(path) = &arguments.from {
         (documents::read(&at(path)?)?, path)
     } else {
@@ -106,129 +102,37 @@ pub(super) fn read(
     Ok(Source { documents, origin })
 }
 
-/// A path that stays in the repository.
-fn inside(root: &Path, path: &Path) -> Result<PathBuf, Failure> {
-    let stays = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    let found = root.join(path);
-    let real = found.canonicalize().ok().zip(root.canonicalize().ok());
-    match real {
-        Some((real, root)) if stays && real.starts_with(&root) => Ok(real),
-        _ => Err(Failure::usage(format!("{} is no path in the repository", path.display()))),
-    }
-}
-
 struct Checkout {
     directory: TempDir,
     commit: String,
 }
 
-fn check_out(url: &str, reference: &str, verify: bool) -> Result<Checkout, Failure> {
-    if url.starts_with('-') || reference.starts_with('-') {
-        return Err(Failure::usage(format!("{url} {reference}: neither may begin with a dash")));
-    }
+async fn check_out(url: &str, arguments: &SourceArguments) -> Result<Checkout, Failure> {
     let directory = tempfile::tempdir().context("cannot make a directory to check out to")?;
-    let git = |arguments: &[&str]| {
-        let mut command = Command::new("git");
-        command.current_dir(directory.path()).args(arguments);
-        // Asks nobody and runs no helper of the repository.
-        command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_CONFIG_NOSYSTEM", "1");
-        run(command, "git", "https://git-scm.com")
+    let repository = Repository {
+        url: url.to_owned(),
+        reference: arguments.git_ref.clone().map_or(Reference::Head, Reference::Name),
+        verify: if arguments.git_verify { Verify::Trusted } else { Verify::Nobody },
+        ..Repository::default()
     };
-    git(&["init", "--quiet"])?;
-    git(&["fetch", "--quiet", "--depth", "1", "--no-tags", url, reference])?;
-    git(&["checkout", "--quiet", "--detach", "FETCH_HEAD"])?;
-    if verify {
-        git(&["verify-commit", "HEAD"])?;
-    }
-    let commit = git(&["rev-parse", "HEAD"])?.trim().to_owned();
-    Ok(Checkout { directory, commit })
+    let commit = repository.check_out(directory.path(), &Surroundings::Own, directory.path()).await;
+    Ok(Checkout { commit: commit.map_err(failed)?, directory })
 }
 
-fn kustomize(directory: &Path) -> Result<Vec<Document>, Failure> {
-    let kustomize = find("kustomize").map(|tool| (tool, "build"));
-    let tool = kustomize.or_else(|| find("kubectl").map(|tool| (tool, "kustomize")));
-    let Some((tool, verb)) = tool else {
-        let message = "neither kustomize nor kubectl is on the PATH, and a kustomization needs one of them";
-        return Err(Failure::usage(message).hint("https://kubectl.docs.kubernetes.io/installation/kustomize"));
-    };
-    let mut command = Command::new(tool);
-    command.arg(verb).arg(directory);
-    documents::parse("kustomization", &run(command, "kustomize", "")?)
+async fn build(path: &Path, rendering: Rendering, helm: &HelmOptions) -> Result<Vec<Document>, Failure> {
+    let text = manifest_sources::render(path, rendering, helm, &Surroundings::Own).await;
+    let name = if rendering == Rendering::Helm { "chart" } else { "kustomization" };
+    documents::parse(name, &text.map_err(failed)?)
 }
 
-fn helm(
-    chart: &Path,
-    values: &[PathBuf],
-    release: &str,
-    namespace: Option<&str>,
-) -> Result<Vec<Document>, Failure> {
-    if release.starts_with('-') {
-        return Err(Failure::usage(format!("{release} is no name of a release")));
-    }
-    let Some(tool) = find("helm") else {
-        let message = "helm is not on the PATH, and a chart needs it";
-        return Err(Failure::usage(message).hint("https://helm.sh/docs/intro/install"));
-    };
-    // A path, never the name of a chart in some repository of the user's.
-    let chart = chart.canonicalize().with_context(|| format!("cannot find chart {}", chart.display()))?;
-    let mut command = Command::new(tool);
-    command.args(["template", release]).arg(chart).arg("--include-crds");
-    for file in values {
-        command.arg("--values").arg(file);
-    }
-    if let Some(namespace) = namespace {
-        command.arg(option("--namespace", namespace));
-    }
-    let documents = documents::parse("chart", &run(command, "helm", "")?)?;
-    // A profile enforces: a hook would be put back for ever after it ran.
-    let hook = documents
-        .iter()
-        .find(|document| document.value["metadata"]["annotations"]["helm.sh/hook"].is_string());
-    if let Some(hook) = hook {
-        let name = hook.value["metadata"]["name"].as_str().unwrap_or_default();
-        let message = format!("the chart has a hook ({} {name}), and profiles have none", hook.kind());
-        return Err(Failure::usage(message).hint("switch the hook off in the chart's values"));
-    }
-    Ok(documents)
-}
-
-fn option(name: &str, value: &str) -> OsString {
-    format!("{name}={value}").into()
-}
-
-fn find(tool: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    find_in(&path, tool)
-}
-
-fn find_in(path: &OsStr, tool: &str) -> Option<PathBuf> {
-    std::env::split_paths(path).map(|directory| directory.join(tool)).find(|file| file.is_file())
-}
-
-/// Runs a tool to its end; its stdout.
-fn run(mut command: Command, name: &str, hint: &str) -> Result<String, Failure> {
-    let output = command.stdin(Stdio::null()).output();
-    let output = output.with_context(|| format!("cannot run {name}")).map_err(|error| {
-        let failure = Failure::new(Code::Usage, error);
-        if hint.is_empty() { failure } else { failure.hint(hint) }
-    })?;
-    text(output, name)
-}
-
-fn text(output: Output, name: &str) -> Result<String, Failure> {
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.trim();
-        let first: String = said.chars().take(2000).collect();
-        return Err(Failure::usage(format!("{name} ended with {}: {first}", output.status)));
-    }
-    String::from_utf8(output.stdout)
-        .with_context(|| format!("{name} did not write text"))
-        .map_err(|error| Failure::new(Code::Usage, error))
+fn failed(error: manifest_sources::Error) -> Failure {
+    Failure::new(Code::Usage, anyhow::Error::new(error))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     fn git(directory: &Path, arguments: &[&str]) {
@@ -239,7 +143,9 @@ mod tests {
     }
 
     fn repository() -> Option<TempDir> {
-        find("git")?;
+        if Command::new("git").arg("--version").output().is_err() {
+            return None;
+        }
         let repository = tempfile::tempdir().unwrap();
         let at = |name: &str| repository.path().join(name);
         std::fs::create_dir_all(at("base")).unwrap();
@@ -262,38 +168,26 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_repository_is_read_at_a_commit_and_nothing_outside_it() {
+    #[tokio::test]
+    async fn a_repository_is_read_at_a_commit_and_nothing_outside_it() {
         let Some(repository) = repository() else {
             eprintln!("skipped: there is no git");
             return;
         };
         let good = SourceArguments { from: Some("base/map.yaml".into()), ..of(&repository) };
-        let source = read(&good, "app", None).ok().unwrap();
+        let source = read(&good, "app", None).await.ok().unwrap();
         assert_eq!(source.documents.len(), 1);
         let commit = source.origin.split('@').next_back().unwrap();
         assert_eq!((commit.find(' '), commit.ends_with("base/map.yaml")), (Some(40), true), "{commit}");
         for path in ["../x", "/etc/hosts", "outside/hosts", "nowhere"] {
             let bad = SourceArguments { from: Some(path.into()), ..of(&repository) };
-            let failure = read(&bad, "app", None).err().unwrap();
-            assert!(crate::failure::render(&failure).contains("no path in the repository"), "{path}");
+            let failure = read(&bad, "app", None).await.err().unwrap();
+            assert!(crate::failure::render(&failure).contains("no path in what was fetched"), "{path}");
         }
         let unsigned = SourceArguments { git_verify: true, ..good.clone() };
-        assert!(read(&unsigned, "app", None).is_err(), "an unsigned commit passed");
+        assert!(read(&unsigned, "app", None).await.is_err(), "an unsigned commit passed");
         let option = SourceArguments { git: Some("--upload-pack=touch".into()), ..good };
-        assert!(crate::failure::render(&read(&option, "app", None).err().unwrap()).contains("dash"));
-    }
-
-    #[test]
-    fn a_kustomization_is_built() {
-        let (Some(repository), Some(_)) = (repository(), find("kustomize").or_else(|| find("kubectl")))
-        else {
-            eprintln!("skipped: there is no git or no kustomize");
-            return;
-        };
-        let arguments = SourceArguments { kustomize: Some("base".into()), ..of(&repository) };
-        let source = read(&arguments, "app", None).ok().unwrap();
-        assert_eq!(source.documents[0].value["metadata"]["name"], "pre-a");
+        assert!(crate::failure::render(&read(&option, "app", None).await.err().unwrap()).contains("dash"));
     }
 
     #[test]
@@ -307,13 +201,5 @@ mod tests {
         assert!(none.of_layer(directory.path()).kustomize.is_some());
         let remote = SourceArguments { git: Some("https://example.com/x".into()), ..none };
         assert!(remote.of_layer(directory.path()).from.is_some());
-    }
-
-    #[test]
-    fn a_tool_that_is_not_there_is_named() {
-        assert!(find_in(OsStr::new("/nowhere:/neither"), "helm").is_none());
-        let command = Command::new("/nowhere/helm");
-        let said = crate::failure::render(&run(command, "helm", "install it").unwrap_err());
-        assert!(said.contains("cannot run helm") && said.contains("hint: install it"), "{said}");
     }
 }

@@ -1,0 +1,145 @@
+//! Profiles that the hub pulls from where people keep them.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use fleet_objects::source::{Source, SourceStatus};
+use fleet_objects::{ANNOTATION_SYNC, Profile, condition};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::bench::{Bench, eventually};
+use crate::{config_map, value};
+
+/// A repository behind git's own server.
+struct Server {
+    directory: TempDir,
+    daemon: Child,
+    url: String,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+impl Server {
+    /// Nothing where there is no git.
+    fn start() -> Option<Self> {
+        if Command::new("git").arg("--version").output().is_err() {
+            eprintln!("skipped: there is no git");
+            return None;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let repository = directory.path().join("shop");
+        std::fs::create_dir(&repository).unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut daemon = Command::new("git");
+        daemon.args(["daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1"]);
+        daemon.arg(format!("--port={port}")).arg(format!("--base-path={}", directory.path().display()));
+        let daemon = daemon.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let server = Self { directory, daemon, url: format!("git://127.0.0.1:{port}/shop") };
+        server.git(&["init", "--quiet"]);
+        Some(server)
+    }
+
+    fn repository(&self) -> std::path::PathBuf {
+        self.directory.path().join("shop")
+    }
+
+    fn git(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new("git");
+        command.current_dir(self.repository()).env("GIT_CONFIG_GLOBAL", "/dev/null");
+        command.args(["-c", "user.name=test", "-c", "user.email=test@example.com"]);
+        command.args(["-c", "init.defaultBranch=main", "-c", "commit.gpgsign=false"]).args(arguments);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    fn commit(&self, path: &str, content: &str) -> String {
+        let file = self.repository().join(path);
+        std::fs::create_dir_all(file.parent().unwrap_or(Path::new("."))).unwrap();
+        std::fs::write(file, content).unwrap();
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "--quiet", "-m", path]);
+        self.git(&["rev-parse", "HEAD"])
+    }
+}
+
+async fn status(bench: &Bench) -> SourceStatus {
+    let api: Api<Source> = Api::namespaced(bench.hub_client(), "default");
+    api.get("shop").await.unwrap().status.unwrap_or_default()
+}
+
+/// Has the hub look now, and waits until it has.
+async fn sync(bench: &Bench, word: &str) -> SourceStatus {
+    let api: Api<Source> = Api::namespaced(bench.hub_client(), "default");
+    let patch = json!({"metadata": {"annotations": {ANNOTATION_SYNC: word}}});
+    api.patch("shop", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    eventually("the hub has looked", || async { status(bench).await.synced.as_deref() == Some(word) }).await;
+    status(bench).await
+}
+
+fn ready(status: &SourceStatus) -> (String, String, String) {
+    let ready = condition(&status.conditions, "Ready").unwrap();
+    (ready.status.clone(), ready.reason.clone(), ready.message.clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_becomes_a_profile_and_what_is_wrong_in_it_changes_nothing() {
+    let Some(server) = Server::start() else { return };
+    let bench = Bench::start(&["dev"]).await;
+    let map = |name: &str, text: &str| config_map(name, text).to_string();
+    server.commit("deploy/map.yaml", &map("shop", "1"));
+    let first = server.commit("late/map.yaml", &map("late", "1"));
+    let source = json!({"profile": "shop", "git": {"url": server.url, "branch": "main"}, "path": "deploy",
+        "layers": [{"name": "late", "path": "late"}]});
+    bench.put("sources", "Source", "shop", source.clone()).await;
+    bench.place("shop", json!({}), json!({})).await;
+    bench.applied("dev", "default.shop").await;
+    let maps = bench.config_maps("dev");
+    assert_eq!(value(&maps, "shop").await.as_deref(), Some("1"));
+    assert_eq!(value(&maps, "late").await.as_deref(), Some("1"));
+    assert_eq!(status(&bench).await.revision, Some(first));
+    // What a person says of the profile besides stays theirs.
+    let profiles: Api<Profile> = Api::namespaced(bench.hub_client(), "default");
+    let variables = json!({"apiVersion": "fleet.fairlead.dev/v1alpha1", "kind": "Profile", "metadata": {"name": "shop"},
+        "spec": {"variables": [{"name": "size", "default": "small"}]}});
+    profiles.patch("shop", &PatchParams::apply("person"), &Patch::Apply(&variables)).await.unwrap();
+    let second = server.commit("deploy/map.yaml", &map("shop", "${var.size}"));
+    let told = sync(&bench, "1").await;
+    assert_eq!((told.revision.clone(), ready(&told).0.as_str()), (Some(second.clone()), "True"));
+    eventually("the new commit is there", || async {
+        value(&maps, "shop").await.as_deref() == Some("small")
+    })
+    .await;
+    // Broken content, a link out of the repository, a repository that is gone: told, and nothing changes.
+    server.commit("deploy/map.yaml", "a: [");
+    let (state, reason, message) = ready(&sync(&bench, "2").await);
+    assert_eq!((state.as_str(), reason.as_str()), ("False", "Invalid"), "{message}");
+    std::fs::remove_file(server.repository().join("deploy/map.yaml")).unwrap();
+    std::os::unix::fs::symlink("/etc/hosts", server.repository().join("deploy/map.yaml")).unwrap();
+    server.commit("README.md", "x");
+    let (_, reason, message) = ready(&sync(&bench, "3").await);
+    assert!(reason == "Invalid" && message.contains("the link deploy/map.yaml leads out"), "{message}");
+    let unsigned = json!({"profile": "shop", "path": "late", "git": {"url": server.url, "branch": "main",
+        "verify": {"allowedSigners": "me@example.com ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ9Q"}}});
+    bench.put("sources", "Source", "shop", unsigned).await;
+    let (_, reason, message) = ready(&sync(&bench, "4").await);
+    assert_eq!(reason, "NotSigned", "{message}");
+    let gone = json!({"profile": "shop", "git": {"url": format!("{}-gone", server.url)}});
+    bench.put("sources", "Source", "shop", gone).await;
+    let told = sync(&bench, "5").await;
+    assert_eq!((ready(&told).1.as_str(), told.revision), ("PullFailed", Some(second)));
+    let sources: Api<Source> = Api::namespaced(bench.hub_client(), "default");
+    sources.delete("shop", &DeleteParams::default()).await.unwrap();
+    maps.delete("shop", &DeleteParams::default()).await.unwrap();
+    eventually("enforced on", || async { value(&maps, "shop").await.as_deref() == Some("small") }).await;
+    bench.stop().await;
+}

@@ -1,0 +1,188 @@
+//! Where a profile's content is kept, for the hub to pull: Git or an OCI registry.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Where a profile's content is kept. The hub pulls it and writes what it finds into the Profile, under the field manager
+/// `fairlead-source`: `spec.source` (and `spec.layers` where `layers` are given). The rest of the Profile is people's.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "fleet.fairlead.dev",
+    version = "v1alpha1",
+    kind = "Source",
+    plural = "sources",
+    category = "fleet",
+    namespaced,
+    status = "SourceStatus",
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Profile","type":"string","jsonPath":".spec.profile"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Revision","type":"string","jsonPath":".status.revision"}"#,
+    printcolumn = r#"{"name":"Suspended","type":"boolean","jsonPath":".spec.suspend"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Ready\")].message"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceSpec {
+    /// The Profile, in the source's namespace; made when it is not there.
+    pub profile: String,
+    /// A Git repository. Exactly one of this and `oci`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitSource>,
+    /// An artifact in an OCI registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oci: Option<OciSource>,
+    /// What of it: the profile's first part.
+    #[serde(flatten)]
+    pub content: SourceContent,
+    /// The profile's layers, in their order. Without any, the profile's layers are people's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<SourceLayer>,
+    /// How often it is looked at, from 10 to 86400; 300 when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval_seconds: Option<u32>,
+    /// While true it is not looked at; the profile stays as it is.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// A Git repository. Of `branch`, `tag` and `commit` at most one; the repository's HEAD without any.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GitSource {
+    /// `https://`, `ssh://`, `git://` or `user@host:path`.
+    pub url: String,
+    /// The newest commit of a branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// What a tag names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// This commit, 40 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// A Secret of the source's namespace: `username` and `password`, or `identity` (a private key) and `known_hosts`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretReference>,
+    /// Who must have signed the commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<GitVerification>,
+}
+
+/// Who must have signed a commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GitVerification {
+    /// The lines of an `allowed_signers` file of `ssh-keygen`: a principal and a public key each.
+    pub allowed_signers: String,
+}
+
+/// An artifact in an OCI registry. Of `tag` and `digest` at most one; the tag `latest` without any.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OciSource {
+    /// `oci://registry[:port]/repository`.
+    pub url: String,
+    /// What a tag names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// This manifest: `sha256:` and 64 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// A Secret of the source's namespace: `username` and `password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretReference>,
+    /// The registry has no TLS.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plain_http: bool,
+}
+
+/// Names a Secret of the same namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretReference {
+    /// Its name.
+    pub name: String,
+}
+
+/// What of a repository or artifact becomes manifests, and how.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceContent {
+    /// A directory or file in it; all of it when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// How it becomes manifests.
+    #[serde(default)]
+    pub render: SourceRendering,
+    /// What Helm is told, for a chart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub helm: Option<HelmSource>,
+}
+
+/// How a directory becomes manifests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SourceRendering {
+    /// By what lies in it: a kustomization, a chart, or files.
+    #[default]
+    Auto,
+    /// Every `.yaml`, `.yml` and `.json` file.
+    Plain,
+    /// By `kustomize` or `kubectl`, which must be on the hub's PATH.
+    Kustomize,
+    /// By `helm`, which must be on the hub's PATH.
+    Helm,
+}
+
+/// What Helm is told about a chart.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HelmSource {
+    /// The release's name; the profile's when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// The release's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Files of values in the repository or artifact, later ones over earlier ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values_files: Vec<String>,
+    /// Values over those of files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::profile::any_value")]
+    pub values: Option<Value>,
+}
+
+/// A layer of the profile.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceLayer {
+    /// Its name.
+    pub name: String,
+    /// What of the repository or artifact.
+    #[serde(flatten)]
+    pub content: SourceContent,
+}
+
+/// What came of pulling.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// The `metadata.generation` this status speaks of.
+    #[serde(default)]
+    pub observed_generation: i64,
+    /// The commit, or the digest of the manifest, that the profile was made of last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The SHA-256 of what it became.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// The value of the annotation `fleet.fairlead.dev/sync` that was followed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub synced: Option<String>,
+    /// `Ready`: the profile holds the newest revision, as far as that is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}

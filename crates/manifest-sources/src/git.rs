@@ -1,0 +1,284 @@
+//! Git repositories, by the `git` program.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::error::Error;
+use crate::process::{Call, Surroundings, find};
+
+/// Which commit of a repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Reference {
+    /// The one that the repository's HEAD names.
+    #[default]
+    Head,
+    /// Whatever the server makes of a name: a branch, a tag or a commit.
+    Name(String),
+    /// The newest of a branch.
+    Branch(String),
+    /// The one a tag names.
+    Tag(String),
+    /// This one: 40 (or 64) hexadecimal digits.
+    Commit(String),
+}
+
+/// By what a repository lets somebody in.
+#[derive(Clone, Default)]
+pub struct Credentials {
+    /// For HTTP: user name and password or token.
+    pub basic: Option<(String, String)>,
+    /// For SSH: a private key, and the `known_hosts` that the server must be among.
+    pub ssh: Option<(String, String)>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (basic, ssh) = (self.basic.is_some(), self.ssh.is_some());
+        f.debug_struct("Credentials").field("basic", &basic).field("ssh", &ssh).finish()
+    }
+}
+
+/// Who must have signed the commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// Whom the own configuration of git trusts.
+    Trusted,
+    /// One of these, as `ssh-keygen` writes an `allowed_signers` file.
+    AllowedSigners(String),
+}
+
+/// A repository.
+#[derive(Clone, Debug, Default)]
+pub struct Repository {
+    /// `https://`, `ssh://`, `git://`, `user@host:path`; in one's own surroundings also a path.
+    pub url: String,
+    /// Which commit.
+    pub reference: Reference,
+    /// How to get in.
+    pub credentials: Credentials,
+    /// Who must have signed.
+    pub verify: Verify,
+}
+
+/// What children of the hub may talk: nothing that runs a program or reads its disk.
+const PROTOCOLS: &str = "https:http:ssh:git";
+
+impl Repository {
+    /// The commit that the reference names now, without fetching it.
+    ///
+    /// # Errors
+    /// When the repository is not reached or has no such reference.
+    pub async fn resolve(&self, surroundings: &Surroundings, scratch: &Path) -> Result<String, Error> {
+        self.check(surroundings)?;
+        let name = match &self.reference {
+            Reference::Commit(commit) => return Ok(commit.clone()),
+            Reference::Head => "HEAD".to_owned(),
+            Reference::Name(name) => name.clone(),
+            Reference::Branch(name) => format!("refs/heads/{name}"),
+            Reference::Tag(name) => format!("refs/tags/{name}"),
+        };
+        let peeled = format!("{name}^{{}}");
+        let told =
+            self.git(surroundings, scratch, scratch, &["ls-remote", &self.url, &name, &peeled]).await?;
+        let lines = told.lines().filter_map(|line| line.split_once('\t'));
+        // What an annotated tag leads to, before the tag itself.
+        let (mut found, mut leads) = (None, None);
+        for (commit, of) in lines {
+            *(if of.ends_with("^{}") { &mut leads } else { &mut found }) = Some(commit.to_owned());
+        }
+        leads.or(found).ok_or_else(|| Error::Invalid(format!("{} has no {name}", self.url)))
+    }
+
+    /// Checks the reference out into `into`, which is there and empty; answers the commit. `scratch` is for files of the
+    /// credentials, and not below `into`.
+    ///
+    /// # Errors
+    /// When the repository is not reached, has no such reference, or the commit is not signed as it must be.
+    pub async fn check_out(
+        &self,
+        into: &Path,
+        surroundings: &Surroundings,
+        scratch: &Path,
+    ) -> Result<String, Error> {
+        self.check(surroundings)?;
+        let wanted = match &self.reference {
+            Reference::Head => "HEAD".to_owned(),
+            Reference::Name(name) | Reference::Commit(name) => name.clone(),
+            Reference::Branch(name) => format!("refs/heads/{name}"),
+            Reference::Tag(name) => format!("refs/tags/{name}"),
+        };
+        let git = async |arguments: &[&str]| self.git(surroundings, into, scratch, arguments).await;
+        git(&["init", "--quiet", "--template="]).await?;
+        let fetch = ["fetch", "--quiet", "--depth", "1", "--no-tags", "--no-recurse-submodules"];
+        git(&[&fetch[..], &[self.url.as_str(), wanted.as_str()]].concat()).await?;
+        git(&["checkout", "--quiet", "--detach", "FETCH_HEAD"]).await?;
+        let commit = git(&["rev-parse", "HEAD"]).await?.trim().to_owned();
+        match &self.verify {
+            Verify::Nobody => {}
+            Verify::Trusted => drop(git(&["verify-commit", "HEAD"]).await?),
+            Verify::AllowedSigners(signers) => {
+                self.verify_signers(&commit, signers, into, surroundings, scratch).await?;
+            }
+        }
+        Ok(commit)
+    }
+
+    async fn verify_signers(
+        &self,
+        commit: &str,
+        signers: &str,
+        into: &Path,
+        surroundings: &Surroundings,
+        scratch: &Path,
+    ) -> Result<(), Error> {
+        let file = scratch.join("allowed_signers");
+        std::fs::write(&file, signers).map_err(Error::file("write", &file))?;
+        let file = format!("gpg.ssh.allowedSignersFile={}", file.display());
+        let with = ["-c", "gpg.format=ssh", "-c", file.as_str()];
+        let not_signed = |said: String| Error::NotSigned { commit: commit.to_owned(), said };
+        let verified =
+            self.git(surroundings, into, scratch, &[&with[..], &["verify-commit", commit]].concat()).await;
+        match verified {
+            Ok(_) => {}
+            Err(Error::Failed { said, .. }) if said.is_empty() => {
+                return Err(not_signed("it is not signed".to_owned()));
+            }
+            Err(Error::Failed { said, .. }) => return Err(not_signed(said)),
+            Err(error) => return Err(error),
+        }
+        // A good signature of somebody unknown is one too, to git; `G` is a good one of somebody who is listed.
+        let show = ["log", "-1", "--format=%G?", commit];
+        let verdict = self.git(surroundings, into, scratch, &[&with[..], &show[..]].concat()).await?;
+        match verdict.trim() {
+            "G" => Ok(()),
+            other => Err(not_signed(format!("git calls the signature {other:?}"))),
+        }
+    }
+
+    fn check(&self, surroundings: &Surroundings) -> Result<(), Error> {
+        let invalid = |why: &str| Err(Error::Invalid(why.to_owned()));
+        let name = match &self.reference {
+            Reference::Head => "",
+            Reference::Name(name)
+            | Reference::Branch(name)
+            | Reference::Tag(name)
+            | Reference::Commit(name) => name.as_str(),
+        };
+        if self.url.starts_with('-') || name.starts_with('-') {
+            return Err(Error::Invalid(format!("{} {name}: neither may begin with a dash", self.url)));
+        }
+        if name.contains([' ', ':', '*', '?', '[', '\\', '^', '~']) || name.contains("..") {
+            return Err(Error::Invalid(format!("{name:?} is no name of a branch, tag or commit")));
+        }
+        if let Reference::Commit(commit) = &self.reference
+            && !(matches!(commit.len(), 40 | 64) && commit.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        {
+            return Err(Error::Invalid(format!("{commit:?} is no commit: 40 hexadecimal digits are")));
+        }
+        if matches!(surroundings, Surroundings::Isolated { .. }) {
+            let parts = self.url.split_once("://");
+            let login = parts.and_then(|(_, rest)| rest.split('/').next()?.rsplit_once('@'));
+            if login.is_some_and(|(login, _)| login.contains(':')) {
+                return invalid("the repository's URL holds a password, which belongs into a Secret");
+            }
+            match parts.map(|(scheme, _)| scheme) {
+                Some(scheme) if PROTOCOLS.split(':').any(|known| known == scheme) => {}
+                None if self.url.contains('@') && self.url.contains(':') && !self.url.contains("::") => {}
+                _ => return invalid("the repository must be given by an https, ssh, git or http URL"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn git(
+        &self,
+        surroundings: &Surroundings,
+        directory: &Path,
+        scratch: &Path,
+        arguments: &[&str],
+    ) -> Result<String, Error> {
+        let Some(program) = find("git") else {
+            let needs = "git is not on the PATH, and a repository needs it".to_owned();
+            return Err(Error::MissingTool { needs, hint: "https://git-scm.com" });
+        };
+        // Asks nobody and runs nothing that a repository brings.
+        let mut environment: Vec<(&'static str, OsString)> =
+            vec![("GIT_TERMINAL_PROMPT", "0".into()), ("GIT_CONFIG_NOSYSTEM", "1".into())];
+        if matches!(surroundings, Surroundings::Isolated { .. }) {
+            environment.push(("GIT_ALLOW_PROTOCOL", PROTOCOLS.into()));
+        }
+        environment.extend(self.credentials.environment(&self.url, scratch)?);
+        let call = Call {
+            tool: "git",
+            program,
+            arguments: arguments.iter().map(Into::into).collect(),
+            directory,
+            surroundings,
+            environment,
+        };
+        call.run().await
+    }
+}
+
+impl Credentials {
+    /// What lets git in: a header for this server alone, a key in a file of its own.
+    fn environment(&self, url: &str, scratch: &Path) -> Result<Vec<(&'static str, OsString)>, Error> {
+        let mut environment: Vec<(&'static str, OsString)> = Vec::new();
+        if let Some((user, password)) = &self.basic {
+            let server: http::Uri =
+                url.parse().map_err(|_| Error::Invalid(format!("{url} is no URL to log in at")))?;
+            let (Some(scheme), Some(authority)) = (server.scheme_str(), server.authority()) else {
+                return Err(Error::Invalid(format!("{url} is no URL to log in at")));
+            };
+            let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+            let word = STANDARD.encode(format!("{user}:{password}"));
+            environment.extend([
+                ("GIT_CONFIG_COUNT", "1".into()),
+                ("GIT_CONFIG_KEY_0", format!("http.{scheme}://{host}/.extraHeader").into()),
+                ("GIT_CONFIG_VALUE_0", format!("Authorization: Basic {word}").into()),
+            ]);
+        }
+        if let Some((key, known_hosts)) = &self.ssh {
+            let key = write_private(scratch, "identity", key)?;
+            let hosts = write_private(scratch, "known_hosts", known_hosts)?;
+            let command = format!(
+                "ssh -i {} -o IdentitiesOnly=yes -o UserKnownHostsFile={} -o StrictHostKeyChecking=yes \
+                 -o BatchMode=yes -o ConnectTimeout=20",
+                quoted(&key),
+                quoted(&hosts)
+            );
+            environment.push(("GIT_SSH_COMMAND", command.into()));
+        }
+        Ok(environment)
+    }
+}
+
+/// As the shell that git hands the command to takes a word as it is.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+}
+
+fn write_private(scratch: &Path, name: &str, content: &str) -> Result<PathBuf, Error> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let path = scratch.join(name);
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let written = options.open(&path).and_then(|mut file| {
+        file.write_all(content.as_bytes())?;
+        // A key must end with a line.
+        if content.ends_with('\n') { Ok(()) } else { file.write_all(b"\n") }
+    });
+    written.map_err(Error::file("write", &path))?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests;

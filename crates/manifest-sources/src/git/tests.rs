@@ -1,0 +1,142 @@
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::*;
+
+fn git(directory: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new("git");
+    command.current_dir(directory).env("GIT_CONFIG_GLOBAL", "/dev/null");
+    command.args(["-c", "user.name=test", "-c", "user.email=test@example.com"]);
+    command.args(["-c", "init.defaultBranch=main"]).args(arguments);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn commit(repository: &Path, value: &str) -> String {
+    std::fs::write(repository.join("map.yaml"), value).unwrap();
+    git(repository, &["add", "--all"]);
+    git(repository, &["-c", "commit.gpgsign=false", "commit", "--quiet", "-m", value]);
+    git(repository, &["rev-parse", "HEAD"])
+}
+
+/// A repository, or nothing where there is no git.
+fn repository() -> Option<TempDir> {
+    if find("git").is_none() {
+        eprintln!("skipped: there is no git");
+        return None;
+    }
+    let repository = tempfile::tempdir().unwrap();
+    git(repository.path(), &["init", "--quiet"]);
+    Some(repository)
+}
+
+fn of(repository: &Path, reference: Reference) -> Repository {
+    Repository { url: repository.display().to_string(), reference, ..Repository::default() }
+}
+
+async fn check_out(repository: &Repository) -> Result<(String, String), Error> {
+    let (into, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let commit = repository.check_out(into.path(), &Surroundings::Own, scratch.path()).await?;
+    Ok((commit, std::fs::read_to_string(into.path().join("map.yaml")).unwrap()))
+}
+
+#[tokio::test]
+async fn branches_tags_and_commits_lead_to_their_commit() {
+    let Some(repository) = repository() else { return };
+    let path = repository.path();
+    let first = commit(path, "one");
+    git(path, &["tag", "-a", "v1", "-m", "v1"]);
+    let second = commit(path, "two");
+    let scratch = tempfile::tempdir().unwrap();
+    for (reference, expected, content) in [
+        (Reference::Head, &second, "two"),
+        (Reference::Branch("main".into()), &second, "two"),
+        (Reference::Tag("v1".into()), &first, "one"),
+        (Reference::Name("v1".into()), &first, "one"),
+        (Reference::Commit(second.clone()), &second, "two"),
+    ] {
+        let wanted = of(path, reference);
+        let found = wanted.resolve(&Surroundings::Own, scratch.path()).await.unwrap();
+        assert_eq!(&found, expected, "{wanted:?}");
+        let got = check_out(&wanted).await.unwrap();
+        assert_eq!(got, (expected.clone(), content.to_owned()), "{wanted:?}");
+    }
+    let missing = of(path, Reference::Branch("nope".into()));
+    let said = missing.resolve(&Surroundings::Own, scratch.path()).await.unwrap_err().to_string();
+    assert!(said.ends_with("has no refs/heads/nope"), "{said}");
+}
+
+#[tokio::test]
+async fn what_could_be_an_option_or_a_program_is_refused() {
+    let own = Surroundings::Own;
+    let isolated = Surroundings::Isolated { home: "/nowhere".into() };
+    let scratch = Path::new("/nowhere");
+    let named =
+        |url: &str, reference: Reference| Repository { url: url.into(), reference, ..Default::default() };
+    for (repository, surroundings, part) in [
+        (named("--upload-pack=touch", Reference::Head), &own, "dash"),
+        (named("https://x/y", Reference::Branch("-x".into())), &own, "dash"),
+        (named("https://x/y", Reference::Branch("a b".into())), &own, "no name of a branch"),
+        (named("https://x/y", Reference::Tag("a..b".into())), &own, "no name of a branch"),
+        (named("https://x/y", Reference::Commit("abc".into())), &own, "40 hexadecimal"),
+        (named("ext::sh -c touch", Reference::Head), &isolated, "https, ssh, git or http"),
+        (named("file:///etc", Reference::Head), &isolated, "https, ssh, git or http"),
+        (named("https://bot:word@x/y", Reference::Head), &isolated, "belongs into a Secret"),
+        (named("/srv/git", Reference::Head), &isolated, "https, ssh, git or http"),
+    ] {
+        let said = repository.resolve(surroundings, scratch).await.unwrap_err().to_string();
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn only_allowed_signers_pass() {
+    let (Some(repository), Some(_)) = (repository(), find("ssh-keygen")) else {
+        eprintln!("skipped: there is no ssh-keygen");
+        return;
+    };
+    let path = repository.path();
+    let keys = tempfile::tempdir().unwrap();
+    let key = |name: &str| {
+        let file = keys.path().join(name);
+        let made =
+            Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]).arg(&file);
+        assert!(made.status().unwrap().success());
+        let public = std::fs::read_to_string(file.with_extension("pub")).unwrap();
+        (file.display().to_string(), format!("{name}@example.com {}", public.trim()))
+    };
+    let ((own, allowed), (_, other)) = (key("own"), key("other"));
+    commit(path, "unsigned");
+    let verify = |signers: &str| Repository {
+        verify: Verify::AllowedSigners(signers.to_owned()),
+        ..of(path, Reference::Branch("main".into()))
+    };
+    let said = check_out(&verify(&allowed)).await.unwrap_err().to_string();
+    assert!(said.contains("has no signature of an allowed signer"), "{said}");
+    std::fs::write(path.join("map.yaml"), "signed").unwrap();
+    git(path, &["add", "--all"]);
+    let with = format!("user.signingkey={own}");
+    git(path, &["-c", "gpg.format=ssh", "-c", &with, "commit", "--quiet", "-S", "-m", "signed"]);
+    assert_eq!(check_out(&verify(&allowed)).await.unwrap().1, "signed");
+    let said = check_out(&verify(&other)).await.unwrap_err().to_string();
+    assert!(
+        said.contains("has no signature of an allowed signer"),
+        "a good signature of somebody else: {said}"
+    );
+}
+
+#[test]
+fn passwords_go_to_their_server_and_into_no_argument() {
+    let credentials = Credentials { basic: Some(("bot".into(), "s3cret".into())), ssh: None };
+    let environment = credentials.environment("https://git.example.com:8443/a.git", Path::new("/x")).unwrap();
+    assert_eq!(environment[1].1, "http.https://git.example.com:8443/.extraHeader");
+    assert!(!format!("{credentials:?}").contains("s3cret"));
+    let scratch = tempfile::tempdir().unwrap();
+    let ssh = Credentials { basic: None, ssh: Some(("KEY".into(), "host ssh-ed25519 AAAA".into())) };
+    let environment = ssh.environment("git@example.com:a.git", scratch.path()).unwrap();
+    let command = environment[0].1.to_string_lossy().into_owned();
+    assert!(command.contains("StrictHostKeyChecking=yes") && !command.contains("KEY"), "{command}");
+    assert_eq!(std::fs::read_to_string(scratch.path().join("identity")).unwrap(), "KEY\n");
+}

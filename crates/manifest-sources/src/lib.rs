@@ -1,0 +1,21 @@
+//! Manifests from where people keep them: Git repositories and OCI registries, as they are or built by Kustomize or Helm.
+//!
+//! What is well known is left to the well-known programs: `git`, `kustomize` (or `kubectl`), `helm`. Each runs as a child
+//! process without a shell, without a terminal, within bounds of time and output; one that is missing is named with where
+//! it comes from. The hub and the command line use the same code; the hub's children see nothing of its environment.
+//!
+//! Never: writes outside the directory it is given, reads a path that leads out of what was fetched, or puts a secret into
+//! an argument, a message or a URL.
+
+mod archive;
+mod directory;
+mod error;
+pub mod git;
+pub mod oci;
+mod process;
+mod tools;
+
+pub use directory::{check, inside};
+pub use error::Error;
+pub use process::Surroundings;
+pub use tools::{HelmOptions, Rendering, holds, render};

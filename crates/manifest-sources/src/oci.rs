@@ -1,0 +1,191 @@
+//! Artifacts in OCI registries, by the distribution specification's HTTP API: a manifest by tag or digest, and the archive
+//! that its first layer is. Everything is checked against its digest.
+
+mod client;
+mod login;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use crate::archive;
+use crate::error::{Error, aside};
+use client::{Client, Got};
+
+/// Bytes of a manifest (the specification's own bound), and of an artifact's archive.
+const MAX_MANIFEST: usize = 4 << 20;
+const MAX_LAYER: usize = 64 << 20;
+/// What manifests are taken: of an image or an artifact, never an index of several.
+const MANIFESTS: &str =
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
+
+/// An artifact.
+#[derive(Clone, Debug, Default)]
+pub struct Artifact {
+    /// `oci://registry[:port]/repository`.
+    pub url: String,
+    /// Which.
+    pub version: Version,
+    /// User name and password or token.
+    pub credentials: Option<Login>,
+    /// Without TLS: for registries of one's own machine.
+    pub plain_http: bool,
+}
+
+/// User name and password or token.
+#[derive(Clone)]
+pub struct Login {
+    /// Who.
+    pub user: String,
+    /// By what.
+    pub password: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Which version of an artifact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// What a tag names now.
+    Tag(String),
+    /// This one: `sha256:` and 64 hexadecimal digits.
+    Digest(String),
+}
+
+impl Default for Version {
+    fn default() -> Self {
+        Self::Tag("latest".to_owned())
+    }
+}
+
+/// Where an artifact is.
+struct Place<'a> {
+    registry: &'a str,
+    repository: &'a str,
+    version: &'a str,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest {
+    #[serde(default)]
+    layers: Vec<Descriptor>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    media_type: String,
+    digest: String,
+    size: u64,
+}
+
+impl Artifact {
+    /// The digest of the manifest that the version names now.
+    ///
+    /// # Errors
+    /// When the registry is not reached or has no such version.
+    pub async fn resolve(&self) -> Result<String, Error> {
+        let place = self.place()?;
+        if let Version::Digest(digest) = &self.version {
+            return Ok(digest.clone());
+        }
+        let mut client = Client::new(place.registry, self.plain_http, self.credentials.clone())?;
+        Ok(manifest(&mut client, &place).await?.0)
+    }
+
+    /// Unpacks the artifact into an empty directory; answers the digest of its manifest and the directory that its content
+    /// is in: a chart's archive has one of the chart's name.
+    ///
+    /// # Errors
+    /// When the registry is not reached, has no such version, or what it sends is not what its digest says.
+    pub async fn pull(&self, into: &Path) -> Result<(String, PathBuf), Error> {
+        let place = self.place()?;
+        let mut client = Client::new(place.registry, self.plain_http, self.credentials.clone())?;
+        let (digest, manifest) = manifest(&mut client, &place).await?;
+        let is_archive = |layer: &&Descriptor| {
+            let kind = layer.media_type.as_str();
+            kind.ends_with("tar") || kind.ends_with("tar+gzip") || kind.ends_with("tar.gzip")
+        };
+        let Some(layer) = manifest.layers.iter().find(is_archive) else {
+            let kinds: Vec<&str> = manifest.layers.iter().map(|layer| layer.media_type.as_str()).collect();
+            return Err(Error::Invalid(format!(
+                "{} has no layer that is a tar archive: {kinds:?}",
+                self.url
+            )));
+        };
+        if layer.size > MAX_LAYER as u64 {
+            return Err(Error::Invalid(format!("{} is larger than {MAX_LAYER} bytes", self.url)));
+        }
+        let path = format!("/v2/{}/blobs/{}", place.repository, layer.digest);
+        let Got { body, .. } = client.get(&path, "*/*", MAX_LAYER).await?;
+        check(&body, &layer.digest, &self.url)?;
+        let into = into.to_owned();
+        let unpacked = aside(move || archive::unpack(&body, &into).map(|()| content(&into))).await?;
+        Ok((digest, unpacked))
+    }
+
+    fn place(&self) -> Result<Place<'_>, Error> {
+        let invalid = || Error::Invalid(format!("{} is no oci://registry/repository", self.url));
+        let rest = self.url.strip_prefix("oci://").ok_or_else(invalid)?;
+        let (registry, repository) = rest.split_once('/').ok_or_else(invalid)?;
+        let part = |text: &str, more: &str| {
+            !text.is_empty()
+                && !text.contains("..")
+                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.as_bytes().contains(&byte))
+        };
+        let version = match &self.version {
+            Version::Tag(tag) if tag.len() <= 128 && part(tag, "._-") => tag,
+            Version::Digest(digest) if is_digest(digest) => digest,
+            Version::Tag(other) | Version::Digest(other) => {
+                return Err(Error::Invalid(format!("{other:?} is no tag and no sha256 digest")));
+            }
+        };
+        if !part(registry, ".-:") || !part(repository, "._-/") || repository.ends_with('/') {
+            return Err(invalid());
+        }
+        Ok(Place { registry, repository, version })
+    }
+}
+
+fn is_digest(text: &str) -> bool {
+    text.strip_prefix("sha256:").is_some_and(fleet_planner::is_digest)
+}
+
+async fn manifest(client: &mut Client, place: &Place<'_>) -> Result<(String, Manifest), Error> {
+    let path = format!("/v2/{}/manifests/{}", place.repository, place.version);
+    let Got { body, .. } = client.get(&path, MANIFESTS, MAX_MANIFEST).await?;
+    let digest = format!("sha256:{}", fleet_planner::digest(&body));
+    if is_digest(place.version) {
+        check(&body, place.version, place.repository)?;
+    }
+    let manifest: Manifest = serde_json::from_slice(&body)
+        .map_err(|error| Error::Invalid(format!("{} has no readable manifest: {error}", place.repository)))?;
+    Ok((digest, manifest))
+}
+
+fn check(body: &Bytes, digest: &str, what: &str) -> Result<(), Error> {
+    let found = format!("sha256:{}", fleet_planner::digest(body));
+    if found == *digest {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!("{what}: the registry sent {found} for {digest}")))
+}
+
+/// Where the content of an unpacked artifact is.
+fn content(into: &Path) -> PathBuf {
+    let mut entries = std::fs::read_dir(into).into_iter().flatten().flatten();
+    match (entries.next(), entries.next()) {
+        (Some(only), None) if only.path().join("Chart.yaml").is_file() => only.path(),
+        _ => into.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
