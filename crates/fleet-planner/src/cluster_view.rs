@@ -123,7 +123,7 @@ fn label_holds(requirement: &LabelRequirement, cluster: &ClusterView) -> Result<
 }
 
 fn field_holds(requirement: &FieldRequirement, cluster: &ClusterView) -> Result<(), String> {
-    let FieldRequirement { key, operator, values } = requirement;
+    let key = &requirement.key;
     if !FIELDS.contains(&key.as_str()) {
         return Err(format!("there is no field {key:?}; known are {}", FIELDS.join(", ")));
     }

@@ -209,6 +209,7 @@ mod tests {
             },
             phase: 2,
             object: json!({"kind": "Secret", "type": value, "stringData": {"password": value}, "data": {"k": value}}),
+            health: None,
         };
         let changes = objects(&[secret("one")], &[secret("two")]);
         let text = serde_json::to_string(&changes).unwrap();

@@ -12,7 +12,7 @@ use crate::bundle::Bundle;
 use crate::cluster_view::ClusterView;
 use crate::compare::{self, Action, ObjectChange};
 use crate::expressions::Expressions;
-use crate::placement::{Asked, decide_all};
+use crate::placement::{Asked, Leaving, decide_all, guard};
 use crate::render::{Rendered, render};
 use crate::values;
 use crate::variables::Values;
@@ -83,7 +83,72 @@ pub fn preview(
             }
         }
     }
+    for (asked, decisions) in input.placements.iter().zip(&decided) {
+        let winners = winners(&asked.profile, input.placements, &decided);
+        note_held(asked, decisions, &winners, &mut changes);
+    }
     changes
+}
+
+/// What a cluster's agent would apply of a profile.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Where namespaced objects go that name no namespace.
+    pub target_namespace: Option<String>,
+    /// The objects, in the order of applying.
+    pub objects: Vec<Rendered>,
+}
+
+/// What the agents of these clusters would apply of a profile. A cluster that would hold nothing of it, or keep what it has
+/// because something is wrong, is not there.
+#[must_use]
+pub fn wanted(
+    input: &Input<'_>,
+    profile: &ProfileReference,
+    clusters: &BTreeSet<&str>,
+) -> BTreeMap<String, Wanted> {
+    let decided = decide_all(input.placements, input.clusters, input.expressions);
+    let winners = winners(profile, input.placements, &decided);
+    let assignment = assignment_name(&profile.namespace, &profile.name);
+    let previewer = Previewer { input, compared: BTreeMap::new() };
+    let one = |cluster: &ClusterView| {
+        let winner = winners.get(cluster.name.as_str())?;
+        let (bundle, values) = previewer.wanted(profile, cluster, winner).ok()?;
+        let objects = render(&bundle, &values, &assignment).ok()?;
+        Some((cluster.name.clone(), Wanted { target_namespace: bundle.target_namespace.clone(), objects }))
+    };
+    let chosen = input.clusters.iter().filter(|cluster| clusters.contains(cluster.name.as_str()));
+    chosen.filter_map(one).collect()
+}
+
+/// Says where the hub would hold a withdrawal for a person's word.
+fn note_held(
+    asked: &Asked<'_>,
+    decisions: &[ClusterDecision],
+    winners: &BTreeMap<&str, &Asked<'_>>,
+    changes: &mut BTreeMap<String, Vec<ClusterChange>>,
+) {
+    let stays = |name: &&String| winners.contains_key(name.as_str());
+    let leaving: BTreeSet<String> = asked.already.iter().filter(|name| !stays(name)).cloned().collect();
+    let guarded = guard(&Leaving {
+        placement: asked.spec,
+        selected: decisions.iter().filter(|decision| decision.selected).count(),
+        holding: &asked.already,
+        leaving: &leaving,
+        going: &BTreeSet::new(),
+        known: None,
+        confirmed: None,
+    });
+    let Some(problem) = guarded.problem else { return };
+    let name = asked.name.rsplit('/').next().unwrap_or_default();
+    let note = format!("{problem}; the hub holds that until `fairlead placement confirm {name}`");
+    let profile = format!("{}/{}", asked.profile.namespace, asked.profile.name);
+    for cluster in &guarded.kept {
+        let of_cluster = changes.get_mut(cluster).into_iter().flatten();
+        let removed =
+            of_cluster.filter(|change| change.profile == profile && change.action == Action::Remove);
+        removed.for_each(|change| change.notes.push(note.clone()));
+    }
 }
 
 /// By which placement each cluster has the profile.

@@ -1,5 +1,6 @@
 //! `fairlead diff`
 
+mod dry_run;
 mod gather;
 mod show;
 
@@ -26,6 +27,10 @@ pub(crate) struct DiffArguments {
     /// Look at these clusters only
     #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     clusters: Vec<String>,
+    /// Ask the API server of each cluster that would change by a dry run too: what it says against the change, and who owns
+    /// fields of it
+    #[arg(long)]
+    server: bool,
     /// How to print
     #[arg(long, short, value_enum, default_value_t)]
     output: DiffFormat,
@@ -59,8 +64,12 @@ pub(crate) async fn run(global: &Global, arguments: DiffArguments) -> Result<Cod
     let prepared = fleet.prepare(&client).await?;
     let expressions = assembly::expressions::Cel::default();
     let placements = prepared.asked();
-    let mut changes = preview(&prepared.input(&placements, &expressions), &prepared.affected);
+    let input = prepared.input(&placements, &expressions);
+    let mut changes = preview(&input, &prepared.affected);
     changes.retain(|cluster, _| wanted.is_empty() || wanted.contains(cluster.as_str()));
+    if arguments.server {
+        dry_run::run(&client, &input, &prepared.affected, &mut changes).await;
+    }
     let looked_at = if wanted.is_empty() { prepared.clusters.len() } else { wanted.len() };
     match arguments.output {
         DiffFormat::Text => output::data(&show::text(&changes, looked_at))?,

@@ -1,7 +1,7 @@
 //! `fairlead get KIND`: one list of what many clusters hold.
 
-mod fetch;
-mod kinds;
+pub(super) mod fetch;
+pub(super) mod kinds;
 mod print;
 
 use clap::{Args, ValueEnum};

@@ -49,10 +49,7 @@ pub(super) struct Found {
 /// Asks for everything, page by page.
 pub(super) async fn fetch(client: &Client, cluster: &str, query: &Query) -> Result<Found, Failure> {
     let base = cluster_proxy_path(cluster);
-    let mut documents = Vec::new();
-    for root in ["/api", "/apis"] {
-        documents.push(ask(client, &format!("{base}{root}"), DISCOVERY).await?);
-    }
+    let documents = discovery(client, cluster).await?;
     let served = kinds::find(&documents, &query.kind);
     let served = served
         .ok_or_else(|| Failure::usage(format!("the server doesn't have a resource type {:?}", query.kind)))?;
@@ -105,7 +102,7 @@ fn parameters(query: &Query, next: &str) -> String {
 }
 
 /// A text as it can stand in a path's segment or a query.
-fn escape(text: &str) -> String {
+pub(in crate::commands) fn escape(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
@@ -117,9 +114,23 @@ fn escape(text: &str) -> String {
     out
 }
 
+/// What a cluster serves: the aggregated discovery documents of `/api` and `/apis`.
+pub(in crate::commands) async fn discovery(client: &Client, cluster: &str) -> Result<Vec<Value>, Failure> {
+    let base = cluster_proxy_path(cluster);
+    let mut documents = Vec::new();
+    for root in ["/api", "/apis"] {
+        documents.push(ask(client, &format!("{base}{root}"), DISCOVERY).await?);
+    }
+    Ok(documents)
+}
+
 async fn ask(client: &Client, path: &str, accept: &str) -> Result<Value, Failure> {
     let request = Request::get(path).header(header::ACCEPT, accept).body(Body::empty());
-    let request = request.map_err(|error| Failure::usage(error.to_string()))?;
+    send(client, request.map_err(|error| Failure::usage(error.to_string()))?).await
+}
+
+/// Sends a request by way of the hub; what the cluster says against it is the failure.
+pub(in crate::commands) async fn send(client: &Client, request: Request<Body>) -> Result<Value, Failure> {
     let unreachable = |error: anyhow::Error| Failure::new(Code::Unreachable, error);
     let answer = client.send(request).await.context("the hub does not answer").map_err(unreachable)?;
     let status = answer.status();

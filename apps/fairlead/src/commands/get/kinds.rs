@@ -4,18 +4,18 @@ use serde_json::Value;
 
 /// A kind that a cluster serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Served {
+pub(in crate::commands) struct Served {
     /// `/api/v1` or `/apis/GROUP/VERSION`.
-    pub(super) root: String,
+    pub(in crate::commands) root: String,
     /// The plural.
-    pub(super) plural: String,
+    pub(in crate::commands) plural: String,
     /// Whether its objects are in namespaces.
-    pub(super) namespaced: bool,
+    pub(in crate::commands) namespaced: bool,
 }
 
 /// Looks for `asked` in aggregated discovery documents (`/api`, then `/apis`), in their order. It may be a plural, singular,
 /// short name or kind, or `PLURAL.GROUP`.
-pub(super) fn find(documents: &[Value], asked: &str) -> Option<Served> {
+pub(in crate::commands) fn find(documents: &[Value], asked: &str) -> Option<Served> {
     let asked = asked.to_ascii_lowercase();
     let (word, group) = asked.split_once('.').unwrap_or((asked.as_str(), ""));
     let items = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
