@@ -138,7 +138,7 @@ async fn an_object_is_healthy_when_the_profiles_own_rule_says_so() {
     eventually("the profile says what is wrong", || async {
         let status = profiles.get("app").await.unwrap().status.unwrap_or_default();
         condition(&status.conditions, "Ready").is_some_and(|ready| {
-            let place = "layers[0].health[0].current: ERROR: <input>:1:1: undeclared reference to 'objekt'";
+            let place = "layers[0].health[0].current: compilation failed: ERROR: <input>:1:1: undeclared";
             ready.status == "False" && ready.message.contains(place)
         })
     })
