@@ -2,7 +2,7 @@
 //!
 //! The hub is passive: it holds what people intend, shows what agents report and hands out numbered assignments. It
 //! never reaches into a cluster, and nothing in any cluster waits for it. It reaches objects through a client of its own
-//! API server only. An agent's identity comes from the authenticated connection and is compared exactly.
+//! API server only; what people name as sources of profiles it fetches from Git and OCI registries. An agent's identity comes from the authenticated connection and is compared exactly.
 
 pub mod access;
 mod alerts;

@@ -101,9 +101,9 @@ async fn only_allowed_signers_pass() {
     let keys = tempfile::tempdir().unwrap();
     let key = |name: &str| {
         let file = keys.path().join(name);
-        let made =
-            Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]).arg(&file);
-        assert!(made.status().unwrap().success());
+        let mut keygen = Command::new("ssh-keygen");
+        keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]).arg(&file);
+        assert!(keygen.status().unwrap().success());
         let public = std::fs::read_to_string(file.with_extension("pub")).unwrap();
         (file.display().to_string(), format!("{name}@example.com {}", public.trim()))
     };
