@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent_lease::AgentLease;
 use crate::error::{AssemblyError, Cause};
 use crate::expressions::Cel;
+use crate::test_clusters::TestClusters;
 use crate::state::{Opened, State, StoreOptions};
 
 /// With what an agent joins a hub that does not know it yet.
@@ -77,6 +78,8 @@ pub struct Options {
     pub access: Access,
     /// The key that seals what is held on disk; `None`: `state.key` in the directory.
     pub state_key: Option<PathBuf>,
+    /// Test executions under way at once; `None`: the usual number.
+    pub max_tests: Option<usize>,
 }
 
 /// An agent that is ready to run.
@@ -105,6 +108,7 @@ impl Agent {
         agent.pods = Some(Arc::new(PodSecurityStandards));
         agent.policies = Some(Arc::new(crate::policies::Engine));
         agent.expressions = Arc::new(Cel::default());
+        agent.test_clusters = Some(Arc::new(TestClusters));
         if let Some(ceiling) = options.ceiling {
             agent.ceiling = ceiling;
         }
@@ -115,6 +119,9 @@ impl Agent {
         };
         if let Some(key) = options.state_key {
             agent.state_key = key;
+        }
+        if let Some(max) = options.max_tests {
+            agent.max_tests = max;
         }
         if let Some(Invitation { token, ca_pin, name, labels }) = options.invitation {
             agent.trust = Some(Trust::Pin(ca_pin));

@@ -27,6 +27,7 @@ use crate::cluster::{Cluster, Nodes};
 use crate::control_plane::{ControlPlane, Plan, Serving};
 use crate::error::{AssemblyError, Cause};
 use crate::state::{Opened, State, StoreOptions};
+use crate::test_clusters::TestClusters;
 
 /// What a throw-away test bed is made of.
 #[derive(Clone, Debug)]
@@ -69,7 +70,11 @@ impl TestBed {
         introduce(&client, &name).await.map_err(|error| failed(error.into()))?;
         let content = ContentStore::open(options.directory.join("content"));
         let content = content.map_err(|error| failed(error.into()))?;
-        let logs = test_runs::Options { log_dir: options.directory.join("logs"), retention: None };
+        let logs = test_runs::Options {
+            log_dir: options.directory.join("logs"),
+            retention: None,
+            notify: Default::default(),
+        };
         let runs = TestRuns::new(logs, client.clone(), Arc::new(content.clone()));
         let runs = runs.map_err(|error| failed(error.into()))?;
         // Set here and nowhere else.
@@ -84,7 +89,8 @@ impl TestBed {
             records,
             Arc::new(Kept(content)),
         )
-        .map_err(|error| failed(error.into()))?;
+        .map_err(|error| failed(error.into()))?
+        .with_clusters(Some(Arc::new(TestClusters)));
         let stop = hub.tasks.stop.clone();
         hub.tasks.spawn("test runs", async move { runs.run(stop).await });
         let stop = hub.tasks.stop.clone();

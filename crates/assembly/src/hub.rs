@@ -38,6 +38,8 @@ pub struct Options {
     pub test_retention: hub::test_runs::Retention,
     /// Where agents reach it from now on, if that changes: `https://host:port`.
     pub announce: Option<String>,
+    /// The OpenTelemetry collector that is told of test runs, if there is one.
+    pub telemetry: Option<hub::test_runs::Telemetry>,
 }
 
 /// A running hub.
@@ -90,6 +92,7 @@ impl Hub {
         hub_options.object_expressions = Arc::new(Cel::default());
         hub_options.test_retention = options.test_retention;
         hub_options.announce = options.announce;
+        hub_options.telemetry = options.telemetry;
         if let Some(ttl) = options.agent_certificate_ttl {
             hub_options.certificate_ttl = ttl;
         }

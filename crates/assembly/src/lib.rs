@@ -5,6 +5,7 @@
 //! * [`hub`]: an API server with the fleet's kinds, and the management plane behind it.
 //! * [`agent`]: the cluster agent towards a hub.
 //! * [`ephemeral`]: a cluster for one test run, with what carries the run out, in one process.
+//! * [`test_clusters`]: clusters for test executions that ask for one of their own.
 //! * [`up`]: a hub, clusters and agents as processes of one machine.
 //! * [`expressions`]: CEL about clusters.
 //! * [`policies`]: policies wired to manifests and to an agent's cluster.
@@ -33,6 +34,7 @@ mod nodes;
 pub mod policies;
 mod reach;
 pub mod state;
+pub mod test_clusters;
 pub mod token_keys;
 pub mod up;
 mod witness;

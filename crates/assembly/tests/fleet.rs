@@ -22,10 +22,14 @@ mod malicious_agent;
 mod malicious_hub;
 #[path = "fleet/moving.rs"]
 mod moving;
+#[path = "fleet/notify.rs"]
+mod notify;
 #[path = "fleet/order.rs"]
 mod order;
 #[path = "fleet/policies.rs"]
 mod policies;
+#[path = "fleet/queue.rs"]
+mod queue;
 #[path = "fleet/restoring.rs"]
 mod restoring;
 #[path = "fleet/sources.rs"]

@@ -2,23 +2,27 @@
 //!
 //! Tasks: take `TestExecution`s from the agent's partition of the hub, write them to the agent's store before acting, carry
 //! them out step by step, and tell the hub by records. A restarted agent goes on where its notes end: pods have names that
-//! follow from the execution, step and attempt, so that it finds them again.
+//! follow from the execution, step and attempt, so that it finds them again. More executions than there are places wait
+//! in the notes, higher classes first ([`queue`]); values of secrets are masked before anything leaves ([`secrets`]).
 //!
 //! Never: takes the absence of an execution for its end (only a deletion that is seen stops one), writes to the hub's API,
 //! or gives a test pod a credential.
 
+mod clusters;
 mod content;
+mod dispatch;
 mod files;
 mod journal;
 mod local;
 mod log_follow;
 mod pods;
+mod queue;
 mod results;
 mod run;
+mod secrets;
 mod services;
 mod watch_pod;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -30,13 +34,21 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
 use storage::Store;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
+pub use clusters::{EphemeralCluster, EphemeralClusters};
 pub use content::Spool;
 pub use local::LocalRuns;
+
+use dispatch::Dispatch;
+
+/// Executions under way at once unless said otherwise: their pods fit on one usual node (110 pods) with services beside
+/// them.
+pub const MAX_CONCURRENT: usize = 32;
+/// Events of the hub that are taken in together.
+const BATCH: usize = 128;
 
 /// How tests run here.
 #[derive(Clone, Debug)]
@@ -62,7 +74,7 @@ impl Options {
             namespace: "fairlead-tests".to_owned(),
             tool_image: "fairlead.dev/tool:latest".to_owned(),
             spool_dir,
-            max_concurrent: 8,
+            max_concurrent: MAX_CONCURRENT,
         }
     }
 }
@@ -129,20 +141,7 @@ pub(crate) struct Shared {
     journal: journal::Journal,
     records: Arc<dyn RecordSink>,
     spool: Spool,
-    slots: Semaphore,
-    /// Turns of concurrency groups, by name.
-    groups: parking_lot::Mutex<HashMap<String, Arc<Semaphore>>>,
-}
-
-impl Shared {
-    /// The turns of a concurrency group; the first execution that names it says how many there are.
-    fn group(&self, (name, max): (String, u32)) -> Arc<Semaphore> {
-        let mut groups = self.groups.lock();
-        // A group that nobody holds is forgotten, so that names do not pile up.
-        groups.retain(|_, turns| Arc::strong_count(turns) > 1);
-        let turns = || Arc::new(Semaphore::new(usize::try_from(max).unwrap_or(1)));
-        Arc::clone(groups.entry(name).or_insert_with(turns))
-    }
+    clusters: Option<clusters::Places>,
 }
 
 /// The service.
@@ -152,13 +151,6 @@ pub struct Executor {
     upload: Arc<dyn ContentUpload>,
     local: LocalRuns,
     requests: mpsc::Receiver<local::Request>,
-}
-
-/// An execution under way.
-struct Running {
-    cancel: CancellationToken,
-    /// What the run says about holding and going on.
-    pause: tokio::sync::watch::Sender<Option<bool>>,
 }
 
 impl Executor {
@@ -175,7 +167,6 @@ impl Executor {
         upload: Arc<dyn ContentUpload>,
     ) -> Result<Self, Error> {
         let spool = Spool::open(options.spool_dir.clone())?;
-        let slots = Semaphore::new(options.max_concurrent.max(1));
         let (local, requests) = LocalRuns::new(Arc::clone(&store));
         let journal = journal::Journal::new(store);
         Ok(Self {
@@ -185,14 +176,22 @@ impl Executor {
                 journal,
                 records,
                 spool,
-                slots,
-                groups: parking_lot::Mutex::default(),
+                clusters: None,
             }),
             hub,
             upload,
             local,
             requests,
         })
+    }
+
+    /// With what makes clusters for executions that ask for one; without it they do not run. Before [`Executor::run`].
+    #[must_use]
+    pub fn with_clusters(mut self, clusters: Option<Arc<dyn EphemeralClusters>>) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.clusters = clusters.map(clusters::Places::new);
+        }
+        self
     }
 
     /// Begins executions without a hub.
@@ -206,127 +205,80 @@ impl Executor {
     /// # Errors
     /// When the agent's own store fails.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
-        let mut tasks = JoinSet::new();
-        let mut running = HashMap::new();
-        for note in self.shared.journal.load().await? {
-            if !note.finished {
-                info!(execution = %note.name, "going on with a test execution");
-                start(&self.shared, note, &mut running, &mut tasks, &shutdown);
-            }
-        }
+        let mut dispatch = Dispatch::new(Arc::clone(&self.shared), shutdown.clone());
+        dispatch.load().await?;
         let uploads = self.shared.spool.clone().deliver(Arc::clone(&self.upload), shutdown.clone());
         let uploads = tokio::spawn(uploads);
         let api: Api<TestExecution> = Api::namespaced(self.hub.clone(), &self.shared.options.partition);
-        let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()).default_backoff());
+        let events = watcher::watcher(api, watcher::Config::default()).default_backoff();
+        // What has arrived is taken on together, so that it is made durable together.
+        let mut events = std::pin::pin!(events.ready_chunks(BATCH));
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
-                    if let Ok((uid, result)) = ended {
-                        running.remove(&uid);
-                        result?;
-                    }
-                }
-                Some(request) = self.requests.recv() => {
-                    self.request(request, &mut running, &mut tasks, &shutdown).await?;
-                }
-                event = events.next() => match event {
-                    Some(Ok(event)) => self.event(event, &mut running, &mut tasks, &shutdown).await?,
-                    Some(Err(error)) => warn!(%error, "cannot watch test executions at the hub; trying again"),
+                joined = dispatch.joined() => dispatch.ended(joined).await?,
+                Some(request) = self.requests.recv() => self.request(request, &mut dispatch).await?,
+                events = events.next() => match events {
+                    Some(events) => self.events(events, &mut dispatch).await?,
                     None => break,
                 },
             }
         }
-        while tasks.join_next().await.is_some() {}
+        dispatch.finish().await;
         let _ = uploads.await;
         Ok(())
     }
 
-    async fn request(
-        &self,
-        request: local::Request,
-        running: &mut HashMap<String, Running>,
-        tasks: &mut Tasks,
-        shutdown: &CancellationToken,
-    ) -> Result<(), Error> {
+    async fn request(&self, request: local::Request, dispatch: &mut Dispatch) -> Result<(), Error> {
         match request {
             local::Request::Start(uid) => {
                 let note = self.shared.journal.get(&uid).await?;
-                if let Some(note) = note.filter(|note| !note.finished && !running.contains_key(&uid)) {
-                    start(&self.shared, note, running, tasks, shutdown);
-                }
+                dispatch.take(note.into_iter().filter(|note| !note.finished).collect()).await
             }
-            local::Request::Cancel(uid) => {
-                if let Some(known) = running.get(&uid) {
-                    known.cancel.cancel();
-                }
-            }
+            local::Request::Cancel(uid) => dispatch.cancel(&uid).await,
         }
-        Ok(())
     }
 
-    async fn event(
+    async fn events(
         &self,
-        event: Event<TestExecution>,
-        running: &mut HashMap<String, Running>,
-        tasks: &mut Tasks,
-        shutdown: &CancellationToken,
+        events: Vec<Result<Event<TestExecution>, watcher::Error>>,
+        dispatch: &mut Dispatch,
     ) -> Result<(), Error> {
-        match event {
-            Event::Apply(execution) | Event::InitApply(execution) => {
-                let Some(uid) = local::uid_of(&execution) else { return Ok(()) };
-                if let Some(known) = running.get(&uid) {
-                    if execution.spec.cancel {
-                        known.cancel.cancel();
+        let mut new: Vec<journal::Note> = Vec::new();
+        for event in events {
+            match event {
+                Ok(Event::Apply(execution) | Event::InitApply(execution)) => {
+                    let Some(uid) = local::uid_of(&execution) else { continue };
+                    if new.iter().any(|note| note.uid == uid) {
+                        dispatch.take(std::mem::take(&mut new)).await?;
                     }
-                    let wanted = execution.spec.pause;
-                    known.pause.send_if_modified(|own| std::mem::replace(own, wanted) != wanted);
-                    return Ok(());
+                    if dispatch.knows(&uid) {
+                        if execution.spec.cancel {
+                            dispatch.cancel(&uid).await?;
+                        }
+                        dispatch.pause(&uid, execution.spec.pause).await?;
+                    } else if !local::is_local(&execution)
+                        && !has_ended(&execution)
+                        && self.shared.journal.get(&uid).await?.is_none()
+                    {
+                        new.push(journal::Note::new(uid, execution.name_any(), execution.spec));
+                    }
                 }
-                if local::is_local(&execution)
-                    || has_ended(&execution)
-                    || self.shared.journal.get(&uid).await?.is_some()
-                {
-                    return Ok(());
+                Ok(Event::Delete(execution)) => {
+                    dispatch.take(std::mem::take(&mut new)).await?;
+                    let Some(uid) = local::uid_of(&execution) else { continue };
+                    if dispatch.knows(&uid) {
+                        dispatch.cancel(&uid).await?;
+                    } else {
+                        self.shared.journal.remove(&uid).await?;
+                    }
                 }
-                let note = journal::Note::new(uid, execution.name_any(), execution.spec);
-                self.shared.journal.save(&note).await?;
-                start(&self.shared, note, running, tasks, shutdown);
+                Ok(Event::Init | Event::InitDone) => {}
+                Err(error) => warn!(%error, "cannot watch test executions at the hub; trying again"),
             }
-            Event::Delete(execution) => {
-                let Some(uid) = local::uid_of(&execution) else { return Ok(()) };
-                match running.get(&uid) {
-                    Some(known) => known.cancel.cancel(),
-                    None => self.shared.journal.remove(&uid).await?,
-                }
-            }
-            Event::Init | Event::InitDone => {}
         }
-        Ok(())
+        dispatch.take(new).await
     }
-}
-
-type Tasks = JoinSet<(String, Result<(), Error>)>;
-
-fn start(
-    shared: &Arc<Shared>,
-    note: journal::Note,
-    running: &mut HashMap<String, Running>,
-    tasks: &mut Tasks,
-    shutdown: &CancellationToken,
-) {
-    let cancel = CancellationToken::new();
-    if note.spec.cancel {
-        cancel.cancel();
-    }
-    let uid = note.uid.clone();
-    let (pause, paused) = tokio::sync::watch::channel(note.spec.pause);
-    running.insert(uid.clone(), Running { cancel: cancel.clone(), pause });
-    let (shared, shutdown) = (Arc::clone(shared), shutdown.clone());
-    tasks.spawn(async move {
-        let result = Box::pin(run::execution(shared, note, paused, cancel, shutdown)).await;
-        (uid, result)
-    });
 }
 
 /// The hub already knows how it ended: an agent that lost its disk does not run it again.

@@ -90,6 +90,10 @@ pub struct Options {
     pub version: String,
     /// Whether test executions are carried out here.
     pub run_tests: bool,
+    /// Test executions under way at once; more wait.
+    pub max_tests: usize,
+    /// Makes clusters for tests that ask for one of their own.
+    pub test_clusters: Option<Arc<dyn executor::EphemeralClusters>>,
     /// What people of the hub may do here; `None`: nobody of the hub reaches this cluster through the agent.
     pub access: Option<access::Options>,
 }
@@ -127,6 +131,8 @@ impl Options {
             outbox: durable_log::Options { max_bytes: 256 << 20, ..durable_log::Options::default() },
             version: env!("CARGO_PKG_VERSION").to_owned(),
             run_tests: true,
+            max_tests: executor::MAX_CONCURRENT,
+            test_clusters: None,
             access: Some(access::Options::default()),
         }
     }
@@ -327,7 +333,10 @@ async fn run_tests(
     };
     let hub = link.client();
     let executor = Executor::new(
-        executor::Options::new(&name, options.state_dir.join("collected")),
+        executor::Options {
+            max_concurrent: options.max_tests,
+            ..executor::Options::new(&name, options.state_dir.join("collected"))
+        },
         ceilings.guarded(options.cluster.clone()),
         hub.clone(),
         options.store.clone(),
@@ -335,7 +344,7 @@ async fn run_tests(
         Arc::new(Upload(HubClient::new(hub))),
     );
     let failed = |error: executor::Error| Error::Invalid(error.to_string());
-    let executor = executor.map_err(failed)?;
+    let executor = executor.map_err(failed)?.with_clusters(options.test_clusters.clone());
     let triggers = Triggers {
         partition: fleet_objects::partition_namespace(&name),
         hub: link.client(),

@@ -23,6 +23,7 @@ pub fn custom_resource_definitions() -> Vec<Value> {
         crate::alert::AlertRule::crd(),
         crate::alert::AlertReceiver::crd(),
         crate::alert::AlertSilence::crd(),
+        crate::test_webhook::TestWebhook::crd(),
         crate::multicluster::ClusterProfile::crd(),
     ]
     .iter()

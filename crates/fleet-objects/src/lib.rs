@@ -21,6 +21,7 @@ pub mod source;
 pub mod test_record;
 pub mod test_run;
 pub mod test_trigger;
+pub mod test_webhook;
 pub mod test_workflow;
 
 pub use assignment::{

@@ -3,6 +3,7 @@
 //! A record may arrive more than once (after a crash between the agent's outbox and its own notes); every record
 //! therefore says exactly what it is about, so that whoever folds it can see that it is already there.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,18 @@ pub enum TestNews {
         length: u64,
         /// At most 32 KiB.
         text: String,
+    },
+    /// It waits for a place in the cluster; no news once it has begun.
+    Queued {
+        /// Since when.
+        at: Time,
+        /// For what, for people.
+        message: String,
+    },
+    /// It has a place and begins.
+    Started {
+        /// When.
+        at: Time,
     },
     /// A step ended, with all its attempts; for each step the first such record counts.
     Step {

@@ -12,7 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::test_workflow::{TestWorkflowSpec, is_false};
+use crate::test_webhook::WebhookDelivery;
+use crate::test_workflow::{TestPriority, TestWorkflowSpec, is_false};
 
 /// Label on a `TestExecution` and on the pods of a test: the uid of the run.
 pub const RUN_UID_LABEL: &str = "fleet.fairlead.dev/test-run-uid";
@@ -61,6 +62,9 @@ pub struct TestRunSpec {
     /// `paused`; absent, only those hold it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<bool>,
+    /// Who comes first where executions wait for a place in a cluster; the workflow's unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<TestPriority>,
 }
 
 /// Names a workflow of the run's namespace.
@@ -105,6 +109,12 @@ pub struct TestRunStatus {
     /// One per chosen cluster, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clusters: Vec<ClusterResult>,
+    /// What webhooks were told, by the id of the event.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub deliveries: BTreeMap<String, WebhookDelivery>,
+    /// When the run's trace was handed on, or given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traced_at: Option<Time>,
 }
 
 /// What came of a test in one cluster.
@@ -122,6 +132,9 @@ pub struct ClusterResult {
     /// Why, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// Since when it waits for a place in the cluster; stays when it has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued_at: Option<Time>,
     /// When the agent began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,

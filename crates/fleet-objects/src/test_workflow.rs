@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use parts::{
-    ArtifactOptions, Concurrency, Content, ContentFile, ContentGit, ContentTarball, EnvironmentVariable,
-    Execute, ExecuteWorkflow, Parallel, Parameter, ParameterType, RetryPolicy, Service, TemplateUse,
-    Transfer,
+    ArtifactOptions, Concurrency, ConcurrencyMode, Content, ContentFile, ContentGit, ContentTarball, EnvironmentVariable,
+    EphemeralCluster, Execute, ExecuteWorkflow, Parallel, Parameter, ParameterType, RetryPolicy, Service, TemplateUse,
+    TestPriority, Transfer,
 };
 
 /// A test: steps run one after the other in each chosen cluster, in one pod unless a step says otherwise.
@@ -82,6 +82,12 @@ pub struct TestWorkflowSpec {
     /// How many executions of a group a cluster runs at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<Concurrency>,
+    /// A Kubernetes cluster of the execution's own: `KUBECONFIG` in every step leads to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ephemeral_cluster: Option<EphemeralCluster>,
+    /// Who comes first where executions wait for a place in a cluster; `Normal` unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<TestPriority>,
     /// What is none of the above, where no schema prunes it; refused by name.
     #[serde(flatten)]
     #[schemars(skip)]

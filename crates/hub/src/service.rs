@@ -61,6 +61,8 @@ pub struct Options {
     pub object_expressions: Arc<dyn ObjectExpressions>,
     /// How long test runs are kept.
     pub test_retention: test_runs::Retention,
+    /// The OpenTelemetry collector that is told of test runs, if there is one.
+    pub telemetry: Option<test_runs::Telemetry>,
     /// What one cluster may ask.
     pub quota: Quota,
     /// Act on records besides the hub itself.
@@ -94,6 +96,7 @@ impl Options {
             expressions: Arc::new(NoExpressions),
             object_expressions: Arc::new(NoObjectExpressions),
             test_retention: test_runs::Retention::default(),
+            telemetry: None,
             quota: Quota::default(),
             handlers: Vec::new(),
         }
@@ -161,6 +164,11 @@ impl Service {
         let logs = test_runs::Options {
             log_dir: options.data_dir.join("test-logs"),
             retention: Some(options.test_retention),
+            notify: test_runs::Notify {
+                source: options.public_url.clone().unwrap_or_else(|| "/fairlead/hub".to_owned()),
+                version: options.version.clone(),
+                telemetry: options.telemetry,
+            },
         };
         let test_runs = TestRuns::new(logs, options.client.clone(), Arc::new(content.clone()))?;
         let mut handlers = options.handlers;

@@ -9,6 +9,8 @@ mod endpoints;
 mod fired;
 mod handler;
 mod logs;
+mod notify;
+mod outbound;
 mod resolve;
 mod retention;
 mod triggers;
@@ -24,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub use endpoints::{Body, Endpoints};
 pub use handler::Handler;
 pub use logs::{LogStore, Piece};
+pub use notify::Telemetry;
 pub use retention::Retention;
 
 /// How test runs are kept.
@@ -33,6 +36,19 @@ pub struct Options {
     pub log_dir: PathBuf,
     /// How long runs are kept; `None`: until somebody deletes them.
     pub retention: Option<Retention>,
+    /// Who is told besides webhooks.
+    pub notify: Notify,
+}
+
+/// How others are told of test runs.
+#[derive(Clone, Debug, Default)]
+pub struct Notify {
+    /// Where people reach the hub: the source of events.
+    pub source: String,
+    /// This release.
+    pub version: String,
+    /// The OpenTelemetry collector, if there is one.
+    pub telemetry: Option<Telemetry>,
 }
 
 /// Reads collected files by their digest.
@@ -105,6 +121,7 @@ impl TestRuns {
         tokio::join!(
             controller::run(self.client.clone(), shutdown.clone()),
             triggers::run(self.client.clone(), shutdown.clone()),
+            notify::run(self.client.clone(), self.options.notify.clone(), shutdown.clone()),
             self.sweep(shutdown)
         );
         Ok(())

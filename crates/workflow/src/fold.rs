@@ -13,6 +13,8 @@ use crate::read;
 /// What was taken out of a pod, or why nothing was.
 pub type Collection = Result<(Vec<Collected>, Vec<Skipped>), String>;
 
+/// Reason of an execution that waits for a place in its cluster.
+pub const QUEUED: &str = "Queued";
 /// Warnings an attempt keeps.
 const MAX_WARNINGS: usize = 20;
 
@@ -188,7 +190,20 @@ pub fn run(status: &mut TestRunStatus, generation: Option<i64>, transition: &Tim
     let total = status.clusters.len();
     let (value, reason, message) = match outcome(&status.clusters) {
         _ if total == 0 => ("False", "NoClusters", "no cluster matches the targets".to_owned()),
-        None => ("Unknown", "Running", format!("{ended} of {total} clusters have ended")),
+        None => {
+            let waits = |cluster: &&ClusterResult| cluster.outcome.is_none() && cluster.reason == QUEUED;
+            match status.clusters.iter().filter(waits).count() {
+                0 => ("Unknown", "Running", format!("{ended} of {total} clusters have ended")),
+                queued => {
+                    let reason = if queued + ended == total { QUEUED } else { "Running" };
+                    ("Unknown", reason, format!("{ended} of {total} clusters have ended; it waits in {queued}"))
+                }
+            }
+        }
+        Some(_) if status.clusters.iter().all(|cluster| cluster.outcome == Some(Outcome::Skipped)) => {
+            let message = status.clusters.iter().map(|cluster| cluster.message.as_str()).next();
+            ("True", "Skipped", format!("left out in {total} clusters: {}", message.unwrap_or_default()))
+        }
         Some(Outcome::Passed | Outcome::Skipped) => ("True", "Passed", format!("passed in {total} clusters")),
         Some(Outcome::NotRun) => {
             let cancelled = status.clusters.iter().any(|cluster| cluster.reason == CANCELLED);

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fleet_objects::test_run::{RunReference, TestExecutionSpec};
-use fleet_objects::test_workflow::EnvironmentVariable;
+use fleet_objects::test_workflow::{ConcurrencyMode, EnvironmentVariable};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -30,6 +30,11 @@ pub const DEFAULT_TOTAL: Duration = Duration::from_secs(24 * 3600);
 pub const MAX_INSTANCES: usize = 256;
 /// Steps of one plan, iterations written out: each is a container of one pod.
 pub const MAX_PLANNED: usize = 128;
+
+/// The Kubernetes version of ephemeral clusters.
+pub const EPHEMERAL_VERSION: &str = "1.36";
+/// Nodes of an ephemeral cluster.
+pub const MAX_EPHEMERAL_NODES: u32 = 100;
 
 /// Reason of an attempt that was ended because the run was cancelled.
 pub const CANCELLED: &str = "Cancelled";
@@ -53,12 +58,38 @@ pub struct ExecutionPlan {
     /// Settings of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<Value>,
-    /// Executions of this group, at most so many at once in a cluster.
+    /// Executions of a group, at most so many at once in a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<(String, u32)>,
+    pub concurrency: Option<PlannedConcurrency>,
+    /// A cluster of the execution's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ephemeral_cluster: Option<PlannedCluster>,
     /// Volume claims by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pvcs: BTreeMap<String, Value>,
+}
+
+/// The group whose members wait for each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedConcurrency {
+    /// Its name.
+    pub group: String,
+    /// At least 1.
+    pub max: u32,
+    /// What becomes of one for which there is no place.
+    pub mode: ConcurrencyMode,
+}
+
+/// A cluster that is there for one execution.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedCluster {
+    /// Simulated nodes.
+    pub nodes: usize,
+    /// Objects it holds from the start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seed: Vec<Value>,
 }
 
 /// Steps that belong together.

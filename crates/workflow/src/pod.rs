@@ -50,6 +50,10 @@ pub const RESULTS_DIR: &str = "/.fairlead/state/results";
 pub const OUTPUTS_DIRS: [&str; 2] = ["/.fairlead/outputs", "/testkube/outputs"];
 /// What the pod's control annotation says, as a file.
 pub const CONTROL_FILE: &str = "/.fairlead/control/control";
+/// Where the kubeconfig of the execution's own cluster lies.
+pub const CLUSTER_DIR: &str = "/.fairlead/cluster";
+/// The key of its Secret, and the name of its file.
+pub const KUBECONFIG_KEY: &str = "kubeconfig";
 /// Where a container leaves its last message, unless the pod says otherwise.
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
 
@@ -66,6 +70,8 @@ pub struct PodOptions {
     pub execution_uid: String,
     /// Which part of the execution, where there are several at once.
     pub part: String,
+    /// Name of the Secret with the kubeconfig of the execution's own cluster.
+    pub kubeconfig: Option<String>,
 }
 
 /// Characters of a part in a name.
@@ -82,6 +88,12 @@ pub fn name(options: &PodOptions, number: u32) -> String {
 pub fn service_name(options: &PodOptions, service: &PlannedService) -> String {
     let name: String = service.name.chars().take(PART).collect();
     format!("{}-s-{}-{}", stem(options), name.to_lowercase(), service.index)
+}
+
+/// Name of the Secret with the kubeconfig of the execution's own cluster.
+#[must_use]
+pub fn kubeconfig_name(options: &PodOptions) -> String {
+    format!("{}-kubeconfig", stem(options))
 }
 
 fn stem(options: &PodOptions) -> String {

@@ -275,6 +275,8 @@ fn under_workflow(spec: &mut TestWorkflowSpec, template: TestWorkflowSpec) {
     spec.timeout = spec.timeout.take().or(template.timeout);
     spec.workspace = spec.workspace.take().or(template.workspace);
     spec.concurrency = spec.concurrency.take().or(template.concurrency);
+    spec.priority = spec.priority.or(template.priority);
+    spec.ephemeral_cluster = spec.ephemeral_cluster.take().or(template.ephemeral_cluster);
 }
 
 fn under_step(step: &mut TestStep, template: TestWorkflowSpec) {

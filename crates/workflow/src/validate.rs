@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use fleet_objects::test_run::{RunReference, TestExecutionSpec, TestRunSpec};
 use fleet_objects::test_workflow::{
-    ContainerDefaults, EnvironmentVariable, Service, TemplateUse, TestStep, TestWorkflowSpec,
+    Concurrency, ConcurrencyMode, ContainerDefaults, EnvironmentVariable, EphemeralCluster, Service, TemplateUse, TestStep, TestWorkflowSpec,
 };
 use serde_json::Value;
 
 use crate::duration;
 use crate::expression::{Expression, Template};
+use crate::plan::{EPHEMERAL_VERSION, MAX_EPHEMERAL_NODES};
 
 /// Steps a workflow may have. Each attempt's result takes up to some 20 KiB in the run's status per cluster; 64 keeps a
 /// status of several clusters well under the 1.5 MiB an object may have in the usual case.
@@ -181,19 +182,40 @@ fn inner_workflow(checker: &mut Checker, spec: &TestWorkflowSpec, at: &str, dept
     if spec.workspace.as_ref().is_some_and(|path| !path.starts_with('/') || path.len() < 2) {
         checker.fail(format!("{at}.workspace"), "must be an absolute path below /");
     }
-    if spec.concurrency.as_ref().is_some_and(|own| own.cancel_in_progress) {
-        checker.fail(
-            format!("{at}.concurrency.cancelInProgress"),
-            "executions wait for each other; none is cancelled",
-        );
+    let other = |own: &Concurrency| own.mode.is_some_and(|mode| mode != ConcurrencyMode::CancelRunning);
+    if spec.concurrency.as_ref().is_some_and(|own| own.cancel_in_progress && other(own)) {
+        checker.fail(format!("{at}.concurrency.cancelInProgress"), "mode says something else");
+    }
+    if spec.concurrency.as_ref().is_some_and(|own| own.max == Some(0)) {
+        checker.fail(format!("{at}.concurrency.max"), "must be at least 1");
     }
     if spec.concurrency.as_ref().is_some_and(|own| own.group.as_deref().unwrap_or_default().is_empty()) {
         checker.fail(format!("{at}.concurrency.group"), "required");
+    }
+    if let Some(cluster) = &spec.ephemeral_cluster {
+        check_cluster(checker, cluster, &format!("{at}.ephemeralCluster"));
     }
     check_services(checker, &spec.services, at);
     let mut ids = BTreeMap::new();
     for (list, steps) in [("setup", &spec.setup), ("steps", &spec.steps), ("after", &spec.after)] {
         check_steps(checker, steps, &format!("{at}.{list}"), depth, &mut ids);
+    }
+}
+
+fn check_cluster(checker: &mut Checker, cluster: &EphemeralCluster, at: &str) {
+    unknown(checker, &cluster.unknown, at);
+    let version = cluster.version.as_deref().map(|version| version.trim_start_matches('v'));
+    if version.is_some_and(|version| version != EPHEMERAL_VERSION) {
+        checker.fail(format!("{at}.version"), format!("ephemeral clusters are of version {EPHEMERAL_VERSION}"));
+    }
+    if cluster.nodes.is_some_and(|nodes| nodes > MAX_EPHEMERAL_NODES) {
+        checker.fail(format!("{at}.nodes"), format!("at most {MAX_EPHEMERAL_NODES}"));
+    }
+    for (index, object) in cluster.seed.iter().enumerate() {
+        let named = object["metadata"]["name"].is_string();
+        if !object["apiVersion"].is_string() || !object["kind"].is_string() || !named {
+            checker.fail(format!("{at}.seed[{index}]"), "an object has apiVersion, kind and metadata.name");
+        }
     }
 }
 

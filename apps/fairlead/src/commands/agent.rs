@@ -79,6 +79,9 @@ pub(crate) struct ServeArguments {
     /// own RBAC gives to users and groups called cluster:hub:…; `off`: nobody of the hub reaches this cluster
     #[arg(long, default_value = "view", value_name = "CLUSTERROLE|none|off")]
     access: String,
+    /// Test executions that run at once; more wait in a queue on disk
+    #[arg(long, value_name = "COUNT", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    max_tests: u16,
     #[command(flatten)]
     log: LogArguments,
 }
@@ -142,5 +145,6 @@ fn resolve(arguments: ServeArguments) -> Result<Options, Failure> {
         ceiling: arguments.ceiling,
         access: Access::parse(&arguments.access),
         state_key: arguments.state_key,
+        max_tests: Some(usize::from(arguments.max_tests)),
     })
 }

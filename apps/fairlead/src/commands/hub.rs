@@ -2,6 +2,7 @@
 
 mod authority;
 mod backup;
+mod otlp;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -59,6 +60,8 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "URL")]
     announce: Option<String>,
     #[command(flatten)]
+    telemetry: otlp::OtlpArguments,
+    #[command(flatten)]
     store: StoreChoice,
     #[command(flatten)]
     history: HistoryChoice,
@@ -94,6 +97,7 @@ pub(crate) async fn run(global: &Global, command: HubCommand) -> Result<Code, Fa
             max_log_bytes: arguments.test_logs_max.saturating_mul(1 << 20),
         },
         announce: arguments.announce,
+        telemetry: arguments.telemetry.resolve()?,
     };
     let Some(started) = stop.run_until_cancelled(Box::pin(Hub::start(options))).await else {
         return Ok(Code::Ok);

@@ -7,9 +7,7 @@ use anyhow::Context as _;
 use assembly::cluster::{Nodes, Options};
 use assembly::containers::Containers;
 use clap::Args;
-use kube::api::{DynamicObject, Patch, PatchParams};
-use kube::discovery::Scope;
-use kube::{Api, Client};
+use kube::Client;
 
 use super::cluster::serve::Runtime;
 use crate::documents::{self, Document};
@@ -17,8 +15,6 @@ use crate::failure::{Code, Failure, program};
 
 /// Its name, in kubeconfigs and reports.
 pub(crate) const NAME: &str = "ephemeral";
-/// Who applies the seeds.
-const MANAGER: &str = "fairlead-seed";
 
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct ThrowAway {
@@ -75,28 +71,11 @@ impl ThrowAway {
 /// Puts objects into a cluster, in their order.
 pub(crate) async fn apply(client: &Client, seeds: &[Document]) -> Result<(), Failure> {
     for seed in seeds {
-        apply_one(client, seed).await.map_err(|error| {
-            let context = format!("cannot apply {} ({})", seed.kind(), seed.origin);
-            Failure::new(Code::Usage, error.context(context))
+        assembly::test_clusters::apply(client, &seed.value).await.map_err(|error| {
+            let error = anyhow::Error::new(error).context(format!("cannot take {}", seed.origin));
+            Failure::new(Code::Usage, error)
         })?;
     }
-    Ok(())
-}
-
-async fn apply_one(client: &Client, seed: &Document) -> anyhow::Result<()> {
-    let object: DynamicObject = serde_json::from_value(seed.value.clone()).context("it is not an object")?;
-    let types = object.types.clone().context("it has no apiVersion")?;
-    let name = object.metadata.name.clone().context("it has no metadata.name")?;
-    let kind = kube::core::GroupVersionKind::try_from(&types)?;
-    let (resource, capabilities) = kube::discovery::pinned_kind(client, &kind).await?;
-    let api: Api<DynamicObject> = match capabilities.scope {
-        Scope::Cluster => Api::all_with(client.clone(), &resource),
-        Scope::Namespaced => {
-            let namespace = object.metadata.namespace.as_deref().unwrap_or("default");
-            Api::namespaced_with(client.clone(), namespace, &resource)
-        }
-    };
-    api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&seed.value)).await?;
     Ok(())
 }
 

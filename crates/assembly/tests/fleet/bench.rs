@@ -52,6 +52,8 @@ pub(crate) struct Bench {
     pub(crate) joined_at: Option<String>,
     /// Where the hub says that it is.
     pub(crate) announce: Option<String>,
+    /// Whom the hub tells of test runs.
+    pub(crate) telemetry: Option<::hub::test_runs::Telemetry>,
     hub: Option<Hub>,
     clusters: BTreeMap<String, cluster::Cluster>,
     agents: HashMap<String, Agent>,
@@ -70,6 +72,7 @@ impl Bench {
             dir,
             address: "127.0.0.1:0".parse().unwrap(),
             announce: None,
+            telemetry: None,
             joined_at: None,
             hub: None,
             clusters: BTreeMap::new(),
@@ -97,6 +100,7 @@ impl Bench {
             agent_certificate_ttl: None,
             test_retention: Default::default(),
             announce: self.announce.clone(),
+            telemetry: self.telemetry.clone(),
         };
         // The last tasks of a hub that was stopped let go of its store a moment later.
         let ends = tokio::time::Instant::now() + LIMIT;

@@ -5,33 +5,33 @@ use std::time::Duration;
 use assembly::cluster;
 use assembly::ephemeral::{Options, TestBed};
 use fleet_objects::test_run::{Outcome, StepResult, TestRun};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::bench::eventually;
 
-const TOOL: &str = "fairlead.dev/tool:latest";
+pub(crate) const TOOL: &str = "fairlead.dev/tool:latest";
 
-struct Flow {
-    bed: TestBed,
+pub(crate) struct Flow {
+    pub(crate) bed: TestBed,
     _directory: tempfile::TempDir,
 }
 
 impl Flow {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let options =
             Options { cluster: cluster::Options::ephemeral("ci"), directory: directory.path().to_owned() };
         Self { bed: TestBed::start(options).await.unwrap(), _directory: directory }
     }
 
-    fn runs(&self) -> Api<TestRun> {
+    pub(crate) fn runs(&self) -> Api<TestRun> {
         Api::namespaced(self.bed.hub(), "default")
     }
 
-    async fn begin(&self, name: &str, workflow: Value) {
+    pub(crate) async fn begin(&self, name: &str, workflow: Value) {
         let run = json!({
             "apiVersion": "fleet.fairlead.dev/v1alpha1", "kind": "TestRun", "metadata": {"name": name},
             "spec": {"targets": {"all": true}, "workflow": workflow},
@@ -40,7 +40,7 @@ impl Flow {
     }
 
     /// How the run ended, and its steps by name.
-    async fn end(&self, name: &str) -> (Outcome, Vec<StepResult>) {
+    pub(crate) async fn end(&self, name: &str) -> (Outcome, Vec<StepResult>) {
         let ended = || async {
             let status = self.runs().get(name).await.unwrap().status.unwrap_or_default();
             let told = status.conditions.iter().any(|own| own.status != "Unknown");
@@ -52,7 +52,7 @@ impl Flow {
         (cluster.outcome.unwrap(), cluster.steps)
     }
 
-    async fn run(&self, name: &str, workflow: Value) -> (Outcome, Vec<StepResult>) {
+    pub(crate) async fn run(&self, name: &str, workflow: Value) -> (Outcome, Vec<StepResult>) {
         self.begin(name, workflow).await;
         self.end(name).await
     }
@@ -178,4 +178,48 @@ async fn a_cancelled_run_leaves_nothing() {
     })
     .await;
     tokio::time::timeout(Duration::from_secs(20), flow.bed.stop()).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_has_a_cluster_of_its_own_while_it_goes_on() {
+    let flow = Flow::start().await;
+    let workflow = json!({
+        "ephemeralCluster": {"version": "1.36", "nodes": 2, "seed": [
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "seeded"}, "data": {"by": "{{ cluster.name }}"}},
+        ]},
+        "container": {"image": TOOL},
+        "steps": [
+            {"name": "look", "command": ["/fairlead", "tool", "print", "config at $(KUBECONFIG)"]},
+            {"name": "hold", "shell": "true", "paused": true},
+            {"name": "read", "command": ["/fairlead", "tool", "cat", "/.fairlead/cluster/kubeconfig"]},
+        ],
+    });
+    flow.begin("own", workflow).await;
+    let secrets: Api<Secret> = Api::namespaced(flow.bed.cluster().client(), "fairlead-tests");
+    let held = || async {
+        let status = flow.runs().get("own").await.unwrap().status.unwrap_or_default();
+        status.clusters.iter().flat_map(|cluster| &cluster.steps).any(|step| step.name == "look" && step.outcome.is_some())
+    };
+    eventually("the first step ends", held).await;
+    // What the pod is given leads to a cluster that is not the one it runs in.
+    let found = secrets.list(&ListParams::default()).await.unwrap().items;
+    let secret = found.iter().find(|own| own.metadata.name.as_ref().unwrap().ends_with("-kubeconfig")).unwrap();
+    let kubeconfig = String::from_utf8(secret.data.as_ref().unwrap()["kubeconfig"].0.clone()).unwrap();
+    let kubeconfig = kube::config::Kubeconfig::from_yaml(&kubeconfig).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
+    let own = kube::Client::try_from(config).unwrap();
+    let map = Api::<ConfigMap>::namespaced(own.clone(), "default").get("seeded").await.unwrap();
+    assert_eq!(map.data.unwrap()["by"], "ci");
+    let nodes = Api::<Node>::all(own.clone()).list(&ListParams::default()).await.unwrap().items;
+    assert_eq!(nodes.len(), 2);
+    let patch = Patch::Merge(json!({"spec": {"pause": false}}));
+    flow.runs().patch("own", &PatchParams::default(), &patch).await.unwrap();
+    let (outcome, steps) = flow.end("own").await;
+    assert_eq!(outcome, Outcome::Passed, "{steps:#?}");
+    eventually("its cluster is gone", || async {
+        Api::<Node>::all(own.clone()).list(&ListParams::default()).await.is_err()
+    })
+    .await;
+    let left = secrets.list(&ListParams::default()).await.unwrap().items;
+    assert!(left.iter().all(|own| !own.metadata.name.as_ref().unwrap().ends_with("-kubeconfig")));
 }

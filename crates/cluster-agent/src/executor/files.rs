@@ -1,5 +1,6 @@
 //! Files of a pod's steps: read from the collector's log, spooled for the hub, told with the step they belong to.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use kube::api::LogParams;
 use tokio::time::timeout;
 use workflow::collect::{self, Collected, Skipped};
 use workflow::fold::{self, Collection};
+use workflow::mask::Mask;
 use workflow::plan::ExecutionPlan;
 use workflow::pod;
 
@@ -60,18 +62,21 @@ impl Execution {
             };
             by_step.insert(step.name.clone(), nothing);
         }
+        let mask = self.secrets.mask();
         if let Ok((files, skipped)) = collection {
             for mut file in files {
                 let Some((step, path)) = owner(&file.artifact.path) else { continue };
                 if let Some(Ok((own, _))) = by_step.get_mut(&step) {
                     file.artifact.path = path;
+                    mask_file(&mask, &mut file);
                     own.push(file);
                 }
             }
             for mut file in skipped {
                 let Some((step, path)) = owner(&file.path) else { continue };
                 if let Some(Ok((_, own))) = by_step.get_mut(&step) {
-                    file.path = path;
+                    file.path = mask.text(&path);
+                    file.reason = mask.text(&file.reason);
                     own.push(file);
                 }
             }
@@ -100,6 +105,23 @@ impl Execution {
         if let Some(last) = step.attempts.last_mut() {
             last.warnings.extend(lost.iter().map(|(path, why)| format!("{path} was not kept: {why}")));
         }
+    }
+}
+
+/// Without values of secrets in its name and, where it is a text, in its content. In other files a value of another length
+/// would break what they are.
+fn mask_file(mask: &Mask, file: &mut Collected) {
+    if mask.is_empty() {
+        return;
+    }
+    file.artifact.path = mask.text(&file.artifact.path);
+    if std::str::from_utf8(&file.content).is_err() {
+        return;
+    }
+    if let Cow::Owned(content) = mask.bytes(&file.content) {
+        file.artifact.sha256 = collect::digest(&content);
+        file.artifact.size = content.len() as u64;
+        file.content = content;
     }
 }
 

@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fleet_objects::test_run::{ClusterResult, TestExecutionSpec};
+use fleet_objects::test_run::{ClusterResult, Outcome, TestExecutionSpec};
+use fleet_objects::test_workflow::TestPriority;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 use storage::{KeyRange, Operation, RangeRequest, Store, Transaction};
+use workflow::plan::PlannedConcurrency;
 use workflow::progress::Progress;
 
 use super::Error;
 
 const PREFIX: &str = "/test-executions/";
+/// Notes read at once: each holds a workflow, some 10 kB.
+const PAGE: usize = 64;
 
 /// One execution, as far as it is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,6 +29,36 @@ pub(super) struct Note {
     pub(super) parts: BTreeMap<String, Part>,
     /// Its last record is in the outbox.
     pub(super) finished: bool,
+    /// Its place among those that wait, kept when it has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) queued: Option<Queued>,
+    /// It is not run: what is told instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) verdict: Option<Verdict>,
+    /// Why it was cancelled while it waited, where it was not a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) why: Option<String>,
+}
+
+/// A place among those that wait.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Queued {
+    /// Rises from one execution to the next.
+    pub(super) number: u64,
+    #[serde(default)]
+    pub(super) priority: TestPriority,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) group: Option<PlannedConcurrency>,
+    /// Since when.
+    pub(super) at: Time,
+}
+
+/// What is told of an execution that is not run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Verdict {
+    pub(super) outcome: Outcome,
+    pub(super) reason: String,
+    pub(super) message: String,
 }
 
 /// A plan under way.
@@ -57,7 +91,8 @@ pub(super) struct PodNote {
 impl Note {
     pub(super) fn new(uid: String, name: String, spec: TestExecutionSpec) -> Self {
         let result = ClusterResult { cluster: spec.cluster.clone(), ..ClusterResult::default() };
-        Self { uid, name, spec, result, parts: BTreeMap::new(), finished: false }
+        let parts = BTreeMap::new();
+        Self { uid, name, spec, result, parts, finished: false, queued: None, verdict: None, why: None }
     }
 }
 
@@ -71,16 +106,22 @@ impl Journal {
         Self { store }
     }
 
-    pub(super) async fn load(&self) -> Result<Vec<Note>, Error> {
-        self.read(KeyRange::prefix(PREFIX)).await
+    /// Some notes, in the order of their uids, after that of `after`; none when there are no more.
+    pub(super) async fn page(&self, after: Option<&str>) -> Result<Vec<Note>, Error> {
+        let mut range = KeyRange::prefix(PREFIX);
+        if let Some(end) = after.and_then(|uid| KeyRange::single(key(uid)).end) {
+            range.start = end;
+        }
+        self.read(RangeRequest { limit: Some(PAGE), ..RangeRequest::all(range) }).await
     }
 
     pub(super) async fn get(&self, uid: &str) -> Result<Option<Note>, Error> {
-        Ok(self.read(KeyRange::single(key(uid))).await?.into_iter().next())
+        let read = self.read(RangeRequest::all(KeyRange::single(key(uid)))).await?;
+        Ok(read.into_iter().next())
     }
 
-    async fn read(&self, range: KeyRange) -> Result<Vec<Note>, Error> {
-        let read = self.store.range(RangeRequest::all(range)).await;
+    async fn read(&self, request: RangeRequest) -> Result<Vec<Note>, Error> {
+        let read = self.store.range(request).await;
         let read = read.map_err(|source| Error::Store { operation: "cannot read the notes", source })?;
         let parse = |kv: &storage::KeyValue| {
             serde_json::from_slice(&kv.value)
@@ -91,16 +132,28 @@ impl Journal {
 
     /// Durable when it answers.
     pub(super) async fn save(&self, note: &Note) -> Result<(), Error> {
-        let value = serde_json::to_vec(note).map_err(|source| Error::Note { key: key(&note.uid), source })?;
-        self.write(Operation::put(key(&note.uid), value), "cannot write a note").await
+        self.save_all(std::slice::from_ref(note)).await
+    }
+
+    /// All of them are durable when it answers.
+    pub(super) async fn save_all(&self, notes: &[Note]) -> Result<(), Error> {
+        if notes.is_empty() {
+            return Ok(());
+        }
+        let put = |note: &Note| {
+            let value = serde_json::to_vec(note).map_err(|source| Error::Note { key: key(&note.uid), source });
+            Ok(Operation::put(key(&note.uid), value?))
+        };
+        let operations = notes.iter().map(put).collect::<Result<_, Error>>()?;
+        self.write(operations, "cannot write a note").await
     }
 
     pub(super) async fn remove(&self, uid: &str) -> Result<(), Error> {
-        self.write(Operation::delete(key(uid)), "cannot remove a note").await
+        self.write(vec![Operation::delete(key(uid))], "cannot remove a note").await
     }
 
-    async fn write(&self, operation: Operation, what: &'static str) -> Result<(), Error> {
-        let transaction = Transaction { success: vec![operation], ..Transaction::default() };
+    async fn write(&self, success: Vec<Operation>, what: &'static str) -> Result<(), Error> {
+        let transaction = Transaction { success, ..Transaction::default() };
         let done = self.store.transact(transaction).await;
         done.map(drop).map_err(|source| Error::Store { operation: what, source })
     }

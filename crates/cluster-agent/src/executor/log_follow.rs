@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use fleet_objects::test_record::TestNews;
 use futures::AsyncReadExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::LogParams;
 use tokio_util::sync::CancellationToken;
+use workflow::mask::Mask;
 
 use super::SinkError;
 use super::run::Execution;
@@ -18,7 +20,7 @@ use super::run::Execution;
 const PIECE: usize = 10 * 1024;
 /// How long output is gathered before it is sent.
 const GATHER: Duration = Duration::from_millis(150);
-/// Bytes of one attempt's log that are kept. 64 steps in 8 executions at once stay below the outbox's usual 1 GiB.
+/// Bytes of one step's log that are kept. A full outbox lets logs go before results.
 const MAX_LOG: u64 = 2 * 1024 * 1024;
 /// Between tries to open a log.
 const RETRY: Duration = Duration::from_millis(200);
@@ -58,7 +60,8 @@ impl Followed {
         loop {
             let last_try = self.stop.is_cancelled();
             if let Ok(log) = self.pods.log_stream(&self.pod, &params).await {
-                let whole = copy(&self.execution, log, &self.step, &self.progress).await;
+                let mask = self.execution.secrets.mask();
+                let whole = copy(log, mask, &self.progress, &self).await;
                 if whole && (self.stop.is_cancelled() || self.progress.get() >= MAX_LOG) {
                     return;
                 }
@@ -74,38 +77,97 @@ impl Followed {
     }
 }
 
+/// Where pieces go.
+#[async_trait]
+trait Pieces: Send + Sync {
+    /// Takes `text`, which stands for `length` bytes of the log from `offset` on.
+    async fn take(&self, offset: u64, length: u64, text: String);
+}
+
+#[async_trait]
+impl Pieces for Followed {
+    async fn take(&self, offset: u64, length: u64, text: String) {
+        let news = TestNews::Log { step: self.step.clone(), attempt: ATTEMPT, offset, length, text };
+        let record = self.execution.record(news);
+        loop {
+            match self.execution.shared.records.append(record.clone()).await {
+                // A full outbox keeps results and lets logs go: the hub sees the gap by the offsets.
+                Ok(()) | Err(SinkError::Full) => return,
+                Err(SinkError::Unavailable(_)) => tokio::time::sleep(RETRY).await,
+            }
+        }
+    }
+}
+
+/// What was read and not sent, after what the mask must know of what was.
+struct Held {
+    mask: Arc<Mask>,
+    bytes: Vec<u8>,
+    /// How many of them were sent.
+    context: usize,
+}
+
+impl Held {
+    fn pending(&self) -> usize {
+        self.bytes.len() - self.context
+    }
+
+    /// Takes in what was read; the first `sent` of it were sent by an earlier connection or start.
+    fn push(&mut self, read: &[u8], sent: usize) {
+        self.bytes.extend_from_slice(read);
+        if sent > 0 {
+            // Nothing is pending while what was sent is read again.
+            self.forget(self.context + sent);
+        }
+    }
+
+    /// Everything before `end` was sent.
+    fn forget(&mut self, end: usize) {
+        let gone = end.saturating_sub(self.mask.context());
+        self.bytes.drain(..gone);
+        self.context = end - gone;
+    }
+}
+
 /// Copies a log that begins at byte 0, leaving out what was sent before. True when it reached the end.
-async fn copy(execution: &Execution, log: impl futures::AsyncRead, step: &str, progress: &Progress) -> bool {
+async fn copy(
+    log: impl futures::AsyncRead,
+    mask: Arc<Mask>,
+    progress: &Progress,
+    pieces: &dyn Pieces,
+) -> bool {
     let mut log = std::pin::pin!(log);
-    let (mut position, mut pending, mut buffer) = (0u64, Vec::new(), vec![0u8; PIECE]);
+    let mut held = Held { mask, bytes: Vec::new(), context: 0 };
+    let (mut position, mut buffer) = (0u64, vec![0u8; PIECE]);
     loop {
-        let room = PIECE - pending.len();
-        let read = if pending.is_empty() {
-            log.read(&mut buffer[..room]).await
+        let read = if held.pending() == 0 {
+            log.read(&mut buffer).await
         } else {
-            match tokio::time::timeout(GATHER, log.read(&mut buffer[..room])).await {
+            match tokio::time::timeout(GATHER, log.read(&mut buffer)).await {
                 Ok(read) => read,
                 Err(_) => {
-                    send(execution, step, progress, &mut pending, false).await;
+                    send(pieces, progress, &mut held, Upto::Lines).await;
                     continue;
                 }
             }
         };
         let count = match read {
             Ok(0) => {
-                send(execution, step, progress, &mut pending, true).await;
+                while held.pending() > 0 && progress.get() < MAX_LOG {
+                    send(pieces, progress, &mut held, Upto::End).await;
+                }
                 return true;
             }
             Ok(count) => count,
             Err(_) => return false,
         };
         // What an earlier connection or start already sent.
-        let sent = progress.get() + pending.len() as u64;
-        let skip = usize::try_from(sent.saturating_sub(position)).unwrap_or(usize::MAX).min(count);
-        pending.extend_from_slice(&buffer[skip..count]);
+        let known = progress.get() + held.pending() as u64;
+        let sent = usize::try_from(known.saturating_sub(position)).unwrap_or(usize::MAX).min(count);
+        held.push(&buffer[..count], sent);
         position += count as u64;
-        if pending.len() >= PIECE {
-            send(execution, step, progress, &mut pending, true).await;
+        while held.pending() >= PIECE + held.mask.context() && progress.get() < MAX_LOG {
+            send(pieces, progress, &mut held, Upto::Piece).await;
         }
         if progress.get() >= MAX_LOG {
             return true;
@@ -113,33 +175,38 @@ async fn copy(execution: &Execution, log: impl futures::AsyncRead, step: &str, p
     }
 }
 
-/// Sends what is pending: whole lines when there are any, so that lines of several clusters do not mix on a terminal.
-async fn send(execution: &Execution, step: &str, progress: &Progress, pending: &mut Vec<u8>, all: bool) {
-    let lines = pending.iter().rposition(|byte| *byte == b'\n').map(|index| index + 1);
-    let end = if all {
-        lines.filter(|end| *end > 0 && pending.len() >= PIECE).unwrap_or(pending.len())
-    } else {
-        lines.unwrap_or(pending.len())
-    };
-    if end == 0 {
+/// How much of what is held is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Upto {
+    /// Whole lines when there are any, so that lines of several clusters do not mix on a terminal.
+    Lines,
+    /// A full piece.
+    Piece,
+    /// Everything: no more follows.
+    End,
+}
+
+/// Sends a piece of what is held, without what may become a secret when more follows.
+async fn send(pieces: &dyn Pieces, progress: &Progress, held: &mut Held, upto: Upto) {
+    let from = held.context;
+    let most = held.bytes.len().min(from + PIECE);
+    let line = held.bytes[from..most].iter().rposition(|byte| *byte == b'\n').map(|index| from + index + 1);
+    let wanted = if upto == Upto::End && most == held.bytes.len() { most } else { line.unwrap_or(most) };
+    let (text, end) = held.mask.release(&held.bytes, from, wanted, upto != Upto::End);
+    let length = (end - from) as u64;
+    if length == 0 {
         return;
     }
-    let rest = pending.split_off(end);
-    let piece = std::mem::replace(pending, rest);
+    held.forget(end);
     let offset = progress.get();
-    let mut text = execution.masked(&String::from_utf8_lossy(&piece));
-    let length = piece.len() as u64;
+    let mut text = String::from_utf8_lossy(&text).into_owned();
     if offset + length >= MAX_LOG {
         text.push_str("\n[the rest of this log is not kept: it is longer than 2 MiB]\n");
     }
-    let news = TestNews::Log { step: step.to_owned(), attempt: ATTEMPT, offset, length, text };
-    let record = execution.record(news);
-    loop {
-        match execution.shared.records.append(record.clone()).await {
-            // A full outbox keeps results and lets logs go: the hub sees the gap by the offsets.
-            Ok(()) | Err(SinkError::Full) => break,
-            Err(SinkError::Unavailable(_)) => tokio::time::sleep(RETRY).await,
-        }
-    }
+    pieces.take(offset, length, text).await;
     progress.0.store(offset + length, Ordering::Release);
 }
+
+
+#[cfg(test)]
+mod tests;

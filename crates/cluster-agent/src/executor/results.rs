@@ -127,6 +127,7 @@ impl Execution {
         let mut result = progress::empty_result(plan, step, parent);
         result.outcome = Some(outcome);
         result.attempts = attempts;
+        self.mask_step(&mut result);
         info!(execution = %self.uid, step = %step.name, ?outcome, "a test step ended");
         if !self.tell(TestNews::Step { result: result.clone() }).await {
             return Ok(());
@@ -169,7 +170,8 @@ impl Execution {
     /// Notes and tells what the groups of a plan came to.
     pub(super) async fn groups(&self, plan: &ExecutionPlan, part: &str, parent: &str) -> Result<(), Error> {
         let known = self.part_note(part).await.progress;
-        for result in progress::group_results(plan, &known, parent) {
+        for mut result in progress::group_results(plan, &known, parent) {
+            self.mask_step(&mut result);
             if !self.tell(TestNews::Step { result: result.clone() }).await {
                 return Ok(());
             }

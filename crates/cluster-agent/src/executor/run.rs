@@ -1,10 +1,10 @@
 //! Carries out one execution: asks the plan what is next, does it, notes it, tells the hub.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fleet_objects::test_record::{TestNews, TestRecord};
-use fleet_objects::test_run::{ClusterResult, Outcome};
+use fleet_objects::test_run::{ClusterResult, Outcome, TestCounts};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -14,15 +14,14 @@ use tracing::warn;
 use workflow::plan::{self, CANCELLED, ExecutionPlan};
 use workflow::pod::PodOptions;
 use workflow::progress::{self, Next};
-use workflow::{fold, validate};
+use workflow::fold;
 
-use super::journal::{Note, Part, PodNote};
+use super::journal::{Note, Part, PodNote, Verdict};
+use super::secrets::Secrets;
 use super::{Error, Shared};
 
 /// Between tries to append to an outbox that is full.
 const OUTBOX_RETRY: Duration = Duration::from_secs(1);
-/// What stands for a secret value in logs.
-const MASK: &str = "*****";
 
 /// One execution under way.
 pub(super) struct Execution {
@@ -32,69 +31,80 @@ pub(super) struct Execution {
     pub(super) cancel: CancellationToken,
     pub(super) shutdown: CancellationToken,
     pub(super) pause: watch::Receiver<Option<bool>>,
+    /// Why it is cancelled, where it was not a person.
+    pub(super) why: Arc<OnceLock<String>>,
     about: TestRecord,
-    masks: Vec<String>,
+    pub(super) secrets: Secrets,
+    /// Name of the Secret that leads to its own cluster.
+    pub(super) kubeconfig: OnceLock<String>,
     /// Results are handed on one at a time: whoever folds them need not expect two at once of one execution.
     telling: Mutex<()>,
 }
 
-/// Runs to the end, or until `shutdown`.
-pub(super) async fn execution(
-    shared: Arc<Shared>,
-    mut note: Note,
-    pause: watch::Receiver<Option<bool>>,
-    cancel: CancellationToken,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
-    let plan = plan::execution(&note.spec);
-    // Those that wait for their group do not keep others from running.
-    let group = plan.as_ref().ok().and_then(|plan| plan.concurrency.clone()).map(|own| shared.group(own));
-    let _turn = match &group {
-        Some(group) => tokio::select! {
-            turn = group.acquire() => turn.ok(),
-            () = cancel.cancelled() => None,
-            () = shutdown.cancelled() => return Ok(()),
-        },
-        None => None,
-    };
-    let slot_of = Arc::clone(&shared);
-    let _slot = tokio::select! {
-        slot = slot_of.slots.acquire() => slot,
-        () = shutdown.cancelled() => return Ok(()),
-    };
-    note.result.started_at.get_or_insert_with(now);
-    let about = TestRecord {
+/// What others want of an execution.
+pub(super) struct Control {
+    pub(super) pause: watch::Receiver<Option<bool>>,
+    pub(super) cancel: CancellationToken,
+    /// Why it is cancelled, where it was not a person.
+    pub(super) why: Arc<OnceLock<String>>,
+    pub(super) shutdown: CancellationToken,
+}
+
+/// A record about an execution.
+pub(super) fn about(note: &Note, news: TestNews) -> TestRecord {
+    TestRecord {
         run: note.spec.run.clone(),
         execution_uid: note.uid.clone(),
         execution: note.name.clone(),
-        news: TestNews::Finished { result: ClusterResult::default() },
+        news,
+    }
+}
+
+/// Runs to the end, or until `shutdown`.
+pub(super) async fn execution(shared: Arc<Shared>, mut note: Note, control: Control) -> Result<(), Error> {
+    let plan = plan::execution(&note.spec).map_err(|invalid| ("InvalidWorkflow", invalid.to_string()));
+    let secrets = Secrets::new(&note, plan.as_ref().ok());
+    let (secrets, plan) = match secrets {
+        Ok(secrets) => (secrets, plan),
+        Err(why) => (Secrets::default(), Err(("SecretUnreadable", why))),
     };
-    let (uid, masks) = (note.uid.clone(), secrets(&note));
-    let note = Mutex::new(note);
-    let execution = Arc::new(Execution {
-        shared,
-        note,
-        uid,
-        cancel,
-        shutdown,
-        pause,
-        about,
-        masks,
-        telling: Mutex::new(()),
-    });
+    let verdict = note.verdict.clone();
+    let begun = note.result.started_at.is_some();
+    if verdict.is_none() {
+        note.result.started_at.get_or_insert_with(now);
+    }
+    let about = about(&note, TestNews::Finished { result: ClusterResult::default() });
+    let (uid, started) = (note.uid.clone(), note.result.started_at.clone());
+    let Control { pause, cancel, why, shutdown } = control;
+    let (note, telling, kubeconfig) = (Mutex::new(note), Mutex::new(()), OnceLock::new());
+    let execution =
+        Arc::new(Execution { shared, note, uid, cancel, shutdown, pause, why, about, secrets, kubeconfig, telling });
+    if let Some(verdict) = verdict {
+        execution.settled(verdict).await;
+        return execution.finish().await;
+    }
     match plan {
-        Ok(plan) => match execution.part(Arc::new(plan), String::new(), String::new()).await? {
-            Some(Ended::Outcome(outcome)) => {
-                let mut note = execution.note.lock().await;
-                note.result.finished_at = Some(now());
-                fold::cluster(&mut note.result, true);
-                // A plan without results of its own for a step cannot be; the plan's word counts.
-                note.result.outcome = Some(outcome);
+        Ok(plan) => {
+            // Said before anything else, while the pod is already on its way.
+            let told = async {
+                if let Some(at) = started.filter(|_| !begun) {
+                    execution.tell(TestNews::Started { at }).await;
+                }
+            };
+            let part = execution.with_cluster(Arc::new(plan), begun);
+            match tokio::join!(told, part).1? {
+                Some(Ended::Outcome(outcome)) => {
+                    let mut note = execution.note.lock().await;
+                    note.result.finished_at = Some(now());
+                    fold::cluster(&mut note.result, true);
+                    // A plan without results of its own for a step cannot be; the plan's word counts.
+                    note.result.outcome = Some(outcome);
+                }
+                Some(Ended::NotRun(reason, message)) => execution.could_not_run(reason, &message).await,
+                None => return Ok(()),
             }
-            Some(Ended::NotRun(reason, message)) => execution.could_not_run(reason, &message).await,
-            None => return Ok(()),
-        },
-        Err(invalid) => execution.could_not_run("InvalidWorkflow", &invalid.to_string()).await,
+        }
+        Err((reason, message)) => execution.could_not_run(reason, &message).await,
     }
     execution.finish().await
 }
@@ -112,9 +122,29 @@ impl Execution {
     async fn could_not_run(&self, reason: &str, message: &str) {
         let mut note = self.note.lock().await;
         let started_at = note.result.started_at.clone();
-        let result = fold::not_run(&note.spec.cluster, reason, message);
+        let queued_at = note.result.queued_at.clone();
+        let result = fold::not_run(&note.spec.cluster, reason, &self.masked(message));
         let steps = std::mem::take(&mut note.result.steps);
-        note.result = ClusterResult { started_at, finished_at: Some(now()), steps, ..result };
+        note.result = ClusterResult { queued_at, started_at, finished_at: Some(now()), steps, ..result };
+    }
+
+    /// It does not run at all.
+    async fn settled(&self, verdict: Verdict) {
+        let mut note = self.note.lock().await;
+        let counts = match verdict.outcome {
+            Outcome::Skipped => TestCounts { skipped: 1, ..TestCounts::default() },
+            _ => TestCounts { errors: 1, ..TestCounts::default() },
+        };
+        note.result.outcome = Some(verdict.outcome);
+        note.result.reason = verdict.reason;
+        note.result.message = verdict.message;
+        note.result.counts = counts;
+        note.result.finished_at = Some(now());
+    }
+
+    /// Why it was cancelled.
+    fn cancelled_because(&self) -> String {
+        self.why.get().cloned().unwrap_or_else(|| "the run was cancelled".to_owned())
     }
 
     async fn finish(&self) -> Result<(), Error> {
@@ -149,10 +179,6 @@ impl Execution {
         TestRecord { news, ..self.about.clone() }
     }
 
-    pub(super) fn masked(&self, text: &str) -> String {
-        self.masks.iter().fold(text.to_owned(), |text, secret| text.replace(secret, MASK))
-    }
-
     pub(super) fn options(&self, part: &str) -> PodOptions {
         PodOptions {
             namespace: self.shared.options.namespace.clone(),
@@ -160,6 +186,7 @@ impl Execution {
             run: self.about.run.clone(),
             execution_uid: self.uid.clone(),
             part: part.to_owned(),
+            kubeconfig: self.kubeconfig.get().cloned(),
         }
     }
 
@@ -233,7 +260,7 @@ impl Execution {
                 return Ok(None);
             }
             if self.cancel.is_cancelled() {
-                self.abandon(plan, part, parent, CANCELLED, "the run was cancelled").await?;
+                self.abandon(plan, part, parent, CANCELLED, &self.cancelled_because()).await?;
             } else if left(plan, begun).is_zero() {
                 let message = format!("ran longer than {}", workflow::duration::display(plan.timeout));
                 self.abandon(plan, part, parent, "TimedOut", &message).await?;
@@ -363,14 +390,6 @@ impl Execution {
 /// What is left of a plan's time.
 pub(super) fn left(plan: &ExecutionPlan, begun: &Time) -> Duration {
     plan.timeout.saturating_sub(jiff::Timestamp::now().duration_since(begun.0).unsigned_abs())
-}
-
-/// Values of parameters that are to be masked; short ones would mask half a log.
-fn secrets(note: &Note) -> Vec<String> {
-    let parameters = note.spec.workflow.config.iter().filter(|(_, parameter)| parameter.sensitive);
-    let values =
-        parameters.filter_map(|(name, parameter)| note.spec.config.get(name).or(parameter.default.as_ref()));
-    values.map(workflow::expression::render).filter(|value| value.len() >= validate::MIN_MASKED).collect()
 }
 
 pub(super) fn now() -> Time {

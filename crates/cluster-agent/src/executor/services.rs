@@ -55,6 +55,8 @@ impl Execution {
     ) -> Result<String, String> {
         let options = self.options(part);
         let wanted = pod::service(&options, plan, service).map_err(|error| error.to_string())?;
+        let readable = self.read_secrets().await;
+        readable.map_err(|(reason, message)| format!("{reason}: {message}"))?;
         self.ensure_pod(&wanted).await.map_err(|(reason, message)| format!("{reason}: {message}"))?;
         let name = pod::service_name(&options, service);
         let deadline = Instant::now() + service.container.timeout;

@@ -116,11 +116,13 @@ impl Execution {
         let wanted = pod::steps(options, plan, progress, note.steps, number).map_err(broken)?;
         let name = pod::name(options, number);
         if note.made {
+            self.read_secrets().await?;
             return match self.pods().get_opt(&name).await {
                 Ok(None) => Err(("PodDeleted".to_owned(), "somebody deleted the test's pod".to_owned())),
                 _ => Ok(()),
             };
         }
+        self.read_secrets().await?;
         self.ensure_pod(&wanted).await
     }
 

@@ -232,9 +232,63 @@ pub struct Concurrency {
     /// How many; 1 unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<u32>,
-    /// The oldest one under way is cancelled instead of waited for; not built, refused.
+    /// What becomes of an execution for which there is no place; it waits unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<ConcurrencyMode>,
+    /// As Testkube says `mode: cancel-running`.
     #[serde(default, skip_serializing_if = "is_false")]
     pub cancel_in_progress: bool,
+}
+
+/// What becomes of an execution for which its group has no place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConcurrencyMode {
+    /// It waits.
+    #[default]
+    Queue,
+    /// The oldest of the group, waiting or running, is cancelled for it.
+    CancelRunning,
+    /// It is left out.
+    Skip,
+}
+
+/// Who comes first where executions wait for a place: a higher class before a lower one, an older execution before a
+/// newer one. Nothing that runs is ended for it.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum TestPriority {
+    /// When nothing else waits.
+    Background,
+    /// Unless set.
+    #[default]
+    Normal,
+    /// Before what nobody waits for.
+    High,
+    /// Before everything.
+    Urgent,
+}
+
+/// A cluster that is there for one execution: an API server with controllers, a scheduler and simulated nodes, empty but for
+/// what it is seeded with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EphemeralCluster {
+    /// Its Kubernetes version, like `1.36`: there is one, which is what it is unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Simulated nodes; 1 unless set, at most 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<u32>,
+    /// Objects it holds from the start, applied in this order. Templates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "open_list")]
+    pub seed: Vec<Value>,
+    /// What is none of the above; refused by name.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub unknown: BTreeMap<String, Value>,
 }
 
 /// A workflow of its own, run several times at once.

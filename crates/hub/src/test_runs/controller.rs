@@ -153,7 +153,10 @@ impl Pass<'_> {
         let namespace = self.run.namespace().unwrap_or_default();
         let (inline, reference) = (self.run.spec.workflow.as_ref(), self.run.spec.workflow_ref.as_ref());
         let workflow = match resolve::named(self.client, &namespace, inline, reference).await? {
-            Ok(workflow) => workflow,
+            Ok(mut workflow) => {
+                workflow.priority = self.run.spec.priority.or(workflow.priority);
+                workflow
+            }
             Err(told) => return Ok(Err(told)),
         };
         if let Err(invalid) = validate::resolved(&workflow, &self.run.spec) {
@@ -230,6 +233,8 @@ impl Pass<'_> {
         }
         let api: Api<TestRun> =
             Api::namespaced(self.client.clone(), &self.run.namespace().unwrap_or_default());
+        // What others write there stays as they wrote it: what is left out of a merge is not changed.
+        let after = TestRunStatus { deliveries: Default::default(), traced_at: None, ..after.clone() };
         let patch = Patch::Merge(serde_json::json!({ "status": after }));
         match api.patch_status(&self.run.name_any(), &PatchParams::default(), &patch).await {
             Ok(_) => Ok(()),
@@ -267,6 +272,14 @@ pub(super) fn choose(run: &TestRun, clusters: &[Cluster]) -> Result<Vec<ClusterR
         }
     }
     Ok(chosen)
+}
+
+/// Whether a selector selects these labels.
+pub(super) fn selects(
+    selector: &LabelSelector,
+    labels: &std::collections::BTreeMap<String, String>,
+) -> Result<bool, String> {
+    Ok(to_selector(selector.clone())?.matches(labels))
 }
 
 fn to_selector(selector: LabelSelector) -> Result<Selector, String> {

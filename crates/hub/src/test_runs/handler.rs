@@ -92,6 +92,17 @@ fn fold_record(
     let mut result = match news {
         TestNews::Log { .. } => return None,
         TestNews::Finished { result } => result,
+        TestNews::Queued { at, message } if known.started_at.is_none() && known.queued_at.is_none() => {
+            ClusterResult { queued_at: Some(at), reason: fold::QUEUED.to_owned(), message, ..known.clone() }
+        }
+        TestNews::Queued { .. } => return None,
+        TestNews::Started { at } if known.started_at.is_none() => ClusterResult {
+            started_at: Some(at),
+            reason: "Running".to_owned(),
+            message: String::new(),
+            ..known.clone()
+        },
+        TestNews::Started { .. } => return None,
         TestNews::Step { result: step } => {
             let mut result = known.clone();
             let same = result.steps.iter_mut().find(|own| own.name == step.name);
@@ -102,6 +113,7 @@ fn fold_record(
                 None => result.steps.push(step),
             }
             "Running".clone_into(&mut result.reason);
+            result.message.clear();
             fold::cluster(&mut result, false);
             result
         }
@@ -185,6 +197,21 @@ mod tests {
             None,
             "nothing follows the end"
         );
+    }
+
+    #[test]
+    fn waiting_is_told_until_it_begins() {
+        let execution = execution();
+        let time = |second| Time(jiff::Timestamp::from_second(second).expect("a time"));
+        let queued = || TestNews::Queued { at: time(1), message: "waits for a place".to_owned() };
+        let waits = fold_record(&execution, &TestExecutionStatus::default(), queued()).expect("news");
+        assert_eq!(waits.conditions[0].reason, "Queued");
+        assert_eq!(fold_record(&execution, &waits, queued()), None);
+        let begun = fold_record(&execution, &waits, TestNews::Started { at: time(2) }).expect("news");
+        let result = begun.result.clone().expect("a result");
+        assert_eq!((result.reason.as_str(), result.message.as_str()), ("Running", ""));
+        assert_eq!((result.queued_at, result.started_at), (Some(time(1)), Some(time(2))));
+        assert_eq!(fold_record(&execution, &begun, queued()), None, "it came late");
     }
 
     #[test]

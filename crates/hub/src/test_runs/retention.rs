@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use fleet_objects::rollout::Rollout;
 use fleet_objects::test_run::{TestExecution, TestRun};
-use fleet_objects::test_trigger::TRIGGER_LABEL;
 use fleet_objects::{Assignment, Profile};
 use jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, Preconditions};
@@ -156,9 +155,7 @@ fn seen(run: &TestRun, log_sizes: &BTreeMap<String, u64>) -> Kept {
     let ended = conditions.iter().any(|condition| {
         condition.type_ == fleet_objects::test_run::SUCCEEDED && condition.status != "Unknown"
     });
-    let workflow = run.spec.workflow_ref.as_ref().map(|reference| reference.name.clone());
-    let of = workflow.or_else(|| run.labels().get(TRIGGER_LABEL).cloned());
-    let of = of.or_else(|| run.metadata.generate_name.clone()).unwrap_or_else(|| run.name_any());
+    let of = workflow::report::history::workflow_of(run);
     Kept {
         group: (run.namespace().unwrap_or_default(), of),
         // One without a time of its own is new.

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fleet_objects::test_run::TestExecutionSpec;
-use fleet_objects::test_workflow::{ContainerDefaults, TestWorkflowSpec};
+use fleet_objects::test_workflow::{ConcurrencyMode, ContainerDefaults, TestWorkflowSpec};
 use serde_json::{Value, json};
 
 use super::names::Names;
-use super::{DEFAULT_TOTAL, ExecutionPlan, MAX_PLANNED, PlanScope};
+use super::{DEFAULT_TOTAL, ExecutionPlan, MAX_PLANNED, PlanScope, PlannedCluster, PlannedConcurrency};
 use crate::expression::{Expression, ExpressionError, Template};
 use crate::templates::variables;
 use crate::validate::{FieldError, Invalid};
@@ -54,7 +54,21 @@ pub(super) fn plan(
     let timeout = compiler.duration(spec.timeout.as_deref(), &format!("{at}.timeout"));
     let concurrency = spec.concurrency.as_ref().map(|own| {
         let group = own.group.clone().unwrap_or_default();
-        (compiler.known(&group, &format!("{at}.concurrency.group")), own.max.unwrap_or(1).max(1))
+        let cancel = own.cancel_in_progress.then_some(ConcurrencyMode::CancelRunning);
+        PlannedConcurrency {
+            group: compiler.known(&group, &format!("{at}.concurrency.group")),
+            max: own.max.unwrap_or(1).max(1),
+            mode: own.mode.or(cancel).unwrap_or_default(),
+        }
+    });
+    let cluster = spec.ephemeral_cluster.as_ref().map(|own| {
+        if !prefix.is_empty() {
+            let message = "only the workflow that is run itself has a cluster; what it runs in parallel shares it";
+            compiler.fail(&format!("{at}.ephemeralCluster"), message);
+        }
+        let seed = compiler.value(Some(&json!(own.seed)), &format!("{at}.ephemeralCluster.seed"));
+        let seed = seed.and_then(|seed| serde_json::from_value(seed).ok()).unwrap_or_default();
+        PlannedCluster { nodes: usize::try_from(own.nodes.unwrap_or(1)).unwrap_or(1), seed }
     });
     let pvcs = json!(spec.pvcs);
     let pvcs = compiler.value(Some(&pvcs), &format!("{at}.pvcs"));
@@ -66,6 +80,7 @@ pub(super) fn plan(
     let Compiler { mut out, errors, workspace, .. } = compiler;
     out.pod = pod;
     out.concurrency = concurrency;
+    out.ephemeral_cluster = cluster;
     out.pvcs = pvcs.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default();
     out.workspace = workspace;
     out.timeout = timeout.unwrap_or(DEFAULT_TOTAL);

@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Map, Value, json};
 
 use super::{
-    BIN_DIR, COLLECTOR, CONTROL_ANNOTATION, EXECUTION_UID_LABEL, FILES_DIR, GRACE_SECONDS, INSTALL,
-    MANAGED_BY, OUTPUTS_DIRS, PodOptions, STATE_DIR, USER, name, service_name,
+    BIN_DIR, CLUSTER_DIR, COLLECTOR, CONTROL_ANNOTATION, EXECUTION_UID_LABEL, FILES_DIR, GRACE_SECONDS,
+    INSTALL, KUBECONFIG_KEY, MANAGED_BY, OUTPUTS_DIRS, PodOptions, STATE_DIR, USER, name, service_name,
 };
 use crate::plan::{ExecutionPlan, PlannedService, PlannedStep};
 use crate::progress::Progress;
@@ -82,6 +82,10 @@ pub fn service(
 }
 
 fn pod(options: &PodOptions, name: String, spec: Value, settings: Option<&Value>) -> Result<Pod, BuildError> {
+    let mut spec = spec;
+    if let Some(secret) = &options.kubeconfig {
+        give_cluster(&mut spec, secret);
+    }
     let mut settings = settings.cloned().unwrap_or_else(|| json!({}));
     let mut take = |key: &str| settings.as_object_mut().and_then(|own| own.remove(key));
     let (labels, annotations) = (take("labels"), take("annotations"));
@@ -111,6 +115,30 @@ fn pod(options: &PodOptions, name: String, spec: Value, settings: Option<&Value>
         "annotations": merged(annotations, Some(about)),
     });
     Ok(serde_json::from_value(json!({ "metadata": metadata, "spec": spec }))?)
+}
+
+/// Leads every container but ours to the execution's own cluster.
+fn give_cluster(spec: &mut Value, secret: &str) {
+    let volume = json!({ "name": "fairlead-cluster", "secret": { "secretName": secret, "defaultMode": 0o440 } });
+    let mount = json!({ "name": "fairlead-cluster", "mountPath": CLUSTER_DIR, "readOnly": true });
+    let variable = json!({ "name": "KUBECONFIG", "value": format!("{CLUSTER_DIR}/{KUBECONFIG_KEY}") });
+    let add = |list: &mut Value, item: &Value| match list.as_array_mut() {
+        Some(items) => items.push(item.clone()),
+        None => *list = json!([item]),
+    };
+    add(&mut spec["volumes"], &volume);
+    for list in ["initContainers", "containers"] {
+        for container in spec[list].as_array_mut().into_iter().flatten() {
+            if container["name"] == INSTALL || container["name"] == COLLECTOR {
+                continue;
+            }
+            add(&mut container["volumeMounts"], &mount);
+            let own = container["env"].as_array().is_some_and(|env| env.iter().any(|own| own["name"] == "KUBECONFIG"));
+            if !own {
+                add(&mut container["env"], &variable);
+            }
+        }
+    }
 }
 
 /// Whoever asks for the user root cannot mean `runAsNonRoot` as well.

@@ -12,7 +12,7 @@ use crate::junit::{self, CaseOutcome};
 use crate::plan::CANCELLED;
 
 /// The version of the specification that is written.
-const SPEC_VERSION: &str = "0.5.1";
+pub(crate) const SPEC_VERSION: &str = "0.5.1";
 /// Bytes of a reason.
 const MAX_REASON: usize = 1024;
 

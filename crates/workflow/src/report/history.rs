@@ -5,11 +5,21 @@
 
 use std::collections::BTreeMap;
 
-use fleet_objects::test_run::{Outcome, StepResult, TestRunStatus};
+use fleet_objects::test_run::{Outcome, StepResult, TestRun, TestRunStatus};
+use fleet_objects::test_trigger::TRIGGER_LABEL;
 use serde::Serialize;
 
 use super::columns;
 use super::told::Verdict;
+
+/// The workflow of a run by name: the one it refers to, the trigger that started it, or what its own name was made of.
+#[must_use]
+pub fn workflow_of(run: &TestRun) -> String {
+    let referred = run.spec.workflow_ref.as_ref().map(|reference| reference.name.clone());
+    let trigger = || run.metadata.labels.as_ref()?.get(TRIGGER_LABEL).cloned();
+    let base = || run.metadata.generate_name.as_ref().map(|base| base.trim_end_matches('-').to_owned());
+    referred.or_else(trigger).or_else(base).or_else(|| run.metadata.name.clone()).unwrap_or_default()
+}
 
 /// A step, or a case of it that failed at least once, in one cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

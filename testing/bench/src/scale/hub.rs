@@ -32,6 +32,7 @@ pub async fn serve(directory: PathBuf, listen: SocketAddr) -> anyhow::Result<()>
         agent_certificate_ttl: None,
         test_retention: Default::default(),
         announce: None,
+        telemetry: None,
     };
     let hub = Box::pin(Hub::start(options)).await?;
     let address = hub.address().context("the hub has no address")?;

@@ -8,8 +8,9 @@ use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use kube::{Api, ResourceExt};
 use serde_json::json;
+use workflow::report::history;
 
-use super::{flaky, watch};
+use super::watch;
 use crate::arguments::{self, Global};
 use crate::failure::{Code, Failure, api};
 use crate::{connection, output};
@@ -118,7 +119,7 @@ fn repeated(before: &TestRun, failed: bool, latest: bool) -> Result<TestRun, Fai
     let mut run = TestRun::new(&name, spec);
     run.metadata.name = None;
     run.metadata.namespace = before.metadata.namespace.clone();
-    run.metadata.generate_name = Some(format!("{}-", flaky::workflow_of(before)));
+    run.metadata.generate_name = Some(format!("{}-", history::workflow_of(before)));
     run.labels_mut().extend(before.labels().clone());
     run.annotations_mut().insert(RERUN_OF.to_owned(), name);
     Ok(run)

@@ -3,8 +3,8 @@
 use clap::{Args, ValueEnum};
 use fleet_objects::test_run::{TestRun, TestRunStatus};
 use kube::api::ListParams;
-use kube::{Api, ResourceExt};
-use workflow::report::history::{self, Entry};
+use kube::Api;
+use workflow::report::history::{self, Entry, workflow_of};
 
 use crate::arguments::Global;
 use crate::failure::{Code, Failure, api};
@@ -58,11 +58,4 @@ pub(crate) async fn run(global: &Global, arguments: &FlakyArguments) -> Result<C
         Format::Table => output::data(&history::table(&entries))?,
     }
     Ok(if flaky { Code::Negative } else { Code::Ok })
-}
-
-/// The workflow of a run by name: the one it refers to, else what its own name was made of.
-pub(super) fn workflow_of(run: &TestRun) -> String {
-    let base = || run.metadata.generate_name.as_ref().map(|base| base.trim_end_matches('-').to_owned());
-    let referred = run.spec.workflow_ref.as_ref().map(|reference| reference.name.clone());
-    referred.or_else(base).unwrap_or_else(|| run.name_any())
 }

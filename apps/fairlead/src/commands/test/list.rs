@@ -1,9 +1,10 @@
 //! `fairlead test list` and `fairlead test get`
 
 use clap::Args;
-use fleet_objects::test_run::TestRun;
+use fleet_objects::test_run::{ClusterResult, TestRun};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
+use workflow::fold;
 
 use crate::arguments::{Format, Global};
 use crate::failure::{Code, Failure, api};
@@ -25,7 +26,8 @@ pub(crate) struct GetArguments {
     output: Format,
 }
 
-const HEADER: [&str; 7] = ["NAME", "RESULT", "CLUSTERS", "PASSED", "FAILED", "ERRORS", "AGE"];
+const HEADER: [&str; 9] =
+    ["NAME", "RESULT", "PRIORITY", "CLUSTERS", "QUEUED", "PASSED", "FAILED", "ERRORS", "AGE"];
 
 pub(crate) async fn list(global: &Global, arguments: &ListArguments) -> Result<Code, Failure> {
     let runs: Api<TestRun> = Api::namespaced(connection::hub(global).await?, &global.namespace);
@@ -45,7 +47,16 @@ fn row(run: &TestRun) -> Vec<String> {
     let status = run.status.clone().unwrap_or_default();
     let ended = status.clusters.iter().filter(|cluster| cluster.outcome.is_some()).count();
     let counts = [status.counts.passed, status.counts.failed, status.counts.errors].map(|n| n.to_string());
-    let mut row = vec![run.name_any(), super::condition(run).0, format!("{ended}/{}", status.clusters.len())];
+    let waits = |cluster: &&ClusterResult| cluster.outcome.is_none() && cluster.reason == fold::QUEUED;
+    let queued = status.clusters.iter().filter(waits).count();
+    let priority = run.spec.priority.or(status.workflow.as_ref().and_then(|workflow| workflow.priority));
+    let mut row = vec![
+        run.name_any(),
+        super::condition(run).0,
+        format!("{:?}", priority.unwrap_or_default()),
+        format!("{ended}/{}", status.clusters.len()),
+        queued.to_string(),
+    ];
     row.extend(counts);
     row.push(output::age(run.metadata.creation_timestamp.as_ref()));
     row

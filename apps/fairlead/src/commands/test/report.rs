@@ -96,7 +96,7 @@ pub(super) async fn render(
         }
         ReportFormat::Cdevents => {
             let uid = run.uid().unwrap_or_default();
-            let workflow = super::flaky::workflow_of(run);
+            let workflow = workflow::report::history::workflow_of(run);
             let cases = cases(client, global, run).await;
             report::cdevents::lines(&name, &uid, &workflow, EVENT_SOURCE, &status, &cases)
         }

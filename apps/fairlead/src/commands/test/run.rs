@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use fleet_objects::test_run::{TestRun, TestRunSpec, TestTargets, WorkflowReference};
-use fleet_objects::test_workflow::TestWorkflow;
+use fleet_objects::test_workflow::{TestPriority, TestWorkflow};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
@@ -36,6 +36,9 @@ pub(crate) struct RunArguments {
     /// Set a parameter of the workflow
     #[arg(long = "config", value_name = "NAME=VALUE")]
     config: Vec<String>,
+    /// Who comes first where executions wait for a place in a cluster [default: the workflow's, else normal]
+    #[arg(long, value_parser = ["background", "normal", "high", "urgent"])]
+    priority: Option<String>,
     /// Name of the run [default: the workflow's name and a few letters]
     #[arg(long)]
     name: Option<String>,
@@ -104,6 +107,14 @@ fn resolve(global: &Global, arguments: &RunArguments) -> Result<(TestRun, Vec<Do
     run.spec.variables.extend(variables(&arguments.variables)?);
     let config = variables(&arguments.config)?.into_iter();
     run.spec.config.extend(config.map(|(name, value)| (name, serde_json::Value::from(value))));
+    if let Some(priority) = arguments.priority.as_deref() {
+        run.spec.priority = Some(match priority {
+            "background" => TestPriority::Background,
+            "high" => TestPriority::High,
+            "urgent" => TestPriority::Urgent,
+            _ => TestPriority::Normal,
+        });
+    }
     let base = run.name_any();
     run.metadata.name = None;
     run.metadata.namespace = Some(global.namespace.clone());

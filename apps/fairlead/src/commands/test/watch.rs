@@ -76,7 +76,8 @@ async fn wait(client: &Client, global: &Global, name: &str) -> Result<TestRun, F
         let run = super::get(client, global, name).await?;
         for cluster in run.status.iter().flat_map(|status| &status.clusters) {
             let word = match cluster.outcome {
-                None => cluster.reason.to_lowercase(),
+                None if cluster.message.is_empty() => cluster.reason.to_lowercase(),
+                None => format!("{}: {}", cluster.reason.to_lowercase(), cluster.message),
                 outcome => format!("{} {}", workflow::report::word(outcome), cluster.message),
             };
             if told.insert(cluster.cluster.clone(), word.clone()).as_ref() != Some(&word) {

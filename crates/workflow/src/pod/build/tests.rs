@@ -9,6 +9,7 @@ fn options() -> PodOptions {
         run: RunReference { namespace: "default".into(), name: "smoke".into(), uid: "run-uid".into() },
         execution_uid: "5B0C1E2A-1111-2222-3333-444455556666".into(),
         part: String::new(),
+        kubeconfig: None,
     }
 }
 

@@ -1,0 +1,165 @@
+//! Sends documents to servers outside the fleet: over HTTP or verified TLS, without following redirections, within a bounded
+//! time.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Request, Uri};
+use kube::client::Body;
+use kube::{Client, Config};
+use parking_lot::Mutex;
+
+/// How long a server may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Servers to which connections are kept; beyond that all are made anew.
+const MAX_KEPT: usize = 64;
+
+/// Why a document did not arrive.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct Refusal {
+    /// For people.
+    pub(super) message: String,
+    /// Whether it may arrive when it is tried again.
+    pub(super) again: bool,
+}
+
+impl Refusal {
+    pub(super) fn final_(message: impl Into<String>) -> Self {
+        Self { message: message.into(), again: false }
+    }
+
+    pub(super) fn passing(message: impl Into<String>) -> Self {
+        Self { message: message.into(), again: true }
+    }
+}
+
+/// Keeps connections. Clones share them.
+#[derive(Clone, Default)]
+pub(super) struct Outbound {
+    /// By server and authorities.
+    clients: Arc<Mutex<HashMap<(String, String), Client>>>,
+}
+
+impl Outbound {
+    /// Posts a document. Answers what the server said when that is a success.
+    pub(super) async fn post(
+        &self,
+        url: &str,
+        ca_bundle: Option<&str>,
+        headers: &[(String, String)],
+        body: Vec<u8>,
+    ) -> Result<String, Refusal> {
+        let url: Uri = url.parse().map_err(|error| Refusal::final_(format!("{url:?} is no URL: {error}")))?;
+        let client = self.client(&url, ca_bundle)?;
+        let path = url.path_and_query().map_or("/", |path| path.as_str());
+        let mut request = Request::post(path);
+        for (name, value) in headers {
+            let name = HeaderName::try_from(name.as_str());
+            let name = name.map_err(|_| Refusal::final_("a header's name cannot be sent"))?;
+            let value = HeaderValue::try_from(value.as_str());
+            let value = value.map_err(|_| Refusal::final_(format!("the value of header {name} cannot be sent")))?;
+            request = request.header(name, value);
+        }
+        let request = request.body(Body::from(body)).map_err(|error| Refusal::final_(error.to_string()))?;
+        let answer = tokio::time::timeout(TIMEOUT, client.send(request)).await;
+        let answer = answer.map_err(|_| Refusal::passing(format!("no answer within {} s", TIMEOUT.as_secs())))?;
+        let answer = answer.map_err(|error| Refusal::passing(chain(&error)))?;
+        let status = answer.status();
+        match status.as_u16() {
+            200..=299 => Ok(status.to_string()),
+            408 | 425 | 429 | 500..=599 => Err(Refusal::passing(format!("the server answered {status}"))),
+            _ => Err(Refusal::final_(format!("the server answered {status}"))),
+        }
+    }
+
+    fn client(&self, url: &Uri, ca_bundle: Option<&str>) -> Result<Client, Refusal> {
+        let scheme = url.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https"));
+        let (Some(scheme), Some(authority)) = (scheme, url.authority()) else {
+            return Err(Refusal::final_(format!("{url} is not http:// or https://")));
+        };
+        if authority.as_str().contains('@') {
+            return Err(Refusal::final_("user names in URLs are not sent; use headers"));
+        }
+        // Machines' metadata services hand out credentials there.
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let link_local = match host.parse::<IpAddr>() {
+            Ok(IpAddr::V4(address)) => address.is_link_local(),
+            Ok(IpAddr::V6(address)) => address.is_unicast_link_local(),
+            Err(_) => false,
+        };
+        if link_local {
+            return Err(Refusal::final_(format!("{host} is a link-local address")));
+        }
+        let key = (format!("{scheme}://{authority}"), ca_bundle.unwrap_or_default().to_owned());
+        if let Some(known) = self.clients.lock().get(&key) {
+            return Ok(known.clone());
+        }
+        let base = key.0.parse().map_err(|_| Refusal::final_(format!("{url} is no URL")))?;
+        let mut config = Config::new(base);
+        config.connect_timeout = Some(TIMEOUT);
+        if let Some(bundle) = ca_bundle {
+            config.root_cert = Some(certificates(bundle)?);
+        }
+        let client = Client::try_from(config).map_err(|error| Refusal::final_(chain(&error)))?;
+        let mut clients = self.clients.lock();
+        if clients.len() >= MAX_KEPT {
+            clients.clear();
+        }
+        clients.insert(key, client.clone());
+        Ok(client)
+    }
+}
+
+/// The certificates of a PEM bundle as DER.
+fn certificates(bundle: &str) -> Result<Vec<Vec<u8>>, Refusal> {
+    use base64::Engine as _;
+    let mut out = Vec::new();
+    for block in bundle.split("-----BEGIN CERTIFICATE-----").skip(1) {
+        let text: String =
+            block.split("-----END").next().unwrap_or_default().split_ascii_whitespace().collect();
+        let der = base64::engine::general_purpose::STANDARD.decode(text);
+        out.push(der.map_err(|_| Refusal::final_("spec.caBundle is not PEM"))?);
+    }
+    if out.is_empty() { Err(Refusal::final_("spec.caBundle holds no certificate")) } else { Ok(out) }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut out = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !out.contains(&text) {
+            out.push_str(": ");
+            out.push_str(&text);
+        }
+        source = cause.source();
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_whole_urls_of_servers_are_posted_to() {
+        let outbound = Outbound::default();
+        for (url, told) in [
+            ("ftp://a/b", "is not http:// or https://"),
+            ("/path", "is not http:// or https://"),
+            ("http://user@host/", "user names"),
+            ("http://169.254.169.254/latest", "link-local"),
+            ("http://[fe80::1]/", "link-local"),
+        ] {
+            let refused = outbound.post(url, None, &[], Vec::new()).await.expect_err(url);
+            assert!(refused.message.contains(told) && !refused.again, "{url}: {refused}");
+        }
+        let refused = outbound.post("http://127.0.0.1:1/", None, &[], Vec::new()).await.expect_err("nobody");
+        assert!(refused.again, "{refused}");
+        let refused = outbound.post("https://a/", Some("x"), &[], Vec::new()).await.expect_err("no PEM");
+        assert!(!refused.again, "{refused}");
+    }
+}
