@@ -2,6 +2,7 @@
 
 mod agent;
 mod alert;
+mod bundle;
 mod cluster;
 mod completion;
 mod credential;
@@ -68,6 +69,9 @@ pub(crate) enum Command {
     /// Run tests in clusters
     #[command(subcommand)]
     Test(test::TestCommand),
+    /// Carry tests to clusters that never connect, and results back
+    #[command(subcommand)]
+    Bundle(bundle::BundleCommand),
     /// The hub
     #[command(subcommand)]
     Hub(hub::HubCommand),
@@ -124,6 +128,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Code, Failure> {
         Command::Diff(arguments) => diff::run(&global, arguments).await,
         Command::Rollout(command) => rollout::run(&global, command).await,
         Command::Get(arguments) => get::run(&global, arguments).await,
+        Command::Bundle(command) => Box::pin(bundle::run(&global, command)).await,
         Command::Test(command) => test::run(&global, command).await,
         Command::Kubeconfig(command) => kubeconfig::run(&global, &command),
         Command::Credential(arguments) => credential::run(&global, &arguments),

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::agent_lease::AgentLease;
 use crate::error::{AssemblyError, Cause};
 use crate::expressions::Cel;
-use crate::test_clusters::TestClusters;
 use crate::state::{Opened, State, StoreOptions};
+use crate::test_clusters::TestClusters;
 
 /// With what an agent joins a hub that does not know it yet.
 #[derive(Clone)]

@@ -4,7 +4,7 @@
 //! silent API server with the fleet's kinds and the hub's controller of test runs, and the agent's executor towards the
 //! embedded cluster. They are the same parts as in a fleet, so a workflow means the same in a CI job as in a cluster.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 
 use apiserver::{Body, Extension};
@@ -38,18 +38,93 @@ pub struct Options {
     pub directory: PathBuf,
 }
 
-/// A cluster with everything that carries out test runs in it. Dropping it stops it.
-pub struct TestBed {
-    cluster: Cluster,
+/// What carries out test runs in a cluster, without a hub and an agent. Dropping it stops it.
+pub struct TestRunner {
     hub: ControlPlane,
     /// What the silent API server answers with; it holds no more than a weak reference.
-    _endpoints: Arc<OnceLock<test_runs::Endpoints>>,
+    endpoints: Arc<OnceLock<test_runs::Endpoints>>,
 }
 
-impl std::fmt::Debug for TestBed {
+impl std::fmt::Debug for TestRunner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TestBed").field("cluster", &self.cluster).finish_non_exhaustive()
+        f.debug_struct("TestRunner").finish_non_exhaustive()
     }
+}
+
+impl TestRunner {
+    /// Starts what carries out test runs in the cluster that `cluster` reaches and that is called `name`. Logs and files lie
+    /// in `directory` while it lives.
+    ///
+    /// # Errors
+    /// When a part does not start.
+    pub async fn start(cluster: Client, name: &str, directory: &Path) -> Result<Self, AssemblyError> {
+        let endpoints = Arc::new(OnceLock::new());
+        let hub = silent_hub(Arc::downgrade(&endpoints)).await?;
+        Self { hub, endpoints }.carry_out(cluster, name, directory).await
+    }
+
+    async fn carry_out(
+        mut self,
+        cluster: Client,
+        name: &str,
+        directory: &Path,
+    ) -> Result<Self, AssemblyError> {
+        let hub = &mut self.hub;
+        let failed = |cause: Cause| AssemblyError::new("failed to start what carries out tests", cause);
+        let client = hub.client("system:fairlead:hub");
+        introduce(&client, name).await.map_err(|error| failed(error.into()))?;
+        let content = ContentStore::open(directory.join("content"));
+        let content = content.map_err(|error| failed(error.into()))?;
+        let logs = test_runs::Options {
+            log_dir: directory.join("logs"),
+            retention: None,
+            notify: Default::default(),
+        };
+        let runs = TestRuns::new(logs, client.clone(), Arc::new(content.clone()));
+        let runs = runs.map_err(|error| failed(error.into()))?;
+        // Set here and nowhere else.
+        let _ = self.endpoints.set(runs.endpoints());
+        let records = Arc::new(Direct { handler: runs.handler(), cluster: name.to_owned() });
+        let Opened { store, .. } = State::Ephemeral.open_store(&StoreOptions::default()).await?;
+        let executor = Executor::new(
+            executor::Options::new(name, directory.join("collected")),
+            cluster,
+            client,
+            store,
+            records,
+            Arc::new(Kept(content)),
+        )
+        .map_err(|error| failed(error.into()))?
+        .with_clusters(Some(Arc::new(TestClusters)));
+        let stop = hub.tasks.stop.clone();
+        hub.tasks.spawn("test runs", async move { runs.run(stop).await });
+        let stop = hub.tasks.stop.clone();
+        hub.tasks.spawn("test executor", async move { Box::pin(executor.run(stop)).await });
+        Ok(self)
+    }
+
+    /// Where test runs are made and read, as on a hub.
+    #[must_use]
+    pub fn hub(&self) -> Client {
+        self.hub.client("kubernetes-admin")
+    }
+
+    /// Ends every part.
+    ///
+    /// # Errors
+    /// What made a part end before.
+    pub async fn stop(self) -> Result<(), AssemblyError> {
+        let ended = CancellationToken::new();
+        ended.cancel();
+        self.hub.tasks.finish(ended).await
+    }
+}
+
+/// A cluster with everything that carries out test runs in it. Dropping it stops it.
+#[derive(Debug)]
+pub struct TestBed {
+    cluster: Cluster,
+    runner: TestRunner,
 }
 
 impl TestBed {
@@ -64,44 +139,16 @@ impl TestBed {
             let cluster = Box::pin(Cluster::start(options.cluster.clone())).await?;
             usable(&cluster.client(), &options.cluster).await.map(|()| cluster)
         };
-        let (cluster, mut hub) = tokio::try_join!(cluster, silent_hub(Arc::downgrade(&endpoints)))?;
-        let failed = |cause: Cause| AssemblyError::new("failed to start the test bed", cause);
-        let client = hub.client("system:fairlead:hub");
-        introduce(&client, &name).await.map_err(|error| failed(error.into()))?;
-        let content = ContentStore::open(options.directory.join("content"));
-        let content = content.map_err(|error| failed(error.into()))?;
-        let logs = test_runs::Options {
-            log_dir: options.directory.join("logs"),
-            retention: None,
-            notify: Default::default(),
-        };
-        let runs = TestRuns::new(logs, client.clone(), Arc::new(content.clone()));
-        let runs = runs.map_err(|error| failed(error.into()))?;
-        // Set here and nowhere else.
-        let _ = endpoints.set(runs.endpoints());
-        let records = Arc::new(Direct { handler: runs.handler(), cluster: name.clone() });
-        let Opened { store, .. } = State::Ephemeral.open_store(&StoreOptions::default()).await?;
-        let executor = Executor::new(
-            executor::Options::new(&name, options.directory.join("collected")),
-            cluster.client(),
-            client,
-            store,
-            records,
-            Arc::new(Kept(content)),
-        )
-        .map_err(|error| failed(error.into()))?
-        .with_clusters(Some(Arc::new(TestClusters)));
-        let stop = hub.tasks.stop.clone();
-        hub.tasks.spawn("test runs", async move { runs.run(stop).await });
-        let stop = hub.tasks.stop.clone();
-        hub.tasks.spawn("test executor", async move { Box::pin(executor.run(stop)).await });
-        Ok(Self { cluster, hub, _endpoints: endpoints })
+        let (cluster, hub) = tokio::try_join!(cluster, silent_hub(Arc::downgrade(&endpoints)))?;
+        let runner = TestRunner { hub, endpoints };
+        let runner = runner.carry_out(cluster.client(), &name, &options.directory).await?;
+        Ok(Self { cluster, runner })
     }
 
     /// Where test runs are made and read, as on a hub.
     #[must_use]
     pub fn hub(&self) -> Client {
-        self.hub.client("kubernetes-admin")
+        self.runner.hub()
     }
 
     /// The cluster.
@@ -117,7 +164,7 @@ impl TestBed {
     pub async fn stop(self) -> Result<(), AssemblyError> {
         let ended = CancellationToken::new();
         ended.cancel();
-        let tests = self.hub.tasks.finish(ended.clone()).await;
+        let tests = self.runner.stop().await;
         tests.and(self.cluster.run(ended).await)
     }
 }

@@ -5,6 +5,7 @@
 //! * [`hub`]: an API server with the fleet's kinds, and the management plane behind it.
 //! * [`agent`]: the cluster agent towards a hub.
 //! * [`ephemeral`]: a cluster for one test run, with what carries the run out, in one process.
+//! * [`test_bundle`]: signed files that carry test runs to clusters that never connect, and results back.
 //! * [`test_clusters`]: clusters for test executions that ask for one of their own.
 //! * [`up`]: a hub, clusters and agents as processes of one machine.
 //! * [`expressions`]: CEL about clusters.
@@ -34,6 +35,7 @@ mod nodes;
 pub mod policies;
 mod reach;
 pub mod state;
+pub mod test_bundle;
 pub mod test_clusters;
 pub mod token_keys;
 pub mod up;

@@ -78,7 +78,8 @@ pub async fn apply(client: &Client, value: &Value) -> Result<(), AssemblyError> 
         format!("cannot apply {} {}", text(&value["kind"]), text(&value["metadata"]["name"]))
     };
     let failed = |cause: crate::error::Cause| AssemblyError::new(told(), cause);
-    let object: DynamicObject = serde_json::from_value(value.clone()).map_err(|error| failed(error.into()))?;
+    let object: DynamicObject =
+        serde_json::from_value(value.clone()).map_err(|error| failed(error.into()))?;
     let types = object.types.clone().ok_or_else(|| failed("it has no apiVersion".into()))?;
     let name = object.metadata.name.clone().ok_or_else(|| failed("it has no metadata.name".into()))?;
     let kind = kube::core::GroupVersionKind::try_from(&types).map_err(|error| failed(error.into()))?;

@@ -170,14 +170,7 @@ impl Executor {
         let (local, requests) = LocalRuns::new(Arc::clone(&store));
         let journal = journal::Journal::new(store);
         Ok(Self {
-            shared: Arc::new(Shared {
-                options,
-                cluster,
-                journal,
-                records,
-                spool,
-                clusters: None,
-            }),
+            shared: Arc::new(Shared { options, cluster, journal, records, spool, clusters: None }),
             hub,
             upload,
             local,

@@ -17,6 +17,9 @@ use crate::test_workflow::{TestPriority, TestWorkflowSpec, is_false};
 
 /// Label on a `TestExecution` and on the pods of a test: the uid of the run.
 pub const RUN_UID_LABEL: &str = "fleet.fairlead.dev/test-run-uid";
+/// Annotation on a run that was carried out in a cluster that never connects, and came in a bundle: its name. A hub leaves
+/// such a run as it is.
+pub const IMPORTED_ANNOTATION: &str = "fleet.fairlead.dev/imported-from";
 /// The type of the one condition that runs and executions have from the first visit on.
 pub const SUCCEEDED: &str = "Succeeded";
 

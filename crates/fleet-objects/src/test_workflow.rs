@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use parts::{
-    ArtifactOptions, Concurrency, ConcurrencyMode, Content, ContentFile, ContentGit, ContentTarball, EnvironmentVariable,
-    EphemeralCluster, Execute, ExecuteWorkflow, Parallel, Parameter, ParameterType, RetryPolicy, Service, TemplateUse,
-    TestPriority, Transfer,
+    ArtifactOptions, Concurrency, ConcurrencyMode, Content, ContentFile, ContentGit, ContentTarball,
+    EnvironmentVariable, EphemeralCluster, Execute, ExecuteWorkflow, Parallel, Parameter, ParameterType,
+    RetryPolicy, Service, TemplateUse, TestPriority, Transfer,
 };
 
 /// A test: steps run one after the other in each chosen cluster, in one pod unless a step says otherwise.

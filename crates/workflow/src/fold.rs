@@ -196,7 +196,11 @@ pub fn run(status: &mut TestRunStatus, generation: Option<i64>, transition: &Tim
                 0 => ("Unknown", "Running", format!("{ended} of {total} clusters have ended")),
                 queued => {
                     let reason = if queued + ended == total { QUEUED } else { "Running" };
-                    ("Unknown", reason, format!("{ended} of {total} clusters have ended; it waits in {queued}"))
+                    (
+                        "Unknown",
+                        reason,
+                        format!("{ended} of {total} clusters have ended; it waits in {queued}"),
+                    )
                 }
             }
         }

@@ -48,20 +48,27 @@ impl Sender {
 pub fn trace(run: &TestRun, sender: &Sender) -> Option<Value> {
     let status = run.status.as_ref()?;
     let outcome = fold::outcome(&status.clusters)?;
-    let times = status.clusters.iter().filter_map(times);
-    let (from, to) = times.reduce(|(from, to), (other, end)| (from.min(other), to.max(end)))?;
+    let all = status.clusters.iter().filter_map(times);
+    let (from, to) = all.reduce(|(from, to), (other, end)| (from.min(other), to.max(end)))?;
     let uid = run.metadata.uid.clone().unwrap_or_default();
     let trace = Trace { id: digest(uid.as_bytes())[..32].to_owned(), uid: &uid };
     let workflow = report::history::workflow_of(run);
     let cancelled = status.clusters.iter().any(|cluster| cluster.reason == CANCELLED);
-    let mut root = trace.span("", None, &format!("RUN {workflow}"), SERVER, (from, to), vec![
-        text("cicd.pipeline.name", &workflow),
-        text("cicd.pipeline.action.name", "RUN"),
-        text("cicd.pipeline.run.id", &uid),
-        text("cicd.pipeline.result", result(outcome, cancelled)),
-        text("fairlead.run.name", run.metadata.name.as_deref().unwrap_or_default()),
-        text("k8s.namespace.name", run.metadata.namespace.as_deref().unwrap_or_default()),
-    ]);
+    let mut root = trace.span(
+        "",
+        None,
+        &format!("RUN {workflow}"),
+        SERVER,
+        (from, to),
+        vec![
+            text("cicd.pipeline.name", &workflow),
+            text("cicd.pipeline.action.name", "RUN"),
+            text("cicd.pipeline.run.id", &uid),
+            text("cicd.pipeline.result", result(outcome, cancelled)),
+            text("fairlead.run.name", run.metadata.name.as_deref().unwrap_or_default()),
+            text("k8s.namespace.name", run.metadata.namespace.as_deref().unwrap_or_default()),
+        ],
+    );
     let mut spans = Vec::new();
     let mut dropped = 0_usize;
     for cluster in &status.clusters {
@@ -75,8 +82,10 @@ pub fn trace(run: &TestRun, sender: &Sender) -> Option<Value> {
         spans.extend(own.into_iter().take(room));
     }
     if dropped > 0 {
-        root["droppedLinksCount"] = json!(0);
-        push(&mut root, json!({ "key": "fairlead.spans.dropped", "value": { "intValue": dropped.to_string() } }));
+        push(
+            &mut root,
+            json!({ "key": "fairlead.spans.dropped", "value": { "intValue": dropped.to_string() } }),
+        );
     }
     failed(&mut root, outcome, "");
     spans.insert(0, root);

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use fleet_objects::test_run::{RunReference, TestExecutionSpec, TestRunSpec};
 use fleet_objects::test_workflow::{
-    Concurrency, ConcurrencyMode, ContainerDefaults, EnvironmentVariable, EphemeralCluster, Service, TemplateUse, TestStep, TestWorkflowSpec,
+    Concurrency, ConcurrencyMode, ContainerDefaults, EnvironmentVariable, EphemeralCluster, Service,
+    TemplateUse, TestStep, TestWorkflowSpec,
 };
 use serde_json::Value;
 
@@ -206,7 +207,8 @@ fn check_cluster(checker: &mut Checker, cluster: &EphemeralCluster, at: &str) {
     unknown(checker, &cluster.unknown, at);
     let version = cluster.version.as_deref().map(|version| version.trim_start_matches('v'));
     if version.is_some_and(|version| version != EPHEMERAL_VERSION) {
-        checker.fail(format!("{at}.version"), format!("ephemeral clusters are of version {EPHEMERAL_VERSION}"));
+        checker
+            .fail(format!("{at}.version"), format!("ephemeral clusters are of version {EPHEMERAL_VERSION}"));
     }
     if cluster.nodes.is_some_and(|nodes| nodes > MAX_EPHEMERAL_NODES) {
         checker.fail(format!("{at}.nodes"), format!("at most {MAX_EPHEMERAL_NODES}"));

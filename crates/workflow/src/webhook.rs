@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use crate::collect::digest;
 use crate::config::Names;
 use crate::plan::CANCELLED;
-use crate::validate::FieldError;
 use crate::report::history::workflow_of;
+use crate::validate::FieldError;
 use crate::{fold, templates};
 
 /// How a run ended, as far as webhooks care.
@@ -88,9 +88,8 @@ pub fn wanted(spec: &TestWebhookSpec, happened: &BTreeSet<WebhookEvent>) -> Vec<
 /// # Errors
 /// Each with its field.
 pub fn validate(spec: &TestWebhookSpec) -> Result<(), FieldError> {
-    let fail = |field: &str, message: &str| {
-        Err(FieldError { field: field.to_owned(), message: message.to_owned() })
-    };
+    let fail =
+        |field: &str, message: &str| Err(FieldError { field: field.to_owned(), message: message.to_owned() });
     if !spec.url.starts_with("https://") && !spec.url.starts_with("http://") {
         return fail("spec.url", "must begin with https:// or http://");
     }
@@ -159,10 +158,13 @@ fn condition(run: &TestRun) -> Option<&Condition> {
 fn about(run: &TestRun) -> Value {
     let status = run.status.clone().unwrap_or_default();
     let told = condition(run);
-    let started = status.clusters.iter().filter_map(|cluster| cluster.started_at.as_ref()).map(|time| time.0).min();
-    let finished = status.clusters.iter().filter_map(|cluster| cluster.finished_at.as_ref()).map(|time| time.0).max();
+    let started =
+        status.clusters.iter().filter_map(|cluster| cluster.started_at.as_ref()).map(|time| time.0).min();
+    let finished =
+        status.clusters.iter().filter_map(|cluster| cluster.finished_at.as_ref()).map(|time| time.0).max();
     let ended = end(run).is_some();
-    let seconds = started.zip(finished.filter(|_| ended)).map(|(from, to)| to.duration_since(from).as_secs_f64());
+    let seconds =
+        started.zip(finished.filter(|_| ended)).map(|(from, to)| to.duration_since(from).as_secs_f64());
     let clusters = status.clusters.iter().map(|cluster| {
         json!({
             "name": cluster.cluster, "outcome": cluster.outcome, "reason": cluster.reason,
@@ -200,7 +202,8 @@ fn cloud_event(id: &str, event: WebhookEvent, run: &TestRun, source: &str) -> Va
         "testSuite": { "id": workflow, "name": workflow },
     });
     if event != WebhookEvent::Start {
-        let outcome = match (end(run), run.status.as_ref().and_then(|status| fold::outcome(&status.clusters))) {
+        let outcome = match (end(run), run.status.as_ref().and_then(|status| fold::outcome(&status.clusters)))
+        {
             (Some(End::Passed), _) => "success",
             (Some(End::Neither), Some(Outcome::Skipped)) => "success",
             (Some(End::Neither), _) => "cancel",
@@ -210,7 +213,11 @@ fn cloud_event(id: &str, event: WebhookEvent, run: &TestRun, source: &str) -> Va
         content["outcome"] = outcome.into();
         content["reason"] = about["message"].clone();
     }
-    let subject = format!("{}/{}", about["namespace"].as_str().unwrap_or_default(), about["name"].as_str().unwrap_or_default());
+    let subject = format!(
+        "{}/{}",
+        about["namespace"].as_str().unwrap_or_default(),
+        about["name"].as_str().unwrap_or_default()
+    );
     let time = if event == WebhookEvent::Start { &about["startedAt"] } else { &about["finishedAt"] };
     let time = match time.as_str() {
         Some(time) => time.to_owned(),

@@ -16,6 +16,8 @@ mod intent;
 mod placement;
 #[path = "fleet/rollout.rs"]
 mod rollout;
+#[path = "fleet/test_commands.rs"]
+mod test_commands;
 
 use std::process::Command;
 use std::time::{Duration, Instant};

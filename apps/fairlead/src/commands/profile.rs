@@ -1,6 +1,6 @@
 //! `fairlead profile …`
 
-mod sign;
+pub(crate) mod sign;
 mod source;
 
 use std::path::PathBuf;

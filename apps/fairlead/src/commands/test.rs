@@ -1,17 +1,17 @@
 //! `fairlead test …`
 
-mod artifacts;
+pub(crate) mod artifacts;
 mod compare;
 mod control;
 mod ephemeral;
 mod flaky;
-mod import;
+pub(crate) mod import;
 mod list;
 mod logs;
 mod report;
 mod run;
 mod targets;
-mod watch;
+pub(crate) mod watch;
 
 use clap::Subcommand;
 use fleet_objects::test_run::{Outcome, TestRun};
@@ -73,7 +73,7 @@ pub(crate) async fn run(global: &Global, command: TestCommand) -> Result<Code, F
     }
 }
 
-async fn get(client: &Client, global: &Global, name: &str) -> Result<TestRun, Failure> {
+pub(crate) async fn get(client: &Client, global: &Global, name: &str) -> Result<TestRun, Failure> {
     let runs: Api<TestRun> = Api::namespaced(client.clone(), &global.namespace);
     let found = runs.get(name).await.map_err(api(format!("cannot get test run {name}")));
     found.map_err(|failure| if failure.hint.is_none() { failure.hint("fairlead test list") } else { failure })

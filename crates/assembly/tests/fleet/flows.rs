@@ -198,12 +198,17 @@ async fn a_run_has_a_cluster_of_its_own_while_it_goes_on() {
     let secrets: Api<Secret> = Api::namespaced(flow.bed.cluster().client(), "fairlead-tests");
     let held = || async {
         let status = flow.runs().get("own").await.unwrap().status.unwrap_or_default();
-        status.clusters.iter().flat_map(|cluster| &cluster.steps).any(|step| step.name == "look" && step.outcome.is_some())
+        status
+            .clusters
+            .iter()
+            .flat_map(|cluster| &cluster.steps)
+            .any(|step| step.name == "look" && step.outcome.is_some())
     };
     eventually("the first step ends", held).await;
     // What the pod is given leads to a cluster that is not the one it runs in.
     let found = secrets.list(&ListParams::default()).await.unwrap().items;
-    let secret = found.iter().find(|own| own.metadata.name.as_ref().unwrap().ends_with("-kubeconfig")).unwrap();
+    let secret =
+        found.iter().find(|own| own.metadata.name.as_ref().unwrap().ends_with("-kubeconfig")).unwrap();
     let kubeconfig = String::from_utf8(secret.data.as_ref().unwrap()["kubeconfig"].0.clone()).unwrap();
     let kubeconfig = kube::config::Kubeconfig::from_yaml(&kubeconfig).unwrap();
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();

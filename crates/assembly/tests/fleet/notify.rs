@@ -69,7 +69,9 @@ impl Receiver {
                 }
                 head.push(line.trim().to_owned());
             }
-            let split = |line: &String| line.split_once(": ").map(|(name, value)| (name.to_lowercase(), value.to_owned()));
+            let split = |line: &String| {
+                line.split_once(": ").map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+            };
             let headers: Vec<_> = head.iter().skip(1).filter_map(split).collect();
             let path = head[0].split(' ').nth(1).unwrap_or_default().to_owned();
             let mut received = Received { path, headers, body: String::new() };
@@ -131,7 +133,12 @@ async fn each_event_is_told_once_signed_and_again_after_a_refusal() {
     let secrets: Api<Secret> = Api::namespaced(bench.hub_client(), "default");
     let key = json!({"metadata": {"name": "hook"}, "stringData": {"key": "not-a-secret-at-all"}});
     secrets.create(&PostParams::default(), &serde_json::from_value(key).unwrap()).await.unwrap();
-    hook(&bench, "all", json!({"url": format!("{}/all", receiver.url), "secret": {"name": "hook", "key": "key"}})).await;
+    hook(
+        &bench,
+        "all",
+        json!({"url": format!("{}/all", receiver.url), "secret": {"name": "hook", "key": "key"}}),
+    )
+    .await;
     let change = json!({
         "url": format!("{}/change", receiver.url), "events": ["become-failed", "become-passed"],
         "workflows": ["nightly"], "format": "Template",
@@ -142,8 +149,10 @@ async fn each_event_is_told_once_signed_and_again_after_a_refusal() {
     for (name, passes) in [("one", true), ("two", false), ("three", false), ("four", true)] {
         run(&bench, name, passes).await;
     }
-    eventually("everything is told", || async { receiver.got("/all").len() == 8 && receiver.got("/change").len() == 2 })
-        .await;
+    eventually("everything is told", || async {
+        receiver.got("/all").len() == 8 && receiver.got("/change").len() == 2
+    })
+    .await;
     let texts: Vec<_> = receiver.got("/change").iter().map(|got| got.json()["text"].clone()).collect();
     assert_eq!(texts, ["nightly become-failed: step check: exit code 1", "nightly become-passed: "]);
     assert_eq!(receiver.got("/change")[0].header("x-team"), "a");
@@ -197,7 +206,8 @@ async fn a_collector_gets_a_trace_per_run_and_metrics() {
     assert_eq!(names, ["RUN nightly", "dev", "check"]);
     let counted = || async {
         let last = receiver.got("/v1/metrics").pop();
-        let metrics = last.map(|last| last.json()["resourceMetrics"][0]["scopeMetrics"][0]["metrics"].clone());
+        let metrics =
+            last.map(|last| last.json()["resourceMetrics"][0]["scopeMetrics"][0]["metrics"].clone());
         let points = metrics.map(|metrics| metrics[0]["histogram"]["dataPoints"].clone()).unwrap_or_default();
         points.as_array().is_some_and(|points| points.len() == 2)
     };

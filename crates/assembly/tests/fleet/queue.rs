@@ -41,7 +41,8 @@ impl Runs {
     }
 
     async fn reason(&self, name: &str, reason: &str) {
-        eventually(&format!("{name} is {reason}"), || async { self.cluster(name).await.reason == reason }).await;
+        eventually(&format!("{name} is {reason}"), || async { self.cluster(name).await.reason == reason })
+            .await;
     }
 
     async fn cancel(&self, name: &str) {
@@ -90,12 +91,19 @@ async fn a_newer_one_takes_the_place_of_the_oldest_or_is_left_out() {
     runs.reason("skipped", "GroupTaken").await;
     let skipped = runs.0.get("skipped").await.unwrap().status.unwrap();
     assert_eq!(skipped.clusters[0].outcome, Some(Outcome::Skipped));
-    assert_eq!((skipped.conditions[0].status.as_str(), skipped.conditions[0].reason.as_str()), ("True", "Skipped"));
+    assert_eq!(
+        (skipped.conditions[0].status.as_str(), skipped.conditions[0].reason.as_str()),
+        ("True", "Skipped")
+    );
     runs.begin("new", quick(), Some("cancel-running"), "Normal").await;
     runs.reason("new", "Passed").await;
     let old = runs.cluster("old").await;
     assert_eq!((old.outcome, old.reason.as_str()), (Some(Outcome::NotRun), "Cancelled"));
-    assert!(old.message.contains("a newer execution of concurrency group db-ci took its place"), "{}", old.message);
+    assert!(
+        old.message.contains("a newer execution of concurrency group db-ci took its place"),
+        "{}",
+        old.message
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -78,7 +78,11 @@ impl Dispatch {
             after = Some(last.uid.clone());
             for note in page.into_iter().filter(|note| !note.finished) {
                 let Some(queued) = &note.queued else {
-                    if note.result.started_at.is_some() { begun.push(note) } else { unknown.push(note) }
+                    if note.result.started_at.is_some() {
+                        begun.push(note)
+                    } else {
+                        unknown.push(note)
+                    }
                     continue;
                 };
                 self.number = self.number.max(queued.number);
@@ -184,7 +188,8 @@ impl Dispatch {
         if let Some(known) = self.running.get(uid) {
             known.pause.send_if_modified(|own| std::mem::replace(own, wanted) != wanted);
         } else if self.queue.waits(uid)
-            && let Some(mut note) = self.shared.journal.get(uid).await?.filter(|note| note.spec.pause != wanted)
+            && let Some(mut note) =
+                self.shared.journal.get(uid).await?.filter(|note| note.spec.pause != wanted)
         {
             note.spec.pause = wanted;
             self.shared.journal.save(&note).await?;

@@ -141,7 +141,8 @@ impl Journal {
             return Ok(());
         }
         let put = |note: &Note| {
-            let value = serde_json::to_vec(note).map_err(|source| Error::Note { key: key(&note.uid), source });
+            let value =
+                serde_json::to_vec(note).map_err(|source| Error::Note { key: key(&note.uid), source });
             Ok(Operation::put(key(&note.uid), value?))
         };
         let operations = notes.iter().map(put).collect::<Result<_, Error>>()?;

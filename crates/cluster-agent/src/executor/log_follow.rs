@@ -207,6 +207,5 @@ async fn send(pieces: &dyn Pieces, progress: &Progress, held: &mut Held, upto: U
     progress.0.store(offset + length, Ordering::Release);
 }
 
-
 #[cfg(test)]
 mod tests;

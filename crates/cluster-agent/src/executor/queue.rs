@@ -170,7 +170,11 @@ impl Queue {
         let entry = self.waiting.get(self.by_uid.get(uid)?)?;
         Some(match &entry.group {
             Some(group) if !self.group_has_place(entry) => {
-                format!("waits for concurrency group {}: {} of it run", group.group, self.in_group(&group.group))
+                format!(
+                    "waits for concurrency group {}: {} of it run",
+                    group.group,
+                    self.in_group(&group.group)
+                )
             }
             _ => format!("waits for a place: {} of {} are taken", self.running(), self.places),
         })
@@ -184,7 +188,9 @@ impl Queue {
 
     fn group_has_place(&self, entry: &Entry) -> bool {
         let group = entry.group.as_ref();
-        group.is_none_or(|group| self.in_group(&group.group) < usize::try_from(group.max).unwrap_or(usize::MAX))
+        group.is_none_or(|group| {
+            self.in_group(&group.group) < usize::try_from(group.max).unwrap_or(usize::MAX)
+        })
     }
 
     fn in_group(&self, group: &str) -> usize {

@@ -11,10 +11,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+use workflow::fold;
 use workflow::plan::{self, CANCELLED, ExecutionPlan};
 use workflow::pod::PodOptions;
 use workflow::progress::{self, Next};
-use workflow::fold;
 
 use super::journal::{Note, Part, PodNote, Verdict};
 use super::secrets::Secrets;
@@ -77,8 +77,19 @@ pub(super) async fn execution(shared: Arc<Shared>, mut note: Note, control: Cont
     let (uid, started) = (note.uid.clone(), note.result.started_at.clone());
     let Control { pause, cancel, why, shutdown } = control;
     let (note, telling, kubeconfig) = (Mutex::new(note), Mutex::new(()), OnceLock::new());
-    let execution =
-        Arc::new(Execution { shared, note, uid, cancel, shutdown, pause, why, about, secrets, kubeconfig, telling });
+    let execution = Arc::new(Execution {
+        shared,
+        note,
+        uid,
+        cancel,
+        shutdown,
+        pause,
+        why,
+        about,
+        secrets,
+        kubeconfig,
+        telling,
+    });
     if let Some(verdict) = verdict {
         execution.settled(verdict).await;
         return execution.finish().await;

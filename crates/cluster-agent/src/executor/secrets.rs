@@ -57,8 +57,7 @@ impl Secrets {
 impl Execution {
     /// Reads the Secrets that the plan names. One that is not there has no value to mask.
     pub(super) async fn read_secrets(&self) -> Result<(), pods::Refused> {
-        let api: Api<Secret> =
-            Api::namespaced(self.shared.cluster.clone(), &self.shared.options.namespace);
+        let api: Api<Secret> = Api::namespaced(self.shared.cluster.clone(), &self.shared.options.namespace);
         let names: BTreeSet<&String> = self.secrets.references.iter().map(|(name, _)| name).collect();
         for name in names {
             let found = loop {
@@ -107,7 +106,8 @@ impl Execution {
 
 fn mask_attempt(mask: &Mask, attempt: &mut AttemptResult) {
     let junit = attempt.junit.iter_mut().flat_map(|junit| &mut junit.failures);
-    let cases = junit.flat_map(|case| [&mut case.suite, &mut case.class_name, &mut case.name, &mut case.message]);
+    let cases =
+        junit.flat_map(|case| [&mut case.suite, &mut case.class_name, &mut case.name, &mut case.message]);
     let paths = attempt.artifacts.iter_mut().map(|artifact| &mut artifact.path);
     let own = [&mut attempt.reason, &mut attempt.message].into_iter();
     for text in own.chain(&mut attempt.warnings).chain(paths).chain(cases) {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_objects::test_run::{
-    ClusterResult, RUN_UID_LABEL, RunReference, TestExecution, TestExecutionSpec, TestRun, TestRunStatus,
+    ClusterResult, IMPORTED_ANNOTATION, RUN_UID_LABEL, RunReference, TestExecution, TestExecutionSpec,
+    TestRun, TestRunStatus,
 };
 use fleet_objects::test_workflow::TestWorkflowSpec;
 use fleet_objects::{Cluster, partition_namespace};
@@ -63,6 +64,10 @@ struct Pass<'a> {
 impl Pass<'_> {
     async fn all(&self) -> Result<(), Error> {
         if self.run.metadata.deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        // What came of it came with it.
+        if self.run.annotations().contains_key(IMPORTED_ANNOTATION) {
             return Ok(());
         }
         let before = self.run.status.clone().unwrap_or_default();

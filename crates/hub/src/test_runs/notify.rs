@@ -286,8 +286,10 @@ fn is_for(hook: &TestWebhook, run: &TestRun) -> bool {
 
 fn wants_trace(run: &TestRun) -> bool {
     let Some(status) = &run.status else { return false };
-    let ended = status.clusters.iter().filter_map(|cluster| cluster.finished_at.as_ref()).map(|time| time.0).max();
-    let recent = ended.is_some_and(|ended| Timestamp::now().duration_since(ended).unsigned_abs() < TRACE_WITHIN);
+    let ended =
+        status.clusters.iter().filter_map(|cluster| cluster.finished_at.as_ref()).map(|time| time.0).max();
+    let recent =
+        ended.is_some_and(|ended| Timestamp::now().duration_since(ended).unsigned_abs() < TRACE_WITHIN);
     status.traced_at.is_none() && recent && webhook::end(run).is_some()
 }
 

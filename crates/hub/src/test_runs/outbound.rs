@@ -60,12 +60,14 @@ impl Outbound {
             let name = HeaderName::try_from(name.as_str());
             let name = name.map_err(|_| Refusal::final_("a header's name cannot be sent"))?;
             let value = HeaderValue::try_from(value.as_str());
-            let value = value.map_err(|_| Refusal::final_(format!("the value of header {name} cannot be sent")))?;
+            let value =
+                value.map_err(|_| Refusal::final_(format!("the value of header {name} cannot be sent")))?;
             request = request.header(name, value);
         }
         let request = request.body(Body::from(body)).map_err(|error| Refusal::final_(error.to_string()))?;
         let answer = tokio::time::timeout(TIMEOUT, client.send(request)).await;
-        let answer = answer.map_err(|_| Refusal::passing(format!("no answer within {} s", TIMEOUT.as_secs())))?;
+        let answer =
+            answer.map_err(|_| Refusal::passing(format!("no answer within {} s", TIMEOUT.as_secs())))?;
         let answer = answer.map_err(|error| Refusal::passing(chain(&error)))?;
         let status = answer.status();
         match status.as_u16() {

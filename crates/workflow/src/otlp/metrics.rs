@@ -58,8 +58,10 @@ impl Meters {
         let pipeline = self.pipeline(&report::history::workflow_of(run));
         let cancelled = status.clusters.iter().any(|cluster| cluster.reason == CANCELLED);
         let word = result(outcome, cancelled);
-        let started = status.clusters.iter().filter_map(|own| own.started_at.as_ref()).map(|time| time.0).min();
-        let finished = status.clusters.iter().filter_map(|own| own.finished_at.as_ref()).map(|time| time.0).max();
+        let started =
+            status.clusters.iter().filter_map(|own| own.started_at.as_ref()).map(|time| time.0).min();
+        let finished =
+            status.clusters.iter().filter_map(|own| own.finished_at.as_ref()).map(|time| time.0).max();
         let made = run.metadata.creation_timestamp.as_ref().map(|time| time.0);
         for (state, from, to) in [("pending", made, started), ("executing", started, finished)] {
             let Some((from, to)) = from.zip(to) else { continue };
@@ -69,7 +71,8 @@ impl Meters {
             histogram.sum += seconds;
         }
         if matches!(outcome, Outcome::NotRun | Outcome::TimedOut) && !cancelled {
-            let reason = status.clusters.iter().find(|own| own.outcome == Some(outcome)).map(|own| own.reason.clone());
+            let reason =
+                status.clusters.iter().find(|own| own.outcome == Some(outcome)).map(|own| own.reason.clone());
             *self.errors.entry((pipeline, reason.unwrap_or_default())).or_default() += 1;
         }
     }

@@ -76,13 +76,23 @@ fn durations_are_counted_by_state_and_result() {
     meters.ended(&run());
     let now = Now { active: [("other".to_owned(), (1, 2))].into(), workers: [1, 2, 3] };
     let told = meters.document(&Sender::default(), Timestamp::from_second(60).expect("a time"), &now);
-    let metrics = told["resourceMetrics"][0]["scopeMetrics"][0]["metrics"].as_array().expect("metrics").clone();
+    let metrics =
+        told["resourceMetrics"][0]["scopeMetrics"][0]["metrics"].as_array().expect("metrics").clone();
     let points = metrics[0]["histogram"]["dataPoints"].as_array().expect("points").clone();
     let told: Vec<_> = points
         .iter()
-        .map(|point| (attribute(point, "cicd.pipeline.run.state").clone(), point["sum"].clone(), point["count"].clone()))
+        .map(|point| {
+            (
+                attribute(point, "cicd.pipeline.run.state").clone(),
+                point["sum"].clone(),
+                point["count"].clone(),
+            )
+        })
         .collect();
-    assert_eq!(told, [("executing".into(), json!(22.0), json!("2")), ("pending".into(), json!(4.0), json!("2"))]);
+    assert_eq!(
+        told,
+        [("executing".into(), json!(22.0), json!("2")), ("pending".into(), json!(4.0), json!("2"))]
+    );
     assert_eq!(metrics[0]["name"], "cicd.pipeline.run.duration");
     assert_eq!(metrics[1]["sum"]["dataPoints"], json!([]), "a failure is no error");
     assert_eq!(metrics[3]["sum"]["dataPoints"][2]["asInt"], "3");

@@ -63,7 +63,8 @@ pub(super) fn plan(
     });
     let cluster = spec.ephemeral_cluster.as_ref().map(|own| {
         if !prefix.is_empty() {
-            let message = "only the workflow that is run itself has a cluster; what it runs in parallel shares it";
+            let message =
+                "only the workflow that is run itself has a cluster; what it runs in parallel shares it";
             compiler.fail(&format!("{at}.ephemeralCluster"), message);
         }
         let seed = compiler.value(Some(&json!(own.seed)), &format!("{at}.ephemeralCluster.seed"));

@@ -119,7 +119,8 @@ fn pod(options: &PodOptions, name: String, spec: Value, settings: Option<&Value>
 
 /// Leads every container but ours to the execution's own cluster.
 fn give_cluster(spec: &mut Value, secret: &str) {
-    let volume = json!({ "name": "fairlead-cluster", "secret": { "secretName": secret, "defaultMode": 0o440 } });
+    let volume =
+        json!({ "name": "fairlead-cluster", "secret": { "secretName": secret, "defaultMode": 0o440 } });
     let mount = json!({ "name": "fairlead-cluster", "mountPath": CLUSTER_DIR, "readOnly": true });
     let variable = json!({ "name": "KUBECONFIG", "value": format!("{CLUSTER_DIR}/{KUBECONFIG_KEY}") });
     let add = |list: &mut Value, item: &Value| match list.as_array_mut() {
@@ -133,7 +134,9 @@ fn give_cluster(spec: &mut Value, secret: &str) {
                 continue;
             }
             add(&mut container["volumeMounts"], &mount);
-            let own = container["env"].as_array().is_some_and(|env| env.iter().any(|own| own["name"] == "KUBECONFIG"));
+            let own = container["env"]
+                .as_array()
+                .is_some_and(|env| env.iter().any(|own| own["name"] == "KUBECONFIG"));
             if !own {
                 add(&mut container["env"], &variable);
             }

@@ -66,7 +66,9 @@ fn what_is_sent() {
     let run = run(Some(Outcome::Failed));
     let template = TestWebhookSpec {
         format: WebhookFormat::Template,
-        body: Some(json!({"text": "{{ run.workflow }} {{ event }} after {{ run.seconds }} s: {{ run.clusters.0.message }}"})),
+        body: Some(
+            json!({"text": "{{ run.workflow }} {{ event }} after {{ run.seconds }} s: {{ run.clusters.0.message }}"}),
+        ),
         ..TestWebhookSpec::default()
     };
     let (_, body) = payload(&template, "id", WebhookEvent::EndFailed, &run, "/hub").expect("a document");

@@ -75,7 +75,7 @@ fn make(path: &Path) -> Result<(), Failure> {
     Ok(written.with_context(|| format!("cannot write {}", path.display()))?)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let parsed = pem::parse(text).ok().filter(|block| block.tag() == LABEL);
     let block = parsed.ok_or_else(|| Failure::usage(format!("{} holds no private key", path.display())))?;

@@ -25,11 +25,11 @@ pub(crate) struct ArtifactsArguments {
 }
 
 /// A kept file with where it is from.
-pub(super) struct Kept<'a> {
-    pub(super) cluster: &'a str,
-    pub(super) step: &'a str,
-    pub(super) attempt: u32,
-    pub(super) artifact: &'a Artifact,
+pub(crate) struct Kept<'a> {
+    pub(crate) cluster: &'a str,
+    pub(crate) step: &'a str,
+    pub(crate) attempt: u32,
+    pub(crate) artifact: &'a Artifact,
 }
 
 pub(crate) async fn run(global: &Global, arguments: &ArtifactsArguments) -> Result<Code, Failure> {
@@ -67,7 +67,7 @@ pub(crate) async fn run(global: &Global, arguments: &ArtifactsArguments) -> Resu
     Ok(if missing == 0 { Code::Ok } else { Code::Partial })
 }
 
-pub(super) fn kept(run: &TestRun) -> Vec<Kept<'_>> {
+pub(crate) fn kept(run: &TestRun) -> Vec<Kept<'_>> {
     let mut all = Vec::new();
     for cluster in run.status.iter().flat_map(|status| &status.clusters) {
         for step in &cluster.steps {
@@ -85,7 +85,7 @@ pub(super) fn kept(run: &TestRun) -> Vec<Kept<'_>> {
 }
 
 /// Reads a file from the hub and checks it.
-pub(super) async fn fetch(
+pub(crate) async fn fetch(
     client: &Client,
     global: &Global,
     run: &str,

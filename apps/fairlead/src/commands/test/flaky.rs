@@ -2,8 +2,8 @@
 
 use clap::{Args, ValueEnum};
 use fleet_objects::test_run::{TestRun, TestRunStatus};
-use kube::api::ListParams;
 use kube::Api;
+use kube::api::ListParams;
 use workflow::report::history::{self, Entry, workflow_of};
 
 use crate::arguments::Global;

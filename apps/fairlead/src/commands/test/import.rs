@@ -63,7 +63,7 @@ pub(crate) async fn run(global: &Global, arguments: ImportArguments) -> Result<C
 }
 
 /// Makes a document of Testkube's ours and says what it loses; others stay as they are.
-pub(super) fn in_place(document: &mut Document) {
+pub(crate) fn in_place(document: &mut Document) {
     if !import::is_testkube(&document.value) {
         return;
     }

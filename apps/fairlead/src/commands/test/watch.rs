@@ -34,7 +34,7 @@ pub(crate) async fn run(global: &Global, arguments: WatchArguments) -> Result<Co
 }
 
 /// Streams a run until it ends; its code is what became of it.
-pub(super) async fn follow(
+pub(crate) async fn follow(
     client: &Client,
     global: &Global,
     name: &str,

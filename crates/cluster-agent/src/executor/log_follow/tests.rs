@@ -33,7 +33,8 @@ fn text(pieces: &[(u64, u64, String)]) -> String {
 
 #[tokio::test]
 async fn a_secret_split_across_chunks_never_leaves() {
-    let pieces = followed(&["login with hun", "ter2-hun", "ter2 done\n", "bye"], &["hunter2-hunter2"], 0).await;
+    let pieces =
+        followed(&["login with hun", "ter2-hun", "ter2 done\n", "bye"], &["hunter2-hunter2"], 0).await;
     assert_eq!(text(&pieces), "login with ***** done\nbye");
     assert!(pieces.len() > 2, "{pieces:?}");
     let mut next = 0;

@@ -1,6 +1,11 @@
 use super::*;
 
-fn entry(uid: &str, number: u64, priority: TestPriority, group: Option<(&str, u32, ConcurrencyMode)>) -> Entry {
+fn entry(
+    uid: &str,
+    number: u64,
+    priority: TestPriority,
+    group: Option<(&str, u32, ConcurrencyMode)>,
+) -> Entry {
     let group = group.map(|(group, max, mode)| PlannedConcurrency { group: group.to_owned(), max, mode });
     Entry { uid: uid.to_owned(), number, priority, group }
 }
@@ -45,7 +50,8 @@ fn a_higher_class_goes_first_and_older_ones_before_newer_ones() {
 #[test]
 fn a_full_group_lets_others_pass() {
     let mut queue = Queue::new(10);
-    let of = |uid: &str, number| entry(uid, number, TestPriority::Normal, Some(("db", 2, ConcurrencyMode::Queue)));
+    let of =
+        |uid: &str, number| entry(uid, number, TestPriority::Normal, Some(("db", 2, ConcurrencyMode::Queue)));
     for number in 1..=3 {
         queue.offer(of(&format!("g{number}"), number));
     }
@@ -65,9 +71,17 @@ fn the_oldest_of_a_group_make_room_or_the_new_one_is_left_out() {
     let cancel = |uid: &str| Offer::Waits { cancel: vec![uid.to_owned()] };
     assert_eq!(queue.offer(of("new", 2, ConcurrencyMode::CancelRunning)), cancel("old"));
     queue.settle("old");
-    assert_eq!(queue.offer(of("newer", 3, ConcurrencyMode::CancelRunning)), cancel("new"), "one that waits as well");
+    assert_eq!(
+        queue.offer(of("newer", 3, ConcurrencyMode::CancelRunning)),
+        cancel("new"),
+        "one that waits as well"
+    );
     queue.settle("new");
-    assert_eq!(all(&mut queue), ["new"], "it is settled at once; the newest waits until the oldest has ended");
+    assert_eq!(
+        all(&mut queue),
+        ["new"],
+        "it is settled at once; the newest waits until the oldest has ended"
+    );
     queue.ended("new");
     queue.ended("old");
     assert_eq!(all(&mut queue), ["newer"]);

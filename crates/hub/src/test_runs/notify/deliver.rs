@@ -42,7 +42,8 @@ impl Delivery {
     /// Tells a webhook these events, one after the other.
     pub(super) async fn webhook(&self, hook: &TestWebhook, events: &[WebhookEvent]) {
         for event in events {
-            let id = webhook::id(&hook.uid().unwrap_or_default(), &self.run.uid().unwrap_or_default(), *event);
+            let id =
+                webhook::id(&hook.uid().unwrap_or_default(), &self.run.uid().unwrap_or_default(), *event);
             let mut attempts = 0;
             let told = loop {
                 attempts += 1;
@@ -74,7 +75,10 @@ impl Delivery {
             .map_err(|error| Refusal::final_(error.to_string()))?;
         let body = document.to_string();
         if body.len() > MAX_BODY {
-            return Err(Refusal::final_(format!("the document has {} bytes; at most {MAX_BODY}", body.len())));
+            return Err(Refusal::final_(format!(
+                "the document has {} bytes; at most {MAX_BODY}",
+                body.len()
+            )));
         }
         let own: Vec<_> = spec.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         let mut headers = headers(&own, media);
@@ -84,7 +88,8 @@ impl Delivery {
         if let Some(secret) = &spec.secret {
             let api: Api<Secret> =
                 Api::namespaced(self.client.clone(), &hook.namespace().unwrap_or_default());
-            let found = api.get_opt(&secret.name).await.map_err(|error| Refusal::passing(error.to_string()))?;
+            let found =
+                api.get_opt(&secret.name).await.map_err(|error| Refusal::passing(error.to_string()))?;
             let value = found.and_then(|found| found.data?.remove(&secret.key)).map(|value| value.0);
             let value = value.filter(|value| !value.is_empty()).ok_or_else(|| {
                 Refusal::passing(format!("there is no Secret {} with a key {}", secret.name, secret.key))
@@ -121,7 +126,8 @@ impl Delivery {
     /// Hands the run's trace to the collector.
     pub(super) async fn trace(&self, telemetry: &Telemetry, sender: &otlp::Sender) {
         if let Some(document) = otlp::trace(&self.run, sender) {
-            let (url, body) = (format!("{}/v1/traces", telemetry.endpoint), document.to_string().into_bytes());
+            let (url, body) =
+                (format!("{}/v1/traces", telemetry.endpoint), document.to_string().into_bytes());
             let headers = headers(&telemetry.headers, "application/json");
             let mut attempts = 0;
             while let Err(refusal) = self.outbound.post(&url, None, &headers, body.clone()).await {

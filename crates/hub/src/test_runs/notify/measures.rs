@@ -42,7 +42,12 @@ struct Active {
 }
 
 impl Measures {
-    pub(super) fn new(client: Client, outbound: Outbound, telemetry: Option<Telemetry>, sender: Sender) -> Self {
+    pub(super) fn new(
+        client: Client,
+        outbound: Outbound,
+        telemetry: Option<Telemetry>,
+        sender: Sender,
+    ) -> Self {
         let counted = Counted { meters: Meters::new(Timestamp::now()), active: HashMap::new() };
         Self { client, outbound, telemetry, sender, counted: Arc::new(Mutex::new(counted)) }
     }
@@ -59,7 +64,8 @@ impl Measures {
         }
         let clusters = run.status.iter().flat_map(|status| &status.clusters);
         let open: Vec<_> = clusters.filter(|cluster| cluster.outcome.is_none()).collect();
-        let pending = open.iter().all(|cluster| cluster.started_at.is_none() || cluster.reason == fold::QUEUED);
+        let pending =
+            open.iter().all(|cluster| cluster.started_at.is_none() || cluster.reason == fold::QUEUED);
         let busy = open.iter().filter(|cluster| cluster.started_at.is_some());
         let clusters = busy.map(|cluster| cluster.cluster.clone()).collect();
         counted.active.insert(uid, Active { workflow: workflow_of(run), pending, clusters });
@@ -125,7 +131,8 @@ impl Measures {
         let busy: BTreeSet<&String> = counted.active.values().flat_map(|active| &active.clusters).collect();
         let mut out = [0; 3];
         for cluster in all.items {
-            let conditions = cluster.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+            let conditions =
+                cluster.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
             let connected = fleet_objects::condition_is_true(conditions, "Connected");
             let state = match (connected, busy.contains(&cluster.name_any())) {
                 (true, true) => 0,
