@@ -8,6 +8,7 @@
 //! * [`compare`]: every row of the speed table, of one server or of two side by side; [`wire`] is its client, [`usage`] what
 //!   the servers' processes take.
 //! * [`scale`]: one hub and thousands of agents.
+//! * [`test_runs`]: test executions through one executor on simulated nodes.
 //! * [`process`]: cold start and idle memory of a spawned program.
 //! * [`suite`]: all that needs nothing but the binary, one after the other.
 //!
@@ -23,6 +24,7 @@ pub mod objects;
 pub mod process;
 pub mod scale;
 pub mod suite;
+pub mod test_runs;
 pub mod usage;
 pub mod watches;
 pub mod wire;

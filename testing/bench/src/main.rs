@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use bench::figures::{Figure, Machine, Report};
 use bench::fleet::{self, Target};
-use bench::{compare, connect, engine, in_process, objects, process, scale, suite, watches};
+use bench::{compare, connect, engine, in_process, objects, process, scale, suite, test_runs, watches};
 use clap::{Parser, Subcommand};
 use serde_json::{Value, json};
 
@@ -125,6 +125,8 @@ enum Measure {
     /// Starts a hub and thousands of agents, and measures changes to all, drift repair, rest and a restart of the hub. Takes
     /// some five file descriptors for each agent: see `ulimit -n`.
     Scale(scale::Amounts),
+    /// Test runs in a cluster on simulated nodes: executions a minute, a queue drained, first log lines, log throughput.
+    Tests(test_runs::Amounts),
     /// Measures the stores alone, without an API server.
     Store {
         /// How many keys are put.
@@ -224,6 +226,7 @@ async fn measure(what: &Measure, kubeconfig: Option<&Path>) -> anyhow::Result<Ve
             Ok(vec![figure])
         }
         Measure::Scale(amounts) => Box::pin(scale::run(amounts)).await,
+        Measure::Tests(amounts) => Box::pin(test_runs::run(amounts)).await,
         Measure::Store { writes, in_flight, dir } => {
             let dir = match dir {
                 Some(dir) => tempfile::tempdir_in(dir)?,
