@@ -63,9 +63,13 @@ impl EphemeralCluster for Made {
 }
 
 fn causes(error: &dyn std::error::Error) -> String {
-    let next = |error: &&dyn std::error::Error| error.source();
-    let chain = std::iter::successors(error.source(), |error| next(error));
-    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let mut out = Vec::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        out.push(cause.to_string());
+        source = cause.source();
+    }
+    out.join(": ")
 }
 
 /// Puts one object into a cluster, by server-side apply.

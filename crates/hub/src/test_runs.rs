@@ -10,7 +10,6 @@ mod fired;
 mod handler;
 mod logs;
 mod notify;
-mod outbound;
 mod resolve;
 mod retention;
 mod triggers;

@@ -72,9 +72,10 @@ pub fn happened(run: &TestRun, before: Option<End>) -> BTreeSet<WebhookEvent> {
 /// Which of these a webhook tells. An end is told once, by its most exact name.
 #[must_use]
 pub fn wanted(spec: &TestWebhookSpec, happened: &BTreeSet<WebhookEvent>) -> Vec<WebhookEvent> {
-    let asked: BTreeSet<WebhookEvent> = match spec.events.is_empty() {
-        true => [WebhookEvent::Start, WebhookEvent::End].into(),
-        false => spec.events.iter().copied().collect(),
+    let asked: BTreeSet<WebhookEvent> = if spec.events.is_empty() {
+        [WebhookEvent::Start, WebhookEvent::End].into()
+    } else {
+        spec.events.iter().copied().collect()
     };
     let mut out: Vec<_> = happened.intersection(&asked).copied().collect();
     if out.iter().any(|event| matches!(event, WebhookEvent::EndPassed | WebhookEvent::EndFailed)) {

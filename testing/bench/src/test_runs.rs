@@ -140,8 +140,8 @@ async fn drain(client: &Client, count: usize) -> anyhow::Result<Vec<Figure>> {
         let mut most = before;
         loop {
             most = most.max(usage::resident(&own)?);
-            let left = open(client, "drain-").await?;
-            if left == Some(0) {
+            let all = list(client, "drain-").await?;
+            if all.len() == count && all.iter().all(Option::is_some) {
                 return anyhow::Ok((began.elapsed(), most));
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -153,17 +153,18 @@ async fn drain(client: &Client, count: usize) -> anyhow::Result<Vec<Figure>> {
     let minutes = drained.as_secs_f64() / 60.0;
     let memory = usage::mebibytes(most.saturating_sub(before));
     Ok(vec![
-        Figure::one(format!("{count} test executions in one cluster: ended per minute"), count as f64 / minutes, "/min"),
+        Figure::one(
+            format!("{count} test executions in one cluster: ended per minute"),
+            count as f64 / minutes,
+            "/min",
+        ),
         Figure::one(format!("{count} test executions: made at the hub after"), made.as_secs_f64(), "s"),
-        Figure::one(format!("{count} test executions: memory of hub, cluster and executor, most over before"), memory, "MiB"),
+        Figure::one(
+            format!("{count} test executions: memory of hub, cluster and executor, most over before"),
+            memory,
+            "MiB",
+        ),
     ])
-}
-
-/// Runs that have not ended; `None` while none is there.
-async fn open(client: &Client, prefix: &str) -> anyhow::Result<Option<usize>> {
-    let all = list(client, prefix).await?;
-    let open = all.iter().filter(|outcome| outcome.is_none()).count();
-    Ok((!all.is_empty()).then_some(open))
 }
 
 async fn passed(client: &Client, prefix: &str) -> anyhow::Result<usize> {
@@ -179,7 +180,8 @@ async fn list(client: &Client, prefix: &str) -> anyhow::Result<Vec<Option<Outcom
         let page = runs.list(&params).await?;
         for run in page.items {
             if run.metadata.name.as_deref().is_some_and(|name| name.starts_with(prefix)) {
-                let outcome = run.status.and_then(|status| status.clusters.first().and_then(|own| own.outcome));
+                let outcome =
+                    run.status.and_then(|status| status.clusters.first().and_then(|own| own.outcome));
                 out.push(outcome);
             }
         }

@@ -29,7 +29,7 @@ use workflow::{otlp, webhook};
 
 use super::Notify;
 use super::controller::selects;
-use super::outbound::Outbound;
+use crate::outbound::Outbound;
 use history::History;
 use measures::Measures;
 

@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use fleet_objects::test_run::TestRun;
 use fleet_objects::test_webhook::{TestWebhook, TestWebhookStatus, WebhookDelivery, WebhookEvent};
 use jiff::Timestamp;
@@ -17,7 +14,7 @@ use tracing::{info, warn};
 use workflow::{otlp, webhook};
 
 use super::{Telemetry, note};
-use crate::test_runs::outbound::{Outbound, Refusal};
+use crate::outbound::{Outbound, Refusal, signature};
 
 /// Tries of one event: with the waits between them some six minutes.
 const ATTEMPTS: u32 = 10;
@@ -25,8 +22,6 @@ const ATTEMPTS: u32 = 10;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Between tries, at most.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
-/// How secrets begin that are written as Standard Webhooks writes them: the rest is base64.
-const STANDARD_PREFIX: &[u8] = b"whsec_";
 /// Bytes of a document: a run of some thousand clusters.
 const MAX_BODY: usize = 4 << 20;
 
@@ -156,33 +151,9 @@ pub(super) fn headers(own: &[(String, String)], media: &str) -> Vec<(String, Str
     out
 }
 
-/// As Standard Webhooks signs: HMAC-SHA256 over id, time and body.
-fn signature(secret: &[u8], id: &str, time: &str, body: &str) -> Result<String, Refusal> {
-    let key = match secret.trim_ascii().strip_prefix(STANDARD_PREFIX) {
-        Some(encoded) => STANDARD
-            .decode(encoded)
-            .map_err(|_| Refusal::final_("the secret begins with whsec_ but is no base64"))?,
-        None => secret.to_vec(),
-    };
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), format!("{id}.{time}.{body}").as_bytes());
-    Ok(format!("v1,{}", STANDARD.encode(tag)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// The example of the specification of Standard Webhooks.
-    #[test]
-    fn signatures_are_those_of_standard_webhooks() {
-        let told = signature(
-            b"whsec_plJ3nmyCDGBKInavdOK15jsl",
-            "msg_loFOjxBNrRLzqYUf",
-            "1731705121",
-            "{\"event_type\":\"ping\",\"data\":{\"success\":true}}",
-        );
-        assert_eq!(told.as_deref(), Ok("v1,rAvfW3dJ/X/qxhsaXPOyyCGmRKsaKWcsNccKXlIktD0="));
-    }
 
     #[test]
     fn waits_double_up_to_a_bound() {

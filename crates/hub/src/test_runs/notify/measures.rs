@@ -16,7 +16,7 @@ use workflow::report::history::workflow_of;
 use workflow::{fold, webhook};
 
 use super::Telemetry;
-use crate::test_runs::outbound::Outbound;
+use crate::outbound::Outbound;
 
 /// Counts; clones share the counts.
 #[derive(Clone)]
@@ -92,12 +92,9 @@ impl Measures {
                 }
             };
             let document = self.document(workers);
-            let sent = self.outbound.post(
-                &format!("{}/v1/metrics", telemetry.endpoint),
-                None,
-                &super::deliver::headers(&telemetry.headers, "application/json"),
-                document.to_string().into_bytes(),
-            );
+            let url = format!("{}/v1/metrics", telemetry.endpoint);
+            let headers = super::deliver::headers(&telemetry.headers, "application/json");
+            let sent = self.outbound.post(&url, None, &headers, document.to_string().into_bytes());
             match sent.await {
                 Ok(_) => said = false,
                 Err(error) if !said => {
