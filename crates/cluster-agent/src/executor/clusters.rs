@@ -56,37 +56,36 @@ impl Execution {
         plan: Arc<ExecutionPlan>,
         begun: bool,
     ) -> Result<Option<Ended>, Error> {
-        let whole = || (String::new(), String::new());
-        let Some(wanted) = plan.ephemeral_cluster.clone() else {
-            let (part, parent) = whole();
-            return self.part(plan, part, parent).await;
-        };
+        let whole = || self.part(Arc::clone(&plan), String::new(), String::new());
+        let Some(wanted) = &plan.ephemeral_cluster else { return whole().await };
         if begun {
             let lost = "the agent was started anew, and the cluster of this run went with it";
             let _ = self.why.set(lost.to_owned());
             self.cancel.cancel();
-            let (part, parent) = whole();
-            return self.part(plan, part, parent).await;
+            let left = pod::kubeconfig_name(&self.options(""));
+            // It is not there where the agent had time to remove it; it leads nowhere in either case.
+            let _ = self.kubeconfigs().delete(&left, &DeleteParams::default()).await;
         }
         let refused = |why: String| Ok(Some(Ended::NotRun("EphemeralClusterUnavailable", why)));
         let Some(places) = &self.shared.clusters else {
             return refused("this agent makes no clusters".to_owned());
         };
         let place = tokio::select! {
-            place = places.places.acquire() => place,
-            () = self.cancel.cancelled() => return refused("the run was cancelled".to_owned()),
+            biased;
+            // Steps that have not ended are told as cancelled.
+            () = self.cancel.cancelled() => return whole().await,
             () = self.shutdown.cancelled() => return Ok(None),
+            place = places.places.acquire() => place,
         };
         let name = pod::kubeconfig_name(&self.options(""));
-        let cluster = match places.clusters.start(&name, &wanted).await {
+        let cluster = match places.clusters.start(&name, wanted).await {
             Ok(cluster) => cluster,
             Err(why) => return refused(why),
         };
         let ended = match self.lead_to(&name, cluster.kubeconfig()).await {
             Ok(()) => {
                 let _ = self.kubeconfig.set(name.clone());
-                let (part, parent) = whole();
-                self.part(plan, part, parent).await
+                whole().await
             }
             Err(error) => refused(format!("its kubeconfig cannot be handed to the pods: {error}")),
         };
