@@ -144,7 +144,7 @@ fn create(arguments: &CreateArguments) -> Result<Code, Failure> {
 
 fn write(bundle: Bundle, keys: &[PathBuf], path: &Path) -> Result<(), Failure> {
     let keys = keys.iter().map(|path| sign::read(path)).collect::<Result<Vec<_>, _>>()?;
-    let bytes = bundle.encode(&keys).map_err(program)?;
+    let bytes = bundle.encode(&keys).context("the bundle cannot be written")?;
     std::fs::write(path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
     let (count, signed) = (bundle.files.len(), keys.len());
     output::progress(&format!("wrote {}: {count} files, {signed} signatures", path.display()));
