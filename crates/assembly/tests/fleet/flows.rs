@@ -191,7 +191,7 @@ async fn a_run_has_a_cluster_of_its_own_while_it_goes_on() {
         "steps": [
             {"name": "look", "command": ["/fairlead", "tool", "print", "config at $(KUBECONFIG)"]},
             {"name": "hold", "shell": "true", "paused": true},
-            {"name": "read", "command": ["/fairlead", "tool", "cat", "/.fairlead/cluster/kubeconfig"]},
+            {"name": "read", "command": ["/fairlead", "tool", "env", "KUBECONFIG"]},
         ],
     });
     flow.begin("own", workflow).await;

@@ -127,7 +127,7 @@ async fn no_value_of_a_secret_leaves_the_cluster() {
             {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "vault", "key": "token"}}},
         ]},
         "steps": [
-            {"name": "log", "command": ["/fairlead", "tool", "do", "tool env TOKEN", "tool print {{ config.password }}", "tool print {{ secret('vault', 'token') }}"]},
+            {"name": "log", "command": ["/fairlead", "tool", "do", "env TOKEN", "print {{ config.password }}", "print {{ secret('vault', 'token') }}"]},
             {"name": "file", "command": ["/fairlead", "tool", "write", "/workspace/{{ secret('vault', 'token') }}.txt", "it is $(TOKEN)"], "artifacts": ["*.txt"]},
             {"name": "report", "command": ["/fairlead", "tool", "junit", "/workspace/r.xml", "--fail", "case {{ secret('vault', 'token') }}"], "junit": ["*.xml"]},
         ],
