@@ -159,8 +159,10 @@ async fn an_offline_cluster_is_told_once_signed_and_told_again_when_it_is_back()
     bench.connected("dev").await;
     let resolved = || async { hook.taken().last().is_some_and(|last| last.json()["status"] == "resolved") };
     eventually("that it is over is told", resolved).await;
-    let firing = hook.taken().iter().filter(|taken| taken.json()["status"] == "firing").count();
-    assert_eq!(firing, 1, "told once, over a restart of the hub");
+    // What the first hub had not written down yet is told once more, under the same id.
+    let firing = hook.taken().into_iter().filter(|taken| taken.json()["status"] == "firing");
+    let ids: std::collections::BTreeSet<String> = firing.map(|taken| taken.header("webhook-id")).collect();
+    assert_eq!(ids.len(), 1, "one piece of news, over a restart of the hub");
     let rules: Api<AlertRule> = Api::all(bench.hub_client());
     let forgotten = || async {
         let status = rules.get("offline").await.unwrap().status.unwrap_or_default();
@@ -170,7 +172,7 @@ async fn an_offline_cluster_is_told_once_signed_and_told_again_when_it_is_back()
     drop(rules);
     let receivers: Api<AlertReceiver> = Api::all(bench.hub_client());
     let counted =
-        || async { receivers.get("hook").await.unwrap().status.is_some_and(|status| status.delivered == 2) };
+        || async { receivers.get("hook").await.unwrap().status.is_some_and(|status| status.delivered >= 2) };
     eventually("deliveries are counted", counted).await;
     drop(receivers);
     bench.stop().await;
