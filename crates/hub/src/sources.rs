@@ -3,7 +3,7 @@
 //!
 //! Never: removes a profile or its content because a source is gone, empty or not reached.
 
-mod decide;
+mod due;
 mod publish;
 mod pull;
 
@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::service::Shared;
-use decide::{Last, Look};
+use due::{Last, Look};
 
 /// Sources pulled at once: each may take a few children and some disk.
 const TOGETHER: usize = 2;
@@ -57,7 +57,7 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
             if busy.contains(&key) {
                 continue;
             }
-            match decide::look(&source, last.get(&key), Instant::now()) {
+            match due::look(&source, last.get(&key), Instant::now()) {
                 Look::Never => {}
                 Look::At(at) => next = Some(next.map_or(at, |next| next.min(at))),
                 // One that ends wakes this loop, and then it is the next one's turn.

@@ -1,4 +1,4 @@
-//! When a source is looked at. Pure.
+//! When a source is looked at. No effects: the moment is given.
 
 use std::time::{Duration, Instant};
 
