@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod access;
 mod agent;
 mod alert;
 mod bundle;
@@ -13,6 +14,7 @@ mod hub;
 mod image;
 mod join;
 mod kubeconfig;
+mod login;
 mod placement;
 mod policy;
 mod profile;
@@ -72,6 +74,9 @@ pub(crate) enum Command {
     /// Carry tests to clusters that never connect, and results back
     #[command(subcommand)]
     Bundle(bundle::BundleCommand),
+    /// Projects and the roles of people in them
+    #[command(subcommand)]
+    Access(access::AccessCommand),
     /// The hub
     #[command(subcommand)]
     Hub(hub::HubCommand),
@@ -86,6 +91,8 @@ pub(crate) enum Command {
     Image(image::ImageCommand),
     /// Print the kubeconfig of the hub, or of a cluster
     Kubeconfig(kubeconfig::KubeconfigArguments),
+    /// Log in as a person at the issuer that the hub trusts
+    Login(login::LoginArguments),
     /// Print the hub's credentials for a client that runs this as its exec plug-in
     Credential(credential::CredentialArguments),
     /// Print the version
@@ -114,6 +121,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Code, Failure> {
         Command::Up(arguments) => up::run(&global, arguments).await,
         Command::Down(arguments) => down::run(&global, arguments).await,
         Command::Status(arguments) => status::run(&global, arguments).await,
+        Command::Access(command) => access::run(&global, command).await,
         Command::Hub(command) => hub::run(&global, command).await,
         Command::Agent(command) => agent::run(command).await,
         Command::Store(command) => store::run(&global, command).await,
@@ -131,7 +139,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Code, Failure> {
         Command::Bundle(command) => Box::pin(bundle::run(&global, command)).await,
         Command::Test(command) => test::run(&global, command).await,
         Command::Kubeconfig(command) => kubeconfig::run(&global, &command),
-        Command::Credential(arguments) => credential::run(&global, &arguments),
+        Command::Login(arguments) => login::run(arguments).await,
+        Command::Credential(arguments) => credential::run(&global, &arguments).await,
         Command::Version(command) => version::run(&command),
         Command::Completion(command) => completion::run(&command),
     }

@@ -55,6 +55,9 @@ pub(crate) struct ServingArguments {
     /// Key of that certificate
     #[arg(long, value_name = "FILE", requires = "tls_cert_file", help_heading = "Identity")]
     tls_private_key_file: Option<PathBuf>,
+    /// Accept people's tokens of these OpenID Connect issuers: an AuthenticationConfiguration
+    #[arg(long, value_name = "FILE", help_heading = "Identity")]
+    authentication_config: Option<PathBuf>,
     /// Accept client certificates of these authorities too; read again when it changes
     #[arg(long, value_name = "FILE", help_heading = "Identity")]
     client_ca_file: Option<PathBuf>,
@@ -68,7 +71,11 @@ impl ServingArguments {
             writes: self.max_mutating_requests_inflight,
             ..apiserver::Limits::default()
         };
-        Ok(Serving { audit: self.audit()?, limits, files: self.files() })
+        let issuers = match &self.authentication_config {
+            Some(path) => assembly::oidc::read(path).map_err(|error| Failure::usage(error.to_string()))?,
+            None => Vec::new(),
+        };
+        Ok(Serving { audit: self.audit()?, limits, files: self.files(), issuers })
     }
 
     fn files(&self) -> GivenFiles {

@@ -28,12 +28,16 @@ pub(crate) struct StoreChoice {
     etcd_keyfile: Option<PathBuf>,
 }
 
-/// How much of a store's past is kept.
+/// How a store is kept: how much of its past, and what of it encrypted.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct HistoryChoice {
     /// How long old versions are kept for clients that come back
     #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = crate::arguments::duration)]
     store_history: Duration,
+    /// Which resources are kept encrypted, and with which keys: an EncryptionConfiguration. Without it Secrets are, with the
+    /// keys in DIR/pki/encryption.yaml, which is made when there is none
+    #[arg(long, value_name = "FILE")]
+    encryption_provider_config: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +85,8 @@ impl StoreChoice {
             return Err(Failure::usage("--store-history must be at least 1s"));
         }
         let engine = self.etcd()?.map_or(Engine::Local, Engine::Etcd);
-        Ok(StoreOptions { engine, history: history.store_history })
+        let encryption = history.encryption_provider_config.clone();
+        Ok(StoreOptions { engine, history: history.store_history, encryption })
     }
 }
 

@@ -1,6 +1,6 @@
 //! From a connection's certificate and a request's bearer token to a user.
 //!
-//! Order as upstream: certificate, service-account token, static token, anonymous. A credential that is presented and
+//! Order as upstream: certificate, service-account token, an issuer's token, static token, anonymous. A credential that is presented and
 //! bad is an error (401), never anonymous: a client with an expired token must not silently become someone else.
 
 mod certificate;
@@ -15,6 +15,7 @@ use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 
 use crate::certificates::CertificateAuthority;
+use crate::oidc::{Issuers, OidcError};
 use crate::tokens::{TokenError, TokenVerifier};
 
 pub use certificate::{ClientRoots, PeerCertificate};
@@ -39,6 +40,9 @@ pub enum AuthenticationError {
     /// The bearer token is no good.
     #[error("bearer token: {0}")]
     Token(#[from] Arc<TokenError>),
+    /// The bearer token claims to be of an issuer that is trusted, and is no good.
+    #[error("bearer token: {0}")]
+    Issuer(#[from] OidcError),
     /// The bearer token is nobody's.
     #[error("bearer token: not known here")]
     UnknownToken,
@@ -97,6 +101,7 @@ pub struct Authenticated {
 pub struct Authenticator {
     roots: Option<ClientRoots>,
     tokens: Option<Arc<TokenVerifier>>,
+    issuers: Option<Arc<Issuers>>,
     source: Option<Arc<dyn TokenSource>>,
     /// Who may say in headers whom a request is from: an authority and the names it may sign for.
     front_proxy: Option<(ClientRoots, Vec<String>)>,
@@ -118,6 +123,7 @@ impl Authenticator {
         Self {
             roots: None,
             tokens: None,
+            issuers: None,
             source: None,
             front_proxy: None,
             static_tokens: RwLock::default(),
@@ -148,6 +154,13 @@ impl Authenticator {
     #[must_use]
     pub fn with_tokens(mut self, verifier: Arc<TokenVerifier>) -> Self {
         self.tokens = Some(verifier);
+        self
+    }
+
+    /// Accepts people's tokens of these issuers.
+    #[must_use]
+    pub fn with_issuers(mut self, issuers: Arc<Issuers>) -> Self {
+        self.issuers = Some(issuers);
         self
     }
 
@@ -246,6 +259,13 @@ impl Authenticator {
     ) -> Result<Authenticated, AuthenticationError> {
         if let Some(user) = self.static_tokens.read().get(&digest(token)).cloned() {
             return Ok(authenticated(user, audiences.to_vec()));
+        }
+        if let Some(issuers) = self.issuers.as_ref().filter(|issuers| issuers.knows(token)) {
+            // They are for this server alone: it has no other audience that it could be asked about.
+            return match audiences {
+                [] => Ok(authenticated(issuers.user(token, Timestamp::now()).await?, Vec::new())),
+                _ => Err(AuthenticationError::UnknownToken),
+            };
         }
         match &self.tokens {
             Some(verifier) if verifier.is_ours(token) => {

@@ -12,6 +12,7 @@ mod index;
 pub mod node;
 mod objects;
 mod rule;
+mod scope;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -24,6 +25,7 @@ pub use guard::Guard;
 use index::Index;
 pub use objects::{RbacError, RbacKind, RoleReference};
 pub use rule::PolicyRule;
+pub use scope::Scopes;
 
 /// The group that may do everything, whatever the roles say.
 pub const MASTERS: &str = "system:masters";
@@ -157,6 +159,7 @@ pub struct RulesListing {
 pub struct Authorizer {
     index: RwLock<Index>,
     guard: OnceLock<Arc<dyn Guard>>,
+    scopes: OnceLock<Arc<dyn Scopes>>,
     nodes: OnceLock<node::NodeAuthorizer>,
 }
 
@@ -215,6 +218,22 @@ impl Authorizer {
         let _ = self.guard.set(guard);
     }
 
+    /// Lets roles count where `scopes` says, from now on. Those that are first stay.
+    pub fn widen(&self, scopes: Arc<dyn Scopes>) {
+        let _ = self.scopes.set(scopes);
+    }
+
+    /// By the roles of the request's own namespace, else by those of other namespaces that the thing belongs to.
+    fn by_roles(&self, user: &UserInfo, attributes: &Attributes) -> Decision {
+        let own = self.index.read().decide(user, attributes);
+        let Some(scopes) = self.scopes.get().filter(|_| !own.allowed) else { return own };
+        let elsewhere = scopes.namespaces_of(attributes).into_iter().map(|namespace| {
+            let attributes = Attributes { namespace, ..attributes.clone() };
+            self.index.read().decide(user, &attributes)
+        });
+        elsewhere.into_iter().find(|decision| decision.allowed).unwrap_or(own)
+    }
+
     /// Whether a guard watches over this user: what it may do can end at any moment, so that long answers to it are
     /// looked at again while they go on.
     #[must_use]
@@ -240,12 +259,12 @@ impl Authorizer {
         }
         let own = self.nodes.get().map(|nodes| nodes.authorize(user, attributes));
         let Some(own) = own.filter(|own| own.allowed || !own.reason.is_empty()) else {
-            return self.index.read().decide(user, attributes);
+            return self.by_roles(user, attributes);
         };
         if own.allowed {
             return own;
         }
-        let mut decision = self.index.read().decide(user, attributes);
+        let mut decision = self.by_roles(user, attributes);
         if !decision.allowed {
             decision.reason = if decision.reason.is_empty() {
                 own.reason

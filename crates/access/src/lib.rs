@@ -1,7 +1,7 @@
 //! Who a request comes from and what it may do: certificates and TLS, tokens, RBAC.
 //!
 //! Tasks: keep a certificate authority ([`certificates`]) and the TLS configurations built on it ([`tls`]); issue and
-//! verify service-account tokens ([`tokens`]); turn a connection's credentials into a `UserInfo` ([`authentication`]);
+//! verify service-account tokens ([`tokens`]); take people's tokens of OpenID Connect issuers ([`oidc`]); turn a connection's credentials into a `UserInfo` ([`authentication`]);
 //! decide by RBAC what that user may do ([`authorization`]); and carry the roles a cluster is born with
 //! ([`bootstrap`]).
 //!
@@ -13,6 +13,7 @@ pub mod authorization;
 pub mod bootstrap;
 pub mod certificates;
 mod files;
+pub mod oidc;
 pub mod secret;
 pub mod tls;
 pub mod tokens;

@@ -32,6 +32,8 @@ pub mod endpoint {
     pub const TUNNEL: &str = "/fleet/v1/agent/tunnel";
     /// `GET` and `PUT`, followed by `/<sha256>`.
     pub const CONTENT: &str = "/fleet/v1/content";
+    /// Values of secret variables that the hub keeps: `/NAMESPACE/NAME/KEY` of a Secret below this.
+    pub const VALUES: &str = "/fleet/v1/values";
     /// `GET`, followed by `/<name>/records?from=<sequence>`.
     pub const CLUSTERS: &str = "/fleet/v1/clusters";
 }

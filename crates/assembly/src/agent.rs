@@ -103,7 +103,7 @@ impl Agent {
         let connector = connector.with_places(&options.directory);
         // No witness is kept: an agent's generations say by themselves when its hub or its own store went back.
         let state = State::Directory(options.directory.clone());
-        let Opened { store, .. } = state.open_store(&StoreOptions::default()).await?;
+        let Opened { store, .. } = state.open_store(&StoreOptions::default(), &[]).await?;
         let mut agent = cluster_agent::Options::new(Arc::new(connector), options.directory, store, cluster);
         agent.pods = Some(Arc::new(PodSecurityStandards));
         agent.policies = Some(Arc::new(crate::policies::Engine));

@@ -2,6 +2,7 @@
 //!
 //! A snapshot file is the same for every engine, so that it also moves a store from one to another.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use storage::mvcc::RestoreOptions;
 use storage::{KeyValue, Snapshot, Store};
 use storage_embedded::{EmbeddedStore, snapshot_file};
 use storage_etcd::EtcdStore;
+use storage_sealed::envelope;
 use tokio::sync::mpsc;
 
 use crate::error::{AssemblyError, Cause};
@@ -63,6 +65,9 @@ pub struct Report {
     pub bytes: usize,
     /// How many leases it holds.
     pub leases: usize,
+    /// How many values are sealed, by the name of their key. What they hold is not looked at.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sealed: BTreeMap<String, usize>,
     /// How many objects cannot be read.
     pub damaged: usize,
     /// Some of their keys.
@@ -75,6 +80,10 @@ impl Report {
     #[must_use]
     pub fn of(snapshot: &Snapshot) -> Self {
         let damaged: Vec<&KeyValue> = snapshot.kvs.iter().filter(|kv| !readable(kv)).collect();
+        let mut sealed = BTreeMap::new();
+        for name in snapshot.kvs.iter().filter_map(|kv| envelope::key_name(&kv.value)) {
+            *sealed.entry(name.to_owned()).or_insert(0) += 1;
+        }
         let named = damaged.iter().take(NAMED).map(|kv| kv.key.escape_ascii().to_string());
         Self {
             incarnation: snapshot.incarnation.to_string(),
@@ -82,13 +91,14 @@ impl Report {
             keys: snapshot.kvs.len(),
             bytes: snapshot.kvs.iter().map(|kv| kv.key.len() + kv.value.len()).sum(),
             leases: snapshot.leases.len(),
+            sealed,
             damaged: damaged.len(),
             damaged_keys: named.collect(),
         }
     }
 }
 
-/// Whether an object is JSON with a name; other keys are not for this module to judge.
+/// Whether an object is JSON with a name, or sealed; other keys are not for this module to judge.
 fn readable(kv: &KeyValue) -> bool {
     #[derive(serde::Deserialize)]
     struct Object {
@@ -99,7 +109,9 @@ fn readable(kv: &KeyValue) -> bool {
         name: String,
     }
     let named = |object: Object| !object.metadata.name.is_empty();
-    !kv.key.starts_with(OBJECTS) || serde_json::from_slice(&kv.value).is_ok_and(named)
+    !kv.key.starts_with(OBJECTS)
+        || envelope::key_name(&kv.value).is_some()
+        || serde_json::from_slice(&kv.value).is_ok_and(named)
 }
 
 /// Writes a snapshot of a store that nobody serves (or that is in etcd) to a file, which is there whole or not at all.
@@ -189,6 +201,11 @@ pub async fn verify(place: &Place) -> Result<Report, AssemblyError> {
 }
 
 async fn read(place: &Place) -> Result<Snapshot, Cause> {
+    Ok(open(place).await?.snapshot().await?)
+}
+
+/// Opens a store that is there, without beginning anything in it.
+pub(crate) async fn open(place: &Place) -> Result<Arc<dyn Store>, Cause> {
     match place {
         Place::Directory(directory) => {
             let path = store_directory(directory);
@@ -200,7 +217,7 @@ async fn read(place: &Place) -> Result<Snapshot, Cause> {
                     storage_embedded::Options { retention: None, ..storage_embedded::Options::default() },
                 )?)
             });
-            Ok(store.await?.snapshot().await?)
+            Ok(Arc::new(store.await?))
         }
         Place::Etcd(etcd) => {
             let options = storage_etcd::Options {
@@ -208,7 +225,7 @@ async fn read(place: &Place) -> Result<Snapshot, Cause> {
                 create: false,
                 ..etcd.resolve(StoreOptions::default().history)?
             };
-            Ok(EtcdStore::open(options).await?.snapshot().await?)
+            Ok(Arc::new(EtcdStore::open(options).await?))
         }
     }
 }
@@ -304,6 +321,9 @@ impl std::fmt::Display for Report {
             "{} keys ({} bytes), {} leases at revision {} of incarnation {}",
             self.keys, self.bytes, self.leases, self.revision, self.incarnation
         )?;
+        for (key, count) in &self.sealed {
+            write!(f, "; {count} values sealed with {key}")?;
+        }
         if self.damaged > 0 {
             write!(f, "; {} objects cannot be read: {}", self.damaged, self.damaged_keys.join(", "))?;
         }

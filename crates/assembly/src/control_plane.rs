@@ -18,10 +18,11 @@ use tokio_util::sync::CancellationToken;
 use crate::error::AssemblyError;
 use crate::identity::{GivenFiles, Identity, Signer};
 use crate::reach::reached_at;
+use crate::sealing;
 use crate::state::{Engine, Opened, State, StoreOptions};
 
 /// Who signs service-account tokens, as upstream clusters call themselves.
-const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 /// The group that RBAC does not restrict.
 const ADMINISTRATORS: &str = "system:masters";
@@ -35,6 +36,8 @@ pub struct Serving {
     pub limits: apiserver::Limits,
     /// Certificates and authorities from outside.
     pub files: GivenFiles,
+    /// Whose tokens people may show; those that [`crate::oidc::read`] found.
+    pub issuers: Vec<access::oidc::IssuerConfiguration>,
 }
 
 /// What a control plane is made of.
@@ -59,6 +62,8 @@ pub(crate) struct Plan {
 pub(crate) struct ControlPlane {
     pub(crate) server: apiserver::Handle,
     pub(crate) store: Arc<dyn Store>,
+    /// The same store, when it seals.
+    pub(crate) sealed: Option<storage_sealed::SealedStore>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) tasks: Tasks,
@@ -89,10 +94,14 @@ impl ControlPlane {
         let failed =
             |cause: crate::error::Cause| AssemblyError::new(format!("failed to start {name}"), cause);
         let shared = matches!(store.engine, Engine::Etcd(_));
-        let Opened { store, witness } = state.open_store(&store).await?;
+        let resources: &[&str] = if catalogue.is_cluster() { &sealing::CLUSTER } else { &sealing::HUB };
+        let Opened { store, witness, sealed } = state.open_store(&store, resources).await?;
         extensions.push(crate::backup::extension(Arc::clone(&store)));
         let identity = Arc::new(Identity::open(state.directory(), &name, names, &serving.files)?);
-        let authenticator = Authenticator::new(true).with_client_roots(identity.client_roots.clone());
+        let mut authenticator = Authenticator::new(true).with_client_roots(identity.client_roots.clone());
+        if !serving.issuers.is_empty() {
+            authenticator = authenticator.with_issuers(crate::oidc::issuers(serving.issuers));
+        }
         let audiences = vec![ISSUER.to_owned()];
         let facts = Facts {
             service_cidr,
@@ -140,7 +149,11 @@ impl ControlPlane {
         });
         let stop = tasks.stop.clone();
         tasks.spawn("store", crate::witness::keep(Arc::clone(&store), witness, stop));
-        Ok(Self { server, store, identity, authorizer, tasks, shared, name, state })
+        if let Some(sealed) = sealed.clone() {
+            let stop = tasks.stop.clone();
+            tasks.spawn("sealing of older values", sealing::catch_up(sealed, stop));
+        }
+        Ok(Self { server, store, sealed, identity, authorizer, tasks, shared, name, state })
     }
 
     /// Waits until the server answers everything, then leaves the administrator's kubeconfig in the state directory.

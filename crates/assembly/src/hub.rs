@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use access::CertificateAuthority;
-use access::authorization::{Attributes, Guard};
+use access::authorization::{Attributes, Guard, Scopes};
 use access::certificates::{ClientSubject, ServerNames, requested_pin};
 use apiserver::{Body, Catalogue, Connected, Connector, Extension};
 use http_body_util::BodyExt as _;
@@ -93,6 +93,9 @@ impl Hub {
         hub_options.test_retention = options.test_retention;
         hub_options.announce = options.announce;
         hub_options.telemetry = options.telemetry;
+        if let Some(sealed) = &plane.sealed {
+            hub_options.content_sealer = Some(Arc::new(crate::sealing::Content(sealed.sealer())));
+        }
         if let Some(ttl) = options.agent_certificate_ttl {
             hub_options.certificate_ttl = ttl;
         }
@@ -102,6 +105,7 @@ impl Hub {
         let _ = endpoints.set(handle.endpoints());
         let _ = reached.set(handle.access());
         plane.authorizer.restrict(Arc::new(AgentGuard(handle.agent_guard())));
+        plane.authorizer.widen(Arc::new(Projects(handle.project_scopes())));
         let stop = plane.tasks.stop.clone();
         plane.tasks.spawn("hub", async move { service.run(stop).await });
         Ok(Self { plane, handle })
@@ -158,6 +162,18 @@ impl Guard for AgentGuard {
             is_path: attributes.path.is_some(),
         };
         self.0.forbids(user, wanted)
+    }
+}
+
+/// Lets roles of projects count for their clusters.
+struct Projects(hub::ProjectScopes);
+
+impl Scopes for Projects {
+    fn namespaces_of(&self, asked: &Attributes) -> Vec<String> {
+        if asked.path.is_some() {
+            return Vec::new();
+        }
+        self.0.namespaces_of(&asked.group, &asked.resource, &asked.namespace, &asked.name)
     }
 }
 

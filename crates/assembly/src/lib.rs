@@ -12,6 +12,8 @@
 //! * [`policies`]: policies wired to manifests and to an agent's cluster.
 //! * [`control_plane`]: what both have in common; [`identity`] and [`state`] are its parts.
 //! * [`backup`]: snapshots of a store, taken, checked and restored.
+//! * [`oidc`]: whose tokens people may show.
+//! * [`sealing`]: what stores seal at rest, and sealing it anew.
 //! * [`token_keys`]: rotating the keys of service-account tokens.
 //! * [`error`]: why a program could not be put together or had to stop.
 //!
@@ -32,8 +34,10 @@ pub mod hub_backup;
 pub mod identity;
 mod leader;
 mod nodes;
+pub mod oidc;
 pub mod policies;
 mod reach;
+pub mod sealing;
 pub mod state;
 pub mod test_bundle;
 pub mod test_clusters;

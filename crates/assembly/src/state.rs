@@ -9,6 +9,7 @@ use storage::model::{self, MemoryStore};
 use storage::mvcc::Retention;
 use storage_embedded::EmbeddedStore;
 use storage_etcd::EtcdStore;
+use storage_sealed::{Configuration, SealedStore};
 
 use crate::error::{AssemblyError, Cause};
 use crate::witness::WitnessFile;
@@ -91,12 +92,15 @@ pub struct StoreOptions {
     pub engine: Engine,
     /// How long history is kept before it is compacted.
     pub history: Duration,
+    /// An `EncryptionConfiguration`; `None`: `pki/encryption.yaml` of the state directory, made when there is none. What
+    /// lives in memory only is not sealed.
+    pub encryption: Option<PathBuf>,
 }
 
 impl Default for StoreOptions {
     /// Local, five minutes: what a Kubernetes API server asks of etcd.
     fn default() -> Self {
-        Self { engine: Engine::Local, history: Duration::from_secs(300) }
+        Self { engine: Engine::Local, history: Duration::from_secs(300), encryption: None }
     }
 }
 
@@ -104,6 +108,35 @@ impl Default for StoreOptions {
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) witness: Option<WitnessFile>,
+    /// The same store, when it seals.
+    pub(crate) sealed: Option<SealedStore>,
+}
+
+/// Where a state directory has its encryption configuration: among the keys, which servers of one store share.
+pub(crate) fn encryption_path(directory: &Path) -> PathBuf {
+    directory.join("pki/encryption.yaml")
+}
+
+/// What is sealed by what, if anything. One is made for a directory that has none, sealing `resources`.
+fn encryption(
+    directory: Option<&Path>,
+    given: Option<&Path>,
+    resources: &[&str],
+) -> Result<Option<Configuration>, AssemblyError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let failed = |cause: Cause| AssemblyError::new("failed to prepare encryption at rest", cause);
+    let configuration = match (given, directory) {
+        (Some(path), _) => Configuration::open(path),
+        (None, Some(directory)) if !resources.is_empty() => {
+            let path = encryption_path(directory);
+            let parent = path.parent().unwrap_or(directory);
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
+            made.map_err(|error| failed(error.into()))?;
+            Configuration::open_or_make(&path, resources)
+        }
+        (None, _) => return Ok(None),
+    };
+    configuration.map(Some).map_err(|error| failed(error.into()))
 }
 
 impl State {
@@ -116,11 +149,17 @@ impl State {
         }
     }
 
-    /// Opens the store. Blocks on the disk for milliseconds: call it before the program serves.
+    /// Opens the store, which seals `resources` unless it is told otherwise. Blocks on the disk for milliseconds: call it
+    /// before the program serves.
     ///
     /// # Errors
     /// When the directory cannot be made, is in use by another process or holds a damaged store; when etcd does not answer.
-    pub(crate) async fn open_store(&self, options: &StoreOptions) -> Result<Opened, AssemblyError> {
+    pub(crate) async fn open_store(
+        &self,
+        options: &StoreOptions,
+        resources: &[&str],
+    ) -> Result<Opened, AssemblyError> {
+        let encryption = encryption(self.directory(), options.encryption.as_deref(), resources)?;
         let witness = self.directory().map(WitnessFile::below).transpose()?;
         let served = match &witness {
             Some(file) => file.read()?,
@@ -141,7 +180,7 @@ impl State {
             }
             (Engine::Local, None) => {
                 let options = model::Options { retention: Some(retention), ..model::Options::default() };
-                return Ok(Opened { store: Arc::new(MemoryStore::new(options)), witness: None });
+                Arc::new(MemoryStore::new(options))
             }
             (Engine::Local, Some(directory)) => {
                 let path = store_directory(directory);
@@ -157,7 +196,11 @@ impl State {
                 Arc::new(EmbeddedStore::open(&path, options).map_err(|error| failed(error.into()))?)
             }
         };
-        Ok(Opened { store, witness })
+        let Some(configuration) = encryption else { return Ok(Opened { store, witness, sealed: None }) };
+        let sealed = SealedStore::open(store, configuration).await;
+        let sealed =
+            sealed.map_err(|error| AssemblyError::new("failed to open the sealed store", error.into()))?;
+        Ok(Opened { store: Arc::new(sealed.clone()), witness, sealed: Some(sealed) })
     }
 }
 

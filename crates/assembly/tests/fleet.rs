@@ -32,6 +32,10 @@ mod policies;
 mod queue;
 #[path = "fleet/restoring.rs"]
 mod restoring;
+#[path = "fleet/roles.rs"]
+mod roles;
+#[path = "fleet/secrets.rs"]
+mod secrets;
 #[path = "fleet/sources.rs"]
 mod sources;
 #[path = "fleet/throw_away.rs"]

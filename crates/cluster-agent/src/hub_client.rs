@@ -75,6 +75,11 @@ impl HubClient {
         Ok(bytes)
     }
 
+    /// The value of a secret variable, by its place on the hub.
+    pub(crate) async fn value(&self, place: &str) -> Result<Vec<u8>, Error> {
+        self.send("fetch a value", get(&format!("{}/{place}", endpoint::VALUES))?).await
+    }
+
     pub(crate) async fn put_content(&self, digest: &str, bytes: Vec<u8>) -> Result<(), Error> {
         let request =
             http::Request::put(format!("{}/{digest}", endpoint::CONTENT)).body(bytes).map_err(unbuildable)?;

@@ -4,7 +4,7 @@
 //! before anything is done about it), the enforcer writes progress. All values are sealed: they hold the Secrets of
 //! profiles and the values of secret variables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use fleet_objects::{
 };
 use fleet_planner::admission::Held;
 use fleet_planner::ceiling::Spent;
+use fleet_planner::variables::SecretReference;
 use sealing::Key;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,8 @@ use crate::error::Error;
 const ACCEPTED: &str = "fairlead/agent/accepted/";
 const PROGRESS: &str = "fairlead/agent/progress/";
 const CONTENT: &str = "fairlead/agent/content/";
+/// Values of secret variables that the hub keeps, by `NAMESPACE/NAME/KEY` there.
+const VALUES: &str = "fairlead/agent/values/";
 /// The version of the signed release that is held, by assignment. It stays when the assignment is gone.
 const RELEASES: &str = "fairlead/agent/releases/";
 const SPENT: &str = "fairlead/agent/deletions";
@@ -79,6 +82,13 @@ pub(crate) struct InventoryItem {
 pub(crate) struct Vault {
     store: Arc<dyn Store>,
     key: Arc<Key>,
+}
+
+/// Where the hub has the values of the secret variables that it keeps for an assignment.
+pub(crate) fn hub_values(spec: &AssignmentSpec) -> impl Iterator<Item = String> + '_ {
+    let namespace = &spec.profile.namespace;
+    SecretReference::on_hub(&spec.variables)
+        .map(move |SecretReference { name, key, .. }| format!("{namespace}/{name}/{key}"))
 }
 
 impl Accepted {
@@ -143,6 +153,8 @@ impl Vault {
         self.write("accept an assignment", success).await
     }
 
+    /// Values of secret variables that the hub keeps, by `NAMESPACE/NAME/KEY` there.
+    const VALUES: &str = "fairlead/agent/values/";
     /// The version of the signed release that was accepted last.
     pub(crate) async fn release(&self, name: &str) -> Result<Option<u64>, Error> {
         self.note(&format!("{RELEASES}{name}")).await
@@ -181,8 +193,36 @@ impl Vault {
         Ok(Some(bytes))
     }
 
-    /// Forgets content that neither `accepted` nor `progress` names any more.
+    /// Keeps the value of a secret variable, before anything that refers to it is accepted.
+    pub(crate) async fn put_value(&self, place: &str, value: &[u8]) -> Result<(), Error> {
+        self.write("keep a value", vec![self.put_bytes(&format!("{VALUES}{place}"), value)?]).await
+    }
+
+    /// The value of a secret variable that the hub gave.
+    pub(crate) async fn value(&self, place: &str) -> Result<Option<Bytes>, Error> {
+        let request = RangeRequest::all(KeyRange::single(format!("{VALUES}{place}")));
+        let found = self.store.range(request).await.map_err(Error::store("read a value"))?;
+        found.kvs.first().map(|kv| self.open(kv)).transpose()
+    }
+
+    async fn forget_unused_values(&self) -> Result<(), Error> {
+        let (accepted, progress) = (self.accepted().await?, self.progress().await?);
+        let specs = accepted.values().map(|accepted| &accepted.spec);
+        let specs = specs.chain(progress.values().filter_map(|progress| progress.enforced.as_ref()));
+        let used: BTreeSet<String> = specs.flat_map(hub_values).collect();
+        let request = RangeRequest::all(KeyRange::prefix(VALUES));
+        let all = self.store.range(request).await.map_err(Error::store("list values"))?;
+        for kv in all.kvs {
+            if !used.contains(&*String::from_utf8_lossy(&kv.key[VALUES.len()..])) {
+                self.write("forget a value", vec![Operation::delete(kv.key)]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets content, and values of secret variables, that neither `accepted` nor `progress` names any more.
     pub(crate) async fn forget_unused_content(&self) -> Result<(), Error> {
+        self.forget_unused_values().await?;
         let digest = |spec: &AssignmentSpec| spec.content.as_ref().map(|content| content.digest.clone());
         let mut used: Vec<String> = Vec::new();
         used.extend(self.accepted().await?.values().filter_map(|accepted| digest(&accepted.spec)));

@@ -1,9 +1,10 @@
 //! The controllers of credentials, which a hub needs as much as a cluster: CertificateSigningRequests are approved
 //! where upstream's rules say so, signed and cleaned up (`requests`); bootstrap tokens sign `cluster-info` and end
-//! (`bootstrap`).
+//! (`bootstrap`); aggregating ClusterRoles get their rules (`aggregation`).
 //!
 //! The keys are elsewhere: a [`CertificateSigner`] signs. Nothing here ever sees a private key.
 
+mod aggregation;
 mod bootstrap;
 mod requests;
 
@@ -53,7 +54,8 @@ pub trait CertificateSigner: Send + Sync + 'static {
 
 /// What the controllers need.
 pub struct Options {
-    /// Who each controller acts as: `certificate-controller`, `bootstrap-signer`, `token-cleaner`.
+    /// Who each controller acts as: `certificate-controller`, `bootstrap-signer`, `token-cleaner`,
+    /// `clusterrole-aggregation-controller`.
     pub identities: Identities,
     /// Signs certificates.
     pub signer: Arc<dyn CertificateSigner>,
@@ -97,15 +99,17 @@ impl Service {
         let requests = requests::Requests::start(identities("certificate-controller"), signer, clock.clone());
         let tokens =
             bootstrap::Tokens::start(identities("bootstrap-signer"), identities("token-cleaner"), clock);
+        let roles = aggregation::Aggregation::start(identities("clusterrole-aggregation-controller"));
         tokio::select! {
-            () = async { tokio::join!(requests.has_synced(), tokens.has_synced()); } => {}
+            () = async { tokio::join!(requests.has_synced(), tokens.has_synced(), roles.has_synced()); } => {}
             () = shutdown.cancelled() => return Ok(()),
         }
-        let (request_queue, token_queue) = (requests.queue(), tokens.queue());
+        let (request_queue, token_queue, role_queue) = (requests.queue(), tokens.queue(), roles.queue());
         let options = DriverOptions::new("certificatesigningrequest").concurrency(4);
         let signing = Driver::new(Arc::new(requests), request_queue, options);
         let tokens = Driver::new(Arc::new(tokens), token_queue, DriverOptions::new("bootstrap token"));
-        tokio::join!(signing.run(shutdown.clone()), tokens.run(shutdown));
+        let roles = Driver::new(Arc::new(roles), role_queue, DriverOptions::new("clusterrole aggregation"));
+        tokio::join!(signing.run(shutdown.clone()), tokens.run(shutdown.clone()), roles.run(shutdown));
         Ok(())
     }
 }

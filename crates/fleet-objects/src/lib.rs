@@ -16,6 +16,7 @@ pub mod multicluster;
 mod names;
 mod placement;
 mod profile;
+pub mod project;
 pub mod rollout;
 pub mod source;
 pub mod test_record;

@@ -164,8 +164,10 @@ pub struct VariableDefinition {
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Its value is never said here, in a placement or on the hub: what is given is `secretKeyRef` with the `name` and `key`
-    /// (and `namespace`, unless the target namespace) of a Secret in each cluster, which the agent reads there.
+    /// Its value is never said here or in a placement: what is given is `secretKeyRef` with the `name` and `key` (and
+    /// `namespace`, unless the target namespace) of a Secret in each cluster, which the agent reads there, or
+    /// `hubSecretKeyRef` with those of an immutable Secret beside the profile on the hub, which chosen clusters alone are
+    /// given.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub secret: bool,
 }

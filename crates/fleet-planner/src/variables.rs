@@ -49,7 +49,8 @@ pub enum VariableError {
     },
     /// A secret variable with something else than a reference.
     #[error(
-        "variable {name:?} is secret: it takes secretKeyRef with name and key of a Secret in the cluster, never a value"
+        "variable {name:?} is secret: it takes secretKeyRef with name and key of a Secret in the cluster, or hubSecretKeyRef \
+         of one on the hub, never a value"
     )]
     NoReference {
         /// The name.
@@ -79,10 +80,17 @@ pub enum VariableError {
     },
 }
 
-/// Where in a cluster the value of a secret variable is.
+/// How a Secret in the cluster is referred to.
+const IN_CLUSTER: &str = "secretKeyRef";
+/// How a Secret on the hub is referred to.
+const ON_HUB: &str = "hubSecretKeyRef";
+
+/// Where the value of a secret variable is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretReference {
-    /// The Secret's namespace; the profile's target namespace when none.
+    /// In the profile's own namespace on the hub; else in the cluster.
+    pub on_hub: bool,
+    /// The Secret's namespace in the cluster; the profile's target namespace when none.
     pub namespace: Option<String>,
     /// The Secret.
     pub name: String,
@@ -91,15 +99,33 @@ pub struct SecretReference {
 }
 
 impl SecretReference {
-    /// Reads `{"secretKeyRef": {"name": …, "key": …}}`, which must say nothing else.
+    /// Reads `{"secretKeyRef": {"name": …, "key": …}}`, or `hubSecretKeyRef`, which must say nothing else. On the hub there
+    /// is no `namespace` to say: nobody reaches beyond the profile's.
     #[must_use]
     pub fn of(value: &Value) -> Option<Self> {
         let outer = value.as_object().filter(|outer| outer.len() == 1)?;
-        let inner = outer.get("secretKeyRef")?.as_object()?;
+        let (kind, inner) = outer.iter().next()?;
+        let on_hub = match kind.as_str() {
+            IN_CLUSTER => false,
+            ON_HUB => true,
+            _ => return None,
+        };
+        let inner = inner.as_object()?;
         let text = |key: &str| inner.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-        let known = inner.keys().all(|key| ["namespace", "name", "key"].contains(&key.as_str()));
+        let known = |key: &str| matches!(key, "name" | "key") || (key == "namespace" && !on_hub);
         let (name, key) = (text("name")?.to_owned(), text("key")?.to_owned());
-        known.then(|| Self { namespace: text("namespace").map(str::to_owned), name, key })
+        let plain = |text: &str| {
+            text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+                && !text.starts_with('.')
+        };
+        // What is on the hub is asked for by a path.
+        let known = inner.keys().all(|key| known(key)) && (!on_hub || (plain(&name) && plain(&key)));
+        known.then(|| Self { on_hub, namespace: text("namespace").map(str::to_owned), name, key })
+    }
+
+    /// Every secret on the hub that values refer to.
+    pub fn on_hub(values: &Values) -> impl Iterator<Item = Self> + '_ {
+        values.values().filter_map(Self::of).filter(|reference| reference.on_hub)
     }
 
     fn value(&self) -> Value {
@@ -107,7 +133,8 @@ impl SecretReference {
         if let Some(namespace) = &self.namespace {
             inner["namespace"] = Value::from(namespace.as_str());
         }
-        serde_json::json!({"secretKeyRef": inner})
+        let kind = if self.on_hub { ON_HUB } else { IN_CLUSTER };
+        serde_json::json!({kind: inner})
     }
 
     /// What stands in a manifest where the value is not known: everywhere but in the cluster's agent.
@@ -385,7 +412,16 @@ mod tests {
         let text =
             substitute(json!({"a": "${var.password}", "b": "x=${var.password}"}), &values, "o").unwrap();
         assert_eq!(text, json!({"a": "(key pw of secret db)", "b": "x=(key pw of secret db)"}));
+        let on_hub = json!({"hubSecretKeyRef": {"name": "db", "key": "pw"}});
+        assert!(SecretReference::of(&on_hub).is_some_and(|found| found.on_hub && found.value() == on_hub));
+        assert_eq!(
+            SecretReference::on_hub(&Values::from([("a".into(), on_hub), ("b".into(), reference)])).count(),
+            1
+        );
         for bad in [
+            json!({"hubSecretKeyRef": {"name": "db", "key": "pw", "namespace": "other"}}),
+            json!({"hubSecretKeyRef": {"name": "../db", "key": "pw"}}),
+            json!({"otherKeyRef": {"name": "db", "key": "pw"}}),
             json!({"secretKeyRef": {"name": "db"}}),
             json!({"secretKeyRef": {"name": "a", "key": "b", "value": "c"}}),
             json!({}),

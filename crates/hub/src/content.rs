@@ -13,20 +13,90 @@ use crate::error::Error;
 /// connected; from one that is not, the content comes with it.
 const FRESH: std::time::Duration = std::time::Duration::from_secs(3600);
 
+/// Seals content on the disk: manifests may hold secrets. Sealed bytes belong to their digest and open at no other.
+pub trait ContentSealer: Send + Sync + 'static {
+    /// As it is kept; as it is where nobody wants it sealed.
+    ///
+    /// # Errors
+    /// When it cannot be sealed: then it is not kept.
+    fn seal(&self, digest: &str, bytes: &[u8]) -> std::io::Result<Vec<u8>>;
+
+    /// As it was given, whatever key it was sealed with; what was never sealed stays as it is.
+    ///
+    /// # Errors
+    /// When its key is not there, or it is damaged.
+    fn open(&self, digest: &str, kept: Vec<u8>) -> std::io::Result<Vec<u8>>;
+
+    /// Whether it is kept as it would be now.
+    fn is_current(&self, digest: &str, kept: &[u8]) -> bool;
+}
+
 /// A directory of files named by their SHA-256. Clones share it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ContentStore {
     root: Arc<PathBuf>,
+    sealer: Option<Arc<dyn ContentSealer>>,
+}
+
+impl std::fmt::Debug for ContentStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ContentStore").field("root", &self.root).finish_non_exhaustive()
+    }
 }
 
 impl ContentStore {
-    /// Opens or makes the directory.
+    /// Opens or makes the directory. Without a sealer content is kept as it is.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn open(root: PathBuf) -> Result<Self, Error> {
+    pub fn open(root: PathBuf, sealer: Option<Arc<dyn ContentSealer>>) -> Result<Self, Error> {
         std::fs::create_dir_all(&root).map_err(Error::file("create", &root))?;
-        Ok(Self { root: Arc::new(root) })
+        Ok(Self { root: Arc::new(root), sealer })
+    }
+
+    /// Seals anew what was kept before it was to be sealed, or with a key that is not the first any more. Answers how many
+    /// files that were. What cannot be read stays as it is.
+    ///
+    /// # Errors
+    /// When the directory cannot be read or a file not be replaced.
+    pub async fn seal_anew(&self) -> Result<usize, Error> {
+        let store = self.clone();
+        blocking(move || store.seal_anew_blocking()).await
+    }
+
+    fn seal_anew_blocking(&self) -> Result<usize, Error> {
+        let Some(sealer) = &self.sealer else { return Ok(0) };
+        let mut count = 0;
+        let failed = |path: &Path| Error::file("read", path);
+        for directory in std::fs::read_dir(self.root.as_path()).map_err(failed(&self.root))? {
+            let directory = directory.map_err(failed(&self.root))?.path();
+            for file in std::fs::read_dir(&directory).map_err(failed(&directory))? {
+                let path = file.map_err(failed(&directory))?.path();
+                let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+                let kept = if is_digest(name) { std::fs::read(&path).ok() } else { None };
+                let Some(kept) = kept.filter(|kept| !sealer.is_current(name, kept)) else { continue };
+                let plain = sealer.open(name, kept).ok().filter(|plain| digest(plain) == name);
+                let Some(plain) = plain else { continue };
+                self.write(&path, name, &plain)?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Puts content at its place, whole or not at all.
+    fn write(&self, path: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let directory = path.parent().unwrap_or(&self.root);
+        let temporary = directory.join(format!(".{}", uuid::Uuid::new_v4()));
+        let written = match &self.sealer {
+            Some(sealer) => sealer.seal(name, bytes).and_then(|sealed| write_synced(&temporary, &sealed)),
+            None => write_synced(&temporary, bytes),
+        };
+        written.and_then(|()| std::fs::rename(&temporary, path)).map_err(|source| {
+            // Best effort: a left-over temporary file is never read.
+            let _ = std::fs::remove_file(&temporary);
+            Error::File { operation: "write", path: path.to_owned(), source }
+        })
     }
 
     fn path(&self, digest: &str) -> PathBuf {
@@ -53,13 +123,7 @@ impl ContentStore {
         }
         let dir = self.root.join(&name[..2]);
         std::fs::create_dir_all(&dir).map_err(Error::file("create", &dir))?;
-        let temporary = dir.join(format!(".{}", uuid::Uuid::new_v4()));
-        let written = write_synced(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, &path));
-        if let Err(source) = written {
-            // Best effort: a left-over temporary file is never read.
-            let _ = std::fs::remove_file(&temporary);
-            return Err(Error::File { operation: "write", path, source });
-        }
+        self.write(&path, &name, bytes)?;
         sync_directory(&dir)?;
         sync_directory(&self.root)?;
         Ok(name)
@@ -74,8 +138,17 @@ impl ContentStore {
             return Err(Error::Invalid(format!("{digest:?} is not a SHA-256 digest")));
         }
         let (path, wanted) = (self.path(digest), digest.to_owned());
-        blocking(move || match std::fs::read(&path) {
-            Ok(bytes) if self::digest(&bytes) == wanted => Ok(Some(Bytes::from(bytes))),
+        let sealer = self.sealer.clone();
+        let read = move |path: &Path| {
+            let kept = std::fs::read(path)?;
+            match &sealer {
+                // That there is nothing is said by the disk alone.
+                Some(sealer) => sealer.open(&wanted, kept).map(|bytes| (wanted, bytes)),
+                None => Ok((wanted, kept)),
+            }
+        };
+        blocking(move || match read(&path) {
+            Ok((wanted, bytes)) if self::digest(&bytes) == wanted => Ok(Some(Bytes::from(bytes))),
             Ok(_) => Err(Error::File {
                 operation: "use damaged content",
                 path,
@@ -137,7 +210,7 @@ mod tests {
     #[tokio::test]
     async fn names_mean_their_bytes() {
         let dir = tempfile::tempdir().unwrap();
-        let store = ContentStore::open(dir.path().join("content")).unwrap();
+        let store = ContentStore::open(dir.path().join("content"), None).unwrap();
         let name = store.put(Bytes::from_static(b"hello")).await.unwrap();
         assert_eq!(store.put(Bytes::from_static(b"hello")).await.unwrap(), name);
         assert_eq!(store.get(&name).await.unwrap().unwrap(), "hello");
@@ -151,7 +224,7 @@ mod tests {
     async fn content_is_forgotten_once_it_is_old() {
         use crate::test_runs::ContentSource as _;
         let dir = tempfile::tempdir().unwrap();
-        let store = ContentStore::open(dir.path().join("content")).unwrap();
+        let store = ContentStore::open(dir.path().join("content"), None).unwrap();
         let name = store.put(Bytes::from_static(b"hello")).await.unwrap();
         store.forget(&name).await.unwrap();
         assert!(store.get(&name).await.unwrap().is_some(), "what names it may be on its way");

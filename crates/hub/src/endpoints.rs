@@ -3,6 +3,7 @@
 
 mod access;
 mod stream;
+mod values;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -159,6 +160,12 @@ impl Router {
                 }
                 self.shared.content.put(bytes).await?;
                 Ok(empty(StatusCode::NO_CONTENT))
+            }
+            (Method::GET, ["clusters"]) => json(&self.reachable(caller).await?),
+            (Method::GET, ["values", namespace, name, key]) => {
+                let agent = self.agent(caller).await?;
+                let value = self.value_of(&agent, namespace, name, key).await?;
+                Ok(respond(StatusCode::OK, "application/octet-stream", value))
             }
             (Method::GET, ["clusters", name, "records"]) => {
                 let uid = self.may_read_records(caller, name).await?;

@@ -17,8 +17,9 @@ use api_client::ObjectCache;
 use fleet_objects::multicluster::PlacementDecision;
 use fleet_objects::rollout::Rollout;
 use fleet_objects::{
-    Assignment, AssignmentState, Cluster, ClusterDecision, ConditionChange, Placement, PlacementStatus,
-    Profile, ProfileReference, assignment_name, condition_is_true, partition_namespace, set_condition,
+    Assignment, AssignmentState, Cluster, ClusterDecision, ConditionChange, Placement, PlacementSpec,
+    PlacementStatus, Profile, ProfileReference, assignment_name, condition_is_true, partition_namespace,
+    set_condition,
 };
 use fleet_planner::assignment::Wanted;
 use fleet_planner::cluster_view::ClusterView;
@@ -107,6 +108,7 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
     caches.clusters.on_change(move |_| c());
     caches.assignments.on_change(move |_| d());
     caches.rollouts.on_change(move |_| e());
+    shared.projects.on_change(notify(&wake));
     // Nothing is decided on half a view.
     let synced = async {
         caches.profiles.has_synced().await;
@@ -115,6 +117,7 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
         caches.assignments.has_synced().await;
         caches.rollouts.has_synced().await;
         caches.published.has_synced().await;
+        shared.projects.has_synced().await;
     };
     tokio::select! {
         () = shutdown.cancelled() => return,
@@ -242,13 +245,20 @@ fn decide(
     let age = |placement: &Placement| placement.metadata.creation_timestamp.as_ref().map(|time| time.0);
     placements.sort_by_key(|placement| (age(placement), placement.namespace(), placement.name_any()));
     let views: Vec<ClusterView> = clusters.iter().map(|cluster| ClusterView::from(&**cluster)).collect();
-    let asked: Vec<Asked<'_>> = placements
+    let specs: Vec<PlacementSpec> = placements
         .iter()
         .map(|placement| {
+            shared.projects.restrict(&placement.namespace().unwrap_or_default(), placement.spec.clone())
+        })
+        .collect();
+    let asked: Vec<Asked<'_>> = placements
+        .iter()
+        .zip(&specs)
+        .map(|(placement, spec)| {
             let namespace = placement.namespace().unwrap_or_default();
             let profile = ProfileReference { namespace, name: placement.spec.profile.clone() };
             let already = already(placement, &profile, &views, assignments);
-            Asked { name: placement_name(placement), profile, spec: &placement.spec, already }
+            Asked { name: placement_name(placement), profile, spec, already }
         })
         .collect();
     let decided = decide_all(&asked, &views, &*shared.expressions);

@@ -19,7 +19,7 @@ use crate::alerts;
 use crate::cluster_profiles;
 use crate::cluster_status;
 use crate::compliance;
-use crate::content::ContentStore;
+use crate::content::{ContentSealer, ContentStore};
 use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::guard::{AgentGuard, Standing};
@@ -28,6 +28,7 @@ use crate::issuer::CertificateIssuer;
 use crate::materialise::{self, RecordHandler};
 use crate::placement;
 use crate::presence::Presence;
+use crate::projects::{self, ProjectScopes, Projects};
 use crate::quota::{Quota, Quotas};
 use crate::registration;
 use crate::sources;
@@ -39,6 +40,8 @@ pub struct Options {
     pub client: Client,
     /// Where inbox and content are kept.
     pub data_dir: PathBuf,
+    /// Seals content there.
+    pub content_sealer: Option<Arc<dyn ContentSealer>>,
     /// Which life of the hub's store this is: the store's incarnation.
     pub epoch: String,
     /// Signs agents' certificates.
@@ -85,6 +88,7 @@ impl Options {
         Self {
             client,
             data_dir,
+            content_sealer: None,
             epoch,
             issuer,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -119,6 +123,7 @@ pub(crate) struct Shared {
     pub(crate) content: ContentStore,
     pub(crate) inbox: Inbox,
     pub(crate) clusters: ObjectCache<Cluster>,
+    pub(crate) projects: Projects,
     pub(crate) expressions: Arc<dyn Expressions>,
     pub(crate) object_expressions: Arc<dyn ObjectExpressions>,
     pub(crate) quotas: Quotas,
@@ -158,9 +163,10 @@ impl Service {
     /// # Errors
     /// When the data directory cannot be used.
     pub async fn new(options: Options) -> Result<Self, Error> {
-        let content = ContentStore::open(options.data_dir.join("content"))?;
+        let content = ContentStore::open(options.data_dir.join("content"), options.content_sealer)?;
         let inbox = Inbox::open(options.data_dir.join("inbox"), options.inbox).await?;
         let clusters = ObjectCache::start(Api::all(options.client.clone()), CacheOptions::new("clusters"));
+        let projects = Projects::start(options.client.clone());
         let logs = test_runs::Options {
             log_dir: options.data_dir.join("test-logs"),
             retention: Some(options.test_retention),
@@ -190,6 +196,7 @@ impl Service {
             content,
             inbox,
             clusters,
+            projects,
             expressions: options.expressions,
             object_expressions: options.object_expressions,
             quotas: Quotas::new(options.quota),
@@ -231,6 +238,7 @@ impl Service {
             write_presence(shared.clone(), shutdown.clone()),
             cluster_profiles::run(shared.clone(), shutdown.clone()),
             Box::pin(alerts::run(shared.clone(), shutdown.clone())),
+            seal_content(shared.clone(), shutdown.clone()),
             sweep(shared, shutdown.clone()),
             self.test_runs.run(shutdown),
         );
@@ -243,6 +251,12 @@ impl Handle {
     #[must_use]
     pub fn agent_guard(&self) -> AgentGuard {
         AgentGuard::new(&self.shared)
+    }
+
+    /// In which namespaces roles count for clusters.
+    #[must_use]
+    pub fn project_scopes(&self) -> ProjectScopes {
+        ProjectScopes::new(&self.shared)
     }
 
     /// The endpoints under `/fleet/v1/`.
@@ -318,7 +332,11 @@ async fn prepare(shared: &Shared, shutdown: &CancellationToken) -> Result<(), Er
     const TRIES: u32 = 120;
     let mut tries = 0;
     loop {
-        match registration::ensure_namespace(&shared.client, SYSTEM_NAMESPACE).await {
+        let made = async {
+            registration::ensure_namespace(&shared.client, SYSTEM_NAMESPACE).await?;
+            projects::ensure_roles(&shared.client).await
+        };
+        match made.await {
             Ok(()) => return Ok(()),
             Err(error) if tries == TRIES => return Err(error),
             Err(_) => tries += 1,
@@ -356,6 +374,17 @@ async fn write_presence(shared: Arc<Shared>, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = shared.presence.changed() => {}
+        }
+    }
+}
+
+/// Once: what was kept before encryption was wanted, or with an older key.
+async fn seal_content(shared: Arc<Shared>, shutdown: CancellationToken) {
+    match shutdown.run_until_cancelled(shared.content.seal_anew()).await {
+        Some(Ok(0)) | None => {}
+        Some(Ok(files)) => tracing::info!(files, "content was sealed anew"),
+        Some(Err(error)) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "older content was not sealed anew");
         }
     }
 }

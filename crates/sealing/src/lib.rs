@@ -71,26 +71,8 @@ impl Key {
             Err(SealError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
             opened => return opened,
         }
-        let mut bytes = [0; KEY_BYTES];
-        rand::fill(&mut bytes).map_err(|_| SealError::Refused)?;
-        let file = |source| SealError::File { action: "make", path: path.to_owned(), source };
-        let beside = path.with_extension("new");
-        let made = (|| {
-            // Left by a crash.
-            let _ = std::fs::remove_file(&beside);
-            let mut out =
-                std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-            out.write_all(&bytes)?;
-            out.sync_all()?;
-            // Fails when another process was faster: then its key is the key.
-            let linked = std::fs::hard_link(&beside, path);
-            std::fs::remove_file(&beside)?;
-            match linked {
-                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-                _ => path.parent().map_or(Ok(()), |dir| std::fs::File::open(dir)?.sync_all()),
-            }
-        })();
-        made.map_err(file)?;
+        let made = make_private(path, &new_key()?);
+        made.map_err(|source| SealError::File { action: "make", path: path.to_owned(), source })?;
         Self::open(path)
     }
 
@@ -135,6 +117,36 @@ impl Key {
         let length = text.map_err(|_| SealError::Broken)?.len();
         body.truncate(length);
         Ok(body)
+    }
+}
+
+/// The bytes of a new key.
+///
+/// # Errors
+/// [`SealError::Refused`].
+pub fn new_key() -> Result<[u8; KEY_BYTES], SealError> {
+    let mut bytes = [0; KEY_BYTES];
+    rand::fill(&mut bytes).map_err(|_| SealError::Refused)?;
+    Ok(bytes)
+}
+
+/// Makes a file that its owner alone can read, whole and durable. One that is there already stays as it is: when several
+/// processes make it at once, the first one's counts for all.
+///
+/// # Errors
+/// As the file system's.
+pub fn make_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let beside = path.with_extension("new");
+    // Left by a crash.
+    let _ = std::fs::remove_file(&beside);
+    let mut out = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    out.write_all(bytes)?;
+    out.sync_all()?;
+    let linked = std::fs::hard_link(&beside, path);
+    std::fs::remove_file(&beside)?;
+    match linked {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => path.parent().map_or(Ok(()), |dir| std::fs::File::open(dir)?.sync_all()),
     }
 }
 

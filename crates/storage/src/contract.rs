@@ -322,21 +322,39 @@ pub struct WatchBatch {
 }
 
 /// A running watch. Dropping it ends it. After an error nothing follows.
-#[derive(Debug)]
 pub struct WatchStream {
     receiver: mpsc::Receiver<Result<WatchBatch, StoreError>>,
+    /// What a store around the engine makes of each batch, applied when it is read.
+    map: Option<Box<dyn Fn(WatchBatch) -> WatchBatch + Send + Sync>>,
+}
+
+impl fmt::Debug for WatchStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WatchStream").field("receiver", &self.receiver).finish_non_exhaustive()
+    }
 }
 
 impl WatchStream {
     /// A stream over what an engine sends into `receiver`.
     #[must_use]
     pub fn new(receiver: mpsc::Receiver<Result<WatchBatch, StoreError>>) -> Self {
-        Self { receiver }
+        Self { receiver, map: None }
+    }
+
+    /// The same stream with each batch passed through `map`, which must keep revisions and the number of events. For
+    /// stores around a store; it replaces what an earlier call gave.
+    #[must_use]
+    pub fn map(self, map: impl Fn(WatchBatch) -> WatchBatch + Send + Sync + 'static) -> Self {
+        Self { map: Some(Box::new(map)), ..self }
     }
 
     /// The next batch; `None` when the store has shut down. Cancel safe.
     pub async fn next(&mut self) -> Option<Result<WatchBatch, StoreError>> {
-        self.receiver.recv().await
+        let batch = self.receiver.recv().await?;
+        Some(match &self.map {
+            Some(map) => batch.map(map),
+            None => batch,
+        })
     }
 }
 

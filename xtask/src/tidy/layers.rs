@@ -33,8 +33,8 @@ const NEIGHBOURS: [(&str, &str); 5] = [
 ];
 
 /// Adapters that no component may see: components reach objects through a client alone.
-const HIDDEN_FROM_COMPONENTS: [&str; 5] =
-    ["apiserver", "access", "policy-engines", "storage-embedded", "storage-etcd"];
+const HIDDEN_FROM_COMPONENTS: [&str; 6] =
+    ["apiserver", "access", "policy-engines", "storage-embedded", "storage-etcd", "storage-sealed"];
 
 /// What brings effects with it; no crate of the logic layer depends on these.
 const EFFECTS: [&str; 9] =

@@ -4,6 +4,7 @@ mod ephemeral;
 pub(crate) mod keys;
 pub(crate) mod serve;
 
+use api_machinery::selector::LabelSelector;
 use clap::{Args, Subcommand};
 use fleet_objects::Cluster;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -136,14 +137,34 @@ pub(crate) async fn show(client: Client) -> Result<(), Failure> {
 
 /// Clusters of the fleet, by name.
 pub(crate) async fn list(client: Client, selector: Option<&str>) -> Result<Vec<Cluster>, Failure> {
-    let clusters: Api<Cluster> = Api::all(client);
+    let clusters: Api<Cluster> = Api::all(client.clone());
     let mut params = ListParams::default();
     if let Some(selector) = selector {
         params = params.labels(selector);
     }
-    let mut found = clusters.list(&params).await.map_err(api("cannot list clusters"))?.items;
+    let mut found = match clusters.list(&params).await {
+        Ok(all) => all.items,
+        Err(kube::Error::Api(status)) if status.code == 403 => of_projects(&client, selector).await?,
+        Err(error) => return Err(api("cannot list clusters")(error)),
+    };
     found.sort_by_key(ResourceExt::name_any);
     Ok(found)
+}
+
+/// The clusters of the projects that somebody has a role in: who may not list clusters may look at those.
+async fn of_projects(client: &Client, selector: Option<&str>) -> Result<Vec<Cluster>, Failure> {
+    let selector = selector.map(str::parse::<LabelSelector>).transpose();
+    let selector = selector.map_err(|error| Failure::usage(error.to_string()))?;
+    let request = http::Request::get("/fleet/v1/clusters").body(Vec::new());
+    let request = request.map_err(|error| Failure::from(anyhow::Error::new(error)))?;
+    let all: kube::api::ObjectList<Cluster> =
+        client.request(request).await.map_err(api("cannot list clusters"))?;
+    let wanted = |cluster: &Cluster| {
+        selector
+            .as_ref()
+            .is_none_or(|selector| selector.matches(|key| cluster.labels().get(key).map(String::as_str)))
+    };
+    Ok(all.items.into_iter().filter(wanted).collect())
 }
 
 fn row(cluster: &Cluster) -> Vec<String> {

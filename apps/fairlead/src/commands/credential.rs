@@ -1,6 +1,6 @@
 //! `fairlead credential`: an exec credential plug-in (client.authentication.k8s.io/v1).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -8,16 +8,39 @@ use k8s_openapi::ByteString;
 use kube::config::Kubeconfig;
 use serde_json::{Value, json};
 
+use super::login::{IssuerArguments, kept};
 use crate::arguments::Global;
 use crate::failure::{Code, Failure};
 use crate::{connection, output};
 
 /// Print the credentials of the hub's kubeconfig as an ExecCredential. Who reads ClusterProfiles names this command for the
-/// access provider fairlead-hub; then it reaches every cluster of the inventory through the hub.
+/// access provider fairlead-hub; then it reaches every cluster of the inventory through the hub. With an issuer: the token of
+/// whoever has logged in there (`fairlead login`), renewed when it has to be.
 #[derive(Args, Debug)]
-pub(crate) struct CredentialArguments {}
+pub(crate) struct CredentialArguments {
+    /// The issuer of tokens
+    #[arg(long, value_name = "URL", requires = "client_id")]
+    issuer_url: Option<String>,
+    /// As what this command is known there
+    #[arg(long, value_name = "ID", requires = "issuer_url")]
+    client_id: Option<String>,
+    /// What the issuer's certificate is checked against, when the machine does not know it
+    #[arg(long, value_name = "FILE", requires = "issuer_url")]
+    issuer_certificate_authority: Option<PathBuf>,
+}
 
-pub(crate) fn run(global: &Global, _: &CredentialArguments) -> Result<Code, Failure> {
+pub(crate) async fn run(global: &Global, arguments: &CredentialArguments) -> Result<Code, Failure> {
+    if let (Some(issuer_url), Some(client_id)) = (&arguments.issuer_url, &arguments.client_id) {
+        let issuer = IssuerArguments {
+            issuer_url: issuer_url.clone(),
+            client_id: client_id.clone(),
+            issuer_certificate_authority: arguments.issuer_certificate_authority.clone(),
+            scopes: Vec::new(),
+        };
+        let credential = kept::credential(&kept::place(&issuer)?, &issuer.open()?).await?;
+        output::data(&format!("{credential}\n"))?;
+        return Ok(Code::Ok);
+    }
     let config = connection::kubeconfig(global)?;
     let credential = credential(&config, global.context.as_deref())?;
     output::data(&format!("{credential}\n"))?;

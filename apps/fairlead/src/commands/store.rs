@@ -24,6 +24,8 @@ pub(crate) enum StoreCommand {
     Restore(RestoreArguments),
     /// Check a store or a snapshot to its last bit
     Verify(VerifyArguments),
+    /// Encrypt anew what is not as the encryption configuration wants it
+    Rewrite(RewriteArguments),
 }
 
 /// Write everything a store holds to a file: online from the server that `--kubeconfig` leads to or that serves `--dir`,
@@ -65,9 +67,32 @@ pub(crate) struct VerifyArguments {
     output: Format,
 }
 
+/// Encrypt anew what is kept plain or under an older key, in a store that no server has open or in etcd. A server does the
+/// same when it starts: this is for stores that several share.
+#[derive(Args, Debug)]
+pub(crate) struct RewriteArguments {
+    /// The EncryptionConfiguration; without it that of the directory
+    #[arg(long, value_name = "FILE")]
+    encryption_provider_config: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreChoice,
+}
+
+async fn rewrite(global: &Global, arguments: &RewriteArguments) -> Result<Code, Failure> {
+    let place = place(global, &arguments.store)?;
+    let done = assembly::sealing::rewrite(&place, arguments.encryption_provider_config.as_deref()).await;
+    let done = done.map_err(program)?;
+    output::data(&format!(
+        "{} values looked at, {} rewritten, {} that no key opens\n",
+        done.seen, done.rewritten, done.unreadable
+    ))?;
+    Ok(if done.unreadable == 0 { Code::Ok } else { Code::Negative })
+}
+
 pub(crate) async fn run(global: &Global, command: StoreCommand) -> Result<Code, Failure> {
     let begun = Instant::now();
     let (report, format, done) = match command {
+        StoreCommand::Rewrite(arguments) => return rewrite(global, &arguments).await,
         StoreCommand::Snapshot(arguments) => {
             let report = snapshot(global, &arguments).await?;
             (report, arguments.output, format!("wrote {}", arguments.file.display()))

@@ -129,6 +129,15 @@ impl Bench {
         &self.hub_dir
     }
 
+    /// By the names of their keys, how many values of the hub's store are sealed; a snapshot is taken to `file` for it.
+    pub(crate) async fn hub_sealed_with(&self, file: &Path) -> BTreeMap<String, usize> {
+        let request = http::Request::get(assembly::backup::PATH).body(kube::client::Body::empty()).unwrap();
+        let response = self.hub_client().send(request).await.unwrap();
+        let bytes = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+        std::fs::write(file, bytes).unwrap();
+        assembly::backup::verify_file(file).await.unwrap().sealed
+    }
+
     pub(crate) fn agent_dir(&self, cluster: &str) -> PathBuf {
         self.dir.path().join(format!("agent-{cluster}"))
     }

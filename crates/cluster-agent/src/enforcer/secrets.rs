@@ -1,11 +1,14 @@
-//! Values of secret variables, read where they are: in this cluster. They are kept in memory alone and never told.
+//! Values of secret variables, read where they are: in this cluster, or in the vault when the hub keeps them. They are never
+//! told.
 
+use fleet_objects::AssignmentSpec;
 use fleet_planner::variables::{SecretReference, Values};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::vault::Vault;
 
 /// Shorter values are not looked for in messages: they would be found everywhere.
 const MIN_SCRUBBED: usize = 4;
@@ -39,13 +42,25 @@ impl Secrets {
 /// Puts values in place of references. The inner error is what the cluster lacks.
 pub(super) async fn resolve(
     client: &Client,
-    values: &Values,
+    vault: &Vault,
+    spec: &AssignmentSpec,
     target_namespace: Option<&str>,
 ) -> Result<Result<(Values, Secrets), String>, Error> {
-    let (mut resolved, mut secrets) = (values.clone(), Secrets::default());
-    for (variable, value) in values {
+    let (mut resolved, mut secrets) = (spec.variables.clone(), Secrets::default());
+    for (variable, value) in &spec.variables {
         let Some(reference) = SecretReference::of(value) else { continue };
-        let SecretReference { namespace, name, key } = reference;
+        let SecretReference { on_hub, namespace, name, key } = reference;
+        if on_hub {
+            let place = format!("{}/{name}/{key}", spec.profile.namespace);
+            let bytes = vault.value(&place).await?;
+            let Some(text) = bytes.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok()) else {
+                let problem = format!("the hub's secret {place} is not in the agent's store");
+                return Ok(Err(format!("variable {variable:?}: {problem}")));
+            };
+            resolved.insert(variable.clone(), Value::from(text.clone()));
+            secrets.0.push(text);
+            continue;
+        }
         let namespace = namespace.as_deref().or(target_namespace).unwrap_or("default").to_owned();
         let found = Api::<Secret>::namespaced(client.clone(), &namespace).get(&name).await;
         let secret = match found {

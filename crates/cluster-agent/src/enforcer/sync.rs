@@ -229,7 +229,7 @@ impl Enforcer {
         let target_namespace = bundle.target_namespace.clone();
         // With the rights of the profile: else a hub could have any secret of the cluster copied to where it reads.
         let acting = self.cluster.acting_for(name);
-        let read = secrets::resolve(acting.client(), &spec.variables, target_namespace.as_deref()).await?;
+        let read = secrets::resolve(acting.client(), &self.vault, spec, target_namespace.as_deref()).await?;
         let (variables, secrets) = match read {
             Ok(read) => read,
             Err(problem) => return Ok(Err(problem)),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use agent_protocol::{AssignmentReport, EventRecord, EventSeverity, RecordBody};
 use fleet_objects::{
-    ANNOTATION_CONFIRM_DELETIONS, ANNOTATION_SIGNATURES, Assignment, AssignmentState, AssignmentStatus,
-    ProfileReference, Refusal, RefusalReason, assignment_name, partition_namespace,
+    ANNOTATION_CONFIRM_DELETIONS, ANNOTATION_SIGNATURES, Assignment, AssignmentSpec, AssignmentState,
+    AssignmentStatus, ProfileReference, Refusal, RefusalReason, assignment_name, partition_namespace,
 };
 use fleet_planner::admission::{Verdict, judge};
 use fleet_planner::bundle::Bundle;
@@ -233,6 +233,9 @@ impl Session {
                 Err(error) => return Err(error),
             },
         };
+        if let Err(message) = self.fetch_values(hub, spec).await? {
+            return Ok((Content::Later(message), None));
+        }
         let checked = Bundle::decode(&bytes)
             .map_err(|error| error.to_string())
             .and_then(|bundle| render(&bundle, &spec.variables, name).map_err(|error| error.to_string()));
@@ -242,6 +245,28 @@ impl Session {
             Ok(_) => Content::Fetched(wanted.digest.clone(), bytes),
         };
         Ok((content, release))
+    }
+
+    /// Values of secret variables that the hub keeps: fetched before anything that needs them is accepted, so that the
+    /// agent can do without the hub from then on. The inner error is what the hub says, which is never the value.
+    async fn fetch_values(
+        &self,
+        hub: &HubClient,
+        spec: &AssignmentSpec,
+    ) -> Result<Result<(), String>, Error> {
+        for place in crate::vault::hub_values(spec) {
+            if self.vault.value(&place).await.ok().flatten().is_some() {
+                continue;
+            }
+            match hub.value(&place).await {
+                Ok(value) => self.vault.put_value(&place, &value).await?,
+                Err(Error::Refused { code: code @ (403 | 404 | 422), message, .. }) => {
+                    return Ok(Err(format!("the hub does not give secret {place} ({code}): {message}")));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Ok(()))
     }
 
     /// Whether the keys that the cluster's owner pinned vouch for the content. The inner error says why not.

@@ -1,10 +1,11 @@
 //! Who may use what. Agents: their own partition, by exact identity. People: what RBAC on the hub gives them.
 
-use fleet_objects::{AGENT_GROUP, AgentIdentity, Assignment, GROUP, partition_namespace};
+use fleet_objects::{AGENT_GROUP, AgentIdentity, Assignment, GROUP, VERSION, partition_namespace};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
-use kube::Api;
 use kube::api::{ListParams, PostParams};
+use kube::{Api, ResourceExt as _};
 use kube_objects::{Reason, Status, UserInfo};
+use serde_json::json;
 
 use super::Router;
 use crate::error::Error;
@@ -84,6 +85,28 @@ impl Router {
             }
             Caller::Nobody => Err(Status::new(Reason::Unauthorized, "credentials are needed")),
         }
+    }
+
+    /// The clusters that a person may `get`, by the roles of the whole hub or of projects: for people who may not list all of
+    /// them.
+    pub(super) async fn reachable(&self, caller: &Caller) -> Result<serde_json::Value, Status> {
+        let user = match caller {
+            Caller::Person(user) => user,
+            Caller::Agent(_) => return Err(denied("list clusters")),
+            Caller::Nobody => return Err(Status::new(Reason::Unauthorized, "credentials are needed")),
+        };
+        let all = self.allowed(user, "list", "clusters", None).await.is_ok();
+        let mut items: Vec<std::sync::Arc<fleet_objects::Cluster>> = Vec::new();
+        for cluster in self.shared.clusters.list() {
+            let name = cluster.name_any();
+            if all || self.allowed(user, "get", "clusters", Some(&name)).await.is_ok() {
+                items.push(cluster);
+            }
+        }
+        let items: Vec<&fleet_objects::Cluster> = items.iter().map(|cluster| &**cluster).collect();
+        Ok(
+            json!({"apiVersion": format!("{GROUP}/{VERSION}"), "kind": "ClusterList", "metadata": {}, "items": items}),
+        )
     }
 
     async fn allowed(

@@ -23,6 +23,7 @@ use workflow::{fold, validate};
 
 use super::Error;
 use super::{fired, resolve};
+use crate::projects::clusters_of;
 
 /// After a failed pass.
 const RETRY: Duration = Duration::from_secs(2);
@@ -167,9 +168,8 @@ impl Pass<'_> {
         if let Err(invalid) = validate::resolved(&workflow, &self.run.spec) {
             return Ok(Err(("Invalid", invalid.to_string())));
         }
-        let clusters: Api<Cluster> = Api::all(self.client.clone());
-        let clusters = clusters.list(&ListParams::default()).await.map_err(api_error("list clusters"))?;
-        match choose(self.run, &clusters.items) {
+        let clusters = clusters_of(&self.client, &namespace).await.map_err(api_error("list clusters"))?;
+        match choose(self.run, &clusters) {
             Ok(chosen) => status.clusters = chosen,
             Err(message) => return Ok(Err(("Invalid", message))),
         }

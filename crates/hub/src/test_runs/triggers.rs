@@ -114,15 +114,15 @@ impl Pass<'_> {
             Ok(workflow) => workflow,
             Err(told) => return Ok(Err(told)),
         };
-        let clusters: Api<Cluster> = Api::all(self.client.clone());
-        let clusters = clusters.list(&ListParams::default()).await.map_err(api_error("list clusters"))?;
+        let namespace = self.trigger.namespace().unwrap_or_default();
+        let clusters = clusters_of(self.client, &namespace).await.map_err(api_error("list clusters"))?;
         let run = TestRun::new("", TestRunSpec { targets: spec.targets.clone(), ..TestRunSpec::default() });
-        let chosen = match choose(&run, &clusters.items) {
+        let chosen = match choose(&run, &clusters) {
             // Whether a cluster is connected now does not matter: it gets its part when it comes back.
             Ok(chosen) => chosen.into_iter().map(|cluster| cluster.cluster),
             Err(message) => return Ok(Err(("Invalid", message))),
         };
-        let known = |name: &String| clusters.items.iter().any(|cluster| cluster.name_any() == *name);
+        let known = |name: &String| clusters.iter().any(|cluster| cluster.name_any() == *name);
         let one = |cluster: String| {
             let part = TestTriggerAssignmentSpec {
                 trigger: RunReference {

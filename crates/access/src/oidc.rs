@@ -1,0 +1,321 @@
+//! People's tokens of OpenID Connect issuers, as Kubernetes' structured authentication takes them: the issuer's keys are
+//! found through its discovery document, kept, and asked for again when a token names one that is not known.
+//!
+//! A name or group that only this server gives (`system:…`, an agent's) is never taken from a token, whatever an issuer says.
+//! This module opens no connection: a [`Fetch`] does. It must never say a token.
+
+pub mod configuration;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use jsonwebtoken::jwk::{Jwk, JwkSet};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use kube_objects::UserInfo;
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+pub use configuration::{ConfigurationError, IssuerConfiguration};
+
+/// Tokens longer than this are refused unread; those of large directories have a few kB of groups.
+const MAX_TOKEN: usize = 64 << 10;
+/// Groups of one token at most.
+const MAX_GROUPS: usize = 1000;
+/// How long keys are used without looking again.
+const KEYS_AGE: Duration = Duration::from_secs(3600);
+/// How often an issuer is asked at most, whatever keys tokens name.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// A second of tolerance between clocks (as for our own tokens).
+const LEEWAY_SECONDS: i64 = 1;
+/// Names and groups that only this server gives.
+const OWN_PREFIXES: [&str; 2] = ["system:", "fairlead:"];
+/// What issuers sign with: never a secret that both sides share.
+const ALGORITHMS: [Algorithm; 9] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+];
+
+/// Gets documents of issuers.
+#[async_trait]
+pub trait Fetch: Send + Sync + 'static {
+    /// The body of a 200 answer, of at most a megabyte. `authority`: a PEM bundle that the server's certificate is checked
+    /// against; the machine's when none. Must end within some seconds.
+    ///
+    /// # Errors
+    /// Why not, for the log.
+    async fn get(&self, url: &str, authority: Option<&str>) -> Result<Vec<u8>, String>;
+}
+
+/// Why a token is not accepted. Never carries the token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OidcError {
+    /// The issuer's keys are not to be had.
+    #[error("the keys of {issuer} cannot be read: {why}")]
+    Keys {
+        /// Whose.
+        issuer: String,
+        /// Why.
+        why: String,
+    },
+    /// No JWT, or of an algorithm that nobody should use.
+    #[error("it is no token that an issuer signs")]
+    Malformed,
+    /// Signed by somebody else.
+    #[error("its signature is not the issuer's")]
+    Signature,
+    /// Too late or too early.
+    #[error("it has expired or is not valid yet")]
+    Time,
+    /// Meant for somebody else.
+    #[error("it is for none of the audiences {0:?}")]
+    Audience(Vec<String>),
+    /// A claim is missing or is not what it must be.
+    #[error("its claim {0:?} is missing or not as it must be")]
+    Claim(String),
+    /// A name or group that only this server gives.
+    #[error("{0:?} is a name that only this server gives")]
+    Reserved(String),
+}
+
+struct Keys {
+    set: Arc<JwkSet>,
+    read: Instant,
+}
+
+struct Issuer {
+    configuration: IssuerConfiguration,
+    keys: Mutex<Option<Keys>>,
+    /// When it was asked last, whether it answered or not.
+    asked: Mutex<Option<Instant>>,
+    /// One asks, the others wait.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// The issuers that a server trusts.
+pub struct Issuers {
+    all: Vec<Issuer>,
+    fetch: Arc<dyn Fetch>,
+}
+
+impl fmt::Debug for Issuers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.all.iter().map(|issuer| &issuer.configuration.url)).finish()
+    }
+}
+
+#[derive(Deserialize)]
+struct Discovery {
+    issuer: String,
+    jwks_uri: String,
+}
+
+#[derive(Deserialize)]
+struct Unverified {
+    iss: String,
+}
+
+impl Issuers {
+    /// Nobody is asked before the first token comes.
+    #[must_use]
+    pub fn new(configurations: Vec<IssuerConfiguration>, fetch: Arc<dyn Fetch>) -> Self {
+        let issuer = |configuration| Issuer {
+            configuration,
+            keys: Mutex::default(),
+            asked: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+        };
+        Self { all: configurations.into_iter().map(issuer).collect(), fetch }
+    }
+
+    /// Whose token this claims to be; nothing is verified.
+    fn of(&self, token: &str) -> Option<&Issuer> {
+        let mut parts = token.split('.');
+        let (Some(_), Some(payload), Some(_), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return None;
+        };
+        let bytes = URL_SAFE_NO_PAD.decode(payload).ok().filter(|_| token.len() <= MAX_TOKEN)?;
+        let claims: Unverified = serde_json::from_slice(&bytes).ok()?;
+        self.all.iter().find(|issuer| issuer.configuration.url == claims.iss)
+    }
+
+    /// Whether a token claims to be of one of the issuers.
+    #[must_use]
+    pub fn knows(&self, token: &str) -> bool {
+        self.of(token).is_some()
+    }
+
+    /// The user of a token, without `system:authenticated`.
+    ///
+    /// # Errors
+    /// [`OidcError`]; of [`OidcError::Keys`] safe to retry.
+    pub async fn user(&self, token: &str, now: Timestamp) -> Result<UserInfo, OidcError> {
+        let issuer = self.of(token).ok_or(OidcError::Malformed)?;
+        let header = jsonwebtoken::decode_header(token).map_err(|_| OidcError::Malformed)?;
+        if !ALGORITHMS.contains(&header.alg) {
+            return Err(OidcError::Malformed);
+        }
+        let id = header.kid.as_deref();
+        let claims = match self.verified(issuer, token, id, header.alg, false).await? {
+            Some(claims) => claims,
+            // A key that is not known may be a new one.
+            None => self.verified(issuer, token, id, header.alg, true).await?.ok_or(OidcError::Signature)?,
+        };
+        user(&issuer.configuration, &claims, now)
+    }
+
+    /// The claims of a token that one of the issuer's keys signed; `None`: none of those that are known.
+    async fn verified(
+        &self,
+        issuer: &Issuer,
+        token: &str,
+        id: Option<&str>,
+        algorithm: Algorithm,
+        anew: bool,
+    ) -> Result<Option<Map<String, Value>>, OidcError> {
+        let keys = self.keys(issuer, anew).await?;
+        let named = |key: &&Jwk| id.is_none() || key.common.key_id.as_deref() == id;
+        for key in keys.keys.iter().filter(named) {
+            let Ok(decoding) = DecodingKey::from_jwk(key) else { continue };
+            let mut validation = Validation::new(algorithm);
+            validation.set_issuer(&[&issuer.configuration.url]);
+            validation.set_required_spec_claims(&["iss"]);
+            // Times and audiences are checked below, against the caller's clock.
+            (validation.validate_aud, validation.validate_exp) = (false, false);
+            if let Ok(decoded) = jsonwebtoken::decode::<Map<String, Value>>(token, &decoding, &validation) {
+                return Ok(Some(decoded.claims));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The issuer's keys: those that are known, unless they are old or must be looked at anew. An issuer that does not answer
+    /// takes nothing back: keys that are known go on counting.
+    async fn keys(&self, issuer: &Issuer, anew: bool) -> Result<Arc<JwkSet>, OidcError> {
+        let known = || {
+            let keys = issuer.keys.lock();
+            keys.as_ref().map(|keys| (Arc::clone(&keys.set), keys.read.elapsed() < KEYS_AGE))
+        };
+        let before = known();
+        if let Some((set, true)) = before.as_ref().filter(|_| !anew) {
+            return Ok(Arc::clone(set));
+        }
+        let _turn = issuer.turn.lock().await;
+        let now = known();
+        let asked_lately = issuer.asked.lock().is_some_and(|asked| asked.elapsed() < ASK_AGAIN);
+        if let Some((set, fresh)) = &now
+            && (asked_lately || (*fresh && !anew))
+        {
+            return Ok(Arc::clone(set));
+        }
+        if asked_lately {
+            let why = "it did not answer a moment ago".to_owned();
+            return Err(OidcError::Keys { issuer: issuer.configuration.url.clone(), why });
+        }
+        *issuer.asked.lock() = Some(Instant::now());
+        match self.read(&issuer.configuration).await {
+            Ok(set) => {
+                let set = Arc::new(set);
+                *issuer.keys.lock() = Some(Keys { set: Arc::clone(&set), read: Instant::now() });
+                Ok(set)
+            }
+            Err(why) => {
+                tracing::warn!(issuer = %issuer.configuration.url, %why, "an issuer's keys cannot be read");
+                now.map(|(set, _)| set)
+                    .ok_or_else(|| OidcError::Keys { issuer: issuer.configuration.url.clone(), why })
+            }
+        }
+    }
+
+    async fn read(&self, configuration: &IssuerConfiguration) -> Result<JwkSet, String> {
+        let authority = configuration.certificate_authority.as_deref();
+        let document = self.fetch.get(&configuration.discovery_url, authority).await?;
+        let found: Discovery = serde_json::from_slice(&document)
+            .map_err(|error| format!("its discovery document is not readable: {error}"))?;
+        if found.issuer != configuration.url {
+            return Err(format!("its discovery document is of {:?}", found.issuer));
+        }
+        if !found.jwks_uri.starts_with("https://") {
+            return Err("its keys are not behind https".to_owned());
+        }
+        let keys = self.fetch.get(&found.jwks_uri, authority).await?;
+        serde_json::from_slice(&keys).map_err(|error| format!("its keys are not readable: {error}"))
+    }
+}
+
+/// Whom verified claims speak of.
+fn user(
+    configuration: &IssuerConfiguration,
+    claims: &Map<String, Value>,
+    now: Timestamp,
+) -> Result<UserInfo, OidcError> {
+    let missing = |claim: &str| OidcError::Claim(claim.to_owned());
+    let seconds = |claim: &str| claims.get(claim).and_then(Value::as_f64).map(|seconds| seconds as i64);
+    let expires = seconds("exp").ok_or_else(|| missing("exp"))?;
+    let begins = seconds("nbf").unwrap_or(i64::MIN);
+    if now.as_second() >= expires || begins > now.as_second() + LEEWAY_SECONDS {
+        return Err(OidcError::Time);
+    }
+    let audiences = texts(claims.get("aud"));
+    if !audiences.iter().any(|audience| configuration.audiences.iter().any(|own| own == audience)) {
+        return Err(OidcError::Audience(configuration.audiences.clone()));
+    }
+    for (claim, value) in &configuration.required_claims {
+        if claims.get(claim).and_then(Value::as_str) != Some(value) {
+            return Err(missing(claim));
+        }
+    }
+    let (claim, prefix) = &configuration.username;
+    let name = claims.get(claim).and_then(Value::as_str).filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| missing(claim))?;
+    // An address that its owner never showed to be his is nobody's name (upstream's rule).
+    if claim == "email" && claims.get("email_verified").is_some_and(|verified| *verified != Value::Bool(true))
+    {
+        return Err(missing("email_verified"));
+    }
+    let mut user = UserInfo { username: format!("{prefix}{name}"), ..UserInfo::default() };
+    if let Some((claim, prefix)) = &configuration.groups {
+        user.groups = texts(claims.get(claim)).into_iter().map(|group| format!("{prefix}{group}")).collect();
+        if user.groups.len() > MAX_GROUPS {
+            return Err(missing(claim));
+        }
+    }
+    if let Some(claim) = &configuration.uid {
+        user.uid = claims.get(claim).and_then(Value::as_str).unwrap_or_default().to_owned();
+    }
+    let reserved = |name: &&String| OWN_PREFIXES.iter().any(|own| name.starts_with(own));
+    if let Some(name) = [&user.username].into_iter().chain(&user.groups).find(reserved) {
+        return Err(OidcError::Reserved(name.clone()));
+    }
+    if let Some(id) = claims.get("jti").and_then(Value::as_str).filter(|id| !id.is_empty()) {
+        let key = "authentication.kubernetes.io/credential-id".to_owned();
+        user.extra.insert(key, vec![format!("JTI={id}")]);
+    }
+    Ok(user)
+}
+
+/// A claim that is a text or a list of texts.
+fn texts(claim: Option<&Value>) -> Vec<String> {
+    match claim {
+        Some(Value::String(one)) => vec![one.clone()],
+        Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

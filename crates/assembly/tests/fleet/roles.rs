@@ -1,0 +1,254 @@
+//! Projects: what each role may do with clusters of its project and of others, and which clusters a project's placements get.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use fleet_objects::project::{ANNOTATION_CLUSTER_SETS, LABEL_PROJECT, ROLES};
+use fleet_objects::{Cluster, LABEL_CLUSTER_SET, Placement, Profile, cluster_proxy_path};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, eventually};
+use crate::{config_map, value};
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+async fn project(hub: &Client, name: &str, sets: &str) {
+    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name,
+        "labels": {LABEL_PROJECT: ""}, "annotations": {ANNOTATION_CLUSTER_SETS: sets}}});
+    let api: Api<Namespace> = Api::all(hub.clone());
+    api.patch(name, &PatchParams::apply("test"), &Patch::Apply(object)).await.unwrap();
+}
+
+fn binding(name: &str, role: &str, user: &str) -> Value {
+    json!({"metadata": {"name": name}, "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": RBAC, "kind": "User", "name": user}]})
+}
+
+async fn grant(hub: &Client, project: &str, role: &str, user: &str) {
+    let api: Api<RoleBinding> = Api::namespaced(hub.clone(), project);
+    let object = serde_json::from_value(binding(&format!("{user}-{role}"), role, user)).unwrap();
+    api.create(&PostParams::default(), &object).await.unwrap();
+}
+
+/// A thing of the fleet: resource, subresource, namespace, name.
+type Thing = (&'static str, &'static str, &'static str, &'static str);
+
+async fn may(hub: &Client, user: &str, verb: &str, group: &str, thing: Thing) -> bool {
+    let (resource, subresource, namespace, name) = thing;
+    let review = SubjectAccessReview {
+        spec: SubjectAccessReviewSpec {
+            user: Some(user.to_owned()),
+            groups: Some(vec!["system:authenticated".to_owned()]),
+            resource_attributes: Some(ResourceAttributes {
+                group: Some(group.to_owned()),
+                resource: Some(resource.to_owned()),
+                subresource: Some(subresource.to_owned()),
+                namespace: Some(namespace.to_owned()),
+                name: Some(name.to_owned()),
+                verb: Some(verb.to_owned()),
+                ..ResourceAttributes::default()
+            }),
+            ..SubjectAccessReviewSpec::default()
+        },
+        ..SubjectAccessReview::default()
+    };
+    let api: Api<SubjectAccessReview> = Api::all(hub.clone());
+    api.create(&PostParams::default(), &review).await.unwrap().status.unwrap().allowed
+}
+
+/// What a role allows in its own project: the table that the documents give.
+fn expected(role: &str, verb: &str, resource: &str, subresource: &str) -> bool {
+    let reads = matches!(verb, "get" | "list" | "watch");
+    let rank = ROLES.iter().position(|known| *known == role).unwrap();
+    if reads {
+        return true;
+    }
+    match (resource, subresource, verb) {
+        ("clusters", "proxy", _) | ("placements" | "rollouts" | "testruns", "", _) => rank >= 1,
+        ("assignments", "", "patch") => rank >= 1,
+        ("profiles", "", _) => rank >= 2,
+        _ => false,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_every_role_verb_and_set_people_may_what_their_project_gives_them() {
+    let bench = Bench::start(&["dev", "prod"]).await;
+    let hub = bench.hub_client();
+    bench.label("dev", LABEL_CLUSTER_SET, "edge").await;
+    bench.label("prod", LABEL_CLUSTER_SET, "shop").await;
+    project(&hub, "edge-team", "edge,spare").await;
+    project(&hub, "shop-team", "shop").await;
+    for role in ROLES {
+        grant(&hub, "edge-team", role, role).await;
+    }
+    // A namespace that is no project gives nobody a cluster, whatever is bound there.
+    grant(&hub, "default", "fleet-admin", "local").await;
+    eventually("roles are aggregated, and sets known", || async {
+        may(&hub, "fleet-admin", "patch", fleet_objects::GROUP, ("clusters", "proxy", "", "dev")).await
+            && may(&hub, "fleet-viewer", "get", fleet_objects::GROUP, ("clusters", "", "", "dev")).await
+    })
+    .await;
+    let verbs = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
+    let things: [(Thing, Thing); 7] = [
+        (("clusters", "", "", "dev"), ("clusters", "", "", "prod")),
+        (("clusters", "proxy", "", "dev"), ("clusters", "proxy", "", "prod")),
+        (("assignments", "", "cluster-dev", "x"), ("assignments", "", "cluster-prod", "x")),
+        (("placements", "", "edge-team", "x"), ("placements", "", "shop-team", "x")),
+        (("rollouts", "", "edge-team", "x"), ("rollouts", "", "shop-team", "x")),
+        (("testruns", "", "edge-team", "x"), ("testruns", "", "default", "x")),
+        (("profiles", "", "edge-team", "x"), ("profiles", "", "default", "x")),
+    ];
+    let mut wrong = Vec::new();
+    for role in ROLES {
+        for verb in verbs {
+            for (own, other) in things {
+                let wanted = expected(role, verb, own.0, own.1) && verb != "deletecollection";
+                if may(&hub, role, verb, fleet_objects::GROUP, own).await != wanted {
+                    wrong.push(format!("{role} {verb} {own:?}: not {wanted}"));
+                }
+                if may(&hub, role, verb, fleet_objects::GROUP, other).await {
+                    wrong.push(format!("{role} {verb} {other:?}: of another project"));
+                }
+                for nobody in ["local", "stranger"] {
+                    if own.2 != "default" && may(&hub, nobody, verb, fleet_objects::GROUP, own).await {
+                        wrong.push(format!("{nobody} {verb} {own:?}"));
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    // What lies beside the fleet's things in a partition is nobody's by a project; neither are names that only resemble.
+    for (group, thing) in [
+        ("", ("secrets", "", "cluster-dev", "x")),
+        ("", ("configmaps", "", "cluster-dev", "x")),
+        (fleet_objects::GROUP, ("clusters", "", "", "dev-2")),
+        (fleet_objects::GROUP, ("clusters", "", "", "")),
+        (fleet_objects::GROUP, ("assignments", "", "cluster-dev-2", "x")),
+    ] {
+        assert!(!may(&hub, "fleet-admin", "get", group, thing).await, "{thing:?}");
+    }
+    assert!(may(&hub, "fleet-viewer", "list", "", ("events", "", "cluster-dev", "")).await);
+    // An admin gives the three roles in the project and no others, and reads its secrets.
+    assert!(may(&hub, "fleet-admin", "create", "", ("secrets", "", "edge-team", "x")).await);
+    assert!(!may(&hub, "fleet-operator", "get", "", ("secrets", "", "edge-team", "x")).await);
+    let as_admin = |role: &'static str| {
+        let (hub, object) = (hub.clone(), binding(&format!("by-admin-{role}"), role, "new"));
+        async move {
+            let path = format!("/apis/{RBAC}/v1/namespaces/edge-team/rolebindings");
+            let request = http::Request::post(path)
+                .header("impersonate-user", "fleet-admin")
+                .header("content-type", "application/json")
+                .body(kube::client::Body::from(object.to_string().into_bytes()));
+            hub.send(request.unwrap()).await.unwrap().status().as_u16()
+        }
+    };
+    assert_eq!((as_admin("fleet-operator").await, as_admin("cluster-admin").await), (201, 403));
+
+    // The set decides at once, in both directions.
+    bench.label("prod", LABEL_CLUSTER_SET, "spare").await;
+    eventually("prod is the project's", || async {
+        may(&hub, "fleet-viewer", "get", fleet_objects::GROUP, ("clusters", "proxy", "", "prod")).await
+    })
+    .await;
+    project(&hub, "edge-team", "edge").await;
+    eventually("and is not any more", || async {
+        !may(&hub, "fleet-viewer", "get", fleet_objects::GROUP, ("clusters", "proxy", "", "prod")).await
+    })
+    .await;
+
+    // Through the hub, as a person: the cluster knows who asks, and which clusters somebody has is said.
+    let cluster = bench.cluster_client("dev");
+    let bindings: Api<ClusterRoleBinding> = Api::all(cluster);
+    let view = serde_json::from_value(binding("viewer", "view", "cluster:hub:fleet-viewer")).unwrap();
+    bindings.create(&PostParams::default(), &view).await.unwrap();
+    let code = |path: String, method: &'static str| {
+        let hub = hub.clone();
+        async move {
+            let request =
+                http::Request::builder().method(method).uri(path).header("impersonate-user", "fleet-viewer");
+            let response = hub.send(request.body(kube::client::Body::empty()).unwrap()).await.unwrap();
+            let code = response.status().as_u16();
+            let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+            (code, serde_json::from_slice::<Value>(&body).unwrap_or_default())
+        }
+    };
+    let pods = |cluster: &str| format!("{}/api/v1/namespaces/default/pods", cluster_proxy_path(cluster));
+    assert_eq!(code(pods("dev"), "GET").await.0, 200);
+    assert_eq!(code(pods("dev"), "POST").await.0, 403, "viewers look");
+    assert_eq!(code(pods("prod"), "GET").await.0, 403);
+    let (answered, list) = code("/fleet/v1/clusters".to_owned(), "GET").await;
+    let names: Vec<&str> =
+        list["items"].as_array().unwrap().iter().filter_map(|one| one["metadata"]["name"].as_str()).collect();
+    assert_eq!((answered, names), (200, vec!["dev"]));
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projects_placements_choose_among_its_own_clusters() {
+    let bench = Bench::start(&["dev", "prod"]).await;
+    let hub = bench.hub_client();
+    bench.label("dev", LABEL_CLUSTER_SET, "edge").await;
+    bench.label("prod", LABEL_CLUSTER_SET, "shop").await;
+    project(&hub, "edge-team", "edge").await;
+    let version = format!("{}/{}", fleet_objects::GROUP, fleet_objects::VERSION);
+    let profiles: Api<Profile> = Api::namespaced(hub.clone(), "edge-team");
+    let profile = json!({"apiVersion": version, "kind": "Profile", "metadata": {"name": "app"},
+        "spec": {"manifests": [config_map("mine", "1")]}});
+    profiles.create(&PostParams::default(), &serde_json::from_value(profile).unwrap()).await.unwrap();
+    let placements: Api<Placement> = Api::namespaced(hub.clone(), "edge-team");
+    let place = |sets: Value| {
+        json!({"apiVersion": version, "kind": "Placement", "metadata": {"name": "app"},
+        "spec": {"profile": "app", "clusterSelector": {}, "clusterSets": sets}})
+    };
+    let apply = async |sets: Value| {
+        let params = PatchParams::apply("test").force();
+        placements.patch("app", &params, &Patch::Apply(place(sets))).await.unwrap();
+    };
+    apply(json!([])).await;
+    bench.applied("dev", "edge-team.app").await;
+    let decision = async |cluster: &str| {
+        let status = placements.get("app").await.unwrap().status.unwrap_or_default();
+        let found = status.decisions.into_iter().find(|one| one.cluster == cluster);
+        found.map(|one| (one.selected, one.reason)).unwrap_or_default()
+    };
+    let (selected, why) = decision("prod").await;
+    assert!(!selected && why.contains("it is in shop, not in edge"), "{why}");
+    // Asking for another's set gets nothing, and takes what was there away.
+    apply(json!(["shop"])).await;
+    eventually("nothing is chosen", || async {
+        let (selected, why) = decision("prod").await;
+        !selected && why.contains("none that its project has") && !decision("dev").await.0
+    })
+    .await;
+    assert!(value(&bench.config_maps("prod"), "mine").await.is_none());
+    // A namespace that is no project goes on having all.
+    bench.profile("all", json!({"manifests": [config_map("all", "1")]})).await;
+    bench.place("all", json!({}), json!({})).await;
+    bench.applied("dev", "default.all").await;
+    bench.applied("prod", "default.all").await;
+    let clusters: Api<Cluster> = Api::all(hub.clone());
+    assert!(clusters.get("prod").await.unwrap().metadata.deletion_timestamp.is_none());
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_of_a_new_kind_is_added_by_a_label() {
+    let bench = Bench::start(&[]).await;
+    let hub = bench.hub_client();
+    project(&hub, "team", "edge").await;
+    grant(&hub, "team", "fleet-viewer", "ada").await;
+    let roles: Api<ClusterRole> = Api::all(hub.clone());
+    let more = json!({"metadata": {"name": "widgets-view", "labels": {"fleet.fairlead.dev/aggregate-to-viewer": "true"}},
+        "rules": [{"apiGroups": ["example.com"], "resources": ["widgets"], "verbs": ["get"]}]});
+    roles.create(&PostParams::default(), &serde_json::from_value(more).unwrap()).await.unwrap();
+    let thing = ("widgets", "", "team", "x");
+    eventually("it counts", || async { may(&hub, "ada", "get", "example.com", thing).await }).await;
+    roles.delete("widgets-view", &DeleteParams::default()).await.unwrap();
+    eventually("and not any more", || async { !may(&hub, "ada", "get", "example.com", thing).await }).await;
+    bench.stop().await;
+}

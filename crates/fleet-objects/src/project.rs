@@ -1,0 +1,40 @@
+//! Projects: namespaces of the hub whose people and placements have some of the clusters.
+//!
+//! A namespace is a project by its label; its annotation says which cluster sets it has. Roles that are bound in it count for
+//! the clusters of those sets and for what lies in their partitions; its placements and test runs choose among them alone. A
+//! namespace that is no project has every cluster, and nobody in it any by that.
+
+use kube::api::ObjectMeta;
+
+/// On a Namespace of the hub, with any value: it is a project.
+pub const LABEL_PROJECT: &str = "fleet.fairlead.dev/project";
+/// On a project: its cluster sets (values of the label `multicluster.x-k8s.io/clusterset`), by commas. None: no cluster.
+pub const ANNOTATION_CLUSTER_SETS: &str = "fleet.fairlead.dev/cluster-sets";
+/// The ClusterRoles of people in projects, the weakest first.
+pub const ROLES: [&str; 3] = ["fleet-viewer", "fleet-operator", "fleet-admin"];
+
+/// The cluster sets of a project; `None`: the namespace is none, and has every cluster.
+#[must_use]
+pub fn project_sets(namespace: &ObjectMeta) -> Option<Vec<String>> {
+    namespace.labels.as_ref()?.get(LABEL_PROJECT)?;
+    let text = namespace.annotations.as_ref().and_then(|all| all.get(ANNOTATION_CLUSTER_SETS));
+    let sets = text.map(String::as_str).unwrap_or_default().split(',').map(str::trim);
+    Some(sets.filter(|set| !set.is_empty()).map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_project_has_the_sets_it_names_and_no_others() {
+        let of = |meta: serde_json::Value| project_sets(&serde_json::from_value(meta).expect("metadata"));
+        let labels = json!({LABEL_PROJECT: ""});
+        assert_eq!(of(json!({"name": "a", "annotations": {ANNOTATION_CLUSTER_SETS: "x"}})), None);
+        assert_eq!(of(json!({"name": "a", "labels": labels})), Some(Vec::new()));
+        let named = json!({"labels": labels, "annotations": {ANNOTATION_CLUSTER_SETS: "edge, prod,,"}});
+        assert_eq!(of(named), Some(vec!["edge".to_owned(), "prod".to_owned()]));
+    }
+}

@@ -1,0 +1,131 @@
+//! Projects on the hub: which clusters a namespace has, and in which namespaces roles count for a cluster.
+
+mod roles;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
+
+use api_client::{CacheOptions, ObjectCache};
+use fleet_objects::project::{LABEL_PROJECT, project_sets};
+use fleet_objects::{Cluster, GROUP, LABEL_CLUSTER_SET, PlacementSpec, partition_cluster};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+
+use crate::service::Shared;
+
+pub(crate) use roles::ensure as ensure_roles;
+
+/// What no label can say: of a placement that asks for nothing its project has.
+const NO_SET: &str = "(none that its project has)";
+
+/// Every project, in memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Projects {
+    namespaces: ObjectCache<Namespace>,
+}
+
+impl Projects {
+    pub(crate) fn start(client: Client) -> Self {
+        let options = CacheOptions::new("projects").labels(LABEL_PROJECT);
+        Self { namespaces: ObjectCache::start(Api::all(client), options) }
+    }
+
+    /// Until then nothing is decided by projects.
+    pub(crate) async fn has_synced(&self) {
+        self.namespaces.has_synced().await;
+    }
+
+    /// Calls `wake` when a project has changed.
+    pub(crate) fn on_change(&self, wake: impl Fn() + Send + Sync + 'static) {
+        self.namespaces.on_change(move |_| wake());
+    }
+
+    /// The cluster sets of a namespace; `None`: it is no project.
+    pub(crate) fn sets(&self, namespace: &str) -> Option<Vec<String>> {
+        project_sets(&self.namespaces.find("", namespace)?.metadata)
+    }
+
+    /// A placement as its project has it decided: among the project's sets alone.
+    pub(crate) fn restrict(&self, namespace: &str, mut spec: PlacementSpec) -> PlacementSpec {
+        let Some(own) = self.sets(namespace) else { return spec };
+        if spec.cluster_sets.is_empty() {
+            spec.cluster_sets = own;
+        } else {
+            let own: BTreeSet<String> = own.into_iter().collect();
+            spec.cluster_sets.retain(|set| own.contains(set));
+        }
+        if spec.cluster_sets.is_empty() {
+            spec.cluster_sets.push(NO_SET.to_owned());
+        }
+        spec
+    }
+
+    /// The projects that have a cluster, by name.
+    fn of_cluster(&self, cluster: &Cluster) -> Vec<String> {
+        let Some(set) = cluster.labels().get(LABEL_CLUSTER_SET) else { return Vec::new() };
+        let has = |project: &Arc<Namespace>| {
+            project_sets(&project.metadata).is_some_and(|sets| sets.contains(set))
+                // What lies in a partition is a cluster's and nobody's project.
+                && partition_cluster(&project.name_any()).is_none()
+        };
+        let mut names: Vec<String> = self
+            .namespaces
+            .list()
+            .iter()
+            .filter(|project| has(project))
+            .map(|project| project.name_any())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+/// The clusters that a namespace has: of a project those of its sets, else all.
+///
+/// # Errors
+/// As the API's.
+pub(crate) async fn clusters_of(client: &Client, namespace: &str) -> Result<Vec<Cluster>, kube::Error> {
+    let mut clusters = Api::<Cluster>::all(client.clone()).list(&ListParams::default()).await?.items;
+    let project = Api::<Namespace>::all(client.clone()).get_opt(namespace).await?;
+    if let Some(sets) = project.and_then(|found| project_sets(&found.metadata)) {
+        clusters
+            .retain(|cluster| cluster.labels().get(LABEL_CLUSTER_SET).is_some_and(|set| sets.contains(set)));
+    }
+    Ok(clusters)
+}
+
+/// Where roles count for clusters and for what lies in their partitions.
+#[derive(Clone)]
+pub struct ProjectScopes {
+    shared: Weak<Shared>,
+}
+
+impl ProjectScopes {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::downgrade(shared) }
+    }
+
+    /// The namespaces whose roles count for a thing, besides its own: those of the projects that have its cluster. Of
+    /// partitions only what the fleet keeps there, and its Events.
+    #[must_use]
+    pub fn namespaces_of(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Vec<String> {
+        let Some(shared) = self.shared.upgrade() else { return Vec::new() };
+        let cluster = match (group, namespace) {
+            (GROUP, "") if resource == "clusters" && !name.is_empty() => name,
+            (GROUP, partition) => match partition_cluster(partition) {
+                Some(cluster) => cluster,
+                None => return Vec::new(),
+            },
+            ("" | "events.k8s.io", partition) if resource == "events" => match partition_cluster(partition) {
+                Some(cluster) => cluster,
+                None => return Vec::new(),
+            },
+            _ => return Vec::new(),
+        };
+        shared
+            .clusters
+            .find("", cluster)
+            .map_or_else(Vec::new, |cluster| shared.projects.of_cluster(&cluster))
+    }
+}
