@@ -16,6 +16,8 @@ mod intent;
 mod joining;
 #[path = "fleet/journeys.rs"]
 mod journeys;
+#[path = "fleet/login.rs"]
+mod login;
 #[path = "fleet/malicious_agent.rs"]
 mod malicious_agent;
 #[path = "fleet/malicious_hub.rs"]

@@ -1,0 +1,182 @@
+//! People's tokens: an issuer behind https, a hub that trusts it, and requests over the network.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use access::CertificateAuthority;
+use access::certificates::ServerNames;
+use access::tls::{ServerCertificate, server_config};
+use assembly::control_plane::Serving;
+use assembly::hub::{Hub, Options};
+use assembly::state::StoreOptions;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
+use kube::Api;
+use kube::api::PostParams;
+use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
+
+/// An issuer: discovery and keys over TLS of an authority of its own.
+struct Issuer {
+    authority: CertificateAuthority,
+    address: SocketAddr,
+    key: KeyPair,
+}
+
+impl Issuer {
+    async fn start() -> Self {
+        let authority = CertificateAuthority::ephemeral("issuer").unwrap();
+        let mut names = ServerNames::default();
+        names.addresses.push([127, 0, 0, 1].into());
+        let issued = authority.issue_server("issuer", &names, std::time::Duration::from_secs(3600)).unwrap();
+        let mut tls = (*server_config(&ServerCertificate::new(&issued).unwrap()).unwrap()).clone();
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let (x, y) = key.public_key_raw()[1..].split_at(32);
+        let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let url = format!("https://{address}");
+        let discovery = json!({"issuer": url, "jwks_uri": format!("{url}/keys")}).to_string();
+        let keys = json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": "k", "x": text(x), "y": text(y)}]})
+            .to_string();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, discovery, keys) = (acceptor.clone(), discovery.clone(), keys.clone());
+                tokio::spawn(async move {
+                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                    let mut head = vec![0; 4096];
+                    let count = stream.read(&mut head).await.unwrap_or(0);
+                    let known = String::from_utf8_lossy(&head[..count]).starts_with("GET /keys");
+                    let body = if known { keys } else { discovery };
+                    let answer = format!(
+                        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                        body.len()
+                    );
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                    let _ = stream.shutdown().await;
+                });
+            }
+        });
+        Self { authority, address, key }
+    }
+
+    fn token(&self, changes: Value) -> String {
+        let expires = jiff::Timestamp::now().as_second() + 300;
+        let mut claims = json!({"iss": format!("https://{}", self.address), "aud": "fairlead", "sub": "1", "exp": expires,
+            "email": "ada@example.com", "groups": ["web"]});
+        for (key, value) in changes.as_object().into_iter().flatten() {
+            claims[key] = value.clone();
+        }
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!("{}.{}", part(&json!({"alg": "ES256", "kid": "k"})), part(&claims));
+        // What rcgen signs is DER; a token has the two numbers side by side.
+        let der = self.key.sign(signed.as_bytes()).unwrap();
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(numbers(&der)))
+    }
+}
+
+/// The two 32-byte numbers of an ECDSA signature in DER.
+fn numbers(der: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = &der[2..];
+    for _ in 0..2 {
+        let length = usize::from(rest[1]);
+        let number = &rest[2..2 + length];
+        let trimmed = &number[number.len().saturating_sub(32)..];
+        out.extend(std::iter::repeat_n(0, 32 - trimmed.len()));
+        out.extend_from_slice(trimmed);
+        rest = &rest[2 + length..];
+    }
+    out
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_is_who_the_issuer_says_and_may_what_roles_say() {
+    let issuer = Issuer::start().await;
+    let indented = issuer.authority.bundle_pem().replace('\n', "\n      ");
+    let configuration = format!(
+        "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\njwt:\n- issuer:\n    url: https://{}\n    \
+         audiences: [fairlead]\n    certificateAuthority: |\n      {indented}\n  claimMappings:\n    username: {{claim: email, \
+         prefix: ''}}\n    groups: {{claim: groups, prefix: 'oidc:'}}\n",
+        issuer.address
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("authentication.yaml");
+    std::fs::write(&file, configuration).unwrap();
+    let serving = Serving { issuers: assembly::oidc::read(&file).unwrap(), ..Serving::default() };
+    let hub = Hub::start(Options {
+        directory: directory.path().join("hub"),
+        store: StoreOptions::default(),
+        bind: "127.0.0.1:0".parse().unwrap(),
+        names: Vec::new(),
+        serving,
+        agent_certificate_ttl: None,
+        test_retention: Default::default(),
+        announce: None,
+    })
+    .await
+    .unwrap();
+    let kubeconfig = std::fs::read_to_string(directory.path().join("hub/admin.kubeconfig")).unwrap();
+    let read: kube::config::Kubeconfig = kube::config::Kubeconfig::from_yaml(&kubeconfig).unwrap();
+    let ask = async |token: &str, method: &str, path: &str, body: Value| {
+        let mut kubeconfig = read.clone();
+        let user = json!({"token": token});
+        kubeconfig.auth_infos[0].auth_info = Some(serde_json::from_value(user).unwrap());
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
+        let client = kube::Client::try_from(config).unwrap();
+        let request =
+            http::Request::builder().method(method).uri(path).header("content-type", "application/json");
+        let body =
+            if body.is_null() { kube::client::Body::empty() } else { body.to_string().into_bytes().into() };
+        let response = client.send(request.body(body).unwrap()).await.unwrap();
+        let code = response.status().as_u16();
+        let bytes = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+        (code, serde_json::from_slice::<Value>(&bytes).unwrap_or_default())
+    };
+    let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
+    let who = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let (code, answer) = ask(&issuer.token(json!({})), "POST", who, review.clone()).await;
+    let user = &answer["status"]["userInfo"];
+    assert_eq!((code, &user["username"]), (201, &json!("ada@example.com")), "{answer}");
+    assert_eq!(user["groups"], json!(["oidc:web", "system:authenticated"]));
+
+    let clusters = "/apis/fleet.fairlead.dev/v1alpha1/clusters";
+    let (code, answer) = ask(&issuer.token(json!({})), "GET", clusters, Value::Null).await;
+    assert_eq!(code, 403, "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("User \"ada@example.com\" cannot list"), "{answer}");
+    let bindings: Api<ClusterRoleBinding> = Api::all(hub.client());
+    let binding = json!({"metadata": {"name": "web"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "fleet-viewer"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "oidc:web"}]});
+    bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
+    crate::bench::eventually("the group's role counts", || async {
+        ask(&issuer.token(json!({})), "GET", clusters, Value::Null).await.0 == 200
+    })
+    .await;
+
+    let mut tampered = issuer.token(json!({}));
+    tampered.replace_range(tampered.len() - 4.., "AAAA");
+    let other = Issuer::start().await;
+    let stranger = other.token(json!({"iss": format!("https://{}", issuer.address)}));
+    for (what, token) in [
+        ("expired", issuer.token(json!({"exp": 1000}))),
+        ("for somebody else", issuer.token(json!({"aud": "other"}))),
+        ("an agent's group", issuer.token(json!({"email": "fairlead:cluster:dev:1"}))),
+        ("an administrator", issuer.token(json!({"email": "system:admin"}))),
+        ("an unverified address", issuer.token(json!({"email_verified": false}))),
+        ("tampered with", tampered),
+        ("signed by a stranger", stranger),
+        ("of an issuer that nobody trusts", other.token(json!({}))),
+    ] {
+        assert_eq!(ask(&token, "POST", who, review.clone()).await.0, 401, "{what}");
+    }
+    let stop = CancellationToken::new();
+    stop.cancel();
+    hub.run(stop).await.unwrap();
+}
