@@ -40,6 +40,7 @@ pub use admission::pod_security::PodSecurityConfiguration;
 pub use catalogue::{Catalogue, Definition, Resource, Subresource};
 pub use extension::{Body, BoxError, Extension, ExtensionService};
 pub use node_connection::{LogOptions, LogStream, NodeConnection, PodReference};
+pub use registry::fence::Fence;
 pub use registry::strategy::{Objects, RequestContext, Strategy};
 pub use server::connectors::{Connected, Connector, Right};
 pub use server::limiter::Limits;

@@ -15,6 +15,7 @@ mod coverage;
 pub(crate) mod custom;
 mod definitions;
 mod events;
+pub(crate) mod fence;
 pub mod kinds;
 pub(crate) mod objects;
 mod plain;

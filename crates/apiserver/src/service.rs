@@ -23,6 +23,7 @@ use crate::extension::{Body, Extension};
 use crate::metrics::{self, Metrics};
 use crate::node_connection::NodeConnection;
 use crate::registry::bootstrap::{self, Facts};
+use crate::registry::fence::Fence;
 use crate::registry::objects::ObjectAccess;
 use crate::served::ServedKinds;
 use crate::server::connectors::Connector;
@@ -324,6 +325,23 @@ impl Handle {
                 request.extensions_mut().clear();
                 request.extensions_mut().insert(InProcess(user));
                 Ok::<_, Infallible>(server.handle(request).await)
+            }
+        });
+        kube::Client::new(service, "default")
+    }
+
+    /// The same, but what it writes the store takes only as long as the fence holds. Whatever it reads.
+    #[must_use]
+    pub fn fenced_client(&self, user: UserInfo, fence: Fence) -> kube::Client {
+        let server = Arc::clone(&self.server);
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let (server, user, fence) = (Arc::clone(&server), user.clone(), fence.clone());
+            async move {
+                let mut request = request
+                    .map(|body| body.map_err(|error| Box::new(error) as crate::BoxError).boxed_unsync());
+                request.extensions_mut().clear();
+                request.extensions_mut().insert(InProcess(user));
+                Ok::<_, Infallible>(fence.around(server.handle(request)).await)
             }
         });
         kube::Client::new(service, "default")

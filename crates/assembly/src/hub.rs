@@ -1,5 +1,7 @@
 //! A hub: an API server with the fleet's kinds, and the management plane behind it.
 
+mod replica;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -40,6 +42,8 @@ pub struct Options {
     pub announce: Option<String>,
     /// The OpenTelemetry collector that is told of test runs, if there is one.
     pub telemetry: Option<hub::test_runs::Telemetry>,
+    /// Where other processes of this hub reach this one, `https://host:port`; `None`: where it listens.
+    pub replica_url: Option<String>,
 }
 
 /// A running hub.
@@ -95,6 +99,26 @@ impl Hub {
         hub_options.telemetry = options.telemetry;
         if let Some(sealed) = &plane.sealed {
             hub_options.content_sealer = Some(Arc::new(crate::sealing::Content(sealed.sealer())));
+        }
+        if plane.shared {
+            let identity = crate::leader::identity("hub");
+            hub_options.replica = Some(hub::replicas::Replica {
+                store: Arc::clone(&plane.store),
+                election: Arc::new(replica::LeaseElection {
+                    server: plane.server.clone(),
+                    store: Arc::clone(&plane.store),
+                    identity: identity.clone(),
+                }),
+                peers: Arc::new(replica::TlsPeers(Arc::clone(&plane.identity))),
+                url: match (options.replica_url, plane.server.address()) {
+                    (Some(url), _) => url,
+                    (None, address) => {
+                        let address = address.map(crate::reach::reached_at);
+                        address.map(|address| format!("https://{address}")).unwrap_or_default()
+                    }
+                },
+                identity,
+            });
         }
         if let Some(ttl) = options.agent_certificate_ttl {
             hub_options.certificate_ttl = ttl;

@@ -78,14 +78,14 @@ impl Election {
         Self { candidate, seen: None }
     }
 
-    async fn win(&mut self) {
+    pub(crate) async fn win(&mut self) {
         while !self.attempt(true).await {
             tokio::time::sleep(RETRY).await;
         }
     }
 
     /// Returns when the lease is lost.
-    async fn hold(&mut self) {
+    pub(crate) async fn hold(&mut self) {
         let mut renewed = Instant::now();
         while renewed.elapsed() < RENEW_WITHIN {
             tokio::time::sleep(RETRY).await;
@@ -97,7 +97,7 @@ impl Election {
     }
 
     /// Lets another lead at once.
-    async fn release(&mut self) {
+    pub(crate) async fn release(&mut self) {
         self.attempt(false).await;
     }
 

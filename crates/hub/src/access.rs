@@ -4,7 +4,7 @@
 //! body and a few headers, with the person beside it; the agent puts it to its own API server as that person. A request
 //! ends with the right to it, with the tunnel, or with the cluster's membership, whichever ends first.
 
-mod head;
+pub(crate) mod head;
 mod held;
 mod tunnels;
 
@@ -20,6 +20,7 @@ use hyper_util::rt::TokioIo;
 use kube_objects::{Reason, Status, UserInfo};
 
 use crate::endpoints::{Body, empty, failure};
+use crate::replicas::forward;
 use crate::service::Shared;
 use held::{Held, Holding};
 
@@ -80,8 +81,16 @@ async fn reach(shared: &Arc<Shared>, mut request: Request<Body>) -> Result<Respo
     let (Some(user), Some(wanted)) = (user, wanted) else {
         return Err(Status::internal("a request to a cluster came without its user"));
     };
-    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     check_cluster(shared, &wanted.cluster)?;
+    if !shared.presence.is_here(&wanted.cluster)
+        && let (Some(replica), Some(seat)) = (&shared.replica, shared.presence.seat(&wanted.cluster))
+    {
+        if request.headers().contains_key(forward::FORWARDED) {
+            return Err(gone(&wanted.cluster));
+        }
+        return forward::pass_on(replica, &seat, &user, &wanted.cluster, &wanted.path, request).await;
+    }
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let (parts, body) = request.into_parts();
     let planned = head::plan(&parts, &user, &wanted.path)?;
     let places = shared.tunnels.place(&wanted.cluster)?;

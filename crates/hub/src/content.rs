@@ -1,5 +1,7 @@
 //! Content by digest, in files: written beside, checked, synced, then renamed, so that a name always means its bytes.
 
+mod shared;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +10,7 @@ use bytes::Bytes;
 use fleet_planner::{digest, is_digest};
 
 use crate::error::Error;
+use shared::SharedContent;
 
 /// Content that was stored within this time is not removed: what names it may be on its way, from an agent that is
 /// connected; from one that is not, the content comes with it.
@@ -35,6 +38,7 @@ pub trait ContentSealer: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct ContentStore {
     root: Arc<PathBuf>,
+    shared: Option<SharedContent>,
     sealer: Option<Arc<dyn ContentSealer>>,
 }
 
@@ -51,7 +55,55 @@ impl ContentStore {
     /// When it cannot be made.
     pub fn open(root: PathBuf, sealer: Option<Arc<dyn ContentSealer>>) -> Result<Self, Error> {
         std::fs::create_dir_all(&root).map_err(Error::file("create", &root))?;
-        Ok(Self { root: Arc::new(root), sealer })
+        Ok(Self { root: Arc::new(root), shared: None, sealer })
+    }
+
+    /// With a store that several processes share: what is stored is stored there, too, and what is not here is fetched.
+    #[must_use]
+    pub fn shared(self, store: Arc<dyn storage::Store>) -> Self {
+        Self { shared: Some(SharedContent(store)), ..self }
+    }
+
+    /// What is kept under a digest elsewhere, as it was given.
+    async fn fetch(&self, digest: &str) -> Result<Option<Bytes>, Error> {
+        let Some(shared) = &self.shared else { return Ok(None) };
+        let kept = shared.get(digest).await.map_err(store_failed("fetch content"))?;
+        let Some(kept) = kept else { return Ok(None) };
+        let plain = match &self.sealer {
+            Some(sealer) => sealer.open(digest, kept),
+            None => Ok(kept),
+        };
+        let plain = plain.map_err(Error::file("open content in the store, named", digest))?;
+        if fleet_planner::digest(&plain) != digest {
+            return Err(Error::Invalid(format!("content {digest} in the store is damaged")));
+        }
+        Ok(Some(plain.into()))
+    }
+
+    async fn share(&self, digest: &str, bytes: &[u8], replace: bool) -> Result<(), Error> {
+        let Some(shared) = &self.shared else { return Ok(()) };
+        let kept = match &self.sealer {
+            Some(sealer) => sealer.seal(digest, bytes).map_err(Error::file("seal content", digest))?,
+            None => bytes.to_vec(),
+        };
+        shared.put(digest, &kept, replace).await.map_err(store_failed("store content"))
+    }
+
+    /// Seals anew what the store has: see [`Self::seal_anew`].
+    async fn seal_shared_anew(&self) -> Result<usize, Error> {
+        let (Some(shared), Some(sealer)) = (&self.shared, &self.sealer) else { return Ok(0) };
+        let mut count = 0;
+        for digest in shared.digests().await.map_err(store_failed("list content"))? {
+            let kept = shared.get(&digest).await.map_err(store_failed("fetch content"))?;
+            if !kept.is_some_and(|kept| !sealer.is_current(&digest, &kept)) {
+                continue;
+            }
+            if let Ok(Some(plain)) = self.fetch(&digest).await {
+                self.share(&digest, &plain, true).await?;
+                count += 1;
+            }
+        }
+        Ok(count)
     }
 
     /// Seals anew what was kept before it was to be sealed, or with a key that is not the first any more. Answers how many
@@ -61,7 +113,8 @@ impl ContentStore {
     /// When the directory cannot be read or a file not be replaced.
     pub async fn seal_anew(&self) -> Result<usize, Error> {
         let store = self.clone();
-        blocking(move || store.seal_anew_blocking()).await
+        let files = blocking(move || store.seal_anew_blocking()).await?;
+        Ok(files + self.seal_shared_anew().await?)
     }
 
     fn seal_anew_blocking(&self) -> Result<usize, Error> {
@@ -108,8 +161,10 @@ impl ContentStore {
     /// # Errors
     /// When the disk refuses.
     pub async fn put(&self, bytes: Bytes) -> Result<String, Error> {
-        let store = self.clone();
-        blocking(move || store.put_blocking(&bytes)).await
+        let (store, own) = (self.clone(), bytes.clone());
+        let name = blocking(move || store.put_blocking(&own)).await?;
+        self.share(&name, &bytes, false).await?;
+        Ok(name)
     }
 
     fn put_blocking(&self, bytes: &[u8]) -> Result<String, Error> {
@@ -134,6 +189,18 @@ impl ContentStore {
     /// # Errors
     /// When the disk refuses or the bytes are not what their name says.
     pub async fn get(&self, digest: &str) -> Result<Option<Bytes>, Error> {
+        if let Some(here) = self.get_here(digest).await? {
+            return Ok(Some(here));
+        }
+        let fetched = self.fetch(digest).await?;
+        if let Some(bytes) = &fetched {
+            let (store, own) = (self.clone(), bytes.clone());
+            blocking(move || store.put_blocking(&own)).await?;
+        }
+        Ok(fetched)
+    }
+
+    async fn get_here(&self, digest: &str) -> Result<Option<Bytes>, Error> {
         if !is_digest(digest) {
             return Err(Error::Invalid(format!("{digest:?} is not a SHA-256 digest")));
         }
@@ -171,6 +238,12 @@ impl crate::test_runs::ContentSource for ContentStore {
         if !is_digest(sha256) {
             return Ok(());
         }
+        if let Some(shared) = &self.shared {
+            let age = shared.age(sha256).await.map_err(std::io::Error::other)?;
+            if age.is_some_and(|age| age >= FRESH) {
+                shared.forget(sha256).await.map_err(std::io::Error::other)?;
+            }
+        }
         let path = self.path(sha256);
         let stored = match tokio::fs::metadata(&path).await {
             Ok(facts) => facts.modified()?,
@@ -183,6 +256,10 @@ impl crate::test_runs::ContentSource for ContentStore {
         }
         tokio::fs::remove_file(&path).await
     }
+}
+
+fn store_failed(operation: &'static str) -> impl FnOnce(storage::StoreError) -> Error {
+    move |source| Error::Store { operation, source }
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
@@ -218,6 +295,24 @@ mod tests {
         assert!(store.get("../../etc/passwd").await.is_err());
         std::fs::write(store.path(&name), b"hellO").unwrap();
         assert!(store.get(&name).await.unwrap_err().to_string().contains("damaged"));
+    }
+
+    #[tokio::test]
+    async fn what_one_process_stores_another_hands_out() {
+        let store: Arc<dyn storage::Store> = Arc::new(storage::model::MemoryStore::default());
+        let dir = tempfile::tempdir().unwrap();
+        let open =
+            |name: &str| ContentStore::open(dir.path().join(name), None).unwrap().shared(store.clone());
+        let (one, two) = (open("one"), open("two"));
+        // More than one piece, and nothing at all.
+        let large = Bytes::from((0..1_500_000_u32).map(|n| n as u8).collect::<Vec<_>>());
+        for bytes in [large, Bytes::new()] {
+            let name = one.put(bytes.clone()).await.unwrap();
+            assert_eq!(two.get(&name).await.unwrap().unwrap(), bytes);
+            assert!(two.path(&name).exists(), "fetched once");
+        }
+        assert!(two.get(&digest(b"other")).await.unwrap().is_none());
+        assert_eq!(SharedContent(store.clone()).digests().await.unwrap().len(), 2);
     }
 
     #[tokio::test]

@@ -33,6 +33,15 @@ pub enum Error {
     /// The inbox.
     #[error("inbox: {0}")]
     Inbox(#[from] durable_log::LogError),
+    /// The store that several processes share.
+    #[error("cannot {operation}")]
+    Store {
+        /// What.
+        operation: &'static str,
+        /// Why.
+        #[source]
+        source: storage::StoreError,
+    },
     /// Certificates.
     #[error(transparent)]
     Issue(#[from] IssueError),
@@ -65,7 +74,7 @@ impl Error {
             Self::TestRuns(crate::test_runs::Error::Api { source, .. }) => {
                 api_client::error::is_retryable(source) || api_client::error::is_conflict(source)
             }
-            Self::File { .. } | Self::Inbox(_) | Self::TestRuns(_) => true,
+            Self::File { .. } | Self::Inbox(_) | Self::Store { .. } | Self::TestRuns(_) => true,
             Self::Issue(IssueError::Authority(_)) => true,
             Self::Issue(IssueError::BadRequest(_)) | Self::Invalid(_) => false,
         }
@@ -86,6 +95,9 @@ impl From<Error> for Status {
                     Reason::ServiceUnavailable,
                     "the hub's inbox has no room; keep the records and try again",
                 )
+            }
+            Error::Store { .. } => {
+                Self::new(Reason::ServiceUnavailable, "the hub's store does not answer; try again")
             }
             other => {
                 tracing::warn!(error = &other as &dyn std::error::Error, "a request failed");

@@ -22,6 +22,7 @@ mod presence;
 mod projects;
 mod quota;
 mod registration;
+pub mod replicas;
 mod service;
 mod source;
 mod sources;

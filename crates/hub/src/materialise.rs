@@ -19,12 +19,14 @@ use k8s_openapi::api::core::v1::Event;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
+use storage::{Compare, KeyRange, Operation, RangeRequest, Store, Transaction};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster_status;
 use crate::compliance;
 use crate::error::Error;
 use crate::inbox::Received;
+use crate::replicas::ROOT;
 use crate::service::Shared;
 
 /// What the agent may list as held.
@@ -52,7 +54,7 @@ pub(crate) async fn run(
     handlers: Vec<Arc<dyn RecordHandler>>,
     shutdown: CancellationToken,
 ) {
-    let cursor = Cursor { path: shared.data_dir.join("inbox.cursor") };
+    let cursor = Cursor::of(&shared);
     let mut position = cursor.load().await.max(shared.inbox.first());
     let mut appended = shared.inbox.appended();
     loop {
@@ -64,7 +66,7 @@ pub(crate) async fn run(
             Ok(next) if next > position => {
                 position = next;
                 cursor.save(position).await;
-                if let Err(error) = shared.inbox.trim(position).await {
+                if let Err(error) = shared.inbox.trim(position, shared.fence.as_ref()).await {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         "the inbox could not be trimmed"
@@ -290,23 +292,55 @@ fn bounded(text: &str, max: usize) -> &str {
 }
 
 /// How far the inbox was handled. Only saves work: losing it means handling again.
-struct Cursor {
-    path: PathBuf,
+enum Cursor {
+    File(PathBuf),
+    /// In the store that several processes share; written while the fence holds.
+    Shared(Arc<dyn Store>, Option<Compare>),
 }
 
 impl Cursor {
+    fn of(shared: &Shared) -> Self {
+        match &shared.replica {
+            Some(replica) => Self::Shared(Arc::clone(&replica.store), shared.fence.clone()),
+            None => Self::File(shared.data_dir.join("inbox.cursor")),
+        }
+    }
+
+    fn key() -> String {
+        format!("{ROOT}inbox-cursor")
+    }
+
     async fn load(&self) -> u64 {
-        let text = tokio::fs::read_to_string(&self.path).await.unwrap_or_default();
+        let text = match self {
+            Self::File(path) => tokio::fs::read_to_string(path).await.unwrap_or_default(),
+            Self::Shared(store, _) => {
+                let read = store.range(RangeRequest::all(KeyRange::single(Self::key()))).await;
+                let found = read.ok().and_then(|read| read.kvs.into_iter().next());
+                found.map(|kv| String::from_utf8_lossy(&kv.value).into_owned()).unwrap_or_default()
+            }
+        };
         text.trim().parse().unwrap_or(0)
     }
 
     async fn save(&self, position: u64) {
-        let temporary = self.path.with_extension("tmp");
-        let written = async {
-            tokio::fs::write(&temporary, position.to_string()).await?;
-            tokio::fs::rename(&temporary, &self.path).await
+        let told = position.to_string();
+        let written: Result<(), Box<dyn std::error::Error + Send + Sync>> = match self {
+            Self::File(path) => {
+                let temporary = path.with_extension("tmp");
+                let written = async {
+                    tokio::fs::write(&temporary, told).await?;
+                    tokio::fs::rename(&temporary, path).await
+                };
+                written.await.map_err(Into::into)
+            }
+            Self::Shared(store, fence) => {
+                let compare = fence.iter().cloned().collect();
+                let success = vec![Operation::put(Self::key(), told)];
+                let written = store.transact(Transaction { compare, success, failure: Vec::new() }).await;
+                written.map(drop).map_err(Into::into)
+            }
         };
-        if let Err(error) = written.await {
+        if let Err(error) = written {
             tracing::debug!(%error, "the inbox cursor was not saved; records will be handled again");
         }
     }

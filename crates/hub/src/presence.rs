@@ -1,13 +1,15 @@
 //! Which agents are there, in memory. An agent is connected while it has a stream open and was heard of lately; only a
 //! change of that is ever written to the store.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent_protocol::PingReport;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
+
+use crate::replicas::directory::Seat;
 
 /// The registry of streams. Clones share it.
 #[derive(Clone, Debug)]
@@ -19,7 +21,11 @@ pub(crate) struct Presence {
 struct Shared {
     timeout: Duration,
     agents: Mutex<HashMap<String, Agent>>,
+    /// Agents whose stream another process of this hub holds.
+    elsewhere: Mutex<HashMap<String, Seat>>,
     changed: Notify,
+    /// Counts up when a stream here opens or closes.
+    here: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
@@ -44,7 +50,7 @@ impl Drop for StreamGuard {
         if let Some(agent) = self.shared.agents.lock().get_mut(&self.cluster) {
             agent.streams = agent.streams.saturating_sub(1);
         }
-        self.shared.changed.notify_one();
+        self.shared.moved();
     }
 }
 
@@ -52,7 +58,15 @@ impl Presence {
     /// `timeout` is how long an agent may be silent on an open stream.
     #[must_use]
     pub(crate) fn new(timeout: Duration) -> Self {
-        Self { shared: Arc::new(Shared { timeout, agents: Mutex::default(), changed: Notify::new() }) }
+        Self {
+            shared: Arc::new(Shared {
+                timeout,
+                agents: Mutex::default(),
+                elsewhere: Mutex::default(),
+                changed: Notify::new(),
+                here: watch::Sender::new(0),
+            }),
+        }
     }
 
     /// An agent opened a stream.
@@ -69,7 +83,7 @@ impl Presence {
             agent.streams += 1;
             agent.heard = Instant::now();
         }
-        self.shared.changed.notify_one();
+        self.shared.moved();
         StreamGuard { shared: self.shared.clone(), cluster: cluster.to_owned() }
     }
 
@@ -96,10 +110,63 @@ impl Presence {
         }
     }
 
-    /// Whether an agent is there now.
+    /// Whether an agent is there now, at this process or another.
     #[must_use]
     pub(crate) fn is_connected(&self, cluster: &str) -> bool {
+        self.is_here(cluster) || self.seat(cluster).is_some()
+    }
+
+    /// Whether an agent is at this process now.
+    #[must_use]
+    pub(crate) fn is_here(&self, cluster: &str) -> bool {
         self.shared.agents.lock().get(cluster).is_some_and(|agent| self.shared.connected(agent))
+    }
+
+    /// The agents at this process.
+    #[must_use]
+    pub(crate) fn here(&self) -> BTreeSet<String> {
+        let agents = self.shared.agents.lock();
+        let here = agents.iter().filter(|(_, agent)| self.shared.connected(agent));
+        here.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Changes when a stream here opens or closes.
+    pub(crate) fn here_changes(&self) -> watch::Receiver<u64> {
+        self.shared.here.subscribe()
+    }
+
+    /// Where an agent is, when it is at another process.
+    #[must_use]
+    pub(crate) fn seat(&self, cluster: &str) -> Option<Seat> {
+        self.shared.elsewhere.lock().get(cluster).cloned()
+    }
+
+    /// Everything that is at other processes.
+    pub(crate) fn set_elsewhere(&self, all: HashMap<String, Seat>) {
+        *self.shared.elsewhere.lock() = all;
+        self.shared.changed.notify_one();
+    }
+
+    /// An agent came to another process, moved, or left it.
+    pub(crate) fn set_seat(&self, cluster: &str, seat: Option<Seat>) {
+        let mut elsewhere = self.shared.elsewhere.lock();
+        match seat {
+            Some(seat) => elsewhere.insert(cluster.to_owned(), seat),
+            None => elsewhere.remove(cluster),
+        };
+        drop(elsewhere);
+        self.shared.changed.notify_one();
+    }
+
+    /// What was told belongs to whoever leads: one that begins to tells everything again.
+    pub(crate) fn tell_anew(&self) {
+        for agent in self.shared.agents.lock().values_mut() {
+            agent.told = None;
+            // Who has just begun to lead has not heard of anybody yet.
+            if agent.streams == 0 {
+                agent.heard = Instant::now();
+            }
+        }
     }
 
     /// Makes a cluster known, so that [`Presence::transitions`] says also that nobody came.
@@ -118,10 +185,11 @@ impl Presence {
     /// The clusters whose state changed since the last call, with the new state.
     #[must_use]
     pub(crate) fn transitions(&self) -> Vec<(String, bool)> {
+        let elsewhere = self.shared.elsewhere.lock();
         let mut agents = self.shared.agents.lock();
         let mut changed = Vec::new();
         for (name, agent) in agents.iter_mut() {
-            let now = self.shared.connected(agent);
+            let now = self.shared.connected(agent) || elsewhere.contains_key(name);
             // An agent never heard of gets its time to come back before it is called gone: the hub itself may just have
             // started.
             let premature = agent.told.is_none() && !now && agent.heard.elapsed() < self.shared.timeout;
@@ -140,6 +208,12 @@ impl Presence {
 }
 
 impl Shared {
+    /// A stream here opened or closed.
+    fn moved(&self) {
+        self.changed.notify_one();
+        self.here.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
     fn connected(&self, agent: &Agent) -> bool {
         agent.streams > 0 && agent.heard.elapsed() < self.timeout
     }
@@ -161,6 +235,23 @@ mod tests {
         assert!(presence.transitions().is_empty(), "one stream is left");
         drop(second);
         assert_eq!(presence.transitions(), [("dev".to_owned(), false)]);
+    }
+
+    #[test]
+    fn an_agent_that_moves_to_another_process_was_never_away() {
+        let presence = Presence::new(Duration::from_secs(60));
+        let guard = presence.open("dev");
+        assert_eq!(presence.transitions(), [("dev".to_owned(), true)]);
+        let seat = Seat { replica: "two".into(), url: "https://two".into() };
+        presence.set_seat("dev", Some(seat.clone()));
+        drop(guard);
+        assert!(presence.transitions().is_empty());
+        assert!(presence.is_connected("dev") && !presence.is_here("dev") && presence.here().is_empty());
+        assert_eq!(presence.seat("dev"), Some(seat));
+        presence.set_elsewhere(HashMap::new());
+        assert_eq!(presence.transitions(), [("dev".to_owned(), false)]);
+        presence.tell_anew();
+        assert!(presence.transitions().is_empty(), "who begins to lead waits for those who may come");
     }
 
     #[test]

@@ -31,6 +31,7 @@ use crate::presence::Presence;
 use crate::projects::{self, ProjectScopes, Projects};
 use crate::quota::{Quota, Quotas};
 use crate::registration;
+use crate::replicas::{Replica, Term, directory};
 use crate::sources;
 use crate::test_runs::{self, TestRuns};
 
@@ -70,6 +71,8 @@ pub struct Options {
     pub quota: Quota,
     /// Act on records besides the hub itself.
     pub handlers: Vec<Arc<dyn RecordHandler>>,
+    /// One of several processes on one store; `None`: the only one.
+    pub replica: Option<Replica>,
 }
 
 impl std::fmt::Debug for Options {
@@ -103,11 +106,13 @@ impl Options {
             telemetry: None,
             quota: Quota::default(),
             handlers: Vec::new(),
+            replica: None,
         }
     }
 }
 
-/// What every part of the hub needs.
+/// What every part of the hub needs. A process that leads has another one for that time, whose writes are fenced.
+#[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) client: Client,
     pub(crate) data_dir: PathBuf,
@@ -119,15 +124,18 @@ pub(crate) struct Shared {
     pub(crate) announce: Option<String>,
     pub(crate) presence_timeout: Duration,
     pub(crate) presence: Presence,
-    pub(crate) tunnels: Tunnels,
+    pub(crate) tunnels: Arc<Tunnels>,
     pub(crate) content: ContentStore,
     pub(crate) inbox: Inbox,
     pub(crate) clusters: ObjectCache<Cluster>,
     pub(crate) projects: Projects,
     pub(crate) expressions: Arc<dyn Expressions>,
     pub(crate) object_expressions: Arc<dyn ObjectExpressions>,
-    pub(crate) quotas: Quotas,
+    pub(crate) quotas: Arc<Quotas>,
     pub(crate) test_endpoints: test_runs::Endpoints,
+    pub(crate) replica: Option<Replica>,
+    /// Holds while nobody else has led; of a process that leads.
+    pub(crate) fence: Option<storage::Compare>,
     /// Cancelled when the hub ends: open streams end with it, so that agents look for its successor at once.
     pub(crate) stopping: CancellationToken,
 }
@@ -163,8 +171,14 @@ impl Service {
     /// # Errors
     /// When the data directory cannot be used.
     pub async fn new(options: Options) -> Result<Self, Error> {
-        let content = ContentStore::open(options.data_dir.join("content"), options.content_sealer)?;
-        let inbox = Inbox::open(options.data_dir.join("inbox"), options.inbox).await?;
+        let mut content = ContentStore::open(options.data_dir.join("content"), options.content_sealer)?;
+        let inbox = match &options.replica {
+            Some(replica) => {
+                content = content.shared(Arc::clone(&replica.store));
+                Inbox::open_shared(Arc::clone(&replica.store), options.inbox.max_bytes).await?
+            }
+            None => Inbox::open(options.data_dir.join("inbox"), options.inbox).await?,
+        };
         let clusters = ObjectCache::start(Api::all(options.client.clone()), CacheOptions::new("clusters"));
         let projects = Projects::start(options.client.clone());
         let logs = test_runs::Options {
@@ -177,8 +191,7 @@ impl Service {
             },
         };
         let test_runs = TestRuns::new(logs, options.client.clone(), Arc::new(content.clone()))?;
-        let mut handlers = options.handlers;
-        handlers.push(Arc::new(test_runs.handler()));
+        let handlers = options.handlers;
         let shared = Shared {
             test_endpoints: test_runs.endpoints(),
             stopping: CancellationToken::new(),
@@ -192,14 +205,16 @@ impl Service {
             announce: options.announce,
             presence_timeout: options.presence_timeout,
             presence: Presence::new(options.presence_timeout),
-            tunnels: Tunnels::default(),
+            tunnels: Arc::default(),
             content,
             inbox,
             clusters,
             projects,
             expressions: options.expressions,
             object_expressions: options.object_expressions,
-            quotas: Quotas::new(options.quota),
+            quotas: Arc::new(Quotas::new(options.quota)),
+            replica: options.replica,
+            fence: None,
         };
         Ok(Self { shared: Arc::new(shared), handlers, test_runs })
     }
@@ -222,7 +237,7 @@ impl Service {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let _stopping = self.shared.stopping.clone().drop_guard();
         prepare(&self.shared, &shutdown).await?;
-        let (shared, handlers) = (self.shared, self.handlers);
+        let Self { shared, handlers, test_runs } = self;
         let ends_streams = {
             let (shutdown, stopping) = (shutdown.clone(), shared.stopping.clone());
             async move {
@@ -230,20 +245,76 @@ impl Service {
                 stopping.cancel();
             }
         };
-        let (.., tests) = tokio::join!(
+        let ((), told, ()) = tokio::join!(
             ends_streams,
-            materialise::run(shared.clone(), handlers, shutdown.clone()),
-            placement::run(shared.clone(), shutdown.clone()),
-            sources::run(shared.clone(), shutdown.clone()),
-            write_presence(shared.clone(), shutdown.clone()),
-            cluster_profiles::run(shared.clone(), shutdown.clone()),
-            Box::pin(alerts::run(shared.clone(), shutdown.clone())),
-            seal_content(shared.clone(), shutdown.clone()),
-            sweep(shared, shutdown.clone()),
-            self.test_runs.run(shutdown),
+            Box::pin(lead(&shared, &handlers, &test_runs, &shutdown)),
+            beside(&shared, &shutdown),
         );
-        Ok(tests?)
+        told
     }
+}
+
+/// What every process does, whoever leads.
+async fn beside(shared: &Arc<Shared>, shutdown: &CancellationToken) {
+    let told = async {
+        if let Some(replica) = shared.replica.clone() {
+            directory::run(replica, shared.presence.clone(), shutdown.clone()).await;
+        }
+    };
+    tokio::join!(seal_content(shared.clone(), shutdown.clone()), told);
+}
+
+/// Runs the control loops: until `shutdown` where the hub is one process, else again and again while this one leads.
+async fn lead(
+    shared: &Arc<Shared>,
+    handlers: &[Arc<dyn RecordHandler>],
+    test_runs: &TestRuns,
+    shutdown: &CancellationToken,
+) -> Result<(), Error> {
+    let Some(replica) = &shared.replica else {
+        return control(shared.clone(), handlers.to_vec(), test_runs, shutdown.clone()).await;
+    };
+    while let Some(term) = shutdown.run_until_cancelled(replica.election.term()).await {
+        let Term { client, fence, lost, held } = term;
+        tracing::info!(identity = %replica.identity, "leading the hub");
+        let leading = Shared { client: client.clone(), fence: Some(fence), ..(**shared).clone() };
+        leading.presence.tell_anew();
+        let stop = shutdown.child_token();
+        let ends = async {
+            tokio::select! {
+                () = lost.cancelled() => tracing::warn!("another process may lead the hub now"),
+                () = stop.cancelled() => {}
+            }
+            stop.cancel();
+        };
+        let tests = test_runs.with_client(client);
+        let (done, ()) =
+            tokio::join!(control(Arc::new(leading), handlers.to_vec(), &tests, stop.clone()), ends);
+        drop(held);
+        done?;
+    }
+    Ok(())
+}
+
+/// The control loops.
+async fn control(
+    shared: Arc<Shared>,
+    mut handlers: Vec<Arc<dyn RecordHandler>>,
+    test_runs: &TestRuns,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    handlers.push(Arc::new(test_runs.handler()));
+    let (.., tests) = tokio::join!(
+        materialise::run(shared.clone(), handlers, stop.clone()),
+        placement::run(shared.clone(), stop.clone()),
+        sources::run(shared.clone(), stop.clone()),
+        write_presence(shared.clone(), stop.clone()),
+        cluster_profiles::run(shared.clone(), stop.clone()),
+        Box::pin(alerts::run(shared.clone(), stop.clone())),
+        sweep(shared.clone(), stop.clone()),
+        test_runs.with_client(shared.client.clone()).run(stop),
+    );
+    Ok(tests?)
 }
 
 impl Handle {

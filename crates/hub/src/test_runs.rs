@@ -100,6 +100,17 @@ impl TestRuns {
         Ok(Self { client, logs, content, options })
     }
 
+    /// The same with another client: for the time in which a process leads.
+    #[must_use]
+    pub fn with_client(&self, client: Client) -> Self {
+        Self {
+            client,
+            logs: Arc::clone(&self.logs),
+            content: Arc::clone(&self.content),
+            options: self.options.clone(),
+        }
+    }
+
     /// What takes in the agents' records.
     #[must_use]
     pub fn handler(&self) -> Handler {

@@ -90,6 +90,14 @@ impl Fleet {
         self.hub_dir().join("admin.kubeconfig")
     }
 
+    /// Where the hub is reached.
+    ///
+    /// # Errors
+    /// When its kubeconfig does not say.
+    pub fn hub_url(&self) -> Result<String> {
+        server_address(&self.hub_kubeconfig()).map(|address| format!("https://{address}"))
+    }
+
     /// The hub's own directory.
     #[must_use]
     pub fn hub_dir(&self) -> PathBuf {
@@ -206,6 +214,26 @@ impl Fleet {
         self.join_with(name, field("token")?, field("caPin")?)
     }
 
+    /// Joins a Kubernetes that is not one of this fleet's clusters, by its kubeconfig.
+    ///
+    /// # Errors
+    /// When the hub gives no token or the agent cannot be started.
+    pub fn join_elsewhere(&mut self, name: &str, kubeconfig: &Path) -> Result<()> {
+        let text = self.succeed(&["join", "token", "create", "--cluster", name, "-o", "json"])?;
+        let token: serde_json::Value = serde_json::from_str(&text)?;
+        let field = |key: &str| token[key].as_str().with_context(|| format!("no {key} in {text}"));
+        let join = ["--token", field("token")?, "--ca-pin", field("caPin")?, "--name", name];
+        self.spawn_agent_on(name, kubeconfig, &join)
+    }
+
+    /// Starts the agent of such a Kubernetes that has joined before.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_elsewhere(&mut self, name: &str, kubeconfig: &Path) -> Result<()> {
+        self.spawn_agent_on(name, kubeconfig, &[])
+    }
+
     /// Starts an agent that joins with this token and pin; one that runs for the cluster already is killed.
     ///
     /// # Errors
@@ -284,10 +312,15 @@ impl Fleet {
     }
 
     fn spawn_agent(&mut self, name: &str, join: &[&str]) -> Result<()> {
+        let kubeconfig = self.cluster_dir(name).join("admin.kubeconfig");
+        self.spawn_agent_on(name, &kubeconfig, join)
+    }
+
+    fn spawn_agent_on(&mut self, name: &str, kubeconfig: &Path, join: &[&str]) -> Result<()> {
         let dir = self.agent_dir(name);
         std::fs::create_dir_all(&dir)?;
         let dir_argument = path_text(&dir)?;
-        let kubeconfig = path_text(&self.cluster_dir(name).join("admin.kubeconfig"))?;
+        let kubeconfig = path_text(kubeconfig)?;
         let hub = format!("https://{}", self.hub_listen);
         let mut arguments =
             vec!["agent", "serve", "--dir", &dir_argument, "--hub", &hub, "--kubeconfig", &kubeconfig];

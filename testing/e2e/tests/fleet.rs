@@ -2,6 +2,8 @@
 
 #[path = "fleet/access.rs"]
 mod access;
+#[path = "fleet/any_kubernetes.rs"]
+mod any_kubernetes;
 #[path = "fleet/bad_input.rs"]
 mod bad_input;
 #[path = "fleet/certificates.rs"]
@@ -12,8 +14,12 @@ mod diff;
 mod full_disk;
 #[path = "fleet/intent.rs"]
 mod intent;
+#[path = "fleet/outages.rs"]
+mod outages;
 #[path = "fleet/placement.rs"]
 mod placement;
+#[path = "fleet/replicas.rs"]
+mod replicas;
 #[path = "fleet/rollout.rs"]
 mod rollout;
 #[path = "fleet/test_commands.rs"]
@@ -24,6 +30,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use e2e::fleet::{Fleet, Nodes, condition};
+use e2e::process::Process;
 use e2e::wait;
 
 const NAMES: [&str; 3] = ["dev", "staging", "prod"];

@@ -59,6 +59,9 @@ pub(crate) struct ServeArguments {
     /// Where agents reach it from now on; they keep it, and go there when the place they know does not answer
     #[arg(long, value_name = "URL")]
     announce: Option<String>,
+    /// Where other processes of this hub reach this one, when several serve one etcd [default: where it listens]
+    #[arg(long, value_name = "URL")]
+    replica_url: Option<String>,
     #[command(flatten)]
     telemetry: otlp::OtlpArguments,
     #[command(flatten)]
@@ -98,6 +101,7 @@ pub(crate) async fn run(global: &Global, command: HubCommand) -> Result<Code, Fa
         },
         announce: arguments.announce,
         telemetry: arguments.telemetry.resolve()?,
+        replica_url: arguments.replica_url,
     };
     let Some(started) = stop.run_until_cancelled(Box::pin(Hub::start(options))).await else {
         return Ok(Code::Ok);

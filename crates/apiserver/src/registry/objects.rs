@@ -17,6 +17,7 @@ use storage::{
 
 use crate::catalogue::Resource;
 use crate::metrics::{StoreOperation, StoreRequests};
+use crate::registry::fence::Fence;
 use crate::registry::strategy::Objects;
 use crate::served::ServedKinds;
 use crate::watch_cache::{CachedObject, ResourceCache, WatchCache, object_key};
@@ -205,18 +206,27 @@ impl ObjectAccess {
         key: String,
     ) -> Result<Written, Status> {
         let since = Instant::now();
-        let transaction = Transaction {
+        let fence = Fence::current();
+        let mut transaction = Transaction {
             compare: vec![compare],
             success: vec![operation],
             failure: vec![Operation::get(key)],
         };
+        if let Some(fence) = &fence {
+            transaction.compare.push(fence.compare());
+            transaction.failure.push(fence.read());
+        }
         let done = self.store.transact(transaction).await;
         self.requests.observe(kind, since, done.is_err());
         let done = done.map_err(|error| store_failure(&error))?;
         if done.succeeded {
             return Ok(Written::At(done.revision));
         }
-        let found = done.responses.into_iter().find_map(|response| match response {
+        let mut responses = done.responses;
+        if let Some(fence) = &fence {
+            fence.check(responses.pop())?;
+        }
+        let found = responses.into_iter().find_map(|response| match response {
             OperationResponse::Range(range) => range.kvs.into_iter().next(),
             _ => None,
         });
@@ -305,6 +315,45 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_deposed_leaders_write_is_refused_by_the_store() {
+        let store: Arc<dyn Store> = Arc::new(storage::model::MemoryStore::default());
+        let service =
+            crate::Service::new(crate::Options::new(Arc::clone(&store), crate::Catalogue::cluster()));
+        let handle = service.await.expect("a server").handle();
+        let user = || kube_objects::UserInfo::new("leader", &["system:masters"]);
+        let draw = async || {
+            let success = vec![Operation::put("leader", "x")];
+            let drawn =
+                store.transact(Transaction { success, ..Transaction::default() }).await.expect("drawn");
+            Fence { key: "leader".into(), revision: drawn.revision }
+        };
+        let put = async |client: kube::Client, name: &str| {
+            let body =
+                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}).to_string();
+            let request =
+                http::Request::post("/api/v1/namespaces").header("content-type", "application/json");
+            let request = request.body(kube::client::Body::from(body.into_bytes())).expect("a request");
+            client.send(request).await.expect("an answer").status().as_u16()
+        };
+        let first = handle.fenced_client(user(), draw().await);
+        assert_eq!((put(first.clone(), "a").await, put(first.clone(), "a").await), (201, 409));
+        let second = handle.fenced_client(user(), draw().await);
+        assert_eq!((put(first.clone(), "b").await, put(second.clone(), "b").await), (409, 201));
+        let gone = |client: kube::Client, name: &'static str| async move {
+            let path = format!("/api/v1/namespaces/{name}/status");
+            let patch = json!({"metadata": {"labels": {"by": "leader"}}}).to_string().into_bytes();
+            let request = http::Request::patch(path).header("content-type", "application/merge-patch+json");
+            let request = request.body(kube::client::Body::from(patch)).expect("a request");
+            client.send(request).await.expect("an answer").status().as_u16()
+        };
+        assert_eq!((gone(first.clone(), "b").await, gone(second, "b").await), (409, 200));
+        let read =
+            http::Request::get("/api/v1/namespaces/b").body(kube::client::Body::empty()).expect("a request");
+        assert_eq!(first.send(read).await.expect("an answer").status(), 200, "who leads no more may look");
+        assert_eq!(put(handle.client(user()), "c").await, 201, "others have no fence");
+    }
 
     #[test]
     fn the_revision_is_not_kept() {

@@ -101,6 +101,7 @@ impl Bench {
             test_retention: Default::default(),
             announce: self.announce.clone(),
             telemetry: self.telemetry.clone(),
+            replica_url: None,
         };
         // The last tasks of a hub that was stopped let go of its store a moment later.
         let ends = tokio::time::Instant::now() + LIMIT;

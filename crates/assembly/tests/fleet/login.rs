@@ -119,6 +119,7 @@ async fn a_person_is_who_the_issuer_says_and_may_what_roles_say() {
         agent_certificate_ttl: None,
         test_retention: Default::default(),
         announce: None,
+        replica_url: None,
     })
     .await
     .unwrap();

@@ -13,11 +13,11 @@ const METHODS: [Method; 7] =
 
 /// A request as it goes through the tunnel.
 #[derive(Debug)]
-pub(super) struct Planned {
+pub(crate) struct Planned {
     /// Its head.
-    pub(super) head: Parts,
+    pub(crate) head: Parts,
     /// What the client's connection becomes, where it is upgraded.
-    pub(super) upgrade: Option<HeaderValue>,
+    pub(crate) upgrade: Option<HeaderValue>,
 }
 
 /// Writes the head for `path` in the cluster on behalf of `user`. Nothing of the client's head is taken over but the method,
@@ -25,7 +25,7 @@ pub(super) struct Planned {
 ///
 /// # Errors
 /// 405 for a method that no verb stands for, 400 for a path that is none, 403 for an upgrade that another site's page asks for.
-pub(super) fn plan(client: &Parts, user: &UserInfo, path: &str) -> Result<Planned, Status> {
+pub(crate) fn plan(client: &Parts, user: &UserInfo, path: &str) -> Result<Planned, Status> {
     if !METHODS.contains(&client.method) {
         return Err(Status::new(
             Reason::MethodNotAllowed,
@@ -66,7 +66,8 @@ pub(super) fn answer_headers(given: &HeaderMap) -> HeaderMap {
     kept
 }
 
-fn passed(name: &HeaderName, value: &HeaderValue) -> Option<HeaderValue> {
+/// A header of the client's as it may go on; `None`: not at all.
+pub(crate) fn passed(name: &HeaderName, value: &HeaderValue) -> Option<HeaderValue> {
     if name != header::SEC_WEBSOCKET_PROTOCOL {
         return Some(value.clone());
     }
@@ -75,7 +76,7 @@ fn passed(name: &HeaderName, value: &HeaderValue) -> Option<HeaderValue> {
 }
 
 /// What a request wants its connection to become.
-fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let asked = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
     let asked =
         asked.flat_map(|text| text.split(',')).any(|word| word.trim().eq_ignore_ascii_case("upgrade"));

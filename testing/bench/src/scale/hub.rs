@@ -33,6 +33,7 @@ pub async fn serve(directory: PathBuf, listen: SocketAddr) -> anyhow::Result<()>
         test_retention: Default::default(),
         announce: None,
         telemetry: None,
+        replica_url: None,
     };
     let hub = Box::pin(Hub::start(options)).await?;
     let address = hub.address().context("the hub has no address")?;
