@@ -153,8 +153,6 @@ impl Vault {
         self.write("accept an assignment", success).await
     }
 
-    /// Values of secret variables that the hub keeps, by `NAMESPACE/NAME/KEY` there.
-    const VALUES: &str = "fairlead/agent/values/";
     /// The version of the signed release that was accepted last.
     pub(crate) async fn release(&self, name: &str) -> Result<Option<u64>, Error> {
         self.note(&format!("{RELEASES}{name}")).await

@@ -120,7 +120,7 @@ impl ContentStore {
     fn seal_anew_blocking(&self) -> Result<usize, Error> {
         let Some(sealer) = &self.sealer else { return Ok(0) };
         let mut count = 0;
-        let failed = |path: &Path| Error::file("read", path);
+        let failed = |path: &Path| Error::file("read", path.to_owned());
         for directory in std::fs::read_dir(self.root.as_path()).map_err(failed(&self.root))? {
             let directory = directory.map_err(failed(&self.root))?.path();
             for file in std::fs::read_dir(&directory).map_err(failed(&directory))? {

@@ -1,7 +1,7 @@
 //! Sealing anew: what was written plain before encryption was wanted, or with a key that is going to be retired. Every value
 //! is replaced under the version that was read, so that writers are not held up and nothing is lost.
 
-use storage::{Compare, KeyRange, Operation, RangeRequest, Store as _, StoreError, Transaction};
+use storage::{Compare, KeyRange, Operation, RangeRequest, StoreError, Transaction};
 
 use crate::configuration::Wanted;
 use crate::envelope::is_sealed;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jsonwebtoken::{EncodingKey, Header};
-use rcgen::{KeyPair, PublicKeyData as _};
+use rcgen::KeyPair;
 use serde_json::json;
 
 use super::*;

@@ -121,7 +121,7 @@ mod tests {
             .header("accept", "application/json");
         let client = request.body(()).unwrap().into_parts().0;
         let head = head_for(&client, &user, "prod", "/api/v1/pods").unwrap();
-        assert_eq!(head.uri, format!("{}/api/v1/pods?limit=5", cluster_proxy_path("prod")));
+        assert_eq!(head.uri.to_string(), format!("{}/api/v1/pods?limit=5", cluster_proxy_path("prod")));
         let all = |name: &str| -> Vec<_> {
             head.headers.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
         };

@@ -11,7 +11,7 @@ use fleet_objects::test_workflow::TestWorkflowSpec;
 use fleet_objects::{Cluster, partition_namespace};
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::{Expression, Selector, SelectorExt as _};
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::ObjectRef;

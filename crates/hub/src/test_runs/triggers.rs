@@ -10,7 +10,7 @@ use fleet_objects::test_trigger::{
     TRIGGER_FINALIZER, TestTrigger, TestTriggerAssignment, TestTriggerAssignmentSpec, TestTriggerStatus,
 };
 use fleet_objects::test_workflow::{TestWorkflow, TestWorkflowSpec};
-use fleet_objects::{Cluster, ConditionChange, partition_namespace, set_condition};
+use fleet_objects::{ConditionChange, partition_namespace, set_condition};
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
@@ -26,6 +26,7 @@ use workflow::{trigger, validate};
 use super::Error;
 use super::controller::{api_error, choose};
 use super::resolve;
+use crate::projects::clusters_of;
 
 /// After a failed pass.
 const RETRY: Duration = Duration::from_secs(2);
