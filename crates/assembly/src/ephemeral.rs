@@ -73,7 +73,7 @@ impl TestRunner {
         let failed = |cause: Cause| AssemblyError::new("failed to start what carries out tests", cause);
         let client = hub.client("system:fairlead:hub");
         introduce(&client, name).await.map_err(|error| failed(error.into()))?;
-        let content = ContentStore::open(directory.join("content"));
+        let content = ContentStore::open(directory.join("content"), None);
         let content = content.map_err(|error| failed(error.into()))?;
         let logs = test_runs::Options {
             log_dir: directory.join("logs"),
@@ -85,7 +85,7 @@ impl TestRunner {
         // Set here and nowhere else.
         let _ = self.endpoints.set(runs.endpoints());
         let records = Arc::new(Direct { handler: runs.handler(), cluster: name.to_owned() });
-        let Opened { store, .. } = State::Ephemeral.open_store(&StoreOptions::default()).await?;
+        let Opened { store, .. } = State::Ephemeral.open_store(&StoreOptions::default(), &[]).await?;
         let executor = Executor::new(
             executor::Options::new(name, directory.join("collected")),
             cluster,
@@ -139,40 +139,10 @@ impl TestBed {
             let cluster = Box::pin(Cluster::start(options.cluster.clone())).await?;
             usable(&cluster.client(), &options.cluster).await.map(|()| cluster)
         };
-<<<<<<< HEAD
         let (cluster, hub) = tokio::try_join!(cluster, silent_hub(Arc::downgrade(&endpoints)))?;
         let runner = TestRunner { hub, endpoints };
         let runner = runner.carry_out(cluster.client(), &name, &options.directory).await?;
         Ok(Self { cluster, runner })
-=======
-        let (cluster, mut hub) = tokio::try_join!(cluster, silent_hub(Arc::downgrade(&endpoints)))?;
-        let failed = |cause: Cause| AssemblyError::new("failed to start the test bed", cause);
-        let client = hub.client("system:fairlead:hub");
-        introduce(&client, &name).await.map_err(|error| failed(error.into()))?;
-        let content = ContentStore::open(options.directory.join("content"), None);
-        let content = content.map_err(|error| failed(error.into()))?;
-        let logs = test_runs::Options { log_dir: options.directory.join("logs"), retention: None };
-        let runs = TestRuns::new(logs, client.clone(), Arc::new(content.clone()));
-        let runs = runs.map_err(|error| failed(error.into()))?;
-        // Set here and nowhere else.
-        let _ = endpoints.set(runs.endpoints());
-        let records = Arc::new(Direct { handler: runs.handler(), cluster: name.clone() });
-        let Opened { store, .. } = State::Ephemeral.open_store(&StoreOptions::default(), &[]).await?;
-        let executor = Executor::new(
-            executor::Options::new(&name, options.directory.join("collected")),
-            cluster.client(),
-            client,
-            store,
-            records,
-            Arc::new(Kept(content)),
-        )
-        .map_err(|error| failed(error.into()))?;
-        let stop = hub.tasks.stop.clone();
-        hub.tasks.spawn("test runs", async move { runs.run(stop).await });
-        let stop = hub.tasks.stop.clone();
-        hub.tasks.spawn("test executor", async move { Box::pin(executor.run(stop)).await });
-        Ok(Self { cluster, hub, _endpoints: endpoints })
->>>>>>> 0227837 (What the compiler found)
     }
 
     /// Where test runs are made and read, as on a hub.

@@ -120,6 +120,7 @@ async fn a_person_is_who_the_issuer_says_and_may_what_roles_say() {
         test_retention: Default::default(),
         announce: None,
         replica_url: None,
+        telemetry: None,
     })
     .await
     .unwrap();
