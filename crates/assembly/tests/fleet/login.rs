@@ -152,6 +152,43 @@ async fn a_person_is_who_the_issuer_says_and_may_what_roles_say() {
     let (code, answer) = ask(&issuer.token(json!({})), "GET", clusters, Value::Null).await;
     assert_eq!(code, 403, "{answer}");
     assert!(answer["message"].as_str().unwrap().contains("User \"ada@example.com\" cannot list"), "{answer}");
+    // With a role in a project: which clusters somebody has is said, and no others.
+    let make = async |path: &str, object: Value| {
+        let request = http::Request::post(path).header("content-type", "application/json");
+        let request = request.body(kube::client::Body::from(object.to_string().into_bytes())).unwrap();
+        let response = hub.client().send(request).await.unwrap();
+        assert_eq!(response.status(), 201, "{object}");
+    };
+    for (name, set) in [("a", "edge"), ("b", "shop")] {
+        make(
+            clusters,
+            json!({"apiVersion": "fleet.fairlead.dev/v1alpha1", "kind": "Cluster", "spec": {},
+            "metadata": {"name": name, "labels": {fleet_objects::LABEL_CLUSTER_SET: set}}}),
+        )
+        .await;
+    }
+    let labels = json!({fleet_objects::project::LABEL_PROJECT: ""});
+    let sets = json!({fleet_objects::project::ANNOTATION_CLUSTER_SETS: "edge"});
+    make(
+        "/api/v1/namespaces",
+        json!({"apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": "team", "labels": labels, "annotations": sets}}),
+    )
+    .await;
+    make(
+        "/apis/rbac.authorization.k8s.io/v1/namespaces/team/rolebindings",
+        json!({"metadata": {"name": "web"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "fleet-viewer"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "oidc:web"}]}),
+    )
+    .await;
+    crate::bench::eventually("the project's cluster is listed, and no other", || async {
+        let (code, list) = ask(&issuer.token(json!({})), "GET", "/fleet/v1/clusters", Value::Null).await;
+        let names: Vec<_> =
+            list["items"].as_array().into_iter().flatten().map(|one| &one["metadata"]["name"]).collect();
+        code == 200 && names == [&json!("a")]
+    })
+    .await;
     let bindings: Api<ClusterRoleBinding> = Api::all(hub.client());
     let binding = json!({"metadata": {"name": "web"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "fleet-viewer"},

