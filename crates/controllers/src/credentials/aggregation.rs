@@ -29,21 +29,34 @@ impl Aggregation {
         self.roles.has_synced().await;
     }
 
-    /// Any role may be part of any aggregation: each change looks at all that aggregate.
+    /// One key for everything: any role may be part of any aggregation.
     pub(super) fn queue(&self) -> Queue<ObjectKey> {
         let queue = Queue::new();
-        let (fed, roles) = (queue.clone(), self.roles.clone());
-        self.roles.on_change(move |change| {
-            let own = change
-                .latest()
-                .filter(|role| role.aggregation_rule.is_some())
-                .map(|role| ObjectKey::of(&**role));
-            let all = roles.list();
-            let others =
-                all.iter().filter(|role| role.aggregation_rule.is_some()).map(|role| ObjectKey::of(&**role));
-            own.into_iter().chain(others).for_each(|key| fed.add(key));
-        });
+        let fed = queue.clone();
+        self.roles.on_change(move |_| fed.add(ObjectKey::new("", "all")));
         queue
+    }
+
+    async fn write(&self, role: &ClusterRole) -> Result<(), Error> {
+        let Some(rules) = aggregated(role, &self.roles.list()) else { return Ok(()) };
+        // In another order they are the same rules: those that servers are born with come in theirs.
+        let has = role.rules.clone().unwrap_or_default();
+        if has.len() == rules.len() && rules.iter().all(|rule| has.contains(rule)) {
+            return Ok(());
+        }
+        let name = role.name_any();
+        let patch = json!({"metadata": {"resourceVersion": role.resource_version()}, "rules": rules});
+        let api: Api<ClusterRole> = Api::all(self.client.clone());
+        match api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.unless_gone() {
+            // Somebody changed it meanwhile: the change brings it back.
+            Err(error) if api_client::error::is_conflict(&error) => {}
+            written => {
+                if let Some(written) = written.doing("aggregating the rules of ClusterRole", &name)? {
+                    self.roles.observe(&written);
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -71,24 +84,9 @@ impl Reconciler for Aggregation {
     type Key = ObjectKey;
     type Error = Error;
 
-    async fn reconcile(&self, key: ObjectKey) -> Result<Action, Error> {
-        let Some(role) = self.roles.find("", &key.name) else { return Ok(Action::Done) };
-        let Some(rules) = aggregated(&role, &self.roles.list()) else { return Ok(Action::Done) };
-        // In another order they are the same rules: those that servers are born with come in theirs.
-        let has = role.rules.clone().unwrap_or_default();
-        if has.len() == rules.len() && rules.iter().all(|rule| has.contains(rule)) {
-            return Ok(Action::Done);
-        }
-        let patch = json!({"metadata": {"resourceVersion": role.resource_version()}, "rules": rules});
-        let api: Api<ClusterRole> = Api::all(self.client.clone());
-        match api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await.unless_gone() {
-            // Somebody changed it meanwhile: the change brings it back.
-            Err(error) if api_client::error::is_conflict(&error) => {}
-            written => {
-                if let Some(written) = written.doing("aggregating the rules of ClusterRole", &key.name)? {
-                    self.roles.observe(&written);
-                }
-            }
+    async fn reconcile(&self, _: ObjectKey) -> Result<Action, Error> {
+        for role in self.roles.list() {
+            self.write(&role).await?;
         }
         Ok(Action::Done)
     }
