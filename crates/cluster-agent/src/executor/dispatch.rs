@@ -43,6 +43,8 @@ pub(super) struct Dispatch {
     /// The number of the newest execution.
     number: u64,
     news: mpsc::Sender<TestRecord>,
+    /// Hands `news` on; it holds the outbox.
+    telling: tokio::task::JoinHandle<()>,
     shutdown: CancellationToken,
 }
 
@@ -50,7 +52,7 @@ impl Dispatch {
     pub(super) fn new(shared: Arc<Shared>, shutdown: CancellationToken) -> Self {
         let (news, waiting) = mpsc::channel::<TestRecord>(NEWS);
         let records = Arc::clone(&shared.records);
-        tokio::spawn(async move {
+        let telling = tokio::spawn(async move {
             let waiting = futures::stream::unfold(waiting, |mut waiting| async move {
                 waiting.recv().await.map(|record| (record, waiting))
             });
@@ -65,7 +67,7 @@ impl Dispatch {
         });
         let queue = Queue::new(shared.options.max_concurrent);
         let (running, tasks) = Default::default();
-        Self { shared, queue, running, tasks, number: 0, news, shutdown }
+        Self { shared, queue, running, tasks, number: 0, news, telling, shutdown }
     }
 
     /// Takes up what the notes hold: what had begun goes on at once, the rest waits in the old order.
@@ -221,6 +223,9 @@ impl Dispatch {
     /// Waits for everything under way, after `shutdown`.
     pub(super) async fn finish(mut self) {
         while self.tasks.join_next().await.is_some() {}
+        drop(self.news);
+        // Whoever starts next opens the outbox that this holds.
+        let _ = self.telling.await;
     }
 
     /// Starts those that have a place.
