@@ -134,10 +134,7 @@ impl Recorder {
         message: impl Into<String>,
     ) {
         let mut message = message.into();
-        if message.len() > MAX_MESSAGE {
-            let end = (0..=MAX_MESSAGE).rev().find(|&end| message.is_char_boundary(end)).unwrap_or(0);
-            message.truncate(end);
-        }
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
         let note = Note { about, severity, reason: reason.to_owned(), message };
         if self.sender.try_send(note).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);

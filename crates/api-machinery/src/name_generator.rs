@@ -11,11 +11,7 @@ const BASE_MAX: usize = 63 - SUFFIX;
 /// again with other randomness, upstream up to eight times.
 #[must_use]
 pub fn generate_name(base: &str, random: u64) -> String {
-    let mut end = base.len().min(BASE_MAX);
-    while !base.is_char_boundary(end) {
-        end -= 1;
-    }
-    let mut name = base.get(..end).unwrap_or_default().to_owned();
+    let mut name = base[..base.floor_char_boundary(BASE_MAX)].to_owned();
     let mut rest = random;
     for _ in 0..SUFFIX {
         let count = ALPHABET.len() as u64;

@@ -210,13 +210,7 @@ impl ComplianceState {
 
 /// Cuts a text to [`MAX_MESSAGE`] bytes.
 pub fn cut(text: &mut String) {
-    if text.len() > MAX_MESSAGE {
-        let mut end = MAX_MESSAGE;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-    }
+    text.truncate(text.floor_char_boundary(MAX_MESSAGE));
 }
 
 impl ComplianceReportStatus {

@@ -101,10 +101,7 @@ fn shortened(text: &str, max: usize) -> String {
     if text.len() <= max {
         return text.to_owned();
     }
-    let mut cut = max - 17;
-    while !text.is_char_boundary(cut) {
-        cut -= 1;
-    }
+    let cut = text.floor_char_boundary(max - 17);
     format!("{}-{}", text[..cut].trim_end_matches(['.', '-', '_']), short_hash(text))
 }
 

@@ -106,9 +106,5 @@ pub fn add_counts(sum: &mut TestCounts, more: TestCounts) {
 /// The longest beginning of at most `bytes` bytes that is whole characters.
 #[must_use]
 pub fn cut(text: &str, bytes: usize) -> String {
-    if text.len() <= bytes {
-        return text.to_owned();
-    }
-    let end = (0..=bytes).rev().find(|index| text.is_char_boundary(*index)).unwrap_or(0);
-    text[..end].to_owned()
+    text[..text.floor_char_boundary(bytes)].to_owned()
 }

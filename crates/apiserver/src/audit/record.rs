@@ -338,8 +338,7 @@ fn user_agent(headers: &HeaderMap) -> String {
     if agent.len() <= USER_AGENT_BYTES {
         return agent.into_owned();
     }
-    let end = (0..=USER_AGENT_BYTES).rev().find(|end| agent.is_char_boundary(*end)).unwrap_or(0);
-    format!("{}...TRUNCATED", &agent[..end])
+    format!("{}...TRUNCATED", &agent[..agent.floor_char_boundary(USER_AGENT_BYTES)])
 }
 
 /// A long-running answer's body: its end, or its client's, is the request's.

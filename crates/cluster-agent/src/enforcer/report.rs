@@ -88,13 +88,7 @@ fn object_status(reference: &ObjectReference, state: &State) -> ObjectStatus {
         },
     };
     let mut message = message;
-    if message.len() > MAX_MESSAGE {
-        let mut end = MAX_MESSAGE;
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
-        message.truncate(end);
-    }
+    message.truncate(message.floor_char_boundary(MAX_MESSAGE));
     ObjectStatus { object: reference.clone(), health, message }
 }
 

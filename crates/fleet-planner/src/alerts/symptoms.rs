@@ -62,13 +62,7 @@ impl Seen<'_> {
     fn add(&mut self, labels: &[(&str, &str)], message: String, since: Option<Timestamp>) {
         let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let mut message = message;
-        if message.len() > MAX_MESSAGE {
-            let mut end = MAX_MESSAGE;
-            while !message.is_char_boundary(end) {
-                end -= 1;
-            }
-            message.truncate(end);
-        }
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
         self.found.symptoms.push(Symptom { labels: labels.collect(), message, since });
     }
 

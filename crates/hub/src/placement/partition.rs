@@ -237,11 +237,7 @@ fn refused(existing: &[Arc<Assignment>]) -> Option<String> {
         shown.push(format!("and {more} more"));
     }
     let mut text = shown.join("; ");
-    let mut end = text.len().min(MAX_MESSAGE);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
+    text.truncate(text.floor_char_boundary(MAX_MESSAGE));
     (!text.is_empty()).then_some(text)
 }
 

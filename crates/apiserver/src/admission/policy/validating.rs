@@ -144,9 +144,7 @@ impl Findings {
         for annotation in evaluated.annotations {
             match annotation {
                 Annotation::Publish { key, mut value } => {
-                    let end =
-                        (0..=MAX_ANNOTATION.min(value.len())).rev().find(|end| value.is_char_boundary(*end));
-                    value.truncate(end.unwrap_or(0));
+                    value.truncate(value.floor_char_boundary(MAX_ANNOTATION));
                     let values = self.annotations.entry((policy.to_owned(), key)).or_default();
                     if !values.contains(&value) {
                         values.push(value);

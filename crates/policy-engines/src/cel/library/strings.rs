@@ -109,7 +109,7 @@ pub(super) fn last_index_of<'a>(args: &[Value<'a>]) -> Result<'a> {
             None => return Ok(Value::Int(-1)),
         },
     };
-    let end = (end..=text.len()).find(|end| text.is_char_boundary(*end)).unwrap_or(text.len());
+    let end = text.ceil_char_boundary(end);
     Ok(Value::Int(text[..end].rfind(part).map_or(-1, |at| count(&text[..at]))))
 }
 
