@@ -201,7 +201,7 @@ pub struct Told {
     pub time: Time,
 }
 
-/// Whom to tell: exactly one of `webhook`, `alertmanager` and `email`.
+/// Whom to tell: exactly one of `webhook` and `alertmanager`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "fleet.fairlead.dev",
@@ -225,9 +225,6 @@ pub struct AlertReceiverSpec {
     /// An Alertmanager, by its v2 API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alertmanager: Option<AlertmanagerReceiver>,
-    /// People, by SMTP.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub email: Option<EmailReceiver>,
 }
 
 /// A server that is posted to.
@@ -262,39 +259,6 @@ pub struct AlertmanagerReceiver {
     /// Authorities of the server as PEM; those that the hub's machine trusts unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<String>,
-}
-
-/// People's mail boxes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct EmailReceiver {
-    /// The server that takes the mail, `host:port`.
-    pub server: String,
-    /// How the connection is protected; STARTTLS unless set.
-    #[serde(default)]
-    pub tls: MailTls,
-    /// The sender.
-    pub from: String,
-    /// The recipients.
-    pub to: Vec<String>,
-    /// Under which name to log in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub username: Option<String>,
-    /// A key of a Secret in `fairlead-system` that holds the password.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub password: Option<SecretKey>,
-}
-
-/// How a connection to a mail server is protected.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum MailTls {
-    /// TLS after a word in the clear; without it nothing is sent.
-    #[default]
-    StartTls,
-    /// TLS from the start.
-    Tls,
-    /// Not at all; a password is never sent so.
-    None,
 }
 
 /// A key of a Secret in the hub's own namespace.

@@ -65,11 +65,10 @@ impl Delivery {
 
     async fn once(&self, notice: &Notice) -> Result<String, Refusal> {
         let spec = &self.receiver.spec;
-        match (&spec.webhook, &spec.alertmanager, &spec.email) {
-            (Some(webhook), None, None) => self.webhook(webhook, notice).await,
-            (None, Some(alertmanager), None) => self.alertmanager(alertmanager, notice).await,
-            (None, None, Some(_)) => Err(Refusal::final_("this release sends no mail")),
-            _ => Err(Refusal::final_("a receiver has exactly one of webhook, alertmanager and email")),
+        match (&spec.webhook, &spec.alertmanager) {
+            (Some(webhook), None) => self.webhook(webhook, notice).await,
+            (None, Some(alertmanager)) => self.alertmanager(alertmanager, notice).await,
+            _ => Err(Refusal::final_("a receiver has exactly one of webhook and alertmanager")),
         }
     }
 
