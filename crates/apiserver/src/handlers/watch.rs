@@ -319,6 +319,11 @@ enum Gone {
 
 /// Serves a watch. What goes wrong once it is known what is watched is told in the stream, as upstream does.
 pub(crate) async fn serve(call: Call) -> Result<Response<Body>, Status> {
+    if call.server.shutdown.is_cancelled() {
+        // It would end before it began, and a client of this process that begins anew at once would never wait.
+        let message = "The apiserver is shutting down, please try again later.";
+        return Err(Status::new(Reason::TooManyRequests, message));
+    }
     let WatchOptions { start, bookmarks, timeout_seconds } = list_options::watch(&call.query)?;
     let mut selector = call.query.get("fieldSelector").unwrap_or_default().to_owned();
     if !call.path.name.is_empty() {
