@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use access::certificates::ServerNames;
 use access::{Authenticator, Authorizer, TokenIssuer};
@@ -11,6 +12,7 @@ use apiserver::{Catalogue, Connector, Extension, NodeConnection};
 use controllers::credentials;
 use controllers::identity::Identities;
 use kube_objects::UserInfo;
+use parking_lot::Mutex;
 use storage::Store;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -209,7 +211,12 @@ pub fn kubeconfig_path(directory: &Path) -> PathBuf {
 pub(crate) struct Tasks {
     pub(crate) stop: CancellationToken,
     running: JoinSet<Result<(), AssemblyError>>,
+    /// Names of those that run.
+    named: Arc<Mutex<Vec<String>>>,
 }
+
+/// How long parts may take to end after they were told to. What is left then is dropped: nothing that is acknowledged hangs on it.
+const GRACE: Duration = Duration::from_secs(10);
 
 impl Tasks {
     /// Runs a part beside the others.
@@ -218,9 +225,12 @@ impl Tasks {
         name: &str,
         part: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
-        let name = name.to_owned();
+        let (name, named) = (name.to_owned(), Arc::clone(&self.named));
+        named.lock().push(name.clone());
         self.running.spawn(async move {
-            part.await.map_err(|error| AssemblyError::new(format!("the {name} failed"), error.into()))
+            let ended = part.await;
+            named.lock().retain(|own| *own != name);
+            ended.map_err(|error| AssemblyError::new(format!("the {name} failed"), error.into()))
         });
     }
 
@@ -245,7 +255,10 @@ impl Tasks {
             failure = self.failure() => failure,
         };
         self.stop.cancel();
-        let later = self.failure().await;
+        let later = tokio::time::timeout(GRACE, self.failure()).await.unwrap_or_else(|_| {
+            tracing::warn!(parts = ?self.named.lock(), "dropping what outlasts the shutdown grace");
+            None
+        });
         failure.or(later).map_or(Ok(()), Err)
     }
 }
