@@ -8,6 +8,7 @@ mod commands;
 mod connection;
 mod documents;
 mod failure;
+mod footprint;
 mod output;
 mod serving;
 mod signals;
@@ -41,6 +42,10 @@ fn main() -> ExitCode {
         Err(error) => return failure::report(&Failure::new(failure::Code::Negative, error.into())),
     };
     let takes_signals = arguments.command.takes_signals();
+    if takes_signals {
+        // A server: it stays.
+        runtime.spawn(footprint::keep_small());
+    }
     let result = runtime.block_on(async {
         tokio::select! {
             result = Box::pin(commands::run(arguments)) => result,

@@ -1,6 +1,7 @@
 //! Getting a `kube::Client`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kube::{
     Client, Config,
@@ -23,6 +24,12 @@ pub enum ConnectError {
     /// Neither a pod's service account nor a kubeconfig was found.
     #[error("finding a kubeconfig or a pod's service account")]
     Environment(#[source] Box<kube::config::InferConfigError>),
+    /// What a server's certificate is to be checked against is no PEM bundle.
+    #[error("reading the authorities")]
+    Authorities(#[source] pem::PemError),
+    /// The bundle has no certificate in it.
+    #[error("the authorities hold no certificate")]
+    NoAuthority,
     /// The configuration was read but no client could be built from it.
     #[error("building a client")]
     Build(#[source] Box<kube::Error>),
@@ -56,6 +63,32 @@ pub async fn from_environment() -> Result<Client, ConnectError> {
 pub fn in_cluster() -> Result<Client, ConnectError> {
     let config = Config::incluster()
         .map_err(|source| ConnectError::Build(Box::new(kube::Error::Service(Box::new(source)))))?;
+    Client::try_from(config).map_err(|source| ConnectError::Build(Box::new(source)))
+}
+
+/// A client of one server that is no API server: a receiver of notices, an issuer of tokens. `authorities` is the PEM
+/// bundle that its certificate is checked against, the machine's own when none. No answer may take longer than `patience`.
+/// Follows no redirection and tries nothing again: whoever asks decides that.
+///
+/// # Errors
+/// When the bundle is none.
+pub fn to_server(
+    origin: http::Uri,
+    authorities: Option<&str>,
+    patience: Duration,
+) -> Result<Client, ConnectError> {
+    let mut config = Config::new(origin);
+    (config.connect_timeout, config.read_timeout) = (Some(patience), Some(patience));
+    config.default_retry = false;
+    if let Some(bundle) = authorities {
+        let blocks = pem::parse_many(bundle).map_err(ConnectError::Authorities)?;
+        let certificates = blocks.into_iter().filter(|block| block.tag() == "CERTIFICATE");
+        let certificates: Vec<_> = certificates.map(pem::Pem::into_contents).collect();
+        if certificates.is_empty() {
+            return Err(ConnectError::NoAuthority);
+        }
+        config.root_cert = Some(certificates);
+    }
     Client::try_from(config).map_err(|source| ConnectError::Build(Box::new(source)))
 }
 

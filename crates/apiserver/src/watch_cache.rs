@@ -4,6 +4,7 @@
 //! * [`encoded`]: an object as bytes, its resourceVersion spliced in on the way out; what is indexed of it.
 //! * [`handover`]: what writers of this process leave for the cache, so that it need not parse what they had in hand.
 //! * [`event`]: a change, encoded once per form for all watchers.
+//! * [`pace`]: how often many watchers are woken.
 //! * [`resource`]: the objects and the recent events of one storage.
 //! * [`subscription`]: a watcher: a cursor into the events, no queue of its own.
 //!
@@ -33,6 +34,7 @@ use crate::served::{DefinitionChange, ServedKinds, StorageChange};
 pub(crate) mod encoded;
 pub(crate) mod event;
 mod handover;
+mod pace;
 pub(crate) mod resource;
 pub(crate) mod subscription;
 

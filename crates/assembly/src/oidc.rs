@@ -43,15 +43,8 @@ pub fn client(url: &str, authority: Option<&str>) -> Result<(kube::Client, Strin
         return Err(format!("{url:?} is no https URL"));
     };
     let origin = format!("https://{host}").parse().map_err(|error| format!("{url:?} is no URL: {error}"))?;
-    let mut config = kube::Config::new(origin);
-    config.connect_timeout = Some(PATIENCE);
-    config.read_timeout = Some(PATIENCE);
-    config.default_retry = false;
-    if let Some(bundle) = authority {
-        let all = ::pem::parse_many(bundle).map_err(|error| format!("the authority is no PEM: {error}"))?;
-        config.root_cert = Some(all.into_iter().map(|one| one.into_contents()).collect());
-    }
-    let client = kube::Client::try_from(config).map_err(|error| error.to_string())?;
+    let client = api_client::connect::to_server(origin, authority, PATIENCE);
+    let client = client.map_err(|error| foundation::causes::in_line(&error))?;
     let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
     Ok((client, path))
 }

@@ -2,6 +2,7 @@
 //! applied and what is seen never race; requests that do not depend on each other run together.
 
 mod active;
+mod apply;
 mod cluster;
 mod detect;
 mod order;

@@ -284,11 +284,7 @@ async fn take_event(
 }
 
 fn bounded(text: &str, max: usize) -> &str {
-    let mut end = text.len().min(max);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
+    &text[..text.floor_char_boundary(max)]
 }
 
 /// How far the inbox was handled. Only saves work: losing it means handling again.

@@ -9,9 +9,10 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use foundation::causes;
 use http::{HeaderName, HeaderValue, Request, Uri};
+use kube::Client;
 use kube::client::Body;
-use kube::{Client, Config};
 use parking_lot::Mutex;
 
 /// How long a server may take to answer.
@@ -73,7 +74,7 @@ impl Outbound {
         let answer = tokio::time::timeout(TIMEOUT, client.send(request)).await;
         let answer =
             answer.map_err(|_| Refusal::passing(format!("no answer within {} s", TIMEOUT.as_secs())))?;
-        let answer = answer.map_err(|error| Refusal::passing(chain(&error)))?;
+        let answer = answer.map_err(|error| Refusal::passing(causes::in_line(&error)))?;
         let status = answer.status();
         match status.as_u16() {
             200..=299 => Ok(status.to_string()),
@@ -105,12 +106,8 @@ impl Outbound {
             return Ok(known.clone());
         }
         let base = key.0.parse().map_err(|_| Refusal::final_(format!("{url} is no URL")))?;
-        let mut config = Config::new(base);
-        config.connect_timeout = Some(TIMEOUT);
-        if let Some(bundle) = ca_bundle {
-            config.root_cert = Some(certificates(bundle)?);
-        }
-        let client = Client::try_from(config).map_err(|error| Refusal::final_(chain(&error)))?;
+        let client = api_client::connect::to_server(base, ca_bundle, TIMEOUT)
+            .map_err(|error| Refusal::final_(causes::in_line(&error)))?;
         let mut clients = self.clients.lock();
         if clients.len() >= MAX_KEPT {
             clients.clear();
@@ -133,32 +130,6 @@ pub(crate) fn signature(secret: &[u8], id: &str, time: &str, body: &str) -> Resu
     };
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), format!("{id}.{time}.{body}").as_bytes());
     Ok(format!("v1,{}", STANDARD.encode(tag)))
-}
-
-/// The certificates of a PEM bundle as DER.
-fn certificates(bundle: &str) -> Result<Vec<Vec<u8>>, Refusal> {
-    let mut out = Vec::new();
-    for block in bundle.split("-----BEGIN CERTIFICATE-----").skip(1) {
-        let text: String =
-            block.split("-----END").next().unwrap_or_default().split_ascii_whitespace().collect();
-        let der = STANDARD.decode(text);
-        out.push(der.map_err(|_| Refusal::final_("caBundle is not PEM"))?);
-    }
-    if out.is_empty() { Err(Refusal::final_("caBundle holds no certificate")) } else { Ok(out) }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut out = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if !out.contains(&text) {
-            out.push_str(": ");
-            out.push_str(&text);
-        }
-        source = cause.source();
-    }
-    out
 }
 
 #[cfg(test)]

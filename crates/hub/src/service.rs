@@ -1,38 +1,35 @@
 //! [`Options`] in, [`Service`] to run, [`Handle`] and [`Endpoints`] to reach it.
 
+mod loops;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use agent_protocol::{JoinToken, PingReport, TokenGrant};
 use api_client::{CacheOptions, ObjectCache};
-use fleet_objects::{AgentIdentity, Cluster, SYSTEM_NAMESPACE, set_condition};
+use fleet_objects::{AgentIdentity, Cluster, SYSTEM_NAMESPACE};
 use fleet_planner::expressions::{Expressions, NoExpressions};
 use fleet_planner::health::{NoObjectExpressions, ObjectExpressions};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, Tunnels};
-use crate::alerts;
-use crate::cluster_profiles;
 use crate::cluster_status;
-use crate::compliance;
 use crate::content::{ContentSealer, ContentStore};
 use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::guard::{AgentGuard, Standing};
 use crate::inbox::Inbox;
 use crate::issuer::CertificateIssuer;
-use crate::materialise::{self, RecordHandler};
-use crate::placement;
+use crate::materialise::RecordHandler;
 use crate::presence::Presence;
-use crate::projects::{self, ProjectScopes, Projects};
+use crate::projects::{ProjectScopes, Projects};
 use crate::quota::{Quota, Quotas};
 use crate::registration;
-use crate::replicas::{Replica, Term, directory};
-use crate::sources;
+use crate::replicas::Replica;
 use crate::test_runs::{self, TestRuns};
 
 /// What a hub is made of.
@@ -236,7 +233,7 @@ impl Service {
     /// When the hub's own namespace cannot be made within a minute; afterwards what fails is tried again.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let _stopping = self.shared.stopping.clone().drop_guard();
-        prepare(&self.shared, &shutdown).await?;
+        loops::prepare(&self.shared, &shutdown).await?;
         let Self { shared, handlers, test_runs } = self;
         let ends_streams = {
             let (shutdown, stopping) = (shutdown.clone(), shared.stopping.clone());
@@ -247,74 +244,11 @@ impl Service {
         };
         let ((), told, ()) = tokio::join!(
             ends_streams,
-            Box::pin(lead(&shared, &handlers, &test_runs, &shutdown)),
-            beside(&shared, &shutdown),
+            Box::pin(loops::lead(&shared, &handlers, &test_runs, &shutdown)),
+            loops::beside(&shared, &shutdown),
         );
         told
     }
-}
-
-/// What every process does, whoever leads.
-async fn beside(shared: &Arc<Shared>, shutdown: &CancellationToken) {
-    let told = async {
-        if let Some(replica) = shared.replica.clone() {
-            directory::run(replica, shared.presence.clone(), shutdown.clone()).await;
-        }
-    };
-    tokio::join!(seal_content(shared.clone(), shutdown.clone()), told);
-}
-
-/// Runs the control loops: until `shutdown` where the hub is one process, else again and again while this one leads.
-async fn lead(
-    shared: &Arc<Shared>,
-    handlers: &[Arc<dyn RecordHandler>],
-    test_runs: &TestRuns,
-    shutdown: &CancellationToken,
-) -> Result<(), Error> {
-    let Some(replica) = &shared.replica else {
-        return control(shared.clone(), handlers.to_vec(), test_runs, shutdown.clone()).await;
-    };
-    while let Some(term) = shutdown.run_until_cancelled(replica.election.term()).await {
-        let Term { client, fence, lost, held } = term;
-        tracing::info!(identity = %replica.identity, "leading the hub");
-        let leading = Shared { client: client.clone(), fence: Some(fence), ..(**shared).clone() };
-        leading.presence.tell_anew();
-        let stop = shutdown.child_token();
-        let ends = async {
-            tokio::select! {
-                () = lost.cancelled() => tracing::warn!("another process may lead the hub now"),
-                () = stop.cancelled() => {}
-            }
-            stop.cancel();
-        };
-        let tests = test_runs.with_client(client);
-        let (done, ()) =
-            tokio::join!(control(Arc::new(leading), handlers.to_vec(), &tests, stop.clone()), ends);
-        drop(held);
-        done?;
-    }
-    Ok(())
-}
-
-/// The control loops.
-async fn control(
-    shared: Arc<Shared>,
-    mut handlers: Vec<Arc<dyn RecordHandler>>,
-    test_runs: &TestRuns,
-    stop: CancellationToken,
-) -> Result<(), Error> {
-    handlers.push(Arc::new(test_runs.handler()));
-    let (.., tests) = tokio::join!(
-        materialise::run(shared.clone(), handlers, stop.clone()),
-        placement::run(shared.clone(), stop.clone()),
-        sources::run(shared.clone(), stop.clone()),
-        write_presence(shared.clone(), stop.clone()),
-        cluster_profiles::run(shared.clone(), stop.clone()),
-        Box::pin(alerts::run(shared.clone(), stop.clone())),
-        sweep(shared.clone(), stop.clone()),
-        test_runs.with_client(shared.client.clone()).run(stop),
-    );
-    Ok(tests?)
 }
 
 impl Handle {
@@ -396,82 +330,5 @@ impl Shared {
             cluster_status::take_outbox(status, &report)
         });
         written.await.map(drop).inspect_err(|_| self.presence.unreport(cluster))
-    }
-}
-
-async fn prepare(shared: &Shared, shutdown: &CancellationToken) -> Result<(), Error> {
-    const TRIES: u32 = 120;
-    let mut tries = 0;
-    loop {
-        let made = async {
-            registration::ensure_namespace(&shared.client, SYSTEM_NAMESPACE).await?;
-            projects::ensure_roles(&shared.client).await
-        };
-        match made.await {
-            Ok(()) => return Ok(()),
-            Err(error) if tries == TRIES => return Err(error),
-            Err(_) => tries += 1,
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            () = tokio::time::sleep(Duration::from_millis(500)) => {}
-        }
-    }
-}
-
-/// Writes transitions of presence, and nothing else.
-async fn write_presence(shared: Arc<Shared>, shutdown: CancellationToken) {
-    tokio::select! {
-        () = shutdown.cancelled() => return,
-        () = shared.clusters.has_synced() => {}
-    }
-    loop {
-        for cluster in shared.clusters.list() {
-            shared.presence.expect(&cluster.name_any());
-        }
-        for (name, connected) in shared.presence.transitions() {
-            let written = cluster_status::update(&shared.client, &name, |status| {
-                set_condition(
-                    &mut status.conditions,
-                    cluster_status::connected(connected),
-                    &cluster_status::now(),
-                );
-            });
-            if let Err(error) = written.await {
-                tracing::warn!(cluster = %name, error = &error as &dyn std::error::Error, "presence was not written");
-                shared.presence.untell(&name);
-            }
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = shared.presence.changed() => {}
-        }
-    }
-}
-
-/// Once: what was kept before encryption was wanted, or with an older key.
-async fn seal_content(shared: Arc<Shared>, shutdown: CancellationToken) {
-    match shutdown.run_until_cancelled(shared.content.seal_anew()).await {
-        Some(Ok(0)) | None => {}
-        Some(Ok(files)) => tracing::info!(files, "content was sealed anew"),
-        Some(Err(error)) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "older content was not sealed anew");
-        }
-    }
-}
-
-async fn sweep(shared: Arc<Shared>, shutdown: CancellationToken) {
-    loop {
-        if let Err(error) = shared.sweep_tokens().await {
-            tracing::debug!(error = &error as &dyn std::error::Error, "ended join tokens stay for now");
-        }
-        if shared.clusters.status().synced {
-            shared.tunnels.retain(|name| shared.clusters.find("", name).is_some());
-            compliance::sweep(&shared).await;
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(Duration::from_secs(300)) => {}
-        }
     }
 }

@@ -127,7 +127,7 @@ impl TestRuns {
     ///
     /// # Errors
     /// Never at present: what fails is tried again.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+    pub async fn run(&self, shutdown: CancellationToken) -> Result<(), Error> {
         tokio::join!(
             controller::run(self.client.clone(), shutdown.clone()),
             triggers::run(self.client.clone(), shutdown.clone()),

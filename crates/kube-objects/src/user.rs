@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 /// An authenticated user, as `TokenReview` and `SubjectAccessReview` carry it. Only an authenticator makes one from
@@ -62,18 +63,26 @@ impl UserInfo {
     }
 }
 
+/// What cannot stand in a header's name (RFC 9110, `token`), and the percent sign.
+const NOT_IN_NAMES: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'!')
+    .remove(b'#')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'^')
+    .remove(b'_')
+    .remove(b'`')
+    .remove(b'|')
+    .remove(b'~');
+
 /// A key of [`UserInfo::extra`] as it can stand in the name of a header: what may not is percent-encoded, and so is the
 /// percent sign (upstream `headerKeyEscape` of client-go's transport).
 #[must_use]
 pub fn extra_header_key(key: &str) -> String {
-    let mut text = String::new();
-    for byte in key.bytes() {
-        let plain = byte.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&byte);
-        if plain {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    text
+    utf8_percent_encode(key, NOT_IN_NAMES).to_string()
 }

@@ -91,14 +91,7 @@ impl Error {
     /// The error with its causes, in one line.
     #[must_use]
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(next) = cause {
-            text.push_str(": ");
-            text.push_str(&next.to_string());
-            cause = next.source();
-        }
-        text
+        foundation::causes::in_line(self)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use foundation::causes;
 use storage::StoreError;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -158,7 +159,7 @@ impl Connection {
             self.move_on(index);
             let may_repeat = repeat == Repeat::Freely || never_sent(&failure);
             if !may_repeat || Instant::now() + RETRY_PAUSE >= deadline {
-                return Err(Fault::Unavailable(format!("etcd at {endpoint}: {}", told(&failure))));
+                return Err(Fault::Unavailable(format!("etcd at {endpoint}: {}", causes::in_line(&failure))));
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
@@ -185,7 +186,7 @@ fn channel(endpoint: &str, options: &Options) -> Result<Channel, String> {
         if let Some(name) = &options.tls.server_name {
             tls = tls.domain_name(name);
         }
-        builder = builder.tls_config(tls).map_err(|error| told(&error))?;
+        builder = builder.tls_config(tls).map_err(|error| causes::in_line(&error))?;
     }
     Ok(builder.connect_lazy())
 }
@@ -224,17 +225,6 @@ fn never_sent(status: &Status) -> bool {
         source = error.source();
     }
     false
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use foundation::causes;
 use storage::{
     Event, EventKind, KeyRange, KeyValue, Revision, StoreError, WatchBatch, WatchRequest, WatchStream,
 };
@@ -16,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
 use tonic::metadata::MetadataValue;
 
-use crate::connection::{Repeat, told};
+use crate::connection::Repeat;
 use crate::layout::{Layout, Numbering};
 use crate::store::{Refused, Shared};
 use crate::wire::etcdserverpb::watch_request::RequestUnion;
@@ -162,7 +163,7 @@ async fn stream(shared: &Shared, watcher: &mut Watcher, mut client: Client) -> E
     }
     let mut incoming = match client.watch(with_leader(ReceiverStream::new(outgoing))).await {
         Ok(response) => response.into_inner(),
-        Err(status) => return End::Lost(told(&status)),
+        Err(status) => return End::Lost(causes::in_line(&status)),
     };
     let mut wanted = shared.wanted.subscribe();
     let mut pieces: Vec<mvccpb::Event> = Vec::new();
@@ -177,7 +178,7 @@ async fn stream(shared: &Shared, watcher: &mut Watcher, mut client: Client) -> E
                 let response = match message {
                     Ok(Some(response)) => response,
                     Ok(None) => return End::Lost("etcd ended the stream".to_owned()),
-                    Err(status) => return End::Lost(told(&status)),
+                    Err(status) => return End::Lost(causes::in_line(&status)),
                 };
                 if let Some(end) = watcher.take(shared, response, &mut pieces).await {
                     return end;
@@ -351,7 +352,7 @@ pub(crate) async fn compaction_point(shared: &Shared, compacted: i64) -> Result<
         Ok(Ok(None)) => Err(failed("the stream ended".to_owned())),
         Ok(Err(status)) => {
             shared.connection.broken(token);
-            Err(failed(told(&status)))
+            Err(failed(causes::in_line(&status)))
         }
         Err(_) => Err(failed("no answer".to_owned())),
     }

@@ -4,32 +4,27 @@
 //! as often as its retries say, keeps its files and outputs, writes the record and tells the agent by the container's
 //! termination message. Its exit code is 0 whatever came of the step, so that the pod goes on; see [`STOP_HERE`].
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+mod container;
+mod files;
+
 use std::time::Duration;
 
-use fleet_objects::test_run::{JunitSummary, Outcome};
+use fleet_objects::test_run::Outcome;
 use serde_json::{Value, json};
-use workflow::collect::{self, Globs};
+use workflow::collect::Globs;
 use workflow::expression::{Expression, Template, truthy};
 use workflow::plan::{ExecutionPlan, PlannedStep};
-use workflow::pod::{
-    CONTROL_FILE, FILES_DIR, OUTPUTS_DIRS, PLAN_FILE, PROGRESS_FILE, RESULTS_DIR, TERMINATION_LOG,
-};
-use workflow::progress::{self, AttemptMessage, Machine, Progress, StepMessage, StepScope};
-use workflow::read;
+use workflow::pod::{CONTROL_FILE, FILES_DIR, PLAN_FILE, PROGRESS_FILE, RESULTS_DIR, TERMINATION_LOG};
+use workflow::progress::{self, AttemptMessage, Progress, StepMessage, StepScope};
 use workflow::words::expand;
 
+use self::container::{Call, Container};
 use crate::execute::{Ending, Host, Run, RunEnd};
 
 /// Exit code that ends the pod before the next container: that one has no runner of its own and must not run.
 pub const STOP_HERE: u8 = 64;
 /// How often a paused step looks whether it may go on.
 const PAUSE_LOOK: Duration = Duration::from_millis(500);
-/// Bytes of one output.
-const MAX_OUTPUT: usize = 16 * 1024;
-/// Outputs of one step.
-const MAX_OUTPUTS: usize = 32;
 /// Files looked at for one step's globs.
 const MAX_LOOKED_AT: usize = 20_000;
 /// Bytes of a message about one attempt.
@@ -56,48 +51,6 @@ struct Runner<'a> {
     progress: Progress,
     index: usize,
     environment: Value,
-}
-
-/// What expressions may ask of the container, taken before they are resolved.
-struct Container {
-    environment: Value,
-    date: String,
-    /// Answers by call.
-    files: BTreeMap<Call, Result<Value, String>>,
-    /// The call that had no answer yet.
-    wanted: RefCell<Option<Call>>,
-}
-
-/// A function that looks at files, and its arguments as JSON.
-type Call = (&'static str, String);
-
-impl Machine for Container {
-    fn environment(&self) -> Option<Value> {
-        Some(self.environment.clone())
-    }
-
-    fn call(&self, name: &str, arguments: &[Value]) -> Option<Result<Value, String>> {
-        match name {
-            "date" => Some(Ok(Value::from(self.date.as_str()))),
-            "file" => Some(self.answer("file", arguments)),
-            "glob" => Some(self.answer("glob", arguments)),
-            _ => None,
-        }
-    }
-
-    fn results_dir(&self, id: &str) -> Option<String> {
-        Some(format!("{RESULTS_DIR}/{id}"))
-    }
-}
-
-impl Container {
-    fn answer(&self, name: &'static str, arguments: &[Value]) -> Result<Value, String> {
-        let call = (name, Value::from(arguments.to_vec()).to_string());
-        self.files.get(&call).cloned().unwrap_or_else(|| {
-            self.wanted.replace(Some(call));
-            Err("looks at too many files".to_owned())
-        })
-    }
 }
 
 /// Files and globs that one text may ask for.
@@ -135,21 +88,15 @@ impl<'a> Runner<'a> {
         work: impl Fn(&Self, &Container) -> Result<T, String>,
     ) -> Result<T, String> {
         let date = self.host.date();
-        let mut machine = Container {
-            environment: self.environment.clone(),
-            date,
-            files: BTreeMap::new(),
-            wanted: RefCell::default(),
-        };
+        let mut machine = Container::new(self.environment.clone(), date);
         loop {
             let why = match work(self, &machine) {
                 Ok(done) => return Ok(done),
                 Err(why) => why,
             };
-            let wanted = machine.wanted.take().filter(|_| machine.files.len() < MAX_FETCHES);
-            let Some(call) = wanted else { return Err(why) };
+            let Some(call) = machine.wanted(MAX_FETCHES) else { return Err(why) };
             let answer = self.fetch(&call);
-            machine.files.insert(call, answer);
+            machine.learn(call, answer);
         }
     }
 
@@ -354,103 +301,6 @@ impl<'a> Runner<'a> {
             self.host.err(&format!("fairlead: retry.until: {why}"));
             true
         })
-    }
-
-    /// A failing case fails the attempt whatever the exit code.
-    fn read_reports(&mut self, step: &PlannedStep, attempt: &mut AttemptMessage) {
-        if step.junit.is_empty() || !matches!(attempt.outcome, Outcome::Passed | Outcome::Failed) {
-            return;
-        }
-        let mut summary = JunitSummary::default();
-        for (path, _) in self.found(step, &step.junit) {
-            if let Ok(report) = self.host.read(&path).map(|content| read::report(&content)) {
-                report.iter().for_each(|report| report.add_to(&mut summary));
-            }
-        }
-        let wrong = summary.counts.failed + summary.counts.errors;
-        if wrong > 0 {
-            attempt.outcome = Outcome::Failed;
-            "CasesFailed".clone_into(&mut attempt.reason);
-            attempt.message = short(&match summary.failures.first() {
-                Some(first) if wrong == 1 => format!("{} failed", first.name),
-                Some(first) => format!("{} and {} more failed", first.name, wrong - 1),
-                None => format!("{wrong} cases failed"),
-            });
-        }
-    }
-
-    /// Files that match globs: absolute path and the path they are told by.
-    fn found(&mut self, step: &PlannedStep, globs: &[String]) -> Vec<(String, String)> {
-        let mut out: Vec<(String, String)> = Vec::new();
-        for glob in globs {
-            let Ok(glob) = self.text(glob) else { continue };
-            let whole = workflow::expression::absolute_path(&glob, &step.artifacts_dir);
-            // Down to where the first wildcard may stand.
-            let end = whole.find(['*', '?', '[', '{']).unwrap_or(whole.len());
-            let root = match whole[..end].rfind('/') {
-                Some(0) | None => "/".to_owned(),
-                Some(at) => whole[..at].to_owned(),
-            };
-            let pattern = whole[root.trim_end_matches('/').len() + 1..].to_owned();
-            let Ok(paths) = self.matching(&root, &[pattern]) else { continue };
-            for path in paths {
-                let path = format!("{}/{path}", root.trim_end_matches('/'));
-                let told = path
-                    .strip_prefix(&step.artifacts_dir)
-                    .unwrap_or(&path)
-                    .trim_start_matches('/')
-                    .to_owned();
-                if out.iter().all(|(own, _)| *own != path) {
-                    out.push((path, told));
-                }
-            }
-        }
-        out
-    }
-
-    fn keep_files(&mut self, step: &PlannedStep, message: &mut StepMessage) {
-        let reports = self.found(step, &step.junit);
-        let files = self.found(step, &step.artifacts);
-        let files = files.into_iter().filter(|file| !reports.contains(file)).collect::<Vec<_>>();
-        let mut lost = 0_usize;
-        for (kind, found) in [("junit", reports), ("file", files)] {
-            for (path, told) in found {
-                let kept = self.host.read(&path).and_then(|content| {
-                    if content.len() as u64 > collect::MAX_BYTES {
-                        return Err(std::io::Error::other(format!("{} bytes are too many", content.len())));
-                    }
-                    self.host.write(&format!("{FILES_DIR}/{kind}/{}/{told}", step.name), &content)
-                });
-                if let Err(error) = kept {
-                    lost += 1;
-                    self.host.err(&format!("fairlead: {path} was not kept: {error}"));
-                }
-            }
-        }
-        if lost > 0 {
-            message.why = format!("{lost} files were not kept; the log says why");
-        }
-    }
-
-    fn take_outputs(&mut self, step: &PlannedStep) {
-        let mut outputs = BTreeMap::new();
-        for dir in OUTPUTS_DIRS {
-            for (key, size) in self.host.list(dir, MAX_OUTPUTS) {
-                let path = format!("{dir}/{key}");
-                if size as usize <= MAX_OUTPUT
-                    && let Ok(content) = self.host.read(&path)
-                {
-                    let text = String::from_utf8_lossy(&content).trim_end_matches('\n').to_owned();
-                    outputs.insert(key.replace(['/', '.'], "_"), text);
-                } else {
-                    self.host.err(&format!("fairlead: the output {key} has more than {MAX_OUTPUT} bytes"));
-                }
-                self.host.remove(&path);
-            }
-        }
-        if !outputs.is_empty() && !step.id.is_empty() {
-            self.progress.outputs.insert(step.id.clone(), outputs);
-        }
     }
 
     /// Writes the record and tells the agent.

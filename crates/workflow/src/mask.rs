@@ -12,10 +12,14 @@ use std::fmt;
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde_json::Value;
 
 use crate::plan::ExecutionPlan;
 use crate::validate::MIN_MASKED;
+
+/// All but the unreserved characters of RFC 3986.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What stands for a hidden value.
 pub const MASK: &str = "*****";
@@ -215,11 +219,7 @@ fn writings(value: &[u8], out: &mut dyn FnMut(&[u8])) {
     let xml = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
     parts(xml.as_bytes(), out);
     parts(xml.replace('\'', "&apos;").as_bytes(), out);
-    let percent = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        other => format!("%{other:02X}"),
-    };
-    parts(value.iter().copied().map(percent).collect::<String>().as_bytes(), out);
+    parts(percent_encode(value, RESERVED).to_string().as_bytes(), out);
 }
 
 fn parts(value: &[u8], out: &mut dyn FnMut(&[u8])) {

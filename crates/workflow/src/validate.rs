@@ -1,19 +1,21 @@
 //! Whether a workflow makes sense, told field by field.
 
+mod fields;
+mod pods;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use fleet_objects::test_run::{RunReference, TestExecutionSpec, TestRunSpec};
-use fleet_objects::test_workflow::{
-    Concurrency, ConcurrencyMode, ContainerDefaults, EnvironmentVariable, EphemeralCluster, Service,
-    TemplateUse, TestStep, TestWorkflowSpec,
-};
+use fleet_objects::test_workflow::{Concurrency, ConcurrencyMode, TemplateUse, TestStep, TestWorkflowSpec};
 use serde_json::Value;
 
-use crate::duration;
-use crate::expression::{Expression, Template};
-use crate::plan::{EPHEMERAL_VERSION, MAX_EPHEMERAL_NODES};
+use self::fields::{
+    check_duration, check_expression, check_globs, check_template, check_texts, check_variables,
+    is_dns_label, is_variable_name,
+};
+use self::pods::{check_cluster, check_container, check_pod, check_services};
 
 /// Steps a workflow may have. Each attempt's result takes up to some 20 KiB in the run's status per cluster; 64 keeps a
 /// status of several clusters well under the 1.5 MiB an object may have in the usual case.
@@ -203,24 +205,6 @@ fn inner_workflow(checker: &mut Checker, spec: &TestWorkflowSpec, at: &str, dept
     }
 }
 
-fn check_cluster(checker: &mut Checker, cluster: &EphemeralCluster, at: &str) {
-    unknown(checker, &cluster.unknown, at);
-    let version = cluster.version.as_deref().map(|version| version.trim_start_matches('v'));
-    if version.is_some_and(|version| version != EPHEMERAL_VERSION) {
-        checker
-            .fail(format!("{at}.version"), format!("ephemeral clusters are of version {EPHEMERAL_VERSION}"));
-    }
-    if cluster.nodes.is_some_and(|nodes| nodes > MAX_EPHEMERAL_NODES) {
-        checker.fail(format!("{at}.nodes"), format!("at most {MAX_EPHEMERAL_NODES}"));
-    }
-    for (index, object) in cluster.seed.iter().enumerate() {
-        let named = object["metadata"]["name"].is_string();
-        if !object["apiVersion"].is_string() || !object["kind"].is_string() || !named {
-            checker.fail(format!("{at}.seed[{index}]"), "an object has apiVersion, kind and metadata.name");
-        }
-    }
-}
-
 /// The containers that steps come to, before iterations are written out.
 fn count(steps: &[TestStep]) -> usize {
     steps.iter().map(|step| 1 + count(&step.setup) + count(&step.steps)).sum()
@@ -347,218 +331,5 @@ fn check_step(checker: &mut Checker, step: &TestStep, at: &str) {
     check_globs(checker, &step.junit, &format!("{at}.junit"));
 }
 
-fn check_container(checker: &mut Checker, container: &ContainerDefaults, at: &str) {
-    unknown(checker, &container.unknown, at);
-    check_texts(checker, &container.command, &format!("{at}.command"));
-    check_texts(checker, &container.args, &format!("{at}.args"));
-    check_template(checker, Some(&container.image), &format!("{at}.image"));
-    check_variables(checker, &container.env, &format!("{at}.env"));
-}
-
-/// Fields of a pod that would give a test rights which test pods never have.
-const REFUSED: [&str; 5] =
-    ["serviceAccountName", "serviceAccount", "automountServiceAccountToken", "containers", "initContainers"];
-
-fn check_pod(checker: &mut Checker, pod: Option<&Value>, at: &str) {
-    for name in REFUSED {
-        if pod.is_some_and(|pod| pod.get(name).is_some()) {
-            checker.fail(
-                format!("{at}.{name}"),
-                "pods of tests have no rights and no containers but their steps",
-            );
-        }
-    }
-}
-
-fn check_services(checker: &mut Checker, services: &BTreeMap<String, Service>, at: &str) {
-    for (name, service) in services {
-        let at = format!("{at}.services.{name}");
-        if !is_dns_label(&name.to_lowercase()) || name.len() > MAX_STEP_NAME {
-            checker
-                .fail(&at, format!("a name of at most {MAX_STEP_NAME} letters, digits and '-' is required"));
-        }
-        unknown(checker, &service.unknown, &at);
-        check_texts(checker, &service.command, &format!("{at}.command"));
-        check_texts(checker, &service.args, &format!("{at}.args"));
-        check_template(checker, service.shell.as_deref(), &format!("{at}.shell"));
-        check_variables(checker, &service.env, &format!("{at}.env"));
-        check_duration(checker, service.timeout.as_deref(), &format!("{at}.timeout"));
-        check_pod(checker, service.pod.as_ref(), &format!("{at}.pod"));
-        if let Some(policy) = &service.restart_policy
-            && !matches!(policy.as_str(), "OnFailure" | "Never")
-        {
-            checker.fail(format!("{at}.restartPolicy"), "OnFailure or Never");
-        }
-    }
-}
-
-fn check_variables(checker: &mut Checker, variables: &[EnvironmentVariable], at: &str) {
-    for (index, variable) in variables.iter().enumerate() {
-        if variable.name.is_empty() || variable.name.contains(['=', '\0']) {
-            checker.fail(format!("{at}[{index}].name"), "required, without '='");
-        }
-        check_template(checker, Some(&variable.value), &format!("{at}[{index}].value"));
-    }
-}
-
-fn check_texts(checker: &mut Checker, texts: &[String], at: &str) {
-    for (index, text) in texts.iter().enumerate() {
-        check_template(checker, Some(text), &format!("{at}[{index}]"));
-    }
-}
-
-fn check_template(checker: &mut Checker, text: Option<&str>, at: &str) {
-    let Some(text) = text.filter(|text| text.contains("{{")) else { return };
-    match Template::parse(text) {
-        Err(error) => checker.fail(at, error.to_string()),
-        Ok(template) => check_names(checker, template.names(), at),
-    }
-}
-
-fn check_expression(checker: &mut Checker, text: Option<&str>, at: &str) {
-    let Some(text) = text else { return };
-    match Expression::parse(text) {
-        Err(error) => checker.fail(at, error.to_string()),
-        Ok(expression) => check_names(checker, expression.names(), at),
-    }
-}
-
-fn check_names(checker: &mut Checker, names: Vec<(usize, String)>, at: &str) {
-    for (place, name) in names {
-        if !NAMES.contains(&name.as_str()) {
-            let known = NAMES.join(", ");
-            checker.fail(
-                at,
-                format!("there is nothing called {name:?} (at character {}); known: {known}", place + 1),
-            );
-        }
-    }
-}
-
-/// Every name of the language.
-const NAMES: [&str; 20] = [
-    "always",
-    "cluster",
-    "config",
-    "count",
-    "env",
-    "execution",
-    "failed",
-    "index",
-    "matrix",
-    "never",
-    "passed",
-    "pvcs",
-    "run",
-    "self",
-    "services",
-    "shard",
-    "status",
-    "step",
-    "workflow",
-    "_",
-];
-
-fn check_duration(checker: &mut Checker, text: Option<&str>, at: &str) {
-    let Some(text) = text.filter(|text| !text.contains("{{")) else { return };
-    match duration::parse(text) {
-        Err(error) => checker.fail(at, error.to_string()),
-        Ok(value) if value.is_zero() || value > MAX_TIMEOUT => {
-            checker.fail(at, "must be above 0 and at most 24h");
-        }
-        Ok(_) => {}
-    }
-}
-
-fn check_globs(checker: &mut Checker, globs: &[String], at: &str) {
-    if globs.len() > MAX_GLOBS {
-        checker.fail(at, format!("{} globs; at most {MAX_GLOBS}", globs.len()));
-    }
-    for (index, glob) in globs.iter().enumerate() {
-        if let Err(error) = crate::collect::check_kept(glob) {
-            checker.fail(format!("{at}[{index}]"), error);
-        }
-    }
-}
-
-fn is_variable_name(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
-
-/// RFC 1123 label.
-fn is_dns_label(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 63
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-        && !name.starts_with('-')
-        && !name.ends_with('-')
-}
-
 #[cfg(test)]
-mod tests {
-    use fleet_objects::test_run::TestTargets;
-    use fleet_objects::test_workflow::RetryPolicy;
-
-    use super::*;
-
-    fn step(name: &str) -> TestStep {
-        TestStep { name: name.into(), image: "busybox".into(), ..TestStep::default() }
-    }
-
-    #[test]
-    fn a_plain_workflow_is_valid() {
-        let spec = TestWorkflowSpec { steps: vec![step("unit"), step("load")], ..Default::default() };
-        assert_eq!(workflow(&spec, "spec"), Ok(()));
-    }
-
-    #[test]
-    fn every_mistake_is_named_with_its_field() {
-        let bad = TestStep {
-            name: "Not A Name".into(),
-            image: "a b".into(),
-            condition: Some("passd".into()),
-            timeout: Some("10".into()),
-            retry: Some(RetryPolicy { count: 99, until: None }),
-            artifacts: vec!["".into(), "a[".into()],
-            ..TestStep::default()
-        };
-        let spec = TestWorkflowSpec {
-            variables: [("1x".to_owned(), String::new()), ("FAIRLEAD_RUN".to_owned(), String::new())].into(),
-            steps: vec![step("a"), step("a"), bad],
-            ..Default::default()
-        };
-        let Err(Invalid(errors)) = workflow(&spec, "spec") else { panic!("must be invalid") };
-        let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
-        assert_eq!(
-            fields,
-            [
-                "spec.variables.1x",
-                "spec.variables.FAIRLEAD_RUN",
-                "spec.steps[1].name",
-                "spec.steps[2].name",
-                "spec.steps[2].image",
-                "spec.steps[2].condition",
-                "spec.steps[2].timeout",
-                "spec.steps[2].retry.count",
-                "spec.steps[2].artifacts[0]",
-                "spec.steps[2].artifacts[1]",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_run_needs_one_workflow_and_a_target() {
-        let Err(Invalid(errors)) = run(&TestRunSpec::default()) else { panic!("must be invalid") };
-        assert_eq!(errors.len(), 2, "{errors:?}");
-        let good = TestRunSpec {
-            workflow: Some(TestWorkflowSpec { steps: vec![step("a")], ..Default::default() }),
-            targets: TestTargets { all: true, ..Default::default() },
-            ..Default::default()
-        };
-        assert_eq!(run(&good), Ok(()));
-        let typo = TestRunSpec { variables: [("URl".to_owned(), String::new())].into(), ..good };
-        assert!(run(&typo).is_err());
-    }
-}
+mod tests;

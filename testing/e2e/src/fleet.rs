@@ -23,6 +23,36 @@ pub enum Nodes {
     Containers,
 }
 
+/// With what an agent joins.
+#[derive(Debug)]
+pub struct Invitation {
+    /// The token.
+    pub token: String,
+    /// The pin of the hub's authority.
+    pub ca_pin: String,
+}
+
+impl Invitation {
+    /// The command that invites a cluster.
+    #[must_use]
+    pub fn command(cluster: &str) -> [&str; 7] {
+        ["join", "token", "create", "--cluster", cluster, "-o", "json"]
+    }
+
+    /// Reads what [`Self::command`] prints.
+    ///
+    /// # Errors
+    /// When that is no invitation.
+    pub fn read(printed: &str) -> Result<Self> {
+        let printed_json: serde_json::Value = serde_json::from_str(printed)?;
+        let field = |key: &str| {
+            let text = printed_json[key].as_str().with_context(|| format!("no {key} in {printed}"))?;
+            anyhow::Ok(text.to_owned())
+        };
+        Ok(Self { token: field("token")?, ca_pin: field("caPin")? })
+    }
+}
+
 /// A fleet under test. Every process dies with it, its directory too.
 #[derive(Debug)]
 pub struct Fleet {
@@ -203,15 +233,21 @@ impl Fleet {
         Ok(())
     }
 
+    /// Invites a cluster.
+    ///
+    /// # Errors
+    /// When the hub gives no token.
+    pub fn invite(&self, name: &str) -> Result<Invitation> {
+        Invitation::read(&self.succeed(&Invitation::command(name))?)
+    }
+
     /// Joins a cluster to the hub with a fresh token and starts its agent.
     ///
     /// # Errors
     /// When the hub gives no token or the agent cannot be started.
     pub fn join(&mut self, name: &str) -> Result<()> {
-        let text = self.succeed(&["join", "token", "create", "--cluster", name, "-o", "json"])?;
-        let token: serde_json::Value = serde_json::from_str(&text)?;
-        let field = |key: &str| token[key].as_str().with_context(|| format!("no {key} in {text}"));
-        self.join_with(name, field("token")?, field("caPin")?)
+        let Invitation { token, ca_pin } = self.invite(name)?;
+        self.join_with(name, &token, &ca_pin)
     }
 
     /// Joins a Kubernetes that is not one of this fleet's clusters, by its kubeconfig.
@@ -219,10 +255,8 @@ impl Fleet {
     /// # Errors
     /// When the hub gives no token or the agent cannot be started.
     pub fn join_elsewhere(&mut self, name: &str, kubeconfig: &Path) -> Result<()> {
-        let text = self.succeed(&["join", "token", "create", "--cluster", name, "-o", "json"])?;
-        let token: serde_json::Value = serde_json::from_str(&text)?;
-        let field = |key: &str| token[key].as_str().with_context(|| format!("no {key} in {text}"));
-        let join = ["--token", field("token")?, "--ca-pin", field("caPin")?, "--name", name];
+        let Invitation { token, ca_pin } = self.invite(name)?;
+        let join = ["--token", &token, "--ca-pin", &ca_pin, "--name", name];
         self.spawn_agent_on(name, kubeconfig, &join)
     }
 

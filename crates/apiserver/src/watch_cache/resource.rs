@@ -13,6 +13,7 @@ use serde_json::Value;
 use storage::{KeyValue, Revision};
 use tokio::sync::watch;
 
+use super::pace::{Pace, Wake};
 use super::subscription::{Filter, Subscription};
 use super::{CachedEvent, CachedObject};
 use crate::catalogue::Resource;
@@ -69,7 +70,9 @@ pub(crate) struct ResourceCache {
     resource: ArcSwap<Resource>,
     bounds: HistoryBounds,
     state: RwLock<State>,
+    /// What subscribers have been told there is; what [`Pace`] puts off is not yet.
     newest: watch::Sender<Progress>,
+    pace: Pace,
     /// Events told to subscribers.
     told: AtomicU64,
 }
@@ -109,6 +112,7 @@ impl ResourceCache {
             bounds,
             state: RwLock::default(),
             newest,
+            pace: Pace::default(),
             told: AtomicU64::new(0),
         }
     }
@@ -240,10 +244,17 @@ impl ResourceCache {
         ))
     }
 
-    /// The events behind `cursor`, about `limit` (a revision is never split); `None` when some of them are gone.
+    /// Whether something happened behind `cursor`; `None` when that place in history is gone.
+    pub(super) fn is_behind(&self, cursor: Revision, reloads: u64) -> Option<bool> {
+        self.events_after(cursor, Revision(u64::MAX), reloads, 1).map(|events| !events.is_empty())
+    }
+
+    /// The events behind `cursor` up to a revision, about `limit` (a revision is never split); `None` when some of them are
+    /// gone.
     pub(super) fn events_after(
         &self,
         cursor: Revision,
+        up_to: Revision,
         reloads: u64,
         limit: usize,
     ) -> Option<Vec<Arc<CachedEvent>>> {
@@ -255,7 +266,7 @@ impl ResourceCache {
         let mut events: Vec<Arc<CachedEvent>> = Vec::new();
         for (_, event) in state.history.range(from..) {
             let whole = events.last().is_none_or(|last| last.revision != event.revision);
-            if events.len() >= limit && whole {
+            if event.revision > up_to || (events.len() >= limit && whole) {
                 break;
             }
             events.push(Arc::clone(event));
@@ -280,7 +291,7 @@ impl ResourceCache {
         state.loaded = revision;
         state.progress = Progress { revision, reloads: state.progress.reloads + 1 };
         drop(state);
-        self.publish();
+        self.wake();
     }
 
     /// From now on objects are indexed as `resource` says.
@@ -336,8 +347,24 @@ impl ResourceCache {
         self.record(&mut state, CachedEvent::new(revision, gone, Some(last), true));
     }
 
-    /// Tells subscribers; called once per batch, so that they are not woken for half a revision.
-    pub(super) fn publish(&self) {
+    /// Tells subscribers, many of them at their pace; called once per batch, so that they are not woken for half a revision.
+    /// Must be called on a runtime.
+    pub(super) fn publish(self: &Arc<Self>) {
+        match self.pace.next(tokio::time::Instant::now(), self.newest.receiver_count()) {
+            Wake::Now => self.wake(),
+            Wake::Awaited => {}
+            Wake::At(due) => {
+                let own = Arc::clone(self);
+                tokio::spawn(async move {
+                    tokio::time::sleep_until(due).await;
+                    own.pace.begin(tokio::time::Instant::now());
+                    own.wake();
+                });
+            }
+        }
+    }
+
+    fn wake(&self) {
         let progress = self.state.read().progress;
         self.newest.send_if_modified(|told| std::mem::replace(told, progress) != progress);
     }

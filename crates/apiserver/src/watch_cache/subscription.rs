@@ -80,8 +80,8 @@ impl Subscription {
     pub(crate) fn ready(&mut self) -> Result<Vec<Delivery>, Expired> {
         loop {
             // Marked as seen before reading, so that a change in between wakes who waits then.
-            self.newest.borrow_and_update();
-            let events = self.cache.events_after(self.cursor, self.reloads, BATCH).ok_or(Expired)?;
+            let up_to = self.newest.borrow_and_update().revision;
+            let events = self.cache.events_after(self.cursor, up_to, self.reloads, BATCH).ok_or(Expired)?;
             let Some(last) = events.last() else { return Ok(Vec::new()) };
             self.cursor = last.revision;
             let told: Vec<Delivery> = events
@@ -111,8 +111,7 @@ impl Subscription {
     /// A revision up to which this watcher has been told everything: what a bookmark says. `applied` is the revision up to
     /// which the whole cache was complete before this call.
     pub(crate) fn bookmark(&mut self, applied: Revision) -> Revision {
-        let pending = self.cache.events_after(self.cursor, self.reloads, 1);
-        if pending.is_some_and(|events| events.is_empty()) && applied > self.cursor {
+        if self.cache.is_behind(self.cursor, self.reloads) == Some(false) && applied > self.cursor {
             self.cursor = applied;
         }
         self.cursor

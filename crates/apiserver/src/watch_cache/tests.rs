@@ -178,6 +178,30 @@ async fn idle_watchers_wait_without_being_woken() {
     assert!(tokio::time::timeout(Duration::from_secs(60), watcher.next()).await.is_err());
 }
 
+#[tokio::test(start_paused = true)]
+async fn many_watchers_are_told_of_a_storm_in_few_pieces_and_of_every_event() {
+    let (store, cache) = started(HistoryBounds::default()).await;
+    let (from, config_maps) = (cache.revision(), cache.storage("", "configmaps").unwrap());
+    let mut watchers: Vec<_> = (0..400).map(|_| config_maps.subscribe(from, everything()).unwrap()).collect();
+    let mut revisions = Vec::new();
+    for _ in 0..40 {
+        let written = write(store.as_ref(), vec![put("a", "red")]).await;
+        // A write is readable at once, whatever its watchers are told.
+        cache.wait_for(written).await.unwrap();
+        revisions.push(written.0);
+    }
+    for watcher in &mut watchers {
+        let (mut seen, mut pieces) = (Vec::new(), 0);
+        while seen.len() < revisions.len() {
+            let piece = watcher.next().await.unwrap();
+            seen.extend(piece.iter().map(|each| each.object.encoded.revision().0));
+            pieces += 1;
+        }
+        assert_eq!(seen, revisions);
+        assert!(pieces <= 2, "{pieces} pieces");
+    }
+}
+
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         any::<i32>().prop_map(Value::from),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use foundation::causes;
 use http::{Request, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -47,7 +48,7 @@ enum Attempt {
 impl Endpoint {
     pub(super) fn new(config: ClientConfig) -> Result<Self, WebhookError> {
         let mut tls = access::tls::backend_client_config(&config.ca_bundle)
-            .map_err(|error| WebhookError::Config(explain(&error)))?;
+            .map_err(|error| WebhookError::Config(causes::in_line(&error)))?;
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let name = config.server_name();
         let name = ServerName::try_from(name.clone())
@@ -110,7 +111,7 @@ impl Endpoint {
         kept: bool,
     ) -> Result<(u16, Bytes), Attempt> {
         let failed = |why: String| if kept { Attempt::Stale } else { Attempt::Failed(why) };
-        connection.ready().await.map_err(|error| failed(explain(&error)))?;
+        connection.ready().await.map_err(|error| failed(causes::in_line(&error)))?;
         let request = Request::post(self.config.path_and_query(timeout))
             .header(header::HOST, self.config.authority())
             .header(header::CONTENT_TYPE, "application/json")
@@ -118,7 +119,8 @@ impl Endpoint {
             .header(header::USER_AGENT, "kube-apiserver-admission")
             .body(Full::new(body))
             .map_err(|error| Attempt::Failed(error.to_string()))?;
-        let response = connection.send_request(request).await.map_err(|error| failed(explain(&error)))?;
+        let response =
+            connection.send_request(request).await.map_err(|error| failed(causes::in_line(&error)))?;
         let code = response.status().as_u16();
         let read = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
         let bytes = read.map_err(|error| Attempt::Failed(error.to_string()))?.to_bytes();
@@ -143,7 +145,8 @@ impl Endpoint {
         let _ = stream.set_nodelay(true);
         let secured = self.connector.connect(self.name.clone(), stream).await;
         let secured = secured.map_err(|error| explain_tls(&error))?;
-        let (sender, driver) = handshake(TokioIo::new(secured)).await.map_err(|error| explain(&error))?;
+        let (sender, driver) =
+            handshake(TokioIo::new(secured)).await.map_err(|error| causes::in_line(&error))?;
         // Ends with the connection: when the sender is dropped or the peer closes.
         tokio::spawn(async move {
             if let Err(error) = driver.await {
@@ -152,17 +155,6 @@ impl Endpoint {
         });
         Ok(sender)
     }
-}
-
-/// An error with its causes in one line.
-fn explain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 fn explain_io(error: &std::io::Error) -> String {

@@ -1,30 +1,24 @@
 //! Brings one assignment about: checks a new generation whole before touching anything, notes what will be applied, then
 //! applies it in order.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent_protocol::EventSeverity;
-use fleet_objects::{
-    AssignmentSpec, AssignmentState, ConflictPolicy, HELD_BY_OWNER, Health, OUTSIDE_WINDOW, ObjectReference,
-};
+use fleet_objects::{AssignmentSpec, AssignmentState, ConflictPolicy, HELD_BY_OWNER, OUTSIDE_WINDOW};
 use fleet_planner::bundle::Bundle;
 use fleet_planner::maintenance::{Opening, opening};
-use fleet_planner::render::{PHASES, render};
+use fleet_planner::render::render;
 use foundation::backoff::Backoff;
 use foundation::random::SystemRandom;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Namespace;
-use kube::Api;
-use kube::api::PostParams;
 
 use super::active::{Active, Closed};
-use super::cluster::{Force, Outcome, Target, Targets, describe};
+use super::apply::force;
+use super::cluster::{Outcome, Targets, describe};
 use super::secrets::Secrets;
-use super::{Enforcer, order, same_state, secrets};
-use crate::drift::Mode;
+use super::{Enforcer, same_state, secrets};
 use crate::error::Error;
 use crate::hold::Holds;
 use crate::vault::InventoryItem;
@@ -33,8 +27,6 @@ use crate::vault::InventoryItem;
 const TOGETHER: usize = 8;
 /// Between tries of what did not work.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(30));
-/// How long a new kind may take to be served before the rest is tried without it.
-const ESTABLISH: Duration = Duration::from_secs(10);
 /// How often the clock is looked at while no maintenance window is open: it may be set.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
 /// How often the cluster's owner is asked again.
@@ -354,177 +346,12 @@ impl Enforcer {
         self.owners.retain(|_, owner| owner != name);
     }
 
-    /// The target namespace: made when missing, never taken over, never deleted.
-    async fn ensure_namespace(&self, assignment: &str, name: &str, targets: &Targets) -> Result<(), Error> {
-        if targets.keys().any(|target| target.kind == "Namespace" && target.name == name) {
-            return Ok(());
-        }
-        let reference = ObjectReference {
-            api_version: "v1".to_owned(),
-            kind: "Namespace".to_owned(),
-            namespace: None,
-            name: name.to_owned(),
-        };
-        let allowed = self.cluster.ceilings().check_apply(&reference, &serde_json::Value::Null);
-        let failed = match allowed {
-            Err(problem) => Error::Invalid(format!("{}: {problem}", describe(&reference))),
-            Ok(()) => {
-                let api: Api<Namespace> = Api::all(self.cluster.acting_for(assignment).client().clone());
-                let mut namespace = Namespace::default();
-                namespace.metadata.name = Some(name.to_owned());
-                match api.create(&PostParams::default(), &namespace).await {
-                    Ok(_) => return Ok(()),
-                    Err(error) if api_client::error::is_already_exists(&error) => return Ok(()),
-                    Err(error) => Error::cluster(format!("create namespace {name}"))(error),
-                }
-            }
-        };
-        // Without the right to create namespaces it may still be there.
-        match Api::<Namespace>::all(self.cluster.client().clone()).get_opt(name).await {
-            Ok(Some(_)) => Ok(()),
-            _ => Err(failed),
-        }
-    }
-
-    /// Applies every target, phase by phase. True when all went well.
-    pub(super) async fn apply_all(
-        &mut self,
-        name: &str,
-        active: &mut Active,
-        older: &Targets,
-    ) -> Result<bool, Error> {
-        let mut phases: BTreeMap<u16, Vec<Arc<Target>>> = BTreeMap::new();
-        for target in active.targets.values() {
-            phases.entry(target.phase).or_default().push(target.clone());
-        }
-        let force = force(active.conflicts);
-        let acting = self.cluster.acting_for(name);
-        let mut complete = true;
-        let mut newly_applied = false;
-        for (phase, targets) in phases {
-            let layer = phase / PHASES;
-            if layer > active.progress.layers_begun {
-                if let Err(waits) = order::may_begin(active, layer) {
-                    active.waits = Some(waits);
-                    complete = false;
-                    break;
-                }
-                active.progress.layers_begun = layer;
-                newly_applied = true;
-            }
-            let applies: Vec<_> = targets
-                .iter()
-                .map(|target| {
-                    let (cluster, target, manager) = (acting.clone(), target.clone(), active.manager.clone());
-                    let ours = active.was_applied(&target.reference);
-                    let told_only = target.drift.mode == Mode::Detect && active.was_applied_as(&target);
-                    let older =
-                        older.get(&target.reference).filter(|older| older.object != target.object).cloned();
-                    async move {
-                        let outcome = match (ours, older) {
-                            // What others made of it is compared with this, and left.
-                            _ if told_only => cluster.preflight(&target, &manager, Force::Yes, true).await,
-                            (true, Some(older)) if force == Force::No => {
-                                match cluster.apply(&target, &manager, Force::No).await {
-                                    Outcome::Rejected(_) => {
-                                        cluster.apply_over(&older, &target, &manager).await
-                                    }
-                                    outcome => outcome,
-                                }
-                            }
-                            // The same object as before: whoever changed it since has drifted it.
-                            (true, _) => cluster.apply(&target, &manager, Force::Yes).await,
-                            (false, _) => cluster.apply(&target, &manager, force).await,
-                        };
-                        (target, outcome)
-                    }
-                })
-                .collect();
-            let mut applies = stream::iter(applies).buffer_unordered(TOGETHER);
-            let mut brought = Vec::new();
-            while let Some((target, outcome)) = applies.next().await {
-                let reference = &target.reference;
-                let ok = settle(active, &target, outcome);
-                complete &= ok;
-                if !ok {
-                    continue;
-                }
-                let item = active.progress.inventory.iter_mut().find(|item| item.object == *reference);
-                let digest = (target.drift.mode == Mode::Detect).then(|| target.digest());
-                if let Some(item) = item.filter(|item| !item.applied || item.digest != digest) {
-                    (item.applied, item.digest) = (true, digest);
-                    newly_applied = true;
-                }
-                if reference.kind == "CustomResourceDefinition" {
-                    brought.push(target.clone());
-                }
-            }
-            drop(applies);
-            if phase % PHASES == 1 && !brought.is_empty() {
-                self.await_kinds(&brought).await;
-            }
-        }
-        if newly_applied {
-            self.vault.save_progress(name, &active.progress).await?;
-        }
-        for target in active.targets.values() {
-            let unserved =
-                active.states.get(&target.reference).is_some_and(|state| state.fingerprint.is_none());
-            if !unserved {
-                self.watches.ensure(&target.resource);
-            }
-        }
-        Ok(complete)
-    }
-
-    /// Waits until new kinds are served, within reason.
-    async fn await_kinds(&self, definitions: &[Arc<Target>]) {
-        let ends = Instant::now() + ESTABLISH;
-        for definition in definitions {
-            let api = self.cluster.api(definition);
-            while Instant::now() < ends {
-                let live = api.get(&definition.reference.name).await.ok();
-                let live = live.and_then(|live| serde_json::to_value(live).ok());
-                if live.is_some_and(|live| crate::health::judge(&live).0 == Health::Healthy) {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-        self.cluster.refresh().await;
-    }
-
     fn narrow_watches(&mut self) {
         let targets = self.active.values().flat_map(|active| active.targets.values());
         let needed = targets
             .map(|target| (target.resource.api_version.clone(), target.resource.kind.clone()))
             .collect();
         self.watches.retain(&needed);
-    }
-}
-
-/// Notes what came of applying a target. True when it was applied.
-fn settle(active: &mut Active, target: &Target, outcome: Outcome) -> bool {
-    let state = active.states.entry(target.reference.clone()).or_default();
-    match outcome {
-        Outcome::Applied(object) => {
-            state.error = None;
-            state.fingerprint = Some(target.fingerprint(&object));
-            state.uid = object["metadata"]["uid"].as_str().map(str::to_owned);
-            state.observe(target, &object);
-            true
-        }
-        Outcome::Rejected(problem) | Outcome::Forbidden(problem) | Outcome::Later(problem) => {
-            state.error = Some(active.secrets.scrub(problem));
-            false
-        }
-    }
-}
-
-fn force(policy: ConflictPolicy) -> Force {
-    match policy {
-        ConflictPolicy::Report => Force::No,
-        ConflictPolicy::Force => Force::Yes,
     }
 }
 

@@ -45,6 +45,19 @@ enum Over {
     Shutdown,
 }
 
+/// A pod that is watched, and which steps of which part of an execution it runs.
+struct Watched<'a> {
+    execution: &'a Arc<Execution>,
+    plan: &'a Arc<ExecutionPlan>,
+    part: &'a str,
+    parent: &'a str,
+    /// From the first to before the last.
+    steps: (usize, usize),
+    name: &'a str,
+    begun: &'a Time,
+    logs: Logs,
+}
+
 /// The logs that are followed.
 #[derive(Default)]
 struct Logs {
@@ -70,21 +83,23 @@ impl Execution {
             self.note_part(part, |own| own.pod = None).await?;
             return Ok(true);
         }
-        let mut logs = Logs::default();
+        let (execution, steps, name) = (self, note.steps, name.as_str());
+        let mut watched =
+            Watched { execution, plan, part, parent, steps, name, begun, logs: Logs::default() };
         let over = match self.there(plan, &known.progress, &options, &note, known.number).await {
             Ok(()) => {
                 if !note.made {
                     self.note_part(part, |own| own.pod.get_or_insert_default().made = true).await?;
                 }
-                self.watch(plan, part, parent, note.steps, &name, begun, &mut logs).await?
+                watched.watch().await?
             }
             Err((reason, message)) => Over::Broken(reason, message),
         };
         let finished = !matches!(over, Over::Shutdown);
-        self.end_logs(part, logs, finished).await?;
+        self.end_logs(part, watched.logs, finished).await?;
         let collected = match &over {
             Over::Shutdown => return Ok(false),
-            Over::Ended { files: true } => self.collect(&name).await,
+            Over::Ended { files: true } => self.collect(name).await,
             _ => Err("the pod ended before its files were read".to_owned()),
         };
         self.keep_files(plan, part, note.steps, collected).await?;
@@ -96,7 +111,7 @@ impl Execution {
             Over::Ended { .. } | Over::Cancelled | Over::Shutdown => {}
         }
         self.note_part(part, |own| own.pod.get_or_insert_default().collected = true).await?;
-        self.remove_pod(&name).await;
+        self.remove_pod(name).await;
         self.note_part(part, |own| own.pod = None).await?;
         Ok(true)
     }
@@ -115,33 +130,41 @@ impl Execution {
         };
         let wanted = pod::steps(options, plan, progress, note.steps, number).map_err(broken)?;
         let name = pod::name(options, number);
+        self.read_secrets().await?;
         if note.made {
-            self.read_secrets().await?;
             return match self.pods().get_opt(&name).await {
                 Ok(None) => Err(("PodDeleted".to_owned(), "somebody deleted the test's pod".to_owned())),
                 _ => Ok(()),
             };
         }
-        self.read_secrets().await?;
         self.ensure_pod(&wanted).await
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of one pod; a struct of borrows would say the same"
-    )]
-    async fn watch(
-        self: &Arc<Self>,
-        plan: &Arc<ExecutionPlan>,
-        part: &str,
-        parent: &str,
-        steps: (usize, usize),
-        name: &str,
-        begun: &Time,
-        logs: &mut Logs,
-    ) -> Result<Over, Error> {
-        let mut events = std::pin::pin!(watch_object(self.pods(), name));
-        let mut pause = self.pause.clone();
+    /// Waits for the rest of the logs and notes how far they are.
+    async fn end_logs(&self, part: &str, mut logs: Logs, finished: bool) -> Result<(), Error> {
+        for (_, stop) in logs.followed.values() {
+            stop.cancel();
+        }
+        let wait = if finished { LOG_TAIL } else { Duration::ZERO };
+        let all = async { while logs.tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(wait, all).await;
+        if logs.followed.is_empty() {
+            return Ok(());
+        }
+        self.note_part(part, |own| {
+            for (step, (progress, _)) in &logs.followed {
+                own.logs.insert(step.clone(), progress.get());
+            }
+        })
+        .await
+    }
+}
+
+impl Watched<'_> {
+    async fn watch(&mut self) -> Result<Over, Error> {
+        let Self { execution, plan, steps, name, begun, .. } = *self;
+        let mut events = std::pin::pin!(watch_object(execution.pods(), name));
+        let mut pause = execution.pause.clone();
         let total = Instant::now() + left(plan, begun);
         let mut stuck: Option<(Stuck, Instant)> = None;
         let (mut seen, mut ran, mut bound) = (false, false, not_started(plan, steps).min(total));
@@ -154,11 +177,11 @@ impl Execution {
                 event = timeout_at(wake, events.next()) => event,
                 _ = pause.changed() => {
                     let held = *pause.borrow_and_update() == Some(true);
-                    self.control(name, held).await;
+                    execution.control(name, held).await;
                     continue;
                 }
-                () = self.cancel.cancelled() => return Ok(Over::Cancelled),
-                () = self.shutdown.cancelled() => return Ok(Over::Shutdown),
+                () = execution.cancel.cancelled() => return Ok(Over::Cancelled),
+                () = execution.shutdown.cancelled() => return Ok(Over::Shutdown),
             };
             let Ok(event) = event else {
                 return Ok(match stuck {
@@ -187,7 +210,7 @@ impl Execution {
             };
             seen = true;
             let state = observe::steps(&pod);
-            if let Some(over) = self.seen(plan, part, parent, steps, name, &state, logs).await? {
+            if let Some(over) = self.take(&state).await? {
                 return Ok(over);
             }
             match state.stuck.clone() {
@@ -206,25 +229,13 @@ impl Execution {
     }
 
     /// Takes in what a pod's status says.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of one pod; a struct of borrows would say the same"
-    )]
-    async fn seen(
-        self: &Arc<Self>,
-        plan: &Arc<ExecutionPlan>,
-        part: &str,
-        parent: &str,
-        steps: (usize, usize),
-        name: &str,
-        state: &PodState,
-        logs: &mut Logs,
-    ) -> Result<Option<Over>, Error> {
+    async fn take(&mut self, state: &PodState) -> Result<Option<Over>, Error> {
+        let Self { execution, plan, part, parent, steps, .. } = *self;
         let place = |own: &str| (steps.0..steps.1).find(|index| plan.steps[*index].name == own);
         if let Some((current, true)) = &state.current
             && place(current).is_some()
         {
-            self.follow(part, name, current, logs).await;
+            self.follow(current).await;
         }
         for (container, ended) in &state.ended {
             let Some(index) = place(container) else { continue };
@@ -233,12 +244,12 @@ impl Execution {
             }
             let (outcome, attempts) = results::of_container(&plan.steps[index], ended);
             if outcome != Outcome::Skipped {
-                self.follow(part, name, container, logs).await;
+                self.follow(container).await;
             }
-            if let Some((_, stop)) = logs.followed.get(container) {
+            if let Some((_, stop)) = self.logs.followed.get(container) {
                 stop.cancel();
             }
-            self.ended(plan, part, parent, index, outcome, attempts).await?;
+            execution.ended(plan, part, parent, index, outcome, attempts).await?;
         }
         let Some((reason, message)) = &state.over else { return Ok(None) };
         let files = state.ended.iter().any(|(own, ended)| own == pod::COLLECTOR && ended.exit_code == 0);
@@ -259,42 +270,24 @@ impl Execution {
         Ok(Some(Over::Broken(reason.to_owned(), message.to_owned())))
     }
 
-    async fn follow(self: &Arc<Self>, part: &str, pod: &str, step: &str, logs: &mut Logs) {
-        if logs.followed.contains_key(step) {
+    async fn follow(&mut self, step: &str) {
+        if self.logs.followed.contains_key(step) {
             return;
         }
-        let known = self.part_note(part).await.logs.get(step).copied().unwrap_or(0);
+        let Self { execution, part, name, .. } = *self;
+        let known = execution.part_note(part).await.logs.get(step).copied().unwrap_or(0);
         let progress = Arc::new(log_follow::Progress::from(known));
         let stop = CancellationToken::new();
         let followed = Followed {
-            execution: Arc::clone(self),
-            pods: self.pods(),
-            pod: pod.to_owned(),
+            execution: Arc::clone(execution),
+            pods: execution.pods(),
+            pod: name.to_owned(),
             step: step.to_owned(),
             progress: Arc::clone(&progress),
             stop: stop.clone(),
         };
-        logs.tasks.spawn(followed.follow());
-        logs.followed.insert(step.to_owned(), (progress, stop));
-    }
-
-    /// Waits for the rest of the logs and notes how far they are.
-    async fn end_logs(&self, part: &str, mut logs: Logs, finished: bool) -> Result<(), Error> {
-        for (_, stop) in logs.followed.values() {
-            stop.cancel();
-        }
-        let wait = if finished { LOG_TAIL } else { Duration::ZERO };
-        let all = async { while logs.tasks.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(wait, all).await;
-        if logs.followed.is_empty() {
-            return Ok(());
-        }
-        self.note_part(part, |own| {
-            for (step, (progress, _)) in &logs.followed {
-                own.logs.insert(step.clone(), progress.get());
-            }
-        })
-        .await
+        self.logs.tasks.spawn(followed.follow());
+        self.logs.followed.insert(step.to_owned(), (progress, stop));
     }
 }
 

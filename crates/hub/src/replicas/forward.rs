@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use kube_objects::{Reason, Status, UserInfo};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Replica;
 use super::directory::Seat;
@@ -93,17 +94,20 @@ fn head_for(client: &Parts, user: &UserInfo, cluster: &str, path: &str) -> Resul
     Ok(head.body(()).map_err(Status::internal)?.into_parts().0)
 }
 
+/// Names of headers have no capital letters.
+const NOT_IN_KEYS: &AsciiSet = &{
+    let mut set = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+    let mut letter = b'A';
+    while letter <= b'Z' {
+        set = set.add(letter);
+        letter += 1;
+    }
+    set
+};
+
 /// A key of what is known about a person, as a header's name carries it.
 fn escape(key: &str) -> String {
-    let mut out = String::new();
-    for byte in key.bytes() {
-        if byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
+    utf8_percent_encode(key, NOT_IN_KEYS).to_string()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use fleet_objects::source::{
 };
 use fleet_objects::{ANNOTATION_SYNC, Profile};
 use fleet_planner::yaml;
+use foundation::causes;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
 use manifest_sources::git::{Credentials, Reference, Repository, Verify};
@@ -65,13 +66,7 @@ impl From<manifest_sources::Error> for Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let mut message = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(next) = cause {
-            message = format!("{message}: {next}");
-            cause = next.source();
-        }
-        Self::new("HubFailed", message)
+        Self::new("HubFailed", causes::in_line(&error))
     }
 }
 

@@ -38,16 +38,17 @@ pub(super) async fn run(client: Client, shutdown: CancellationToken) {
         let run = execution.spec.run;
         [ObjectRef::<TestRun>::new(&run.name).within(&run.namespace)]
     };
-    Controller::new(runs, watcher::Config::default())
+    let passes = Controller::new(runs, watcher::Config::default())
         .watches(executions, watcher::Config::default(), owner)
-        .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(reconcile, |_, _, _| Action::requeue(RETRY), Arc::new(client))
         .for_each(|result| async move {
             if let Err(error) = result {
                 warn!(%error, "a test run waits");
             }
-        })
-        .await;
+        });
+    // Not the controller's graceful shutdown: one that is asked before its first list is there never ends. A pass that is cut
+    // off is a crash at that place, which passes bear.
+    shutdown.run_until_cancelled(passes).await;
 }
 
 async fn reconcile(run: Arc<TestRun>, client: Arc<Client>) -> Result<Action, Error> {

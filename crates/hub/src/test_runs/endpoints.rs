@@ -17,6 +17,7 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessRevie
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 use kube_objects::{Reason, Status, UserInfo};
+use percent_encoding::percent_decode_str;
 use tower::BoxError;
 
 use super::{ContentSource, LogStore};
@@ -55,7 +56,7 @@ impl Endpoints {
     async fn route<B>(&self, user: &UserInfo, request: &Request<B>) -> Result<Response<Body>, Status> {
         let path = request.uri().path();
         let parts: Vec<String> =
-            path.split('/').skip_while(|part| *part != "testruns").skip(1).map(percent_decode).collect();
+            path.split('/').skip_while(|part| *part != "testruns").skip(1).map(decoded).collect();
         if request.method() != http::Method::GET {
             return Err(Status::new(Reason::MethodNotAllowed, "only GET is answered here"));
         }
@@ -231,29 +232,13 @@ fn query(text: &str) -> HashMap<String, String> {
     pairs
         .map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (percent_decode(name), percent_decode(value))
+            (decoded(name), decoded(value))
         })
         .collect()
 }
 
-fn percent_decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut index = 0;
-    while index < bytes.len() {
-        let hex = text.get(index + 1..index + 3).filter(|_| bytes[index] == b'%');
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                index += 3;
-            }
-            None => {
-                out.push(bytes[index]);
-                index += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+fn decoded(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 fn internal(error: &dyn std::error::Error) -> Status {

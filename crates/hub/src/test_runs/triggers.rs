@@ -53,16 +53,16 @@ pub(super) async fn run(client: Client, shutdown: CancellationToken) {
             .map(|trigger| ObjectRef::from_obj(trigger.as_ref()))
             .collect::<Vec<_>>()
     };
-    controller
+    let passes = controller
         .watches(Api::<TestWorkflow>::all(client.clone()), watcher::Config::default(), refer)
-        .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(reconcile, |_, _, _| Action::requeue(RETRY), Arc::new(client))
         .for_each(|result| async move {
             if let Err(error) = result {
                 warn!(%error, "a test trigger waits");
             }
-        })
-        .await;
+        });
+    // As for runs: the controller's own graceful shutdown may never end.
+    shutdown.run_until_cancelled(passes).await;
 }
 
 async fn reconcile(trigger: Arc<TestTrigger>, client: Arc<Client>) -> Result<Action, Error> {

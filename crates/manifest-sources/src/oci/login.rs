@@ -1,5 +1,6 @@
 //! What a registry asks of who is not logged in, and the token that its server gives for it.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 /// How to log in.
@@ -65,17 +66,19 @@ fn parameters(mut rest: &str) -> Vec<(&str, String)> {
     found
 }
 
+/// Registries are used to scopes and service names as they are.
+const NOT_IN_VALUES: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b':')
+    .remove(b'/')
+    .remove(b',');
+
 /// Percent-encoded as a query's value.
 fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~:/,".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
+    utf8_percent_encode(text, NOT_IN_VALUES).to_string()
 }
 
 /// The token of a token server's answer.

@@ -1,5 +1,7 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
+
+use workflow::pod::OUTPUTS_DIRS;
 
 use super::*;
 use crate::execute::Collection;

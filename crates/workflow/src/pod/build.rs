@@ -159,11 +159,7 @@ fn install(options: &PodOptions, plan: &ExecutionPlan, progress: &Progress) -> R
     let mut env = Vec::new();
     let mut rest = serde_json::to_string(plan)?;
     while !rest.is_empty() {
-        let mut end = rest.len().min(PIECE);
-        while !rest.is_char_boundary(end) {
-            end -= 1;
-        }
-        let tail = rest.split_off(end);
+        let tail = rest.split_off(rest.floor_char_boundary(PIECE));
         env.push(json!({ "name": format!("FAIRLEAD_PLAN_{}", env.len()), "value": plain(&rest) }));
         rest = tail;
     }

@@ -1,5 +1,7 @@
 //! A hub that is away for three lives of a certificate, as 72 hours are of a day's; and two hubs that claim one cluster.
 
+use e2e::fleet::Invitation;
+
 use super::*;
 
 /// How long agents' certificates hold here: an outage of three of these is to them what 72 hours are to those of a day.
@@ -49,16 +51,7 @@ fn of_two_hubs_that_claim_a_cluster_the_first_governs_it() -> Result<()> {
     // Another hub of another authority invites the same cluster, and says that it should hold something else.
     let second = Fleet::start(&[], Nodes::Simulated)?;
     second.hub().apply(&APPLICATION.replace("blue", "red"))?;
-    let token: serde_json::Value = serde_json::from_str(&second.succeed(&[
-        "join",
-        "token",
-        "create",
-        "--cluster",
-        "dev",
-        "-o",
-        "json",
-    ])?)?;
-    let text = |key: &str| token[key].as_str().with_context(|| format!("no {key}"));
+    let Invitation { token, ca_pin } = second.invite("dev")?;
     let directory = second.agent_dir("dev").display().to_string();
     let kubeconfig = fleet.cluster_dir("dev").join("admin.kubeconfig").display().to_string();
     let url = second.hub_url()?;
@@ -74,9 +67,9 @@ fn of_two_hubs_that_claim_a_cluster_the_first_governs_it() -> Result<()> {
         "--kubeconfig",
         &kubeconfig,
         "--token",
-        text("token")?,
+        &token,
         "--ca-pin",
-        text("caPin")?,
+        &ca_pin,
         "--name",
         "dev",
     ];

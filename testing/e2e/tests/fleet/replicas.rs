@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::fleet::condition;
+use e2e::fleet::{Invitation, condition};
 use e2e::kubectl::Kubectl;
 use e2e::process::{Process, run_fairlead};
 use e2e::wait::until;
@@ -214,16 +214,7 @@ fn three_processes_of_a_hub_are_one_hub() -> Result<()> {
         running.expect_running()?;
         Ok((inside.run(&["get", "--raw", "/readyz"])? == "ok").then_some(()))
     })?;
-    let token: Value = serde_json::from_str(&hubs[2].fairlead(&[
-        "join",
-        "token",
-        "create",
-        "--cluster",
-        "dev",
-        "-o",
-        "json",
-    ])?)?;
-    let text = |key: &str| token[key].as_str().with_context(|| format!("no {key}"));
+    let Invitation { token, ca_pin } = Invitation::read(&hubs[2].fairlead(&Invitation::command("dev"))?)?;
     let balancer = Balancer::start(hubs[0].address()?)?;
     let url = format!("https://{}", balancer.address);
     let kubeconfig = kubeconfig.display().to_string();
@@ -239,9 +230,9 @@ fn three_processes_of_a_hub_are_one_hub() -> Result<()> {
         "--access",
         "cluster-admin",
         "--token",
-        text("token")?,
+        &token,
         "--ca-pin",
-        text("caPin")?,
+        &ca_pin,
         "--name",
         "dev",
     ];

@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use super::kept::Tokens;
+use crate::commands::get::fetch::escape;
 
 /// How long a person may take.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -86,18 +87,6 @@ fn random() -> Result<String, String> {
 fn form(fields: &[(&str, &str)]) -> String {
     let one = |(name, value): &(&str, &str)| format!("{name}={}", escape(value));
     fields.iter().map(one).collect::<Vec<_>>().join("&")
-}
-
-fn escape(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }
 
 fn unescape(text: &str) -> Option<String> {

@@ -9,6 +9,7 @@ use futures::AsyncReadExt;
 use kube::Client;
 
 use crate::arguments::Global;
+use crate::commands::get::fetch::escape;
 use crate::failure::{Code, Failure, api};
 use crate::{connection, output};
 
@@ -112,15 +113,7 @@ pub(crate) async fn fetch(
 }
 
 fn encode(path: &str) -> String {
-    let mut out = String::with_capacity(path.len());
-    for byte in path.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
+    path.split('/').map(escape).collect::<Vec<_>>().join("/")
 }
 
 /// The hub's word is not trusted with where files go: every part must be a plain name.

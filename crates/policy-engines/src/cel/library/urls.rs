@@ -1,5 +1,7 @@
 //! URLs, as Go's `net/url` reads absolute ones.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 use super::{Implementation, fail, no_overload};
 use crate::cel::error::EvalError;
 use crate::cel::value::{Library, Map, Result, Value, texts};
@@ -190,16 +192,30 @@ fn unescaped(text: &str, plus_is_space: bool) -> String {
 
 /// The path as written when that is a valid encoding, else encoded.
 fn escaped(path: &str) -> String {
-    const KEPT: &str = "-_.~$&+,/:;=@!'()*%[]";
-    let mut out = String::with_capacity(path.len());
-    for byte in path.bytes() {
-        if byte.is_ascii_alphanumeric() || KEPT.contains(char::from(byte)) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
+    // What may stand in a path, by net/url's `validEncoded`.
+    const ESCAPED: AsciiSet = NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'_')
+        .remove(b'.')
+        .remove(b'~')
+        .remove(b'$')
+        .remove(b'&')
+        .remove(b'+')
+        .remove(b',')
+        .remove(b'/')
+        .remove(b':')
+        .remove(b';')
+        .remove(b'=')
+        .remove(b'@')
+        .remove(b'!')
+        .remove(b'\'')
+        .remove(b'(')
+        .remove(b')')
+        .remove(b'*')
+        .remove(b'%')
+        .remove(b'[')
+        .remove(b']');
+    utf8_percent_encode(path, &ESCAPED).to_string()
 }
 
 fn query<'a>(url: &Url) -> Value<'a> {

@@ -49,6 +49,11 @@ impl Compiler<'_> {
         }
     }
 
+    /// A name of its own for a step: its own one, else made of its title.
+    fn named(&mut self, step: &TestStep, title: &str) -> String {
+        self.names.give(self.prefix, if step.name.is_empty() { title } else { &step.name })
+    }
+
     pub(super) fn group(
         &mut self,
         step: &TestStep,
@@ -57,8 +62,7 @@ impl Compiler<'_> {
         condition: String,
         at: &str,
     ) -> usize {
-        let wanted = if step.name.is_empty() { title } else { &step.name };
-        let name = self.names.give(self.prefix, wanted);
+        let name = self.named(step, title);
         let until = step.retry.as_ref().filter(|retry| retry.count > 0).map(|retry| {
             let until = self.expression(retry.until.as_deref(), &format!("{at}.retry.until"));
             if until.is_empty() { "self.passed".to_owned() } else { until }
@@ -129,8 +133,7 @@ impl Compiler<'_> {
         condition: String,
         at: &str,
     ) {
-        let wanted = if step.name.is_empty() { title } else { &step.name };
-        let name = self.names.give(self.prefix, wanted);
+        let name = self.named(step, title);
         let base = &inside.container;
         let runs = step.runs_a_container();
         let image = if !runs {
