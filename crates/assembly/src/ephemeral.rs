@@ -77,6 +77,8 @@ impl TestRunner {
         let content = content.map_err(|error| failed(error.into()))?;
         let logs = test_runs::Options {
             log_dir: directory.join("logs"),
+            // Read by the person whose directory it is.
+            log_key: hub::RecordKey::default(),
             retention: None,
             notify: Default::default(),
         };
@@ -90,7 +92,7 @@ impl TestRunner {
             executor::Options::new(name, directory.join("collected")),
             cluster,
             client,
-            store,
+            store.into(),
             records,
             Arc::new(Kept(content)),
         )

@@ -4,6 +4,8 @@
 mod access;
 #[path = "fleet/alerts.rs"]
 mod alerts;
+#[path = "fleet/at_rest.rs"]
+mod at_rest;
 #[path = "fleet/bench.rs"]
 mod bench;
 #[path = "fleet/drift.rs"]
@@ -16,6 +18,8 @@ mod intent;
 mod joining;
 #[path = "fleet/journeys.rs"]
 mod journeys;
+#[path = "fleet/leaving.rs"]
+mod leaving;
 #[path = "fleet/login.rs"]
 mod login;
 #[path = "fleet/malicious_agent.rs"]

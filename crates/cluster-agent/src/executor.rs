@@ -33,7 +33,6 @@ use futures::StreamExt;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
-use storage::Store;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -42,6 +41,7 @@ pub use clusters::{EphemeralCluster, EphemeralClusters};
 pub use content::Spool;
 pub use local::LocalRuns;
 
+use crate::notes::Notes;
 use dispatch::Dispatch;
 
 /// Executions under way at once unless said otherwise: their pods fit on one usual node (110 pods) with services beside
@@ -162,13 +162,13 @@ impl Executor {
         options: Options,
         cluster: Client,
         hub: Client,
-        store: Arc<dyn Store>,
+        notes: Notes,
         records: Arc<dyn RecordSink>,
         upload: Arc<dyn ContentUpload>,
     ) -> Result<Self, Error> {
         let spool = Spool::open(options.spool_dir.clone())?;
-        let (local, requests) = LocalRuns::new(Arc::clone(&store));
-        let journal = journal::Journal::new(store);
+        let (local, requests) = LocalRuns::new(notes.clone());
+        let journal = journal::Journal::new(notes);
         Ok(Self {
             shared: Arc::new(Shared { options, cluster, journal, records, spool, clusters: None }),
             hub,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use agent_protocol::{OutboxBatch, Record, RecordBody};
 use durable_log::{Log, LogError};
 use jiff::Timestamp;
+use sealing::Key;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -31,6 +32,8 @@ pub struct Outbox {
 #[derive(Debug)]
 struct Shared {
     log: Log,
+    /// Seals records: they may hold what tests printed.
+    key: Arc<Key>,
     epoch: Uuid,
     dropped: AtomicU64,
     dropped_told: AtomicU64,
@@ -49,10 +52,11 @@ struct Entry {
 
 impl Outbox {
     /// Opens or makes the outbox in `dir`. A new log gets a new epoch: its sequence numbers mean something else.
+    /// `key` seals what is appended.
     ///
     /// # Errors
     /// As the log's.
-    pub async fn open(dir: &Path, options: durable_log::Options) -> Result<Self, Error> {
+    pub async fn open(dir: &Path, options: durable_log::Options, key: Arc<Key>) -> Result<Self, Error> {
         std::fs::create_dir_all(dir).map_err(Error::file("create", dir))?;
         let log = Log::open(dir.join("log"), options).await?;
         let epoch_path = dir.join("epoch");
@@ -76,6 +80,7 @@ impl Outbox {
         let (dropped_file, dropped) = open_dropped(&dir.join("dropped"))?;
         let shared = Shared {
             log,
+            key,
             epoch,
             dropped: AtomicU64::new(dropped),
             // Said once more after a restart: the count is of the outbox's life, so saying it twice changes nothing.
@@ -104,9 +109,28 @@ impl Outbox {
     async fn append_now(&self, body: RecordBody) -> Result<u64, LogError> {
         let entry = Entry { time: Timestamp::now(), body };
         let bytes = serde_json::to_vec(&entry).expect("records are JSON: they come from types made for it");
-        let appended = self.shared.log.append(&bytes).await;
+        let sealed = self.shared.key.seal(&self.place(), &bytes).map_err(|error| LogError::Io {
+            operation: "seal a record of",
+            path: "the outbox".into(),
+            source: Arc::new(std::io::Error::other(error)),
+        })?;
+        let appended = self.shared.log.append(&sealed).await;
         self.note_room(appended.as_ref().err().filter(|error| is_full(error)));
         appended
+    }
+
+    /// What records are sealed for: this life of the outbox.
+    fn place(&self) -> Vec<u8> {
+        format!("outbox/{}", self.shared.epoch).into_bytes()
+    }
+
+    fn entry(&self, payload: &[u8]) -> Result<Entry, String> {
+        // Records of earlier releases were not sealed.
+        let opened = match sealing::is_sealed(payload) {
+            true => self.shared.key.unseal(&self.place(), payload).map_err(|error| error.to_string())?,
+            false => payload.to_vec(),
+        };
+        serde_json::from_slice(&opened).map_err(|error| error.to_string())
     }
 
     /// Keeps why there is no room, and says it once each time it begins and ends.
@@ -173,7 +197,7 @@ impl Outbox {
         let stored = self.shared.log.read_from(self.shared.log.first(), BATCH_RECORDS, BATCH_BYTES).await?;
         let mut records = Vec::with_capacity(stored.len());
         for one in stored {
-            let entry: Entry = serde_json::from_slice(&one.payload).map_err(|error| {
+            let entry = self.entry(&one.payload).map_err(|error| {
                 Error::Invalid(format!("outbox record {} cannot be read: {error}", one.sequence))
             })?;
             records.push(Record {
@@ -234,6 +258,10 @@ pub fn is_full(error: &LogError) -> bool {
 mod tests {
     use super::*;
 
+    fn key() -> Arc<Key> {
+        Arc::new(Key::new(&[1; sealing::KEY_BYTES]))
+    }
+
     fn options(max_bytes: u64) -> durable_log::Options {
         durable_log::Options { max_bytes, segment_bytes: 1 << 10, fsync: false }
     }
@@ -241,14 +269,14 @@ mod tests {
     #[tokio::test]
     async fn records_wait_for_their_acknowledgement_over_restarts() {
         let dir = tempfile::tempdir().unwrap();
-        let outbox = Outbox::open(dir.path(), options(1 << 20)).await.unwrap();
+        let outbox = Outbox::open(dir.path(), options(1 << 20), key()).await.unwrap();
         for count in 1..=3 {
             outbox.append(RecordBody::Dropped { count }).await.unwrap();
         }
         let first = outbox.batch().await.unwrap().unwrap();
         outbox.acknowledge(2).await.unwrap();
         drop(outbox);
-        let outbox = Outbox::open(dir.path(), options(1 << 20)).await.unwrap();
+        let outbox = Outbox::open(dir.path(), options(1 << 20), key()).await.unwrap();
         let batch = outbox.batch().await.unwrap().unwrap();
         assert_eq!(batch.agent_epoch, first.agent_epoch);
         assert_eq!(batch.records.iter().map(|record| record.sequence).collect::<Vec<_>>(), [3]);
@@ -256,7 +284,7 @@ mod tests {
         assert!(outbox.batch().await.unwrap().is_none());
         drop(outbox);
         std::fs::remove_dir_all(dir.path().join("log")).unwrap();
-        let outbox = Outbox::open(dir.path(), options(1 << 20)).await.unwrap();
+        let outbox = Outbox::open(dir.path(), options(1 << 20), key()).await.unwrap();
         outbox.append(RecordBody::Dropped { count: 1 }).await.unwrap();
         assert_ne!(
             outbox.batch().await.unwrap().unwrap().agent_epoch,
@@ -268,7 +296,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_outbox_counts_what_it_drops_and_says_so_later() {
         let dir = tempfile::tempdir().unwrap();
-        let outbox = Outbox::open(dir.path(), options(4 << 10)).await.unwrap();
+        let outbox = Outbox::open(dir.path(), options(4 << 10), key()).await.unwrap();
         let mut kept = 0;
         while outbox.dropped() < 5 {
             outbox
@@ -293,7 +321,7 @@ mod tests {
         assert_eq!(batch.records[1].body.kind(), "after");
         assert!(problem.borrow().is_none());
         drop((outbox, problem));
-        let outbox = Outbox::open(dir.path(), options(4 << 10)).await.unwrap();
+        let outbox = Outbox::open(dir.path(), options(4 << 10), key()).await.unwrap();
         assert_eq!(outbox.dropped(), 5, "the count outlives a restart");
     }
 }

@@ -29,6 +29,7 @@ use crate::executor::{self, ContentUpload, Executor, RecordSink, SinkError};
 use crate::facts;
 use crate::hub_client::HubClient;
 use crate::link::HubLink;
+use crate::notes::Notes;
 use crate::outbox::{Outbox, is_full};
 use crate::session::Session;
 use crate::triggers::{NewsSink, Triggers};
@@ -157,6 +158,7 @@ pub struct Service {
     credentials: Credentials,
     outbox: Outbox,
     vault: Vault,
+    notes: Notes,
     ceilings: Ceilings,
     link: HubLink,
     status: watch::Sender<AgentStatus>,
@@ -209,16 +211,17 @@ impl Service {
     /// When the state directory cannot be used, or the ceiling is there and is none.
     pub async fn new(options: Options) -> Result<Self, Error> {
         let credentials = Credentials::open(options.state_dir.join("credentials"))?;
-        let outbox = Outbox::open(&options.state_dir.join("outbox"), options.outbox).await?;
         let path = &options.state_key;
-        let key = Key::open_or_make(path).map_err(Error::seal(&path.display().to_string()))?;
-        let vault = Vault::new(options.store.clone(), Arc::new(key));
+        let key = Arc::new(Key::open_or_make(path).map_err(Error::seal(&path.display().to_string()))?);
+        let outbox = Outbox::open(&options.state_dir.join("outbox"), options.outbox, key.clone()).await?;
+        let notes = Notes::sealed(options.store.clone(), key.clone());
+        let vault = Vault::new(options.store.clone(), key);
         let ceilings = Ceilings::open(options.ceiling.clone(), options.pods.clone())?;
         let (status, _) = watch::channel(AgentStatus {
             name: credentials.identity()?.map(|identity| identity.name),
             ..AgentStatus::default()
         });
-        Ok(Self { options, credentials, outbox, vault, ceilings, link: HubLink::default(), status })
+        Ok(Self { options, credentials, outbox, vault, notes, ceilings, link: HubLink::default(), status })
     }
 
     /// Reaches the agent.
@@ -232,7 +235,7 @@ impl Service {
     /// # Errors
     /// When the agent's own store fails, or the outbox is damaged.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { options, credentials, outbox, vault, ceilings, link, status } = self;
+        let Self { options, credentials, outbox, vault, notes, ceilings, link, status } = self;
         // When one part fails, the others end with it.
         let shutdown = shutdown.child_token();
         let (inputs, received) = mpsc::channel(ENFORCER_QUEUE);
@@ -246,9 +249,9 @@ impl Service {
             inputs: inputs.clone(),
             held_changed: held_changed.clone(),
         });
-        let executor = options
-            .run_tests
-            .then(|| run_tests(&options, &ceilings, &outbox, &link, status.subscribe(), shutdown.clone()));
+        let executor = options.run_tests.then(|| {
+            run_tests(&options, &ceilings, (&outbox, notes), &link, status.subscribe(), shutdown.clone())
+        });
         let facts =
             facts::run(options.cluster.clone(), outbox.clone(), options.version.clone(), shutdown.clone());
         let conversation = async {
@@ -319,7 +322,7 @@ async fn ending(
 async fn run_tests(
     options: &Options,
     ceilings: &Ceilings,
-    outbox: &Outbox,
+    (outbox, notes): (&Outbox, Notes),
     link: &HubLink,
     mut status: watch::Receiver<AgentStatus>,
     shutdown: CancellationToken,
@@ -339,7 +342,7 @@ async fn run_tests(
         },
         ceilings.guarded(options.cluster.clone()),
         hub.clone(),
-        options.store.clone(),
+        notes.clone(),
         Arc::new(outbox.clone()),
         Arc::new(Upload(HubClient::new(hub))),
     );
@@ -349,7 +352,7 @@ async fn run_tests(
         partition: fleet_objects::partition_namespace(&name),
         hub: link.client(),
         cluster: ceilings.guarded(options.cluster.clone()),
-        store: options.store.clone(),
+        notes,
         news: Arc::new(outbox.clone()),
         runs: executor.local(),
     };

@@ -22,12 +22,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
-use storage::Store;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::executor::{Error, LocalRuns, SinkError};
+use crate::notes::Notes;
 use decide::Firing;
 use held::{Held, HeldTriggers};
 
@@ -50,7 +50,7 @@ pub(crate) struct Triggers {
     pub(crate) partition: String,
     pub(crate) hub: Client,
     pub(crate) cluster: Client,
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) notes: Notes,
     pub(crate) news: Arc<dyn NewsSink>,
     pub(crate) runs: LocalRuns,
 }
@@ -74,7 +74,7 @@ impl Triggers {
     /// # Errors
     /// When the agent's own store fails.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let held = HeldTriggers::new(self.store);
+        let held = HeldTriggers::new(self.notes);
         let (seen, mut firings) = mpsc::channel(QUEUE);
         let mut judge = Judge {
             known: HashMap::new(),

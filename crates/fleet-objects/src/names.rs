@@ -20,9 +20,14 @@ pub const ANNOTATION_HOLD: &str = "fleet.fairlead.dev/hold";
 pub const ANNOTATION_HOLD_ONE: &str = "hold.fleet.fairlead.dev/";
 /// On a Placement: the `id` of `status.heldWithdrawal` that a person confirms. The hub removes it when done.
 pub const ANNOTATION_CONFIRM_WITHDRAWAL: &str = "fleet.fairlead.dev/confirm-withdrawal";
+/// On Placements, until no cluster holds anything by them any more, and on Rollouts while a placement names them: what is
+/// deleted goes only then, as a volume claim goes only when no pod uses it.
+pub const FINALIZER_WITHDRAWAL: &str = "fleet.fairlead.dev/withdrawal";
 /// On a Cluster: a person accepts that this hub's view replaces what the agent holds. `keep-orphans` leaves alone what
 /// the hub knows nothing of, `prune-orphans` sends tombstones for it. The hub removes the annotation when done.
 pub const ANNOTATION_ADOPT: &str = "fleet.fairlead.dev/adopt";
+/// The value of [`ANNOTATION_ADOPT`] that also prunes.
+pub const ADOPT_AND_PRUNE: &str = "prune-orphans";
 
 /// On a Profile, and copied by the hub to its Assignments: signed releases, a JSON list. Agents whose cluster's owner
 /// pinned keys take only content that these vouch for.

@@ -66,7 +66,8 @@ pub struct PlacementSpec {
     pub rollout: Option<String>,
     /// How many clusters may lose the profile at once without a person's word, as a number or a share (rounded down) of
     /// those that have it. When not given: four, or a third where that is more, and never all of several. The rest keeps
-    /// what it holds until `fairlead placement confirm`. Deleting the placement, or naming another profile, is such a word.
+    /// what it holds until `fairlead placement confirm`. The same is asked when the placement is deleted or names another
+    /// profile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::rollout::int_or_string")]
     pub max_withdrawal: Option<IntOrString>,
@@ -237,6 +238,10 @@ pub struct PlacementStatus {
     /// One per cluster, chosen ones first, at most 1000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub decisions: Vec<ClusterDecision>,
+    /// The epoch of the hub that decided this. Where another one decides for the first time, because the hub came back from a
+    /// backup, no cluster loses anything without a person's word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub_epoch: Option<String>,
     /// Clusters that are no longer chosen and keep the profile until a person confirms that it should go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_withdrawal: Option<HeldWithdrawal>,
@@ -252,6 +257,12 @@ pub struct HeldWithdrawal {
     /// Names what is confirmed: the annotation `fleet.fairlead.dev/confirm-withdrawal` with it lets the profile go from
     /// `clusters`. Another set of clusters has another one.
     pub id: String,
+    /// What goes: names of profiles in the placement's namespace, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub profiles: Vec<String>,
+    /// The epoch of the hub that asked: a word given to another one counts for nothing.
+    #[serde(default)]
+    pub hub_epoch: String,
     /// Which, sorted, at most 1000: of more, the rest is asked for afterwards.
     pub clusters: Vec<String>,
     /// How many there are in all.

@@ -5,6 +5,10 @@
 //! `promote`, `abort` and `rollback` name the revision (and step) they speak of, so that none of them can be taken for
 //! a later change.
 
+mod withdrawal;
+
+pub use withdrawal::{ClusterRemoval, EmptiedCluster, Withdrawal};
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -49,6 +53,9 @@ pub struct RolloutSpec {
     /// A person lets the rollout go past what it waits for: an approval, the rest of a soak, or a halt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promote: Option<RolloutStep>,
+    /// A person lets the emptying of clusters go past the gate or the failures it is at: `status.withdrawalStep`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promote_withdrawal: Option<i64>,
     /// The revision that no further cluster is to get. Clusters that have it keep it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abort: Option<i64>,
@@ -135,7 +142,8 @@ pub struct Gate {
     /// Which kind.
     #[serde(rename = "type")]
     pub kind: GateType,
-    /// For `Expression`: CEL over `cluster`, a boolean; it must hold for every cluster that has the change by then.
+    /// For `Expression`: CEL over `cluster`, a boolean; it must hold for every cluster that has the change by then (that is
+    /// empty by then, where clusters are emptied).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expression: Option<String>,
     /// For `TestRun`: a TestWorkflow of the rollout's namespace. It runs in the clusters of the wave before that are healthy,
@@ -268,6 +276,9 @@ pub struct RolloutStatus {
     /// Of these, debts.
     #[serde(default)]
     pub debt_count: u32,
+    /// Grows whenever the emptying of clusters moves on; names the moment a `promoteWithdrawal` speaks of.
+    #[serde(default)]
+    pub withdrawal_step: i64,
     /// How far the profile has gone from clusters that the placement no longer chooses; none when there are no such.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawal: Option<Withdrawal>,
@@ -396,32 +407,6 @@ pub struct FailedCluster {
     /// A person went on in spite of it: it no longer counts against the budget.
     #[serde(default)]
     pub accepted: bool,
-}
-
-/// Clusters that lose the profile, in the strategy's waves.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Withdrawal {
-    /// How many were to lose it, at most at one time since this withdrawal began.
-    pub total: u32,
-    /// Of these, those that still have something of it.
-    pub left: u32,
-    /// The wave under way, counted from 0; the canary is the first.
-    pub wave: u32,
-    /// How many clusters of the wave were told.
-    pub begun: u32,
-    /// Since when every cluster of the wave is empty.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub soaking_since: Option<Time>,
-    /// Clusters being emptied.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub removing: Vec<ClusterUpdate>,
-    /// Clusters that were not emptied in time, at most 1000. Beyond the failure budget no further cluster is told.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub failed: Vec<FailedCluster>,
-    /// What it waits for, in a sentence.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub message: String,
 }
 
 /// A cluster that still owes the change.

@@ -72,12 +72,36 @@ pub struct GitSource {
     pub verify: Option<GitVerification>,
 }
 
-/// Who must have signed a commit.
+/// Who must have signed what.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GitVerification {
     /// The lines of an `allowed_signers` file of `ssh-keygen`: a principal and a public key each.
     pub allowed_signers: String,
+    /// What they must have signed.
+    #[serde(default)]
+    pub signed: SignedObject,
+}
+
+/// What must be signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SignedObject {
+    /// The commit.
+    #[default]
+    Commit,
+    /// The annotated tag that `tag` names, made under that very name.
+    Tag,
+    /// Both.
+    TagAndCommit,
+}
+
+/// Who must have signed an artifact.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OciVerification {
+    /// Public keys in PEM (`cosign generate-key-pair`: ECDSA on P-256; or Ed25519), at most 10. One of them must have signed
+    /// the artifact's digest as `cosign sign --key` does, beside it in its repository.
+    pub public_keys: String,
 }
 
 /// An artifact in an OCI registry. Of `tag` and `digest` at most one; the tag `latest` without any.
@@ -95,6 +119,9 @@ pub struct OciSource {
     /// A Secret of the source's namespace: `username` and `password`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretReference>,
+    /// Who must have signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<OciVerification>,
     /// The registry has no TLS.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub plain_http: bool,

@@ -39,6 +39,8 @@ pub struct Existing {
 pub struct Partition {
     /// Its assignments by name.
     pub existing: BTreeMap<String, Existing>,
+    /// When the agent may begin to remove one, by name; at once where nothing is said.
+    pub windows: BTreeMap<String, Vec<MaintenanceWindow>>,
     /// What the agent reported to hold, by name.
     pub held: BTreeMap<String, HeldAssignment>,
     /// The highest generation ever used here, as far as recorded.
@@ -163,7 +165,7 @@ impl Planner<'_> {
             state: AssignmentState::Tombstone,
             content: None,
             variables: Values::new(),
-            maintenance_windows: Vec::new(),
+            maintenance_windows: self.partition.windows.get(name).cloned().unwrap_or_default(),
             hub_epoch: self.epoch.to_owned(),
             ..existing.spec.clone()
         };

@@ -5,8 +5,8 @@
 //! checked, the wave moves on, clusters are released. The caller writes the status *before* it gives a cluster anything, so
 //! that a crash between the two leaves a cluster counted as under change that has not got it yet, never the reverse.
 //!
-//! Clusters that the placement no longer chooses lose the profile in the same waves, under the same bounds; gates are not
-//! asked for that.
+//! Clusters that the placement no longer chooses lose the profile in the same waves, behind the same gates and under the
+//! same bounds.
 //!
 //! What holds whatever is seen (proved by properties in the tests): never more clusters under change than the strategy
 //! allows; no cluster is released once more failed than the budget allows; revisions and steps only grow; a cluster that
@@ -98,8 +98,23 @@ pub struct Leaver {
     pub unavailable: Option<String>,
     /// Whether it was told to remove the profile.
     pub told: bool,
-    /// What it says about that.
+    /// It was told, and waits for its maintenance window: no deadline runs.
+    pub waiting: bool,
+    /// What is not healthy of what else it holds.
+    pub unhealthy: Option<String>,
+    /// What it says about the removal.
     pub message: String,
+}
+
+/// A cluster that `status.withdrawal` names: it is being emptied, or was.
+#[derive(Clone, Debug)]
+pub struct Touched {
+    /// What is known of it.
+    pub view: ClusterView,
+    /// Why nothing can be asked of it now.
+    pub unavailable: Option<String>,
+    /// What is not healthy of what it still holds.
+    pub unhealthy: Option<String>,
 }
 
 /// How a cluster is with what it was told to hold.
@@ -142,6 +157,8 @@ pub struct Input<'a> {
     pub members: &'a [Member],
     /// Those that are not chosen any more and have something of it.
     pub leaving: &'a [Leaver],
+    /// Those that `status.withdrawal` names as being emptied or empty, as far as they are still there.
+    pub touched: &'a [Touched],
     /// Tells what a revision means for a cluster. Where it cannot, the cluster does not count as having the revision.
     pub variables_of: &'a VariablesOf<'a>,
     /// Evaluates gates.

@@ -17,6 +17,7 @@ use storage::{Compare, Store};
 use uuid::Uuid;
 
 use crate::error::Error;
+use crate::record_key::RecordKey;
 use file::FileInbox;
 use shared::SharedInbox;
 
@@ -47,12 +48,12 @@ enum Kind {
 }
 
 impl Inbox {
-    /// Opens the inbox of a hub that is one process and reads all of it once.
+    /// Opens the inbox of a hub that is one process and reads all of it once. `key` seals what is taken in.
     ///
     /// # Errors
     /// As the log's; a record that cannot be understood names its position.
-    pub async fn open(dir: PathBuf, options: durable_log::Options) -> Result<Self, Error> {
-        FileInbox::open(dir, options).await.map(|inbox| Self(Kind::File(inbox)))
+    pub async fn open(dir: PathBuf, options: durable_log::Options, key: RecordKey) -> Result<Self, Error> {
+        FileInbox::open(dir, options, key).await.map(|inbox| Self(Kind::File(inbox)))
     }
 
     /// Opens the inbox that several processes share, of at most `max_bytes`. Follows the store until the last clone is
@@ -60,8 +61,8 @@ impl Inbox {
     ///
     /// # Errors
     /// As the store's.
-    pub async fn open_shared(store: Arc<dyn Store>, max_bytes: u64) -> Result<Self, Error> {
-        SharedInbox::open(store, max_bytes).await.map(|inbox| Self(Kind::Shared(inbox)))
+    pub async fn open_shared(store: Arc<dyn Store>, max_bytes: u64, key: RecordKey) -> Result<Self, Error> {
+        SharedInbox::open(store, max_bytes, key).await.map(|inbox| Self(Kind::Shared(inbox)))
     }
 
     /// Takes a batch: what is new is durable when this answers. `from` is the authenticated sender.

@@ -21,6 +21,7 @@ mod placement;
 mod presence;
 mod projects;
 mod quota;
+mod record_key;
 mod registration;
 pub mod replicas;
 mod service;
@@ -36,5 +37,6 @@ pub use issuer::{CertificateIssuer, CertificateSubject, IssueError, IssuedCertif
 pub use materialise::RecordHandler;
 pub use projects::ProjectScopes;
 pub use quota::Quota;
+pub use record_key::RecordKey;
 pub use service::{Handle, Options, Service};
 pub use source::read_source;

@@ -3,10 +3,12 @@
 
 mod decisions;
 mod gate_tests;
+mod going;
 mod partition;
 mod profiles;
 mod rollouts;
 mod signatures;
+mod status;
 mod withdrawal;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,9 +19,8 @@ use api_client::ObjectCache;
 use fleet_objects::multicluster::PlacementDecision;
 use fleet_objects::rollout::Rollout;
 use fleet_objects::{
-    Assignment, AssignmentState, Cluster, ClusterDecision, ConditionChange, Placement, PlacementSpec,
-    PlacementStatus, Profile, ProfileReference, assignment_name, condition_is_true, partition_namespace,
-    set_condition,
+    Assignment, Cluster, ClusterDecision, Placement, PlacementSpec, Profile, ProfileReference,
+    assignment_name, condition_is_true, partition_namespace,
 };
 use fleet_planner::assignment::Wanted;
 use fleet_planner::cluster_view::ClusterView;
@@ -27,13 +28,10 @@ use fleet_planner::placement::{Asked, Guarded, decide_all};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
-use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster_status;
-use crate::error::Error;
 use crate::service::Shared;
 use profiles::Profiles;
 use rollouts::Governed;
@@ -47,8 +45,6 @@ const MAX_REST: Duration = Duration::from_secs(1);
 const TOGETHER: usize = 64;
 /// After a pass that could not do everything.
 const RETRY: Duration = Duration::from_secs(1);
-/// Decisions shown in a placement's status.
-const MAX_DECISIONS: usize = 1000;
 
 /// What the controller watches.
 pub(crate) struct Caches {
@@ -67,10 +63,15 @@ struct Decided {
     profile: ProfileReference,
     decisions: Vec<ClusterDecision>,
     problem: Option<String>,
-    /// Clusters that hold the profile by this placement.
-    holding: BTreeSet<String>,
-    /// Of those that it no longer chooses, which may lose it and which keep it.
+    /// What each cluster holds by this placement: names of assignments. Of other profiles than the placement's where that
+    /// named another one before.
+    held: BTreeMap<String, BTreeSet<String>>,
+    /// Of these, what nothing brings to the cluster any more.
+    lost: BTreeMap<String, BTreeSet<String>>,
+    /// Of those that lose something, which may lose it and which keep it.
     guarded: Guarded,
+    /// Why nothing at all is done for it yet.
+    unbound: Option<String>,
     /// By a rollout, if the placement names one.
     governed: Option<Governed>,
 }
@@ -175,19 +176,31 @@ async fn pass(shared: &Shared, caches: &Caches, profiles: &mut Profiles) -> Pass
     profiles.remember(shared, rollouts::earlier(caches)).await;
     let views: BTreeMap<String, ClusterView> =
         clusters.iter().map(|cluster| (cluster.name_any(), ClusterView::from(&**cluster))).collect();
-    let mut decided = decide(shared, caches, profiles, &clusters, &assignments);
-    withdrawal::judge(&mut decided, &assignments);
+    let unbound = going::bind(shared, caches).await;
+    complete &= unbound.is_empty();
+    let mut decided = decide(shared, caches, profiles, &clusters, &assignments, &unbound);
+    withdrawal::judge(shared, &mut decided, &assignments);
     let looked = rollouts::govern(shared, caches, profiles, &clusters, &assignments, &mut decided).await;
     complete &= !looked.incomplete;
-    let (wanted, keep) = wanted(shared, &mut decided, profiles, &views, &assignments);
+    let (wanted, mut keep) = wanted(shared, &mut decided, profiles, &views, &assignments);
+    let unclaimed = withdrawal::unclaimed(&clusters, &decided, &wanted, &assignments);
+    for (cluster, names) in &unclaimed {
+        keep.entry(cluster.clone()).or_default().extend(names.iter().cloned());
+    }
+    let windows = withdrawal::windows(&decided);
     let nothing = BTreeMap::new();
     let mut partitions: Vec<BoxFuture<'_, bool>> = Vec::with_capacity(clusters.len());
     for cluster in &clusters {
         let name = cluster.name_any();
         let existing = assignments.get(&partition_namespace(&name)).map_or(&[][..], Vec::as_slice);
-        let (wanted, keep) = (wanted.get(&name).unwrap_or(&nothing), keep.get(&name));
+        let intent = partition::Intent {
+            wanted: wanted.get(&name).unwrap_or(&nothing),
+            keep: keep.get(&name),
+            unclaimed: unclaimed.get(&name),
+            windows: windows.get(&name),
+        };
         let reconciled = async move {
-            let done = partition::reconcile(shared, caches, cluster, existing, wanted, keep).await;
+            let done = partition::reconcile(shared, caches, cluster, existing, &intent).await;
             let done = done.inspect_err(|error| {
                 tracing::warn!(cluster = %name, error = error as &dyn std::error::Error, "a partition is not up to date yet");
             });
@@ -208,13 +221,17 @@ async fn pass(shared: &Shared, caches: &Caches, profiles: &mut Profiles) -> Pass
         complete = false;
     }
     for one in &decided {
-        if let Err(error) = write_placement(shared, caches, one).await {
+        if let Err(error) = status::write(shared, caches, one).await {
             tracing::debug!(error = &error as &dyn std::error::Error, "a placement's status was not written");
             complete = false;
         }
     }
     // As they are now: who has been told of new content no longer counts as having applied it.
     let assignments = by_partition(caches.assignments.list());
+    if let Err(error) = going::release(shared, caches, &decided, &assignments).await {
+        tracing::debug!(error = &error as &dyn std::error::Error, "what is deleted is not let go yet");
+        complete = false;
+    }
     if let Err(error) = profiles.write_statuses(shared, caches, &assignments).await {
         tracing::debug!(error = &error as &dyn std::error::Error, "a profile's status was not written");
         complete = false;
@@ -232,71 +249,67 @@ fn by_partition(assignments: Vec<Arc<Assignment>>) -> ByPartition {
     by
 }
 
-/// Every placement's decisions, the oldest placement first: it wins where two want the same profile on a cluster.
+/// Every placement's decisions, the oldest placement first: it wins where two want the same profile on a cluster. One that
+/// is being deleted chooses nobody.
 fn decide(
     shared: &Shared,
     caches: &Caches,
     profiles: &Profiles,
     clusters: &[Arc<Cluster>],
     assignments: &ByPartition,
+    unbound: &BTreeMap<String, String>,
 ) -> Vec<Decided> {
     let mut placements = caches.placements.list();
-    placements.retain(|placement| placement.metadata.deletion_timestamp.is_none());
+    placements.retain(|placement| !going::is_gone(&**placement));
     let age = |placement: &Placement| placement.metadata.creation_timestamp.as_ref().map(|time| time.0);
     placements.sort_by_key(|placement| (age(placement), placement.namespace(), placement.name_any()));
     let views: Vec<ClusterView> = clusters.iter().map(|cluster| ClusterView::from(&**cluster)).collect();
-    let specs: Vec<PlacementSpec> = placements
-        .iter()
-        .map(|placement| {
-            shared.projects.restrict(&placement.namespace().unwrap_or_default(), placement.spec.clone())
-        })
-        .collect();
-    let asked: Vec<Asked<'_>> = placements
-        .iter()
-        .zip(&specs)
-        .map(|(placement, spec)| {
-            let namespace = placement.namespace().unwrap_or_default();
-            let profile = ProfileReference { namespace, name: placement.spec.profile.clone() };
-            let already = already(placement, &profile, &views, assignments);
-            Asked { name: placement_name(placement), profile, spec, already }
-        })
-        .collect();
+    let spec = |placement: &Arc<Placement>| {
+        let spec =
+            shared.projects.restrict(&placement.namespace().unwrap_or_default(), placement.spec.clone());
+        if going::is_going(&**placement) { PlacementSpec { cluster_selector: None, ..spec } } else { spec }
+    };
+    let specs: Vec<PlacementSpec> = placements.iter().map(spec).collect();
+    let mut by_placement = withdrawal::by_placement(assignments);
+    let (mut asked, mut held) = (Vec::new(), Vec::new());
+    for (placement, spec) in placements.iter().zip(&specs) {
+        let name = placement_name(placement);
+        let holds = by_placement.remove(&name).unwrap_or_default();
+        let profile = profile_of(placement);
+        let own = assignment_name(&profile.namespace, &profile.name);
+        let already = holds.iter().filter(|(_, names)| names.contains(&own)).map(|(name, _)| name.clone());
+        asked.push(Asked { name, profile, spec, already: already.collect() });
+        held.push(holds);
+    }
     let decided = decide_all(&asked, &views, &*shared.expressions);
-    let held: Vec<_> = asked.into_iter().map(|asked| (asked.profile, asked.already)).collect();
-    let each = placements.into_iter().zip(held).zip(decided);
-    each.map(|((placement, (profile, holding)), decisions)| Decided {
-        problem: profiles.problem(&profile),
-        placement,
-        profile,
-        decisions,
-        holding,
-        guarded: Guarded::default(),
-        governed: None,
+    let each = placements.iter().zip(held).zip(decided);
+    each.map(|((placement, held), decisions)| {
+        let profile = profile_of(placement);
+        let going = going::is_going(&**placement);
+        let problem = (!going).then(|| profiles.problem(&profile)).flatten();
+        let unbound = unbound.get(&placement_name(placement)).cloned();
+        Decided {
+            problem: problem.or_else(|| unbound.clone()),
+            placement: placement.clone(),
+            profile,
+            decisions: if going { going::decisions(decisions) } else { decisions },
+            held,
+            lost: BTreeMap::new(),
+            guarded: Guarded::default(),
+            unbound,
+            governed: None,
+        }
     })
     .collect()
 }
 
-fn placement_name(placement: &Placement) -> String {
-    format!("{}/{}", placement.namespace().unwrap_or_default(), placement.name_any())
+fn profile_of(placement: &Placement) -> ProfileReference {
+    let namespace = placement.namespace().unwrap_or_default();
+    ProfileReference { namespace, name: placement.spec.profile.clone() }
 }
 
-/// Clusters that hold the profile by this placement.
-fn already(
-    placement: &Placement,
-    profile: &ProfileReference,
-    views: &[ClusterView],
-    assignments: &ByPartition,
-) -> BTreeSet<String> {
-    let (own, name) = (placement_name(placement), assignment_name(&profile.namespace, &profile.name));
-    let holds = |view: &&ClusterView| {
-        let partition = assignments.get(&partition_namespace(&view.name));
-        partition.into_iter().flatten().any(|assignment| {
-            assignment.name_any() == name
-                && assignment.spec.state == AssignmentState::Present
-                && assignment.spec.placement.as_deref() == Some(own.as_str())
-        })
-    };
-    views.iter().filter(holds).map(|view| view.name.clone()).collect()
+fn placement_name(placement: &Placement) -> String {
+    format!("{}/{}", placement.namespace().unwrap_or_default(), placement.name_any())
 }
 
 type WantedByCluster = BTreeMap<String, BTreeMap<String, Wanted>>;
@@ -315,6 +328,12 @@ fn wanted(
     for one in decided {
         let name = assignment_name(&one.profile.namespace, &one.profile.name);
         let mut problem = None;
+        if one.unbound.is_some() {
+            for (cluster, names) in &one.held {
+                keep.entry(cluster.clone()).or_default().extend(names.iter().cloned());
+            }
+            continue;
+        }
         for decision in one.decisions.iter().filter(|decision| decision.selected) {
             let cluster = &decision.cluster;
             let Some(view) = views.get(cluster) else { continue };
@@ -336,8 +355,8 @@ fn wanted(
                 }
             }
         }
-        for cluster in withdrawal::keeps(one) {
-            keep.entry(cluster.clone()).or_default().insert(name.clone());
+        for (cluster, names) in withdrawal::keeps(one) {
+            keep.entry(cluster.clone()).or_default().extend(names.iter().cloned());
         }
         one.problem = one.problem.take().or(problem);
     }
@@ -362,57 +381,6 @@ fn at_once(
         variables,
         maintenance_windows: Vec::new(),
     })
-}
-
-async fn write_placement(shared: &Shared, caches: &Caches, decided: &Decided) -> Result<(), Error> {
-    withdrawal::end(shared, caches, decided).await?;
-    let placement = &decided.placement;
-    let before = placement.status.clone().unwrap_or_default();
-    let selected = decided.decisions.iter().filter(|decision| decision.selected).count();
-    let generation = placement.metadata.generation.unwrap_or_default();
-    let mut after = PlacementStatus {
-        observed_generation: generation,
-        selected: u32::try_from(selected).unwrap_or(u32::MAX),
-        considered: u32::try_from(decided.decisions.len()).unwrap_or(u32::MAX),
-        decisions: decided.decisions.iter().take(MAX_DECISIONS).cloned().collect(),
-        held_withdrawal: decided.guarded.held.clone(),
-        conditions: before.conditions.clone(),
-    };
-    let placed = format!("{selected} of {} clusters selected", decided.decisions.len());
-    let held = decided.governed.as_ref().and_then(|governed| governed.problem.as_ref());
-    let (status, reason, message) = match (&decided.problem, held, &decided.governed) {
-        (Some(problem), ..) => (false, "ProfileNotUsable", format!("{problem}; what clusters hold stays")),
-        (None, Some(problem), _) => {
-            (false, "RolloutNotUsable", format!("{problem}; what clusters hold stays"))
-        }
-        _ if decided.guarded.problem.is_some() => {
-            let why = decided.guarded.problem.as_deref().unwrap_or_default();
-            let word = format!("fairlead placement confirm {}", placement.name_any());
-            (false, "WithdrawalHeld", format!("{placed}; {why}; what they hold stays until `{word}`"))
-        }
-        (None, None, Some(governed)) => (true, "Placed", format!("{placed}; {}", governed.summary)),
-        (None, None, None) => (true, "Placed", placed),
-    };
-    let change = ConditionChange {
-        kind: "Ready",
-        status: Some(status),
-        reason,
-        message,
-        observed_generation: Some(generation),
-    };
-    set_condition(&mut after.conditions, change, &cluster_status::now());
-    if after == before {
-        return Ok(());
-    }
-    let mut object = (**placement).clone();
-    object.status = Some(after);
-    let api: Api<Placement> =
-        Api::namespaced(shared.client.clone(), &placement.namespace().unwrap_or_default());
-    let written = api.replace_status(&placement.name_any(), &PostParams::default(), &object).await;
-    let written = written
-        .map_err(Error::api(format!("write the status of placement {}", placement_name(placement))))?;
-    caches.placements.observe(&written);
-    Ok(())
 }
 
 /// Whether the agent reported everything of this generation applied.

@@ -28,6 +28,7 @@ use crate::materialise::RecordHandler;
 use crate::presence::Presence;
 use crate::projects::{ProjectScopes, Projects};
 use crate::quota::{Quota, Quotas};
+use crate::record_key::RecordKey;
 use crate::registration;
 use crate::replicas::Replica;
 use crate::test_runs::{self, TestRuns};
@@ -168,18 +169,25 @@ impl Service {
     /// # Errors
     /// When the data directory cannot be used.
     pub async fn new(options: Options) -> Result<Self, Error> {
-        let mut content = ContentStore::open(options.data_dir.join("content"), options.content_sealer)?;
-        let inbox = match &options.replica {
+        let sealer = options.content_sealer;
+        let mut content = ContentStore::open(options.data_dir.join("content"), sealer.clone())?;
+        let (inbox, key) = match &options.replica {
             Some(replica) => {
                 content = content.shared(Arc::clone(&replica.store));
-                Inbox::open_shared(Arc::clone(&replica.store), options.inbox.max_bytes).await?
+                let key = RecordKey::open_shared(&replica.store, sealer.as_ref()).await?;
+                let (store, max_bytes) = (Arc::clone(&replica.store), options.inbox.max_bytes);
+                (Inbox::open_shared(store, max_bytes, key.clone()).await?, key)
             }
-            None => Inbox::open(options.data_dir.join("inbox"), options.inbox).await?,
+            None => {
+                let key = RecordKey::open(&options.data_dir.join("records.key"), sealer.as_ref())?;
+                (Inbox::open(options.data_dir.join("inbox"), options.inbox, key.clone()).await?, key)
+            }
         };
         let clusters = ObjectCache::start(Api::all(options.client.clone()), CacheOptions::new("clusters"));
         let projects = Projects::start(options.client.clone());
         let logs = test_runs::Options {
             log_dir: options.data_dir.join("test-logs"),
+            log_key: key,
             retention: Some(options.test_retention),
             notify: test_runs::Notify {
                 source: options.public_url.clone().unwrap_or_else(|| "/fairlead/hub".to_owned()),

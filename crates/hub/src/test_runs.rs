@@ -33,6 +33,8 @@ pub use retention::Retention;
 pub struct Options {
     /// Where logs are kept.
     pub log_dir: PathBuf,
+    /// Seals them.
+    pub log_key: crate::RecordKey,
     /// How long runs are kept; `None`: until somebody deletes them.
     pub retention: Option<Retention>,
     /// Who is told besides webhooks.
@@ -96,7 +98,7 @@ impl TestRuns {
     /// # Errors
     /// When the log directory cannot be made.
     pub fn new(options: Options, client: Client, content: Arc<dyn ContentSource>) -> Result<Self, Error> {
-        let logs = Arc::new(LogStore::open(options.log_dir.clone())?);
+        let logs = Arc::new(LogStore::open(options.log_dir.clone(), options.log_key.clone())?);
         Ok(Self { client, logs, content, options })
     }
 

@@ -43,11 +43,11 @@ pub enum Error {
     #[error("{0}")]
     Invalid(String),
     /// A signature is missing, or of nobody who is allowed.
-    #[error("commit {commit} has no signature of an allowed signer: {said}")]
+    #[error("{what} has no signature of an allowed signer: {said}")]
     NotSigned {
-        /// The commit.
-        commit: String,
-        /// What git says about it.
+        /// The commit, tag or artifact.
+        what: String,
+        /// What is said about it.
         said: String,
     },
     /// A file or directory.

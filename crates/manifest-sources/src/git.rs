@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -42,16 +42,33 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Who must have signed the commit.
+/// Who must have signed, and what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Verify {
     /// Nobody.
     #[default]
     Nobody,
-    /// Whom the own configuration of git trusts.
+    /// Whom the own configuration of git trusts, the commit.
     Trusted,
     /// One of these, as `ssh-keygen` writes an `allowed_signers` file.
-    AllowedSigners(String),
+    AllowedSigners {
+        /// The lines of the file.
+        signers: String,
+        /// What they must have signed.
+        signed: Signed,
+    },
+}
+
+/// What must be signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Signed {
+    /// The commit.
+    #[default]
+    Commit,
+    /// The annotated tag that the reference names, by that very name.
+    Tag,
+    /// Both.
+    TagAndCommit,
 }
 
 /// A repository.
@@ -65,6 +82,8 @@ pub struct Repository {
     pub credentials: Credentials,
     /// Who must have signed.
     pub verify: Verify,
+    /// Directories and files that are used of it; all of it when empty. None of them may hold a submodule, nor lie in one.
+    pub paths: Vec<PathBuf>,
 }
 
 /// What children of the hub may talk: nothing that runs a program or reads its disk.
@@ -123,11 +142,74 @@ impl Repository {
         match &self.verify {
             Verify::Nobody => {}
             Verify::Trusted => drop(git(&["verify-commit", "HEAD"]).await?),
-            Verify::AllowedSigners(signers) => {
-                self.verify_signers(&commit, signers, into, surroundings, scratch).await?;
+            Verify::AllowedSigners { signers, signed } => {
+                if matches!(signed, Signed::Tag | Signed::TagAndCommit) {
+                    self.verify_tag(signers, into, surroundings, scratch).await?;
+                }
+                if matches!(signed, Signed::Commit | Signed::TagAndCommit) {
+                    self.verify_signers(&commit, signers, into, surroundings, scratch).await?;
+                }
             }
         }
+        self.refuse_submodules(&git(&["ls-tree", "-r", "-z", "HEAD"]).await?)?;
         Ok(commit)
+    }
+
+    /// What lies in a submodule would be missing without a word.
+    fn refuse_submodules(&self, tree: &str) -> Result<(), Error> {
+        // MODE SP TYPE SP OBJECT TAB PATH
+        let submodules = tree.split('\0').filter(|entry| entry.starts_with("160000 "));
+        let mut submodules =
+            submodules.filter_map(|entry| entry.split_once('\t')).map(|(_, path)| Path::new(path));
+        let used = |submodule: &&Path| {
+            let touches = |path: &PathBuf| {
+                let path: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
+                submodule.starts_with(&path) || path.starts_with(submodule)
+            };
+            self.paths.is_empty() || self.paths.iter().any(touches)
+        };
+        match submodules.find(used) {
+            None => Ok(()),
+            Some(path) => Err(Error::Invalid(format!(
+                "{} is a submodule, and submodules are not followed: make its repository a source of its own",
+                path.display()
+            ))),
+        }
+    }
+
+    /// A tag may be handed out under another name than it was made for: the name it was signed with counts.
+    async fn verify_tag(
+        &self,
+        signers: &str,
+        into: &Path,
+        surroundings: &Surroundings,
+        scratch: &Path,
+    ) -> Result<(), Error> {
+        let Reference::Tag(name) = &self.reference else {
+            return Err(Error::Invalid("a signed tag is asked for, and no tag is named".to_owned()));
+        };
+        let not_signed = |said: String| Error::NotSigned { what: format!("tag {name}"), said };
+        let file = signers_file(scratch, signers)?;
+        let git = async |arguments: &[&str]| self.git(surroundings, into, scratch, arguments).await;
+        if git(&["cat-file", "-t", "FETCH_HEAD"]).await?.trim() != "tag" {
+            return Err(not_signed("it is a name for a commit and cannot be signed".to_owned()));
+        }
+        let object = git(&["cat-file", "tag", "FETCH_HEAD"]).await?;
+        let own =
+            object.lines().take_while(|line| !line.is_empty()).find_map(|line| line.strip_prefix("tag "));
+        if own != Some(name.as_str()) {
+            return Err(not_signed(format!("it was made as {:?}", own.unwrap_or_default())));
+        }
+        // A good signature of somebody unknown would pass below this trust.
+        let with = ["-c", "gpg.format=ssh", "-c", "gpg.minTrustLevel=fully", "-c", file.as_str()];
+        match git(&[&with[..], &["verify-tag", "FETCH_HEAD"]].concat()).await {
+            Ok(_) => Ok(()),
+            Err(Error::Failed { said, .. }) if said.is_empty() => {
+                Err(not_signed("it is not signed".to_owned()))
+            }
+            Err(Error::Failed { said, .. }) => Err(not_signed(said)),
+            Err(error) => Err(error),
+        }
     }
 
     async fn verify_signers(
@@ -138,11 +220,9 @@ impl Repository {
         surroundings: &Surroundings,
         scratch: &Path,
     ) -> Result<(), Error> {
-        let file = scratch.join("allowed_signers");
-        std::fs::write(&file, signers).map_err(Error::file("write", &file))?;
-        let file = format!("gpg.ssh.allowedSignersFile={}", file.display());
+        let file = signers_file(scratch, signers)?;
         let with = ["-c", "gpg.format=ssh", "-c", file.as_str()];
-        let not_signed = |said: String| Error::NotSigned { commit: commit.to_owned(), said };
+        let not_signed = |said: String| Error::NotSigned { what: format!("commit {commit}"), said };
         let verified =
             self.git(surroundings, into, scratch, &[&with[..], &["verify-commit", commit]].concat()).await;
         match verified {
@@ -258,6 +338,13 @@ impl Credentials {
         }
         Ok(environment)
     }
+}
+
+/// The setting that names a file of allowed signers.
+fn signers_file(scratch: &Path, signers: &str) -> Result<String, Error> {
+    let file = scratch.join("allowed_signers");
+    std::fs::write(&file, signers).map_err(Error::file("write", &file))?;
+    Ok(format!("gpg.ssh.allowedSignersFile={}", file.display()))
 }
 
 /// As the shell that git hands the command to takes a word as it is.

@@ -3,7 +3,9 @@
 
 mod client;
 mod login;
+mod signature;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +32,8 @@ pub struct Artifact {
     pub version: Version,
     /// User name and password or token.
     pub credentials: Option<Login>,
+    /// Public keys in PEM, one of which must have signed it; `None`: nobody need have.
+    pub signers: Option<String>,
     /// Without TLS: for registries of one's own machine.
     pub plain_http: bool,
 }
@@ -84,6 +88,8 @@ struct Descriptor {
     media_type: String,
     digest: String,
     size: u64,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
 }
 
 impl Artifact {
@@ -109,6 +115,10 @@ impl Artifact {
         let place = self.place()?;
         let mut client = Client::new(place.registry, self.plain_http, self.credentials.clone())?;
         let (digest, manifest) = manifest(&mut client, &place).await?;
+        if let Some(signers) = &self.signers {
+            let keys = signature::keys(signers)?;
+            signature::verify(&mut client, &place, &digest, &keys).await?;
+        }
         let is_archive = |layer: &&Descriptor| {
             let kind = layer.media_type.as_str();
             kind.ends_with("tar") || kind.ends_with("tar+gzip") || kind.ends_with("tar.gzip")

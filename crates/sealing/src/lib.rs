@@ -4,6 +4,10 @@
 //! A sealed text belongs to a place, which its reader must name: what was sealed for one place opens in no other, so that
 //! nobody who can write the disk moves things about. Never: a key of a text, or a text of a key, in an error or a print.
 
+mod bulk;
+
+pub use bulk::{BULK_OVERHEAD, BulkKey, is_bulk_sealed};
+
 use std::fmt;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;

@@ -1,5 +1,6 @@
 //! `fairlead join …`
 
+mod chart;
 mod manifest;
 
 use std::collections::BTreeMap;
@@ -21,8 +22,10 @@ pub(crate) enum JoinCommand {
     /// Tokens
     #[command(subcommand)]
     Token(TokenCommand),
-    /// Print what makes a cluster join: YAML for `kubectl apply` there
-    Manifest(manifest::ManifestArguments),
+    /// Print what makes a cluster join: YAML for `kubectl apply` there, or values for the Helm chart
+    Manifest(manifest::PrintArguments),
+    /// Write the Helm chart of the agent
+    Chart(chart::ChartArguments),
     /// Apply that to a cluster
     Cluster(manifest::ClusterArguments),
 }
@@ -75,6 +78,7 @@ pub(crate) async fn run(global: &Global, command: JoinCommand) -> Result<Code, F
     match command {
         JoinCommand::Token(TokenCommand::Create(arguments)) => create(global, arguments).await,
         JoinCommand::Manifest(arguments) => manifest::print(global, arguments).await,
+        JoinCommand::Chart(arguments) => chart::write(&arguments),
         JoinCommand::Cluster(arguments) => manifest::apply(global, arguments).await,
     }
 }

@@ -93,9 +93,8 @@ async fn confirm(placements: &Api<Placement>, name: &str) -> Result<Code, Failur
     let patch = json!({"metadata": {"annotations": {ANNOTATION_CONFIRM_WITHDRAWAL: held.id}}});
     let patched = placements.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
     patched.map_err(api(format!("cannot confirm the withdrawal of placement {name}")))?;
-    let profile = placement.spec.profile;
-    let names = shown(&held.clusters);
-    output::progress(&format!("profile {profile} goes from {} clusters: {names}", held.clusters.len()));
+    let (profiles, names) = (held.profiles.join(", "), shown(&held.clusters));
+    output::progress(&format!("profile {profiles} goes from {} clusters: {names}", held.clusters.len()));
     Ok(Code::Ok)
 }
 
@@ -126,12 +125,16 @@ fn explain(placement: &Placement) -> String {
     if placement.metadata.generation.is_some_and(|generation| generation > status.observed_generation) {
         out.push_str("; the hub has not looked at the newest change yet");
     }
+    if placement.metadata.deletion_timestamp.is_some() {
+        out.push_str("; the placement is being deleted, and goes when no cluster holds anything by it");
+    }
     out.push('\n');
     if let Some(held) = &status.held_withdrawal {
         let state = if held.confirmed { "is going from" } else { "stays, until a person confirms, in" };
         let _ = writeln!(
             out,
-            "the profile {state} {} clusters that are no longer chosen: {}",
+            "profile {} {state} {} clusters that it is no longer brought to: {}",
+            held.profiles.join(", "),
             held.count,
             shown(&held.clusters)
         );

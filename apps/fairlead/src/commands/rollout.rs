@@ -31,7 +31,7 @@ pub(crate) enum RolloutCommand {
     /// Go on after a pause
     Resume(NameArguments),
     /// Let a rollout go past the approval, soak or halt it is at
-    Promote(NameArguments),
+    Promote(PromoteArguments),
     /// Give this change to no further cluster; those that have it keep it
     Abort(NameArguments),
     /// Bring every cluster back to an earlier revision
@@ -70,6 +70,15 @@ pub(crate) struct NameArguments {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct PromoteArguments {
+    /// Which rollout
+    name: String,
+    /// Let the emptying of clusters go past the gate or the failures it is at, instead of the change
+    #[arg(long)]
+    withdrawal: bool,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct RollbackArguments {
     /// Which rollout
     name: String,
@@ -105,6 +114,9 @@ pub(crate) async fn run(global: &Global, command: RolloutCommand) -> Result<Code
             output::progress(&format!("rollout {} goes on", arguments.name));
             Ok(Code::Ok)
         }
+        RolloutCommand::Promote(arguments) if arguments.withdrawal => {
+            promote_withdrawal(&rollouts, &arguments.name).await
+        }
         RolloutCommand::Promote(arguments) => promote(&rollouts, &arguments.name).await,
         RolloutCommand::Abort(arguments) => abort(&rollouts, &arguments.name).await,
         RolloutCommand::Rollback(arguments) => roll_back(&rollouts, &arguments).await,
@@ -127,11 +139,28 @@ async fn promote(rollouts: &Api<Rollout>, name: &str) -> Result<Code, Failure> {
     let waits = matches!(status.phase, RolloutPhase::Waiting | RolloutPhase::Soaking | RolloutPhase::Halted);
     if !waits {
         let message = format!("rollout {name} is {:?} and waits for nobody's word", status.phase);
-        return Err(Failure::usage(message).hint(format!("fairlead rollout status {name}")));
+        let hint = match status.withdrawal {
+            Some(_) => format!("fairlead rollout promote {name} --withdrawal"),
+            None => format!("fairlead rollout status {name}"),
+        };
+        return Err(Failure::usage(message).hint(hint));
     }
     let step = json!({"revision": status.revision, "step": status.step});
     patch(rollouts, name, &json!({"promote": step})).await?;
     output::progress(&format!("revision {} of rollout {name} may go on", status.revision));
+    Ok(Code::Ok)
+}
+
+/// The same for clusters that are being emptied.
+async fn promote_withdrawal(rollouts: &Api<Rollout>, name: &str) -> Result<Code, Failure> {
+    let status = get(rollouts, name).await?.status.unwrap_or_default();
+    let Some(withdrawal) = status.withdrawal else {
+        let message = format!("rollout {name} empties no clusters");
+        return Err(Failure::usage(message).hint(format!("fairlead rollout status {name}")));
+    };
+    patch(rollouts, name, &json!({"promoteWithdrawal": status.withdrawal_step})).await?;
+    let (left, waited) = (withdrawal.left, withdrawal.message);
+    output::progress(&format!("rollout {name} may go on emptying {left} clusters ({waited})"));
     Ok(Code::Ok)
 }
 

@@ -47,6 +47,8 @@ struct Agent {
 pub(crate) struct Bench {
     dir: TempDir,
     hub_dir: PathBuf,
+    /// What holds the hub's objects.
+    store: StoreOptions,
     address: SocketAddr,
     /// The URL that agents are started with; the hub's, when there is none.
     pub(crate) joined_at: Option<String>,
@@ -61,6 +63,11 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) async fn start(names: &[&str]) -> Self {
+        Self::start_on(StoreOptions::default(), names).await
+    }
+
+    /// With a hub whose objects are in this store.
+    pub(crate) async fn start_on(store: StoreOptions, names: &[&str]) -> Self {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
@@ -69,6 +76,7 @@ impl Bench {
         let hub_dir = dir.path().join("hub");
         let mut bench = Self {
             hub_dir,
+            store,
             dir,
             address: "127.0.0.1:0".parse().unwrap(),
             announce: None,
@@ -93,7 +101,7 @@ impl Bench {
     pub(crate) async fn start_hub(&mut self) {
         let options = hub::Options {
             directory: self.hub_dir.clone(),
-            store: StoreOptions::default(),
+            store: self.store.clone(),
             bind: self.address,
             names: Vec::new(),
             serving: assembly::control_plane::Serving::default(),
@@ -224,14 +232,26 @@ impl Bench {
         // As it was told when it joined, whatever became of the hub since.
         let url = self.joined_at.clone().unwrap_or_else(|| format!("https://{}", self.address));
         let connector = Arc::new(TlsConnector::new(&url).unwrap().with_places(&dir));
-        let mut options = cluster_agent::Options::new(connector, dir, store, self.cluster_client(cluster));
-        options.trust = Some(Trust::Pin(pin.to_owned()));
-        options.join = Some(join);
-        options.outbox.fsync = false;
-        options.pods = Some(Arc::new(assembly::agent::PodSecurityStandards));
-        options.policies = Some(Arc::new(assembly::policies::Engine));
-        options.expressions = Arc::new(assembly::expressions::Cel::default());
-        Service::new(options).await.unwrap()
+        // The last tasks of an agent that was stopped let go of its outbox a moment later.
+        let ends = tokio::time::Instant::now() + LIMIT;
+        loop {
+            let cluster = self.cluster_client(cluster);
+            let mut options =
+                cluster_agent::Options::new(connector.clone(), dir.clone(), store.clone(), cluster);
+            options.trust = Some(Trust::Pin(pin.to_owned()));
+            options.join = Some(join.clone());
+            options.outbox.fsync = false;
+            options.pods = Some(Arc::new(assembly::agent::PodSecurityStandards));
+            options.policies = Some(Arc::new(assembly::policies::Engine));
+            options.expressions = Arc::new(assembly::expressions::Cel::default());
+            match Service::new(options).await {
+                Ok(service) => return service,
+                Err(error) => {
+                    assert!(tokio::time::Instant::now() < ends, "the agent does not start: {error:?}")
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     pub(crate) async fn start_agent(&mut self, name: &str, token: String, store: Arc<dyn Store>) {

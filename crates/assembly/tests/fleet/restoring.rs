@@ -1,5 +1,7 @@
 //! A hub comes back from its backup: another life, in which no cluster loses anything.
 
+use std::path::{Path, PathBuf};
+
 use assembly::backup::{self, Place};
 use assembly::hub_backup;
 use fleet_objects::{ANNOTATION_ADOPT, Cluster, condition};
@@ -10,6 +12,16 @@ use serde_json::json;
 use crate::bench::{Bench, eventually};
 use crate::{config_map, value};
 
+/// A backup of a hub that was stopped.
+pub(crate) async fn back_up(bench: &Bench, root: &Path) -> PathBuf {
+    let (snapshot, file) = (root.join("store.snap"), root.join("hub.backup"));
+    // The last tasks of a hub that was stopped let go of its store a moment later.
+    let place = Place::Directory(bench.hub_dir().to_owned());
+    eventually("a snapshot", || async { backup::snapshot(&place, &snapshot).await.is_ok() }).await;
+    hub_backup::write(bench.hub_dir(), &snapshot, &file, None).await.unwrap();
+    file
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hub_restored_from_a_backup_keeps_what_clusters_hold_and_waits_for_a_person() {
     let mut bench = Bench::start(&["dev"]).await;
@@ -18,12 +30,8 @@ async fn a_hub_restored_from_a_backup_keeps_what_clusters_hold_and_waits_for_a_p
     bench.applied("dev", "default.app").await;
     bench.stop_hub().await;
     let root = tempfile::tempdir().unwrap();
-    let (snapshot, file, to) =
-        (root.path().join("store.snap"), root.path().join("hub.backup"), root.path().join("hub"));
-    // The last tasks of a hub that was stopped let go of its store a moment later.
-    let place = Place::Directory(bench.hub_dir().to_owned());
-    eventually("a snapshot", || async { backup::snapshot(&place, &snapshot).await.is_ok() }).await;
-    hub_backup::write(bench.hub_dir(), &snapshot, &file, None).await.unwrap();
+    let to = root.path().join("hub");
+    let file = back_up(&bench, root.path()).await;
     bench.start_hub().await;
     bench.connected("dev").await;
     // What the backup knows nothing of: a change, and another profile.

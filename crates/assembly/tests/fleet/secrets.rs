@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use super::bench::{Bench, eventually};
 use super::{config_map, value};
 
-const WORD: &str = "correct-horse-battery-staple";
+pub(crate) const WORD: &str = "correct-horse-battery-staple";
 
-fn secret(name: &str, word: &str, immutable: bool) -> Secret {
+pub(crate) fn secret(name: &str, word: &str, immutable: bool) -> Secret {
     let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "immutable": immutable,
         "stringData": {"password": word}});
     serde_json::from_value(object).unwrap()

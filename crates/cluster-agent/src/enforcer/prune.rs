@@ -36,8 +36,9 @@ impl Enforcer {
         let begun =
             active.progress.enforced.as_ref().is_some_and(|enforced| same_state(enforced, &active.accepted));
         if !begun {
-            self.ask_owner(name, active).await?;
-            if active.closed.is_some() {
+            let problem = self.ask_whether_open(name, active).await?;
+            if active.closed.is_some() || problem.is_some() {
+                active.problem = problem;
                 // What is there stays enforced meanwhile.
                 if !active.loaded
                     && let Some(enforced) = active.progress.enforced.clone()

@@ -118,22 +118,10 @@ impl Enforcer {
             self.load_targets(name, active, &enforced).await?;
         }
         if is_new {
-            self.ask_owner(name, active).await?;
-            match opening(&active.accepted.spec.maintenance_windows, Timestamp::now()) {
-                _ if active.closed.is_some() => {}
-                Ok(Opening::Open) => {}
-                Ok(Opening::At(at)) => {
-                    let wait = at.duration_since(Timestamp::now());
-                    let message = format!("waits for its maintenance window, which opens at {at}");
-                    (active.problem, active.forbidden) = (None, false);
-                    let wait = Duration::try_from(wait).unwrap_or_default();
-                    active.closed = Some(Closed { reason: OUTSIDE_WINDOW, message, wait });
-                }
-                Err(problem) => {
-                    active.problem = Some(problem);
-                    let _ = self.apply_all(name, active, &Targets::new()).await?;
-                    return Ok(false);
-                }
+            if let Some(problem) = self.ask_whether_open(name, active).await? {
+                active.problem = Some(problem);
+                let _ = self.apply_all(name, active, &Targets::new()).await?;
+                return Ok(false);
             }
             if active.closed.is_some() {
                 // The older generation is enforced on.
@@ -176,8 +164,32 @@ impl Enforcer {
         Ok(applied && removed)
     }
 
+    /// Asks whether a change may begin now: the cluster's owner, and the maintenance windows. Answers what is wrong with these.
+    pub(super) async fn ask_whether_open(
+        &self,
+        name: &str,
+        active: &mut Active,
+    ) -> Result<Option<String>, Error> {
+        self.ask_owner(name, active).await?;
+        if active.closed.is_some() {
+            return Ok(None);
+        }
+        match opening(&active.accepted.spec.maintenance_windows, Timestamp::now()) {
+            Ok(Opening::Open) => Ok(None),
+            Ok(Opening::At(at)) => {
+                let wait = at.duration_since(Timestamp::now());
+                let message = format!("waits for its maintenance window, which opens at {at}");
+                (active.problem, active.forbidden) = (None, false);
+                let wait = Duration::try_from(wait).unwrap_or_default();
+                active.closed = Some(Closed { reason: OUTSIDE_WINDOW, message, wait });
+                Ok(None)
+            }
+            Err(problem) => Ok(Some(problem)),
+        }
+    }
+
     /// Asks whether the cluster's owner lets a change begin. Not known is no: without the cluster nothing could begin either.
-    pub(super) async fn ask_owner(&self, name: &str, active: &mut Active) -> Result<(), Error> {
+    async fn ask_owner(&self, name: &str, active: &mut Active) -> Result<(), Error> {
         let holds = Holds::read(self.cluster.client()).await?;
         if let Some(why) = holds.of_assignment(name) {
             (active.problem, active.forbidden) = (None, false);

@@ -1,17 +1,17 @@
 //! The executor's notes: what it has taken on and how far it is, in the agent's store.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use fleet_objects::test_run::{ClusterResult, Outcome, TestExecutionSpec};
 use fleet_objects::test_workflow::TestPriority;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
-use storage::{KeyRange, Operation, RangeRequest, Store, Transaction};
+use storage::{KeyRange, Operation, RangeRequest};
 use workflow::plan::PlannedConcurrency;
 use workflow::progress::Progress;
 
 use super::Error;
+use crate::notes::Notes;
 
 const PREFIX: &str = "/test-executions/";
 /// Notes read at once: each holds a workflow, some 10 kB.
@@ -98,12 +98,12 @@ impl Note {
 
 /// Reads and writes notes.
 pub(super) struct Journal {
-    store: Arc<dyn Store>,
+    notes: Notes,
 }
 
 impl Journal {
-    pub(super) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+    pub(super) fn new(notes: Notes) -> Self {
+        Self { notes }
     }
 
     /// Some notes, in the order of their uids, after that of `after`; none when there are no more.
@@ -121,10 +121,10 @@ impl Journal {
     }
 
     async fn read(&self, request: RangeRequest) -> Result<Vec<Note>, Error> {
-        let read = self.store.range(request).await;
-        let read = read.map_err(|source| Error::Store { operation: "cannot read the notes", source })?;
+        let failed = |source| Error::Store { operation: "cannot read the notes", source };
+        let read = self.notes.range(request).await.map_err(failed)?;
         let parse = |kv: &storage::KeyValue| {
-            serde_json::from_slice(&kv.value)
+            serde_json::from_slice(&self.notes.open(kv).map_err(failed)?)
                 .map_err(|source| Error::Note { key: String::from_utf8_lossy(&kv.key).into_owned(), source })
         };
         read.kvs.iter().map(parse).collect()
@@ -141,9 +141,11 @@ impl Journal {
             return Ok(());
         }
         let put = |note: &Note| {
-            let value =
-                serde_json::to_vec(note).map_err(|source| Error::Note { key: key(&note.uid), source });
-            Ok(Operation::put(key(&note.uid), value?))
+            let key = key(&note.uid);
+            let value = serde_json::to_vec(note);
+            let value = value.map_err(|source| Error::Note { key: key.clone(), source })?;
+            let failed = |source| Error::Store { operation: "cannot seal a note", source };
+            self.notes.put(key, value).map_err(failed)
         };
         let operations = notes.iter().map(put).collect::<Result<_, Error>>()?;
         self.write(operations, "cannot write a note").await
@@ -154,9 +156,7 @@ impl Journal {
     }
 
     async fn write(&self, success: Vec<Operation>, what: &'static str) -> Result<(), Error> {
-        let transaction = Transaction { success, ..Transaction::default() };
-        let done = self.store.transact(transaction).await;
-        done.map(drop).map_err(|source| Error::Store { operation: what, source })
+        self.notes.write(success).await.map_err(|source| Error::Store { operation: what, source })
     }
 }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use fleet_objects::test_run::{TestExecution, TestExecutionSpec};
 use fleet_objects::test_trigger::AGENT_UID_ANNOTATION;
 use kube::ResourceExt;
-use storage::Store;
 use tokio::sync::mpsc;
 
 use super::Error;
 use super::journal::{Journal, Note};
+use crate::notes::Notes;
 
 /// What waits for the executor; callers wait beyond that.
 const QUEUE: usize = 64;
@@ -30,9 +30,9 @@ pub struct LocalRuns {
 }
 
 impl LocalRuns {
-    pub(super) fn new(store: Arc<dyn Store>) -> (Self, mpsc::Receiver<Request>) {
+    pub(super) fn new(notes: Notes) -> (Self, mpsc::Receiver<Request>) {
         let (requests, received) = mpsc::channel(QUEUE);
-        (Self { journal: Arc::new(Journal::new(store)), requests }, received)
+        (Self { journal: Arc::new(Journal::new(notes)), requests }, received)
     }
 
     /// Begins an execution; durable when it answers. Beginning it again changes nothing.

@@ -1,14 +1,13 @@
 //! Triggers on the agent's disk.
 
-use std::sync::Arc;
-
 use fleet_objects::test_trigger::TestTriggerAssignmentSpec;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use storage::{KeyRange, Operation, RangeRequest, Store, Transaction};
+use storage::{KeyRange, Operation, RangeRequest};
 
 use super::decide::Firing;
 use crate::executor::Error;
+use crate::notes::Notes;
 
 const PREFIX: &str = "/test-triggers/";
 
@@ -29,19 +28,19 @@ pub(super) struct Held {
 
 /// Reads and writes them.
 pub(super) struct HeldTriggers {
-    store: Arc<dyn Store>,
+    notes: Notes,
 }
 
 impl HeldTriggers {
-    pub(super) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+    pub(super) fn new(notes: Notes) -> Self {
+        Self { notes }
     }
 
     pub(super) async fn load(&self) -> Result<Vec<Held>, Error> {
-        let read = self.store.range(RangeRequest::all(KeyRange::prefix(PREFIX))).await;
-        let read = read.map_err(|source| Error::Store { operation: "cannot read the triggers", source })?;
+        let failed = |source| Error::Store { operation: "cannot read the triggers", source };
+        let read = self.notes.range(RangeRequest::all(KeyRange::prefix(PREFIX))).await.map_err(failed)?;
         let parse = |kv: &storage::KeyValue| {
-            serde_json::from_slice(&kv.value)
+            serde_json::from_slice(&self.notes.open(kv).map_err(failed)?)
                 .map_err(|source| Error::Note { key: String::from_utf8_lossy(&kv.key).into_owned(), source })
         };
         read.kvs.iter().map(parse).collect()
@@ -51,7 +50,8 @@ impl HeldTriggers {
     pub(super) async fn save(&self, held: &Held) -> Result<(), Error> {
         let key = format!("{PREFIX}{}", held.name);
         let value = serde_json::to_vec(held).map_err(|source| Error::Note { key: key.clone(), source })?;
-        self.write(Operation::put(key, value), "cannot write a trigger").await
+        let failed = |source| Error::Store { operation: "cannot seal a trigger", source };
+        self.write(self.notes.put(key, value).map_err(failed)?, "cannot write a trigger").await
     }
 
     pub(super) async fn remove(&self, name: &str) -> Result<(), Error> {
@@ -59,8 +59,6 @@ impl HeldTriggers {
     }
 
     async fn write(&self, operation: Operation, what: &'static str) -> Result<(), Error> {
-        let transaction = Transaction { success: vec![operation], ..Transaction::default() };
-        let done = self.store.transact(transaction).await;
-        done.map(drop).map_err(|source| Error::Store { operation: what, source })
+        self.notes.write(vec![operation]).await.map_err(|source| Error::Store { operation: what, source })
     }
 }

@@ -23,8 +23,15 @@ pub struct Leaving<'a> {
     pub selected: usize,
     /// Clusters that have the profile by it.
     pub holding: &'a BTreeSet<String>,
-    /// Of these, those that nothing chooses any more.
+    /// Of these, those that lose something that nothing brings them any more.
     pub leaving: &'a BTreeSet<String>,
+    /// The profiles that they lose: of several that had one of them none keeps it, where the placement names another profile.
+    pub profiles: &'a BTreeSet<String>,
+    /// This hub's epoch.
+    pub epoch: &'a str,
+    /// Another epoch decided before, and its withdrawals have not been settled: the hub came back from a backup, and what it
+    /// knows may be old.
+    pub restored: bool,
     /// Clusters that were told to remove it and have not done so yet.
     pub going: &'a BTreeSet<String>,
     /// What was held when it was looked at last.
@@ -49,7 +56,11 @@ pub struct Guarded {
 /// Which clusters may lose the profile now.
 #[must_use]
 pub fn guard(input: &Leaving<'_>) -> Guarded {
-    let confirmed = input.known.filter(|known| known.confirmed || input.confirmed == Some(known.id.as_str()));
+    let speaks_of_this = |known: &&HeldWithdrawal| {
+        known.hub_epoch == input.epoch && input.profiles.iter().all(|name| known.profiles.contains(name))
+    };
+    let confirmed = input.known.filter(speaks_of_this);
+    let confirmed = confirmed.filter(|known| known.confirmed || input.confirmed == Some(known.id.as_str()));
     let is_confirmed = |name: &&String| confirmed.is_some_and(|known| known.clusters.contains(*name));
     let (spoken_for, rest): (BTreeSet<String>, BTreeSet<String>) =
         input.leaving.iter().cloned().partition(|name| is_confirmed(&name));
@@ -70,31 +81,49 @@ pub fn guard(input: &Leaving<'_>) -> Guarded {
     }
     let why = match limit {
         Ok(limit) => {
-            format!("{} of {has_had} clusters would lose the profile where {limit} may", rest.len() + going)
+            let would = format!("{} of {has_had} clusters would lose the profile", rest.len() + going);
+            if input.restored {
+                format!("{would}, and this hub came back from a backup: what it knows may be old")
+            } else {
+                format!("{would} where {limit} may")
+            }
         }
         Err(problem) => problem,
     };
     // One at a time: the next is asked for when what was confirmed is done.
-    let held = under_way.unwrap_or_else(|| listed(&rest, has_had));
+    let held = under_way.unwrap_or_else(|| listed(input, &rest, has_had));
     Guarded { allowed: spoken_for, kept: rest, held: Some(held), problem: Some(why) }
 }
 
 fn limit(input: &Leaving<'_>, has_had: usize) -> Result<usize, String> {
+    if input.restored {
+        return Ok(0);
+    }
+    let replaced = input.profiles.iter().any(|name| *name != input.placement.profile);
     match &input.placement.max_withdrawal {
         Some(value) => {
             share(value, has_had, Round::Down).map_err(|problem| format!("maxWithdrawal: {problem}"))
         }
-        None if input.selected == 0 && has_had > 1 => Ok(0),
+        None if (input.selected == 0 || replaced) && has_had > 1 => Ok(0),
         None => Ok((has_had / PART).max(ALWAYS_ALLOWED)),
     }
 }
 
-fn listed(kept: &BTreeSet<String>, holding: usize) -> HeldWithdrawal {
+fn listed(input: &Leaving<'_>, kept: &BTreeSet<String>, holding: usize) -> HeldWithdrawal {
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let clusters: Vec<String> = kept.iter().take(MAX_LISTED).cloned().collect();
-    let mut id = digest(clusters.join(",").as_bytes());
+    let profiles: Vec<String> = input.profiles.iter().cloned().collect();
+    let mut id = digest(format!("{}/{}/{}", input.epoch, profiles.join(","), clusters.join(",")).as_bytes());
     id.truncate(16);
-    HeldWithdrawal { id, clusters, count: count(kept.len()), holding: count(holding), confirmed: false }
+    HeldWithdrawal {
+        id,
+        profiles,
+        hub_epoch: input.epoch.to_owned(),
+        clusters,
+        count: count(kept.len()),
+        holding: count(holding),
+        confirmed: false,
+    }
 }
 
 #[cfg(test)]
@@ -110,12 +139,15 @@ mod tests {
 
     fn look(holding: usize, leaving: usize, limit: Option<&str>) -> Guarded {
         let max_withdrawal = limit.map(|limit| IntOrString::String(limit.to_owned()));
-        let placement = PlacementSpec { max_withdrawal, ..PlacementSpec::default() };
+        let placement = PlacementSpec { profile: "app".into(), max_withdrawal, ..PlacementSpec::default() };
         guard(&Leaving {
             placement: &placement,
             selected: holding - leaving,
             holding: &names(0..holding),
             leaving: &names(0..leaving),
+            profiles: &BTreeSet::from(["app".to_owned()]),
+            epoch: "one",
+            restored: false,
             going: &BTreeSet::new(),
             known: None,
             confirmed: None,
@@ -147,7 +179,8 @@ mod tests {
 
     #[test]
     fn a_word_is_about_the_clusters_that_were_shown_and_holds_until_they_are_empty() {
-        let placement = PlacementSpec::default();
+        let placement = PlacementSpec { profile: "app".into(), ..PlacementSpec::default() };
+        let profiles = BTreeSet::from(["app".to_owned()]);
         let shown = look(10, 6, None).held.unwrap();
         assert_eq!((shown.count, shown.clusters.len(), shown.holding), (6, 6, 10));
         let again = |holding, leaving: BTreeSet<String>, going, known: &HeldWithdrawal, confirmed| {
@@ -156,6 +189,9 @@ mod tests {
                 selected: 4,
                 holding: &holding,
                 leaving: &leaving,
+                profiles: &profiles,
+                epoch: "one",
+                restored: false,
                 going: &going,
                 known: Some(known),
                 confirmed,
@@ -178,6 +214,36 @@ mod tests {
         assert_eq!(later.held.unwrap().id, known.id, "one at a time");
         let done = again(names(6..10), none(), none(), &known, None);
         assert_eq!(done, Guarded::default());
+    }
+
+    #[test]
+    fn another_profile_and_a_hub_from_a_backup_are_asked_about_however_few_they_are() {
+        let ask = |profile: &str, count: usize, known: Option<&HeldWithdrawal>, epoch: &str, restored| {
+            guard(&Leaving {
+                placement: &PlacementSpec { profile: "new".into(), ..PlacementSpec::default() },
+                selected: 3,
+                holding: &names(0..3),
+                leaving: &names(0..count),
+                profiles: &BTreeSet::from([profile.to_owned()]),
+                epoch,
+                restored,
+                going: &BTreeSet::new(),
+                known,
+                confirmed: None,
+            })
+        };
+        assert_eq!(ask("new", 2, None, "one", false).kept.len(), 0);
+        let replaced = ask("old", 3, None, "one", false);
+        assert_eq!((replaced.kept.len(), replaced.allowed.len()), (3, 0));
+        // A word about it counts for these profiles and this life of the hub alone.
+        let word = HeldWithdrawal { confirmed: true, ..replaced.held.unwrap() };
+        assert_eq!(ask("old", 3, Some(&word), "one", false).allowed.len(), 3);
+        assert_eq!(ask("older", 3, Some(&word), "one", false).allowed.len(), 0);
+        let restored = ask("old", 1, Some(&word), "two", true);
+        assert_eq!((restored.kept.len(), restored.allowed.len()), (1, 0));
+        assert!(restored.problem.unwrap().ends_with("what it knows may be old"));
+        let word = HeldWithdrawal { confirmed: true, ..restored.held.unwrap() };
+        assert_eq!(ask("old", 1, Some(&word), "two", true).allowed.len(), 1);
     }
 
     proptest! {

@@ -1,5 +1,7 @@
 //! What must hold before a wave begins.
 
+use std::collections::BTreeMap;
+
 use fleet_objects::rollout::{Gate, GateTest, GateTestState, GateType};
 
 use super::waves::Planned;
@@ -68,36 +70,14 @@ impl Run<'_> {
                 Some(_) => Door::Closed(format!("no cluster is there to run {workflow} in")),
             };
         }
-        let run = self.run_name(index);
-        let door = Door::Closed(format!("test run {run} is asked for"));
-        self.status.tests.push(GateTest {
-            gate: index,
-            run,
-            workflow: workflow.to_owned(),
-            variables: gate.variables.clone(),
-            clusters,
-            state: GateTestState::Running,
-            message: String::new(),
-        });
+        let asked = asked((index, gate), workflow, clusters, &self.run_name(index));
+        let door = Door::Closed(format!("test run {} is asked for", asked.run));
+        self.status.tests.push(asked);
         door
     }
 
     fn tested(&mut self, at: usize) -> Door {
-        let tests = self.input.tests;
-        let Some(test) = self.status.tests.get_mut(at) else { return Door::Open };
-        if test.state == GateTestState::Running {
-            (test.state, test.message) = match tests.get(&test.run) {
-                None => (GateTestState::Running, String::new()),
-                Some(TestState::Running(message)) => (GateTestState::Running, message.clone()),
-                Some(TestState::Passed) => (GateTestState::Passed, String::new()),
-                Some(TestState::Failed(message)) => (GateTestState::Failed, message.clone()),
-            };
-        }
-        match test.state {
-            GateTestState::Passed | GateTestState::Accepted => Door::Open,
-            GateTestState::Running => Door::Closed(format!("test run {} has not ended", test.run)),
-            GateTestState::Failed => Door::Failed(format!("test run {} failed: {}", test.run, test.message)),
-        }
+        self.status.tests.get_mut(at).map_or(Door::Open, |test| tested(test, self.input.tests))
     }
 
     /// Healthy clusters of the wave before; of all that have the change when that has none.
@@ -118,8 +98,47 @@ impl Run<'_> {
 
     /// Another moment of the rollout has another name.
     fn run_name(&self, gate: u32) -> String {
-        let mut name = self.input.name.to_owned();
-        name.truncate(NAME_PART);
+        let name = short_name(self.input.name);
         format!("{name}-r{}-s{}-g{gate}", self.status.revision, self.status.step)
+    }
+}
+
+/// The part of a rollout's name that stands in the names of its test runs.
+pub(super) fn short_name(name: &str) -> &str {
+    &name[..name.floor_char_boundary(NAME_PART)]
+}
+
+/// A test to be made for a gate.
+pub(super) fn asked(
+    (index, gate): (u32, &Gate),
+    workflow: &str,
+    clusters: Vec<String>,
+    run: &str,
+) -> GateTest {
+    GateTest {
+        gate: index,
+        run: run.to_owned(),
+        workflow: workflow.to_owned(),
+        variables: gate.variables.clone(),
+        clusters,
+        state: GateTestState::Running,
+        message: String::new(),
+    }
+}
+
+/// What a test that was asked for says, and says in the status.
+pub(super) fn tested(test: &mut GateTest, tests: &BTreeMap<String, TestState>) -> Door {
+    if test.state == GateTestState::Running {
+        (test.state, test.message) = match tests.get(&test.run) {
+            None => (GateTestState::Running, String::new()),
+            Some(TestState::Running(message)) => (GateTestState::Running, message.clone()),
+            Some(TestState::Passed) => (GateTestState::Passed, String::new()),
+            Some(TestState::Failed(message)) => (GateTestState::Failed, message.clone()),
+        };
+    }
+    match test.state {
+        GateTestState::Passed | GateTestState::Accepted => Door::Open,
+        GateTestState::Running => Door::Closed(format!("test run {} has not ended", test.run)),
+        GateTestState::Failed => Door::Failed(format!("test run {} failed: {}", test.run, test.message)),
     }
 }

@@ -1,3 +1,5 @@
+mod withdrawal;
+
 use std::collections::BTreeMap;
 
 use fleet_objects::rollout::{
@@ -32,6 +34,8 @@ struct Fleet {
     now: i64,
     releases: BTreeMap<String, Release>,
     leaving: Vec<Leaver>,
+    /// What is not healthy of what else a cluster holds, by its name.
+    sick: BTreeMap<String, String>,
     tests: BTreeMap<String, TestState>,
 }
 
@@ -70,6 +74,7 @@ impl Fleet {
             now: 1_000_000,
             releases: BTreeMap::new(),
             leaving: Vec::new(),
+            sick: BTreeMap::new(),
             tests: BTreeMap::new(),
         }
     }
@@ -99,8 +104,22 @@ impl Fleet {
         self.clusters.iter().map(member).collect()
     }
 
+    /// Those that the withdrawal has touched, all of them there.
+    fn touched(&self) -> Vec<Touched> {
+        let state = self.status.withdrawal.clone().unwrap_or_default();
+        let names = state.removing.into_iter().map(|one| one.cluster);
+        let names = names.chain(state.emptied.into_iter().map(|one| one.cluster));
+        let touched = |name: String| Touched {
+            unhealthy: self.sick.get(&name).cloned(),
+            view: ClusterView { name, ..ClusterView::default() },
+            unavailable: None,
+        };
+        names.map(touched).collect()
+    }
+
     fn plan(&self) -> Outcome {
         let members = self.members();
+        let touched = self.touched();
         plan(&Input {
             name: "app",
             tests: &self.tests,
@@ -109,6 +128,7 @@ impl Fleet {
             desired: Some(&self.desired),
             members: &members,
             leaving: &self.leaving,
+            touched: &touched,
             variables_of: &variables_of,
             expressions: &NoExpressions,
             now: Timestamp::from_second(self.now).unwrap(),
@@ -650,142 +670,5 @@ proptest! {
             }
             prop_assert_eq!(fleet.status.updated, 8, "{:?}", fleet.status);
         }
-    }
-}
-
-impl Fleet {
-    /// Clusters from `from` on are no longer chosen.
-    fn lose(&mut self, from: usize) {
-        let leaver = |cluster: Cluster| Leaver {
-            view: ClusterView { name: cluster.name, labels: cluster.labels, ..ClusterView::default() },
-            unavailable: (!cluster.online).then(|| "the agent is not connected".to_owned()),
-            told: false,
-            message: "7 objects are being removed".to_owned(),
-        };
-        self.leaving.extend(self.clusters.drain(from..).map(leaver));
-    }
-
-    /// One look; answers who is told to remove the profile for the first time.
-    fn withdraw(&mut self) -> Vec<String> {
-        let outcome = self.plan();
-        let told = |name: &str| outcome.withdraws.contains(name);
-        assert!(self.leaving.iter().all(|leaver| !leaver.told || told(&leaver.view.name)), "taken back");
-        self.look();
-        let mut newly = Vec::new();
-        for leaver in &mut self.leaving {
-            if told(&leaver.view.name) && !leaver.told {
-                assert_eq!(leaver.unavailable, None, "{} is away and is told", leaver.view.name);
-                leaver.told = true;
-                newly.push(leaver.view.name.clone());
-            }
-        }
-        newly
-    }
-
-    /// Agents that are there remove what they were told to.
-    fn empty(&mut self) {
-        self.leaving.retain(|leaver| !leaver.told || leaver.unavailable.is_some());
-    }
-
-    fn withdrawal(&self) -> &fleet_objects::rollout::Withdrawal {
-        self.status.withdrawal.as_ref().unwrap()
-    }
-}
-
-#[test]
-fn clusters_that_are_no_longer_chosen_are_emptied_in_waves() {
-    let strategy = RolloutStrategy {
-        canary: Some(Wave { soak_seconds: 60, ..Wave::default() }),
-        waves: vec![Wave { clusters: percent("25%"), ..Wave::default() }],
-        ..RolloutStrategy::default()
-    };
-    let mut fleet = Fleet::changing(12, strategy);
-    fleet.desired = content(1);
-    fleet.settle();
-    fleet.lose(4);
-    assert_eq!(fleet.withdraw(), ["c04"]);
-    assert!(fleet.withdraw().is_empty(), "the canary is not empty yet");
-    fleet.empty();
-    assert!(fleet.withdraw().is_empty());
-    assert!(fleet.withdrawal().message.contains("soaking"), "{}", fleet.withdrawal().message);
-    assert_eq!(fleet.plan().wake, Timestamp::from_second(fleet.now + 60).ok());
-    fleet.now += 60;
-    assert_eq!(fleet.withdraw(), ["c05", "c06", "c07"], "a quarter of those chosen and those that were");
-    fleet.empty();
-    assert_eq!(fleet.withdraw().len(), 4);
-    fleet.empty();
-    fleet.look();
-    assert_eq!(fleet.status.withdrawal, None);
-    assert_eq!((fleet.status.phase, fleet.status.updated), (RolloutPhase::Completed, 4));
-}
-
-#[test]
-fn a_cluster_that_cannot_be_emptied_stops_the_others() {
-    let mut fleet = Fleet::changing(6, canary_and(Vec::new()));
-    fleet.desired = content(1);
-    fleet.settle();
-    fleet.lose(2);
-    fleet.leaving[1].unavailable = Some("the agent is not connected".to_owned());
-    assert_eq!(fleet.withdraw(), ["c02"]);
-    fleet.now += i64::from(DEFAULT_DEADLINE_SECONDS);
-    assert!(fleet.withdraw().is_empty());
-    let message = &fleet.withdrawal().message;
-    assert!(
-        message.starts_with("1 failed where 0 may: c02: not emptied after 600 s: 7 objects"),
-        "{message}"
-    );
-    fleet.spec.paused = true;
-    fleet.spec.strategy.failure_budget = number(1);
-    assert!(fleet.withdraw().is_empty(), "paused");
-    fleet.spec.paused = false;
-    assert_eq!(fleet.withdraw(), ["c04", "c05"], "the budget allows it, and who is away waits");
-    fleet.empty();
-    fleet.withdraw();
-    assert_eq!(fleet.withdrawal().left, 1, "also the late one is empty at last");
-    fleet.leaving[0].unavailable = None;
-    assert_eq!(fleet.withdraw(), ["c03"]);
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
-
-    /// Whatever happens: never more under change than the strategy allows, nobody told beyond the budget, who was told
-    /// stays told, and once clusters answer all are empty.
-    #[test]
-    fn withdrawals_keep_the_bounds_and_end(strategy in strategies(), from in 0usize..7, events in events()) {
-        let mut fleet = Fleet::changing(8, strategy);
-        fleet.desired = content(1);
-        fleet.settle();
-        fleet.lose(from);
-        let max = waves::max_concurrency(&fleet.spec.strategy, 8).unwrap();
-        for event in &events {
-            match event {
-                Event::Online(index, online) => {
-                    if let Some(leaver) = fleet.leaving.get_mut(*index) {
-                        leaver.unavailable = (!online).then(|| "away".to_owned());
-                    }
-                }
-                Event::Answer(_, how) if *how > 3 => fleet.empty(),
-                Event::Pass(seconds) => fleet.now += i64::from(*seconds),
-                Event::Pause(paused) => fleet.spec.paused = *paused,
-                _ => {}
-            }
-            let newly = fleet.withdraw();
-            let Some(state) = &fleet.status.withdrawal else { continue };
-            let budget = waves::failure_budget(&fleet.spec.strategy, 8).unwrap();
-            prop_assert!(newly.is_empty() || state.removing.len() + fleet.status.updating.len() <= max);
-            prop_assert!(newly.is_empty() || (state.failed.len() <= budget && !fleet.spec.paused));
-            prop_assert_eq!(&fleet.plan().status, &fleet.status, "a look at nothing new wrote something");
-        }
-        fleet.spec.paused = false;
-        for leaver in &mut fleet.leaving {
-            leaver.unavailable = None;
-        }
-        for _ in 0..60 {
-            fleet.withdraw();
-            fleet.empty();
-            fleet.now += 1000;
-        }
-        prop_assert_eq!(fleet.leaving.len(), 0, "{:?}", fleet.status.withdrawal);
     }
 }

@@ -15,9 +15,13 @@ use uuid::Uuid;
 
 use super::{PAGE_BYTES, PAGE_RECORDS, Received};
 use crate::error::Error;
+use crate::record_key::RecordKey;
 
 /// Outbox lives remembered per cluster: an agent that draws a new one for every batch must not fill the hub's memory.
 const EPOCHS_PER_CLUSTER: usize = 4;
+
+/// What records are sealed for.
+const PLACE: &[u8] = b"inbox";
 
 /// The inbox of all clusters. Clones share it.
 #[derive(Clone, Debug)]
@@ -28,6 +32,7 @@ pub(super) struct FileInbox {
 #[derive(Debug)]
 struct Shared {
     log: Log,
+    key: RecordKey,
     state: Mutex<State>,
     /// One batch at a time per cluster, so that watermark and append cannot cross.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -78,7 +83,11 @@ impl FileInbox {
     ///
     /// # Errors
     /// As the log's; a record that cannot be understood names its position.
-    pub(super) async fn open(dir: PathBuf, options: durable_log::Options) -> Result<Self, Error> {
+    pub(super) async fn open(
+        dir: PathBuf,
+        options: durable_log::Options,
+        key: RecordKey,
+    ) -> Result<Self, Error> {
         let log = Log::open(dir, options).await?;
         let mut state = State::default();
         let mut position = log.first();
@@ -87,10 +96,16 @@ impl FileInbox {
             let Some(last) = page.last() else { break };
             position = last.sequence + 1;
             for stored in &page {
-                state.take(stored.sequence, decode(stored)?);
+                state.take(stored.sequence, decode(&key, stored)?);
             }
         }
-        Ok(Self { shared: Arc::new(Shared { log, state: Mutex::new(state), turns: Mutex::default() }) })
+        Ok(Self { shared: Arc::new(Shared { log, key, state: Mutex::new(state), turns: Mutex::default() }) })
+    }
+
+    fn encode(&self, entry: &Entry) -> Result<Bytes, Error> {
+        let text = serde_json::to_vec(entry)
+            .map_err(|error| Error::Invalid(format!("a record is not JSON: {error}")))?;
+        self.shared.key.seal(PLACE, text).map(Bytes::from)
     }
 
     /// Takes a batch: what is new is appended and durable when this answers. `from` is the authenticated sender.
@@ -111,11 +126,8 @@ impl FileInbox {
                 continue;
             }
             through = record.sequence;
-            fresh.push(encode(&Entry::Record {
-                uid: from.uid.clone(),
-                cluster: from.name.clone(),
-                record: Box::new(record),
-            })?);
+            let (uid, cluster) = (from.uid.clone(), from.name.clone());
+            fresh.push(self.encode(&Entry::Record { uid, cluster, record: Box::new(record) })?);
         }
         if !fresh.is_empty() {
             let positions = self.shared.log.append_batch(fresh).await?;
@@ -157,7 +169,7 @@ impl FileInbox {
             let found = self.shared.log.read_from(position, 1, 1).await?;
             let Some(stored) = found.first().filter(|stored| stored.sequence == position) else { continue };
             bytes += stored.payload.len();
-            if let Entry::Record { record, .. } = decode(stored)? {
+            if let Entry::Record { record, .. } = decode(&self.shared.key, stored)? {
                 records.push(StoredRecord { position, record: *record });
             }
         }
@@ -173,7 +185,7 @@ impl FileInbox {
         let next = page.last().map_or(from, |last| last.sequence + 1);
         let mut records = Vec::with_capacity(page.len());
         for stored in &page {
-            if let Entry::Record { uid, cluster, record } = decode(stored)? {
+            if let Entry::Record { uid, cluster, record } = decode(&self.shared.key, stored)? {
                 let from = AgentIdentity { name: cluster, uid };
                 records.push(Received { position: stored.sequence, from, record: *record });
             }
@@ -203,7 +215,7 @@ impl FileInbox {
             let marks = |cluster: &ClusterState| cluster.watermarks.iter().copied().collect();
             state.clusters.iter().map(|(uid, cluster)| (uid.clone(), marks(cluster))).collect()
         };
-        self.shared.log.append_batch(vec![encode(&Entry::Watermarks { marks })?]).await?;
+        self.shared.log.append_batch(vec![self.encode(&Entry::Watermarks { marks })?]).await?;
         self.shared.log.acknowledge(through).await?;
         let mut state = self.shared.state.lock();
         for cluster in state.clusters.values_mut() {
@@ -241,14 +253,11 @@ impl State {
     }
 }
 
-fn encode(entry: &Entry) -> Result<Bytes, Error> {
-    serde_json::to_vec(entry)
-        .map(Bytes::from)
-        .map_err(|error| Error::Invalid(format!("a record is not JSON: {error}")))
-}
-
-fn decode(stored: &durable_log::Record) -> Result<Entry, Error> {
-    serde_json::from_slice(&stored.payload)
+fn decode(key: &RecordKey, stored: &durable_log::Record) -> Result<Entry, Error> {
+    let read = |text: &[u8]| serde_json::from_slice(text).map_err(|error| error.to_string());
+    let opened = key.unseal(PLACE, &stored.payload).map_err(|error| error.to_string());
+    opened
+        .and_then(|text| read(&text))
         .map_err(|error| Error::Invalid(format!("inbox record {} cannot be read: {error}", stored.sequence)))
 }
 
@@ -277,7 +286,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let options = durable_log::Options { fsync: false, ..durable_log::Options::default() };
         let (dev, epoch) = (agent("dev", "1"), Uuid::from_u128(1));
-        let inbox = FileInbox::open(dir.path().into(), options).await.unwrap();
+        let inbox = FileInbox::open(dir.path().into(), options, RecordKey::default()).await.unwrap();
         assert_eq!(
             inbox.accept(&dev, batch(epoch, &[1, 2])).await.unwrap(),
             OutboxAck { through: 2, duplicates: 0 }
@@ -288,7 +297,7 @@ mod tests {
         );
         inbox.accept(&agent("prod", "2"), batch(epoch, &[1])).await.unwrap();
         drop(inbox);
-        let inbox = FileInbox::open(dir.path().into(), options).await.unwrap();
+        let inbox = FileInbox::open(dir.path().into(), options, RecordKey::default()).await.unwrap();
         assert_eq!(
             inbox.accept(&dev, batch(epoch, &[2, 3, 4])).await.unwrap(),
             OutboxAck { through: 4, duplicates: 2 }
@@ -310,7 +319,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let options = durable_log::Options { fsync: false, max_bytes: 64 << 10, segment_bytes: 4 << 10 };
         let (dev, epoch) = (agent("dev", "1"), Uuid::from_u128(1));
-        let inbox = FileInbox::open(dir.path().into(), options).await.unwrap();
+        let inbox = FileInbox::open(dir.path().into(), options, RecordKey::default()).await.unwrap();
         for sequence in 1..=2000 {
             inbox.accept(&dev, batch(epoch, &[sequence])).await.unwrap();
             let next = *inbox.appended().borrow();
@@ -318,7 +327,7 @@ mod tests {
         }
         assert!(inbox.first() > 1);
         drop(inbox);
-        let inbox = FileInbox::open(dir.path().into(), options).await.unwrap();
+        let inbox = FileInbox::open(dir.path().into(), options, RecordKey::default()).await.unwrap();
         assert_eq!(
             inbox.accept(&dev, batch(epoch, &[1, 2000])).await.unwrap(),
             OutboxAck { through: 2000, duplicates: 2 }

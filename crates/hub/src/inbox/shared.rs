@@ -33,6 +33,7 @@ use uuid::Uuid;
 
 use super::{PAGE_BYTES, PAGE_RECORDS, Received};
 use crate::error::Error;
+use crate::record_key::RecordKey;
 use crate::replicas::ROOT;
 
 /// Outbox lives remembered per cluster, as of the inbox in files.
@@ -61,6 +62,7 @@ pub(super) struct SharedInbox {
 
 struct Shared {
     store: Arc<dyn Store>,
+    key: RecordKey,
     max_bytes: u64,
     state: Mutex<State>,
     appended: watch::Sender<u64>,
@@ -127,17 +129,19 @@ fn raise(marks: &mut Marks, epoch: Uuid, sequence: u64) {
     marks.push_back((epoch, sequence));
 }
 
-fn encode(batch: &Batch) -> Result<Bytes, Error> {
+fn encode(key: &RecordKey, place: &str, batch: &Batch) -> Result<Bytes, Error> {
     let text = serde_json::to_vec(batch)
         .map_err(|error| Error::Invalid(format!("a record is not JSON: {error}")))?;
     let mut out = GzEncoder::new(Vec::new(), Compression::fast());
     let packed = out.write_all(&text).and_then(|()| out.finish());
-    packed.map(Bytes::from).map_err(|error| Error::Invalid(format!("a batch cannot be packed: {error}")))
+    let packed = packed.map_err(|error| Error::Invalid(format!("a batch cannot be packed: {error}")))?;
+    key.seal(place.as_bytes(), packed).map(Bytes::from)
 }
 
-fn decode(kv: &KeyValue) -> Result<Batch, Error> {
+fn decode(key: &RecordKey, kv: &KeyValue) -> Result<Batch, Error> {
     let mut text = Vec::new();
-    let read = GzDecoder::new(kv.value.as_ref()).take(MAX_PLAIN).read_to_end(&mut text);
+    let packed = key.unseal(&kv.key, &kv.value)?;
+    let read = GzDecoder::new(&*packed).take(MAX_PLAIN).read_to_end(&mut text);
     let bad = |why: String| Error::Invalid(format!("batch {} cannot be read: {why}", kv.key.escape_ascii()));
     read.map_err(|error| bad(error.to_string()))?;
     serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))
@@ -200,11 +204,12 @@ fn position(revision: Revision, index: usize) -> u64 {
 }
 
 impl SharedInbox {
-    pub(super) async fn open(store: Arc<dyn Store>, max_bytes: u64) -> Result<Self, Error> {
+    pub(super) async fn open(store: Arc<dyn Store>, max_bytes: u64, key: RecordKey) -> Result<Self, Error> {
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
             store,
             max_bytes,
+            key,
             state: Mutex::default(),
             appended: watch::Sender::new(0),
             turns: Mutex::default(),
@@ -282,7 +287,8 @@ impl SharedInbox {
             };
             let told = serde_json::to_vec(&known).map_err(|error| Error::Invalid(error.to_string()))?;
             let place = format!("{}{}/{epoch}/{first:020}-{count}", batches(), from.uid);
-            let value = encode(&Batch { cluster: from.name.clone(), records: fresh })?;
+            let value =
+                encode(&self.shared.key, &place, &Batch { cluster: from.name.clone(), records: fresh })?;
             let write = Transaction {
                 compare: vec![unchanged],
                 success: vec![Operation::put(key.clone(), told), Operation::put(place, value)],
@@ -305,7 +311,7 @@ impl SharedInbox {
     async fn fetch(&self, key: &Bytes) -> Result<Option<(Revision, Batch)>, Error> {
         let read = self.shared.store.range(RangeRequest::all(KeyRange::single(key.clone()))).await;
         let found = read.map_err(failed("read records"))?.kvs.into_iter().next();
-        found.map(|kv| Ok((kv.mod_revision, decode(&kv)?))).transpose()
+        found.map(|kv| Ok((kv.mod_revision, decode(&self.shared.key, &kv)?))).transpose()
     }
 
     /// Batches from a position on, in order, that `wanted` chooses.
@@ -470,8 +476,8 @@ mod tests {
     #[tokio::test]
     async fn two_processes_that_are_sent_the_same_take_it_once() {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-        let one = SharedInbox::open(store.clone(), 1 << 20).await.unwrap();
-        let two = SharedInbox::open(store.clone(), 1 << 20).await.unwrap();
+        let one = SharedInbox::open(store.clone(), 1 << 20, RecordKey::default()).await.unwrap();
+        let two = SharedInbox::open(store.clone(), 1 << 20, RecordKey::default()).await.unwrap();
         let epoch = Uuid::from_u128(1);
         // The agent sends to one, loses the answer, and sends again, and more, to both at the same time.
         one.accept(&agent(), batch(epoch, 1..=3)).await.unwrap();
@@ -488,7 +494,7 @@ mod tests {
         let later = page.records[4].position;
         assert_eq!(two.page("1", later).await.unwrap().records.len(), 5);
         // A third that comes later knows the same, and another life of the outbox begins at 1.
-        let three = SharedInbox::open(store, 1 << 20).await.unwrap();
+        let three = SharedInbox::open(store, 1 << 20, RecordKey::default()).await.unwrap();
         assert_eq!(three.watermark("1", epoch), 9);
         assert_eq!(
             three.accept(&agent(), batch(epoch, 9..=10)).await.unwrap(),
@@ -500,7 +506,7 @@ mod tests {
     #[tokio::test]
     async fn old_records_go_by_the_leaders_word_alone_and_marks_stay() {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-        let inbox = SharedInbox::open(store.clone(), 2000).await.unwrap();
+        let inbox = SharedInbox::open(store.clone(), 2000, RecordKey::default()).await.unwrap();
         let epoch = Uuid::from_u128(1);
         for sequence in 1..=40 {
             inbox.accept(&agent(), batch(epoch, sequence..=sequence)).await.unwrap();

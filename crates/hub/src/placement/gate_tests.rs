@@ -59,7 +59,8 @@ pub(super) fn waits(status: &RolloutStatus) -> bool {
 }
 
 fn running(status: &RolloutStatus) -> impl Iterator<Item = &GateTest> {
-    status.tests.iter().filter(|test| test.state == GateTestState::Running)
+    let withdrawal = status.withdrawal.iter().flat_map(|withdrawal| &withdrawal.tests);
+    status.tests.iter().chain(withdrawal).filter(|test| test.state == GateTestState::Running)
 }
 
 fn run(rollout: &Rollout, test: &GateTest) -> TestRun {

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use fleet_objects::rollout::MaintenanceWindow;
 use fleet_objects::{
-    ANNOTATION_ADOPT, Assignment, AssignmentSpec, AssignmentState, AssignmentSummary, Cluster,
-    ConditionChange, partition_namespace, set_condition,
+    ADOPT_AND_PRUNE, ANNOTATION_ADOPT, Assignment, AssignmentSpec, AssignmentState, AssignmentSummary,
+    Cluster, ConditionChange, partition_namespace, set_condition,
 };
 use fleet_planner::assignment::{Existing, Partition, Plan, Step, Wanted, plan};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -22,14 +23,25 @@ const REFUSED_SHOWN: usize = 5;
 /// Bytes of a condition's message; agents wrote what it is made of.
 const MAX_MESSAGE: usize = 4096;
 
+/// What a partition should be.
+pub(super) struct Intent<'a> {
+    /// What it should hold.
+    pub(super) wanted: &'a BTreeMap<String, Wanted>,
+    /// What is left as it is.
+    pub(super) keep: Option<&'a BTreeSet<String>>,
+    /// Of that, what no placement speaks of.
+    pub(super) unclaimed: Option<&'a BTreeSet<String>>,
+    /// When the agent may begin to remove what goes.
+    pub(super) windows: Option<&'a BTreeMap<String, Vec<MaintenanceWindow>>>,
+}
+
 /// Brings one partition up to date.
 pub(super) async fn reconcile(
     shared: &Shared,
     caches: &Caches,
     cluster: &Cluster,
     existing: &[Arc<Assignment>],
-    wanted: &BTreeMap<String, Wanted>,
-    keep: Option<&BTreeSet<String>>,
+    intent: &Intent<'_>,
 ) -> Result<(), Error> {
     let status = cluster.status.clone().unwrap_or_default();
     let adopt = cluster.annotations().get(ANNOTATION_ADOPT).cloned();
@@ -40,14 +52,16 @@ pub(super) async fn reconcile(
     let mut partition = Partition {
         existing: existing.iter().map(|assignment| (assignment.name_any(), known(assignment))).collect(),
         held: status.held.iter().map(|held| (held.name.clone(), held.clone())).collect(),
+        windows: intent.windows.cloned().unwrap_or_default(),
         floor: status.generation_floor,
         adopt: adopt.is_some(),
-        prune_orphans: adopt.as_deref() == Some("prune-orphans"),
+        prune_orphans: adopt.as_deref() == Some(ADOPT_AND_PRUNE),
     };
-    let kept = |name: &String| keep.is_some_and(|keep| keep.contains(name));
+    let kept = |name: &String| intent.keep.is_some_and(|keep| keep.contains(name));
     partition.existing.retain(|name, _| !kept(name));
     partition.held.retain(|name, _| !kept(name));
-    let decided = if cluster.spec.paused { Plan::default() } else { plan(wanted, &partition, &shared.epoch) };
+    let decided =
+        if cluster.spec.paused { Plan::default() } else { plan(intent.wanted, &partition, &shared.epoch) };
     if decided.steps.iter().any(|step| matches!(step, Step::Remove { .. }))
         && decided.floor > status.generation_floor
     {
@@ -65,7 +79,7 @@ pub(super) async fn reconcile(
     let others: Vec<_> =
         existing.iter().filter(|one| !written.contains(one.name_any().as_str())).cloned().collect();
     signatures::copy(shared, caches, cluster, &others).await?;
-    report(shared, caches, cluster, existing, &decided).await?;
+    report(shared, caches, cluster, existing, (&decided, intent.unclaimed)).await?;
     if adopt.is_some() && !cluster.spec.paused {
         let patch = json!({"metadata": {"annotations": {ANNOTATION_ADOPT: null}}});
         let api: Api<Cluster> = Api::all(shared.client.clone());
@@ -156,7 +170,7 @@ async fn report(
     caches: &Caches,
     cluster: &Cluster,
     existing: &[Arc<Assignment>],
-    plan: &Plan,
+    (plan, unclaimed): (&Plan, Option<&BTreeSet<String>>),
 ) -> Result<(), Error> {
     let names: BTreeSet<String> = existing.iter().map(|assignment| assignment.name_any()).collect();
     let status = cluster.status.clone().unwrap_or_default();
@@ -180,7 +194,7 @@ async fn report(
         held_deletions: held.sum(),
         orphaned: u32::try_from(orphans.len()).unwrap_or(u32::MAX),
     };
-    let behind = behind(plan, &orphans);
+    let behind = behind(plan, &orphans, unclaimed);
     let refused = refused(existing);
     let mut wanted = status.clone();
     apply(&mut wanted, summary, &behind, &refused);
@@ -242,13 +256,21 @@ fn refused(existing: &[Arc<Assignment>]) -> Option<String> {
 }
 
 /// Why this hub may not be the newest, if so.
-fn behind(plan: &Plan, orphans: &[String]) -> Option<String> {
+fn behind(plan: &Plan, orphans: &[String], unclaimed: Option<&BTreeSet<String>>) -> Option<String> {
     let mut parts: Vec<String> =
         plan.behind.iter().map(|(name, reason)| format!("{name}: {reason}")).take(5).collect();
     if !orphans.is_empty() {
         let shown: Vec<_> = orphans.iter().take(10).cloned().collect();
         parts.push(format!(
             "held by the agent and unknown to this hub: {}; it stays in the cluster",
+            shown.join(", ")
+        ));
+    }
+    if let Some(unclaimed) = unclaimed {
+        let shown: Vec<&str> = unclaimed.iter().take(10).map(String::as_str).collect();
+        parts.push(format!(
+            "brought by placements that this hub does not know: {}; it stays in the cluster until a placement of the same \
+             name says otherwise",
             shown.join(", ")
         ));
     }

@@ -12,7 +12,7 @@ use fleet_objects::{
 use fleet_planner::assignment::Wanted;
 use fleet_planner::cluster_view::ClusterView;
 use fleet_planner::rollout::{
-    Desired, Holding, Input, Leaver, Member, MemberHealth, Outcome, Release, TestState, plan,
+    Desired, Holding, Input, Leaver, Member, MemberHealth, Outcome, Release, TestState, Touched, plan,
 };
 use fleet_planner::variables::Values;
 use jiff::Timestamp;
@@ -20,7 +20,7 @@ use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
 use super::profiles::Profiles;
-use super::{ByPartition, Caches, Decided, gate_tests, is_healthy, placement_name, withdrawal};
+use super::{ByPartition, Caches, Decided, gate_tests, going, is_healthy, placement_name, withdrawal};
 use crate::cluster_status;
 use crate::error::Error;
 use crate::service::Shared;
@@ -59,13 +59,18 @@ impl Governed {
         Self {
             releases,
             withdraws,
-            summary: format!("rollout {} is {:?}", rollout.name_any(), status.phase),
+            summary: summary(rollout, &status),
             target: status.target,
             stable: status.stable,
             // What is taken back is broken: that does not wait for the night.
             windows: if back { Vec::new() } else { windows.clone() },
             problem: None,
         }
+    }
+
+    /// When agents may begin with anything.
+    pub(super) fn windows(&self) -> &[MaintenanceWindow] {
+        &self.windows
     }
 
     /// Whether a cluster that is no longer chosen may lose the profile now.
@@ -103,6 +108,21 @@ impl Governed {
             Some(of(spec.content.clone()?, spec.variables.clone(), spec.maintenance_windows.clone()))
         })
     }
+}
+
+fn summary(rollout: &Rollout, status: &RolloutStatus) -> String {
+    let mut summary = format!("rollout {} is {:?}", rollout.name_any(), status.phase);
+    if let Some(withdrawal) = &status.withdrawal {
+        let said = format!(
+            "; {} of {} clusters to be emptied: {}",
+            withdrawal.left, withdrawal.total, withdrawal.message
+        );
+        summary.push_str(&said);
+    }
+    if going::is_going(rollout) {
+        summary.push_str("; it is being deleted, and goes when no placement names it");
+    }
+    summary
 }
 
 fn variables_of(
@@ -147,7 +167,7 @@ pub(super) async fn govern(
 ) -> Looked {
     let mut looked = Looked::default();
     let mut taken: BTreeMap<(String, String), String> = BTreeMap::new();
-    for one in decided.iter_mut() {
+    for one in decided.iter_mut().filter(|one| one.unbound.is_none()) {
         let Some(name) = one.placement.spec.rollout.clone() else { continue };
         let namespace = one.placement.namespace().unwrap_or_default();
         let own = placement_name(&one.placement);
@@ -158,7 +178,7 @@ pub(super) async fn govern(
             continue;
         }
         let rollout = caches.rollouts.find(&namespace, &name);
-        let Some(rollout) = rollout.filter(|rollout| rollout.metadata.deletion_timestamp.is_none()) else {
+        let Some(rollout) = rollout.filter(|rollout| !going::is_gone(&**rollout)) else {
             let problem = format!("there is no rollout {name} in namespace {namespace}");
             one.governed = Some(Governed::hold(problem));
             continue;
@@ -219,6 +239,7 @@ fn look(
         .collect();
     let leaving = leaving(clusters, assignments, decided);
     let status = rollout.status.clone().unwrap_or_default();
+    let touched = touched(clusters, assignments, decided, &status);
     plan(&Input {
         name: &rollout.name_any(),
         tests,
@@ -227,30 +248,68 @@ fn look(
         desired: desired.as_ref(),
         members: &members,
         leaving: &leaving,
+        touched: &touched,
         variables_of: &|revision, view| variables_of(shared, profiles, decided, revision, view),
         expressions: &*shared.expressions,
         now: cluster_status::now().0,
     })
 }
 
-/// Clusters that may lose the profile, and those that were told to.
+/// Clusters that may lose what the placement brought, and those that were told to.
 fn leaving(clusters: &[Arc<Cluster>], assignments: &ByPartition, decided: &Decided) -> Vec<Leaver> {
     let going = withdrawal::going(decided, assignments);
     let leaver = |cluster: &Arc<Cluster>| {
         let name = cluster.name_any();
-        let message = going.get(&name);
-        (message.is_some() || decided.guarded.allowed.contains(&name)).then(|| Leaver {
+        let said = going.get(&name);
+        let held = said.filter(|said| said.held).map(|said| said.message.clone());
+        (said.is_some() || decided.guarded.allowed.contains(&name)).then(|| Leaver {
             view: ClusterView::from(&**cluster),
-            unavailable: unavailable(cluster),
-            told: message.is_some(),
-            message: message.cloned().unwrap_or_default(),
+            unavailable: unavailable(cluster).or(held),
+            told: said.is_some() && !decided.lost.contains_key(&name),
+            waiting: said.is_some_and(|said| said.waiting),
+            unhealthy: unhealthy(assignments, decided, &name),
+            message: said.map(|said| said.message.clone()).unwrap_or_default(),
         })
     };
     clusters.iter().filter_map(leaver).collect()
 }
 
+/// Clusters that the withdrawal so far names.
+fn touched(
+    clusters: &[Arc<Cluster>],
+    assignments: &ByPartition,
+    decided: &Decided,
+    status: &RolloutStatus,
+) -> Vec<Touched> {
+    let Some(withdrawal) = &status.withdrawal else { return Vec::new() };
+    let removing = withdrawal.removing.iter().map(|one| one.cluster.as_str());
+    let emptied = withdrawal.emptied.iter().map(|one| one.cluster.as_str());
+    let named: BTreeSet<&str> = removing.chain(emptied).collect();
+    let touched = clusters.iter().filter(|cluster| named.contains(cluster.name_any().as_str()));
+    let touched = touched.map(|cluster| Touched {
+        view: ClusterView::from(&**cluster),
+        unavailable: unavailable(cluster),
+        unhealthy: unhealthy(assignments, decided, &cluster.name_any()),
+    });
+    touched.collect()
+}
+
+/// What a cluster holds that is not healthy, besides what it is to lose.
+fn unhealthy(assignments: &ByPartition, decided: &Decided, cluster: &str) -> Option<String> {
+    let lost = decided.lost.get(cluster);
+    let partition = assignments.get(&partition_namespace(cluster))?;
+    let sick = partition.iter().find(|one| {
+        one.spec.state == AssignmentState::Present
+            && !lost.is_some_and(|lost| lost.contains(&one.name_any()))
+            && !is_healthy(one)
+    })?;
+    let conditions = sick.status.as_ref().map_or(&[][..], |status| status.conditions.as_slice());
+    let said = condition(conditions, "Ready").map_or("", |ready| ready.message.as_str());
+    Some(format!("{}: {said}", sick.name_any()))
+}
+
 fn desired(profiles: &Profiles, decided: &Decided) -> Option<Desired> {
-    if decided.problem.is_some() {
+    if decided.problem.is_some() || going::is_going(&*decided.placement) {
         return None;
     }
     let content = profiles.content(&decided.profile)?.clone();

@@ -2,74 +2,176 @@
 //! `fleet_planner`'s; here is gathered what they are made from.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use fleet_objects::rollout::MaintenanceWindow;
 use fleet_objects::{
-    ANNOTATION_CONFIRM_WITHDRAWAL, Assignment, AssignmentState, Placement, ProfileReference, assignment_name,
-    condition, partition_cluster,
+    ADOPT_AND_PRUNE, ANNOTATION_ADOPT, ANNOTATION_CONFIRM_WITHDRAWAL, Assignment, AssignmentState, Cluster,
+    HELD_BY_OWNER, OUTSIDE_WINDOW, Placement, assignment_name, condition, partition_cluster,
+    partition_namespace,
 };
 use fleet_planner::placement::{Leaving, guard};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::{ByPartition, Caches, Decided, is_pruned, placement_name};
+use super::{ByPartition, Caches, Decided, KeepByCluster, WantedByCluster, is_pruned, placement_name};
 use crate::error::Error;
 use crate::service::Shared;
 
+/// By placement and cluster: names of assignments that say that something should be there.
+pub(super) type ByPlacement = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
+
+/// What every cluster holds, by the placement that brought it.
+pub(super) fn by_placement(assignments: &ByPartition) -> ByPlacement {
+    let mut by = ByPlacement::new();
+    for (namespace, partition) in assignments {
+        let Some(cluster) = partition_cluster(namespace) else { continue };
+        let present = partition.iter().filter(|one| one.spec.state == AssignmentState::Present);
+        for assignment in present {
+            let Some(placement) = &assignment.spec.placement else { continue };
+            let held = by.entry(placement.clone()).or_default().entry(cluster.to_owned()).or_default();
+            held.insert(assignment.name_any());
+        }
+    }
+    by
+}
+
+/// Whether another life of the hub decided last about this placement.
+pub(super) fn is_restored(shared: &Shared, placement: &Placement) -> bool {
+    let epoch = placement.status.as_ref().and_then(|status| status.hub_epoch.as_deref());
+    epoch.is_some_and(|epoch| epoch != shared.epoch)
+}
+
 /// Judges every placement. A cluster that another placement brings the same profile to loses nothing.
-pub(super) fn judge(decided: &mut [Decided], assignments: &ByPartition) {
-    let mut chosen: BTreeMap<ProfileReference, BTreeSet<String>> = BTreeMap::new();
+pub(super) fn judge(shared: &Shared, decided: &mut [Decided], assignments: &ByPartition) {
+    let mut chosen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for one in decided.iter() {
         let selected = one.decisions.iter().filter(|decision| decision.selected);
         let names = selected.map(|decision| decision.cluster.clone());
-        chosen.entry(one.profile.clone()).or_default().extend(names);
+        chosen.entry(own_name(one)).or_default().extend(names);
     }
     for one in decided {
-        let nobody = BTreeSet::new();
-        let chosen = chosen.get(&one.profile).unwrap_or(&nobody);
-        let leaving: BTreeSet<String> = one.holding.difference(chosen).cloned().collect();
-        let going: BTreeSet<String> = going(one, assignments).into_keys().collect();
+        let is_brought =
+            |name: &str, cluster: &str| chosen.get(name).is_some_and(|all| all.contains(cluster));
+        for (cluster, names) in &one.held {
+            let lost: BTreeSet<String> =
+                names.iter().filter(|name| !is_brought(name, cluster)).cloned().collect();
+            if !lost.is_empty() {
+                one.lost.insert(cluster.clone(), lost);
+            }
+        }
+        let profile = |name: &String| name.split_once('.').map(|(_, profile)| profile.to_owned());
         let status = one.placement.status.as_ref();
         one.guarded = guard(&Leaving {
             placement: &one.placement.spec,
             selected: one.decisions.iter().filter(|decision| decision.selected).count(),
-            holding: &one.holding,
-            leaving: &leaving,
-            going: &going,
+            holding: &one.held.keys().cloned().collect(),
+            leaving: &one.lost.keys().cloned().collect(),
+            profiles: &one.lost.values().flatten().filter_map(profile).collect(),
+            epoch: &shared.epoch,
+            restored: is_restored(shared, &one.placement),
+            going: &going(one, assignments).into_keys().collect(),
             known: status.and_then(|status| status.held_withdrawal.as_ref()),
             confirmed: one.placement.annotations().get(ANNOTATION_CONFIRM_WITHDRAWAL).map(String::as_str),
         });
     }
 }
 
-/// Clusters that were told to remove the placement's profile and have not done so yet, with what they say.
-pub(super) fn going(decided: &Decided, assignments: &ByPartition) -> BTreeMap<String, String> {
-    let own = placement_name(&decided.placement);
-    let name = assignment_name(&decided.profile.namespace, &decided.profile.name);
-    let of_partition = |(namespace, partition): (&String, &Vec<_>)| {
+/// The assignment's name of the profile that the placement names now.
+fn own_name(decided: &Decided) -> String {
+    assignment_name(&decided.profile.namespace, &decided.profile.name)
+}
+
+/// A cluster that was told to remove what a placement brought, and has not done so yet.
+#[derive(Default)]
+pub(super) struct Going {
+    /// What it says.
+    pub(super) message: String,
+    /// It waits for its maintenance window.
+    pub(super) waiting: bool,
+    /// Its owner holds the removal.
+    pub(super) held: bool,
+}
+
+/// Clusters that were told to remove what the placement brought and have not done so yet.
+pub(super) fn going(decided: &Decided, assignments: &ByPartition) -> BTreeMap<String, Going> {
+    let (own, current) = (placement_name(&decided.placement), own_name(decided));
+    let selected = decided.decisions.iter().filter(|decision| decision.selected);
+    let chosen: BTreeSet<&str> = selected.map(|decision| decision.cluster.as_str()).collect();
+    let of_partition = |(namespace, partition): (&String, &Vec<Arc<Assignment>>)| {
         let cluster = partition_cluster(namespace)?;
-        let mut found = partition.iter().map(|assignment: &std::sync::Arc<Assignment>| &**assignment);
-        let found = found.find(|assignment| assignment.name_any() == name)?;
-        let ours = found.spec.placement.as_deref() == Some(own.as_str());
-        let going = found.spec.state == AssignmentState::Tombstone && !is_pruned(found);
-        let chosen =
-            decided.decisions.iter().any(|decision| decision.selected && decision.cluster == cluster);
-        (ours && going && !chosen).then(|| (cluster.to_owned(), said(found)))
+        let found = partition.iter().find(|found| {
+            let ours = found.spec.placement.as_deref() == Some(own.as_str());
+            let going = found.spec.state == AssignmentState::Tombstone && !is_pruned(found);
+            ours && going && !(found.name_any() == current && chosen.contains(cluster))
+        })?;
+        Some((cluster.to_owned(), said(found)))
     };
     assignments.iter().filter_map(of_partition).collect()
 }
 
-fn said(assignment: &Assignment) -> String {
+fn said(assignment: &Assignment) -> Going {
     let conditions = assignment.status.as_ref().map(|status| status.conditions.as_slice());
     let pruned = condition(conditions.unwrap_or_default(), "Pruned");
-    pruned.map_or_else(|| "the agent has not answered yet".to_owned(), |pruned| pruned.message.clone())
+    pruned.map_or_else(
+        || Going { message: "the agent has not answered yet".to_owned(), ..Going::default() },
+        |pruned| Going {
+            message: pruned.message.clone(),
+            waiting: pruned.reason == OUTSIDE_WINDOW,
+            held: pruned.reason == HELD_BY_OWNER,
+        },
+    )
 }
 
-/// Clusters that are no longer chosen and keep what they hold for now.
-pub(super) fn keeps(decided: &Decided) -> impl Iterator<Item = &String> {
+/// Clusters that keep for now what nothing brings them any more, with what that is.
+pub(super) fn keeps(decided: &Decided) -> impl Iterator<Item = (&String, &BTreeSet<String>)> {
     let governed = decided.governed.as_ref();
-    let waits = move |name: &&String| governed.is_some_and(|governed| !governed.withdraws(name));
-    decided.guarded.kept.iter().chain(decided.guarded.allowed.iter().filter(waits))
+    decided.lost.iter().filter(move |(cluster, _)| {
+        let waits = governed.is_some_and(|governed| !governed.withdraws(cluster));
+        waits || !decided.guarded.allowed.contains(*cluster)
+    })
+}
+
+/// When agents may begin to remove what is lost, by cluster and assignment.
+pub(super) fn windows(decided: &[Decided]) -> BTreeMap<String, BTreeMap<String, Vec<MaintenanceWindow>>> {
+    let mut windows: BTreeMap<String, BTreeMap<String, Vec<MaintenanceWindow>>> = BTreeMap::new();
+    for one in decided {
+        let given = one.governed.as_ref().map_or(&[][..], |governed| governed.windows());
+        for (cluster, names) in one.lost.iter().filter(|_| !given.is_empty()) {
+            let of_cluster = windows.entry(cluster.clone()).or_default();
+            of_cluster.extend(names.iter().map(|name| (name.clone(), given.to_vec())));
+        }
+    }
+    windows
+}
+
+/// What was brought by placements that are not there, and that nothing else brings: it stays, since nobody said that it should
+/// go, unless a person has everything pruned that this hub knows nothing of.
+pub(super) fn unclaimed(
+    clusters: &[Arc<Cluster>],
+    decided: &[Decided],
+    wanted: &WantedByCluster,
+    assignments: &ByPartition,
+) -> KeepByCluster {
+    let placements: BTreeSet<String> = decided.iter().map(|one| placement_name(&one.placement)).collect();
+    let mut unclaimed = KeepByCluster::new();
+    for cluster in clusters {
+        let name = cluster.name_any();
+        let prunes = cluster.annotations().get(ANNOTATION_ADOPT).is_some_and(|how| how == ADOPT_AND_PRUNE);
+        let wanted = wanted.get(&name);
+        let partition = assignments.get(&partition_namespace(&name)).into_iter().flatten();
+        let stays = partition.filter(|one| {
+            let known = one.spec.placement.as_ref().is_some_and(|own| placements.contains(own));
+            let is_wanted = wanted.is_some_and(|wanted| wanted.contains_key(&one.name_any()));
+            one.spec.state == AssignmentState::Present && !known && !is_wanted && !prunes
+        });
+        let stays: BTreeSet<String> = stays.map(|one| one.name_any()).collect();
+        if !stays.is_empty() {
+            unclaimed.insert(name, stays);
+        }
+    }
+    unclaimed
 }
 
 /// Takes a person's word off the placement once it has done its work, so that it never speaks of anything later.

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use fleet_objects::source::{
-    GitSource, OciSource, SecretReference, Source, SourceContent, SourceRendering, SourceSpec,
+    GitSource, OciSource, SecretReference, SignedObject, Source, SourceContent, SourceRendering, SourceSpec,
 };
 use fleet_objects::{ANNOTATION_SYNC, Profile};
 use fleet_planner::yaml;
 use foundation::causes;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
-use manifest_sources::git::{Credentials, Reference, Repository, Verify};
+use manifest_sources::git::{Credentials, Reference, Repository, Signed, Verify};
 use manifest_sources::oci::{Artifact, Login, Version};
 use manifest_sources::{HelmOptions, Rendering, Surroundings};
 use serde_json::Value;
@@ -191,7 +191,7 @@ async fn upstream(shared: &Shared, spec: &SourceSpec, namespace: &str) -> Result
     match (&spec.git, &spec.oci) {
         (Some(git), None) => {
             let secret = secret(shared, namespace, git.secret_ref.as_ref()).await?;
-            repository(git, &secret).map(Upstream::Git)
+            repository(git, &secret, paths(spec)).map(Upstream::Git)
         }
         (None, Some(oci)) => {
             let secret = secret(shared, namespace, oci.secret_ref.as_ref()).await?;
@@ -236,7 +236,17 @@ async fn secret(
     }
 }
 
-fn repository(git: &GitSource, secret: &Words) -> Result<Repository, Failure> {
+/// What of a repository is used; all of it where one part is all of it.
+fn paths(spec: &SourceSpec) -> Vec<PathBuf> {
+    let parts = [&spec.content].into_iter().chain(spec.layers.iter().map(|layer| &layer.content));
+    let paths = parts.flat_map(|content| {
+        let files = content.helm.iter().flat_map(|helm| helm.values_files.iter());
+        [content.path.as_deref().unwrap_or(".")].into_iter().chain(files.map(String::as_str))
+    });
+    paths.map(PathBuf::from).collect()
+}
+
+fn repository(git: &GitSource, secret: &Words, paths: Vec<PathBuf>) -> Result<Repository, Failure> {
     let reference = match (&git.branch, &git.tag, &git.commit) {
         (None, None, None) => Reference::Head,
         (Some(branch), None, None) => Reference::Branch(branch.clone()),
@@ -252,8 +262,15 @@ fn repository(git: &GitSource, secret: &Words) -> Result<Repository, Failure> {
             basic: secret.pair("username", "password")?,
             ssh: secret.pair("identity", "known_hosts")?,
         },
-        verify: verify
-            .map_or(Verify::Nobody, |verify| Verify::AllowedSigners(verify.allowed_signers.clone())),
+        verify: verify.map_or(Verify::Nobody, |verify| Verify::AllowedSigners {
+            signers: verify.allowed_signers.clone(),
+            signed: match verify.signed {
+                SignedObject::Commit => Signed::Commit,
+                SignedObject::Tag => Signed::Tag,
+                SignedObject::TagAndCommit => Signed::TagAndCommit,
+            },
+        }),
+        paths,
     })
 }
 
@@ -269,6 +286,7 @@ fn artifact(oci: &OciSource, secret: &Words) -> Result<Artifact, Failure> {
         url: oci.url.clone(),
         version,
         credentials: credentials.map(|(user, password)| Login { user, password }),
+        signers: oci.verify.as_ref().map(|verify| verify.public_keys.clone()),
         plain_http: oci.plain_http,
     })
 }

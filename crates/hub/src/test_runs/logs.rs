@@ -1,14 +1,18 @@
-//! Logs of test steps: one file per run and cluster, one JSON line per piece, read while it grows.
+//! Logs of test steps: one file per run and cluster, one line per piece, read while it grows. A line is JSON, or where the hub
+//! seals what it keeps the base64 of a sealed text.
 
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::Error;
+use crate::record_key::RecordKey;
 
 /// Bytes of one run's log in one cluster: 64 steps with what an agent keeps of each.
 const MAX_FILE: u64 = 128 * 1024 * 1024;
@@ -45,18 +49,19 @@ struct Known {
 /// All logs of a hub.
 pub struct LogStore {
     dir: PathBuf,
+    key: RecordKey,
     known: Mutex<HashMap<String, Known>>,
     changed: watch::Sender<u64>,
 }
 
 impl LogStore {
-    /// Opens or makes the directory.
+    /// Opens or makes the directory. `key` seals what is added.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn open(dir: PathBuf) -> Result<Self, Error> {
+    pub fn open(dir: PathBuf, key: RecordKey) -> Result<Self, Error> {
         std::fs::create_dir_all(&dir).map_err(|source| Error::Logs { path: dir.clone(), source })?;
-        Ok(Self { dir, known: Mutex::new(HashMap::new()), changed: watch::channel(0).0 })
+        Ok(Self { dir, key, known: Mutex::new(HashMap::new()), changed: watch::channel(0).0 })
     }
 
     /// Whether this execution of this cluster was introduced.
@@ -66,7 +71,8 @@ impl LogStore {
 
     /// Says which run an execution belongs to, after that was read from the hub itself.
     pub(super) fn introduce(&self, execution_uid: &str, cluster: &str, run_uid: &str) {
-        let pieces = read_from(&self.file(run_uid, cluster), 0).map(|(pieces, _)| pieces).unwrap_or_default();
+        let read = read_from(&self.key, &self.file(run_uid, cluster), 0);
+        let pieces = read.map(|(pieces, _)| pieces).unwrap_or_default();
         let mut ends = HashMap::new();
         let mut bytes = 0;
         for piece in pieces {
@@ -95,7 +101,8 @@ impl LogStore {
             *end = piece_end;
             self.file(&known.run_uid, &known.cluster)
         };
-        let written = tokio::task::spawn_blocking(move || write(&path, &piece)).await;
+        let key = self.key.clone();
+        let written = tokio::task::spawn_blocking(move || write(&key, &path, &piece)).await;
         if let Ok(Err((path, source))) = written {
             // What is known of this log no longer agrees with the file: read it again before the next piece.
             self.known.lock().remove(execution_uid);
@@ -115,9 +122,9 @@ impl LogStore {
         cluster: &str,
         position: u64,
     ) -> Result<(Vec<Piece>, u64), Error> {
-        let path = self.file(run_uid, cluster);
+        let (path, key) = (self.file(run_uid, cluster), self.key.clone());
         let read = tokio::task::spawn_blocking(move || {
-            read_from(&path, position).map_err(|source| Error::Logs { path, source })
+            read_from(&key, &path, position).map_err(|source| Error::Logs { path, source })
         });
         read.await.unwrap_or_else(|_| Ok((Vec::new(), position)))
     }
@@ -138,20 +145,42 @@ fn safe(name: &str) -> String {
     name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect()
 }
 
-fn write(path: &Path, piece: &Piece) -> Result<(), (PathBuf, std::io::Error)> {
+/// For what a line is sealed: its own file.
+fn place(path: &Path) -> Vec<u8> {
+    let parts: Vec<_> = path.iter().rev().take(2).collect();
+    parts.into_iter().rev().collect::<PathBuf>().into_os_string().into_encoded_bytes()
+}
+
+fn line(key: &RecordKey, path: &Path, piece: &Piece) -> std::io::Result<Vec<u8>> {
+    let text = serde_json::to_vec(piece)?;
+    let sealed = key.seal(&place(path), text).map_err(std::io::Error::other)?;
+    let mut line = if sealed.first() == Some(&b'{') { sealed } else { STANDARD.encode(sealed).into_bytes() };
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// A line that cannot be read is left out: the others are still worth reading.
+fn piece(key: &RecordKey, path: &Path, line: &[u8]) -> Option<Piece> {
+    if line.first() == Some(&b'{') {
+        return serde_json::from_slice(line).ok();
+    }
+    let sealed = STANDARD.decode(line).ok()?;
+    serde_json::from_slice(&key.unseal(&place(path), &sealed).ok()?).ok()
+}
+
+fn write(key: &RecordKey, path: &Path, piece: &Piece) -> Result<(), (PathBuf, std::io::Error)> {
     let attempt = || -> std::io::Result<()> {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir)?;
         }
-        let mut line = serde_json::to_vec(piece)?;
-        line.push(b'\n');
+        let line = line(key, path, piece)?;
         std::fs::OpenOptions::new().create(true).append(true).open(path)?.write_all(&line)
     };
     attempt().map_err(|error| (path.to_owned(), error))
 }
 
 /// At most 4 MiB of whole lines; a torn last line waits for its rest.
-fn read_from(path: &Path, position: u64) -> std::io::Result<(Vec<Piece>, u64)> {
+fn read_from(key: &RecordKey, path: &Path, position: u64) -> std::io::Result<(Vec<Piece>, u64)> {
     use std::io::{Read as _, Seek as _, SeekFrom};
     let mut file = match std::fs::File::open(path) {
         Ok(file) => file,
@@ -163,7 +192,7 @@ fn read_from(path: &Path, position: u64) -> std::io::Result<(Vec<Piece>, u64)> {
     file.take(4 * 1024 * 1024).read_to_end(&mut bytes)?;
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |index| index + 1);
     let lines = bytes[..whole].split(|byte| *byte == b'\n');
-    let pieces = lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    let pieces = lines.filter_map(|line| piece(key, path, line)).collect();
     Ok((pieces, position + whole as u64))
 }
 
@@ -179,12 +208,12 @@ mod tests {
     #[tokio::test]
     async fn pieces_are_kept_once_also_over_a_restart() {
         let dir = tempfile::tempdir().expect("a directory");
-        let store = LogStore::open(dir.path().to_owned()).expect("opens");
+        let store = LogStore::open(dir.path().to_owned(), RecordKey::default()).expect("opens");
         store.introduce("e", "dev", "run");
         for piece in [piece(0, "one\n"), piece(0, "one\n"), piece(4, "two\n")] {
             store.append("e", piece).await.expect("kept");
         }
-        let again = LogStore::open(dir.path().to_owned()).expect("opens");
+        let again = LogStore::open(dir.path().to_owned(), RecordKey::default()).expect("opens");
         assert!(!again.knows("e", "dev"));
         again.introduce("e", "dev", "run");
         again.append("e", piece(4, "two\n")).await.expect("kept");

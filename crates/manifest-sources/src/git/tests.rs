@@ -91,6 +91,16 @@ async fn what_could_be_an_option_or_a_program_is_refused() {
     }
 }
 
+/// The file of a new private key, and its line among allowed signers.
+fn key(directory: &Path, name: &str) -> (String, String) {
+    let file = directory.join(name);
+    let mut keygen = Command::new("ssh-keygen");
+    keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]).arg(&file);
+    assert!(keygen.status().unwrap().success());
+    let public = std::fs::read_to_string(file.with_extension("pub")).unwrap();
+    (file.display().to_string(), format!("{name}@example.com {}", public.trim()))
+}
+
 #[tokio::test]
 async fn only_allowed_signers_pass() {
     let (Some(repository), Some(_)) = (repository(), find("ssh-keygen")) else {
@@ -99,18 +109,10 @@ async fn only_allowed_signers_pass() {
     };
     let path = repository.path();
     let keys = tempfile::tempdir().unwrap();
-    let key = |name: &str| {
-        let file = keys.path().join(name);
-        let mut keygen = Command::new("ssh-keygen");
-        keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]).arg(&file);
-        assert!(keygen.status().unwrap().success());
-        let public = std::fs::read_to_string(file.with_extension("pub")).unwrap();
-        (file.display().to_string(), format!("{name}@example.com {}", public.trim()))
-    };
-    let ((own, allowed), (_, other)) = (key("own"), key("other"));
+    let ((own, allowed), (_, other)) = (key(keys.path(), "own"), key(keys.path(), "other"));
     commit(path, "unsigned");
     let verify = |signers: &str| Repository {
-        verify: Verify::AllowedSigners(signers.to_owned()),
+        verify: Verify::AllowedSigners { signers: signers.to_owned(), signed: Signed::Commit },
         ..of(path, Reference::Branch("main".into()))
     };
     let said = check_out(&verify(&allowed)).await.unwrap_err().to_string();
@@ -125,6 +127,60 @@ async fn only_allowed_signers_pass() {
         said.contains("has no signature of an allowed signer"),
         "a good signature of somebody else: {said}"
     );
+}
+
+#[tokio::test]
+async fn a_signed_tag_counts_under_its_own_name_alone() {
+    let (Some(repository), Some(_)) = (repository(), find("ssh-keygen")) else {
+        eprintln!("skipped: there is no ssh-keygen");
+        return;
+    };
+    let path = repository.path();
+    let keys = tempfile::tempdir().unwrap();
+    let ((own, allowed), (_, other)) = (key(keys.path(), "own"), key(keys.path(), "other"));
+    commit(path, "one");
+    git(path, &["tag", "-a", "v0", "-m", "unsigned"]);
+    git(path, &["tag", "light"]);
+    let with = format!("user.signingkey={own}");
+    git(path, &["-c", "gpg.format=ssh", "-c", &with, "tag", "-s", "v1", "-m", "signed"]);
+    // Somebody hands the signed tag out as a newer one.
+    git(path, &["update-ref", "refs/tags/v2", "refs/tags/v1"]);
+    let verify = |tag: &str, signers: &str, signed: Signed| Repository {
+        verify: Verify::AllowedSigners { signers: signers.to_owned(), signed },
+        ..of(path, Reference::Tag(tag.into()))
+    };
+    assert_eq!(check_out(&verify("v1", &allowed, Signed::Tag)).await.unwrap().1, "one");
+    for (tag, signers, signed, part) in [
+        ("v0", &allowed, Signed::Tag, "tag v0 has no signature of an allowed signer"),
+        ("light", &allowed, Signed::Tag, "cannot be signed"),
+        ("v1", &other, Signed::Tag, "tag v1 has no signature of an allowed signer"),
+        ("v2", &allowed, Signed::Tag, "it was made as \"v1\""),
+        ("v1", &allowed, Signed::TagAndCommit, "commit "),
+    ] {
+        let said = check_out(&verify(tag, signers, signed)).await.unwrap_err().to_string();
+        assert!(said.contains(part), "{tag} {signed:?}: {said}");
+    }
+    let branch =
+        Repository { reference: Reference::Branch("main".into()), ..verify("v1", &allowed, Signed::Tag) };
+    assert!(matches!(check_out(&branch).await, Err(Error::Invalid(_))));
+}
+
+#[tokio::test]
+async fn submodules_are_refused_where_they_would_be_missed() {
+    let Some(repository) = repository() else { return };
+    let path = repository.path();
+    let first = commit(path, "one");
+    git(path, &["update-index", "--add", "--cacheinfo", &format!("160000,{first},vendor/lib")]);
+    git(path, &["-c", "commit.gpgsign=false", "commit", "--quiet", "-m", "with a submodule"]);
+    let using = |paths: &[&str]| Repository {
+        paths: paths.iter().map(PathBuf::from).collect(),
+        ..of(path, Reference::Head)
+    };
+    for paths in [&[][..], &["."], &["vendor"], &["./vendor/lib/deploy"], &["deploy", "vendor/lib"]] {
+        let said = check_out(&using(paths)).await.unwrap_err().to_string();
+        assert!(said.starts_with("vendor/lib is a submodule"), "{paths:?}: {said}");
+    }
+    assert_eq!(check_out(&using(&["map.yaml"])).await.unwrap().1, "one");
 }
 
 #[test]

@@ -13,20 +13,33 @@ const TOKEN: &str = "Bearer let-me-in";
 
 /// A registry with one artifact, which asks for a token and redirects blobs.
 async fn registry(layer: Vec<u8>, sends: Vec<u8>) -> (String, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let digest = format!("sha256:{}", fleet_planner::digest(&layer));
+    registry_with(layer, sends, BTreeMap::new()).await
+}
+
+fn manifest_of(layer: &[u8]) -> String {
+    let digest = format!("sha256:{}", fleet_planner::digest(layer));
     let manifest = json!({"schemaVersion": 2, "layers": [
         {"mediaType": "application/vnd.example.config.v1+json", "digest": digest, "size": 1},
         {"mediaType": "application/vnd.cncf.flux.content.v1.tar+gzip", "digest": digest, "size": layer.len()}]});
-    let (manifest, own) = (manifest.to_string(), address.clone());
+    manifest.to_string()
+}
+
+/// And what else it has, by path below the repository.
+async fn registry_with(
+    layer: Vec<u8>,
+    sends: Vec<u8>,
+    more: BTreeMap<String, Vec<u8>>,
+) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (manifest, own, more) = (manifest_of(&layer), address.clone(), Arc::new(more));
     let log = Arc::clone(&seen);
     tokio::spawn(async move {
         loop {
             let Ok((stream, _)) = listener.accept().await else { return };
-            let (manifest, own, log, sends) =
-                (manifest.clone(), own.clone(), Arc::clone(&log), sends.clone());
+            let (manifest, own, log, sends, more) =
+                (manifest.clone(), own.clone(), Arc::clone(&log), sends.clone(), Arc::clone(&more));
             let answer = service_fn(move |request: http::Request<hyper::body::Incoming>| {
                 let path = request.uri().to_string();
                 let authorization = request.headers().get("authorization");
@@ -46,6 +59,9 @@ async fn registry(layer: Vec<u8>, sends: Vec<u8>) -> (String, Arc<Mutex<Vec<Stri
                         format!(r#"Bearer realm="http://{own}/token",service="own",scope="pull""#);
                     refused.headers_mut().insert("www-authenticate", challenge.parse().unwrap());
                     refused
+                } else if let Some(body) = path.strip_prefix("/v2/shop/app/").and_then(|path| more.get(path))
+                {
+                    of(200, body.clone())
                 } else if path == "/v2/shop/app/manifests/v1" {
                     of(200, manifest.clone().into_bytes())
                 } else if path.starts_with("/v2/shop/app/blobs/") {
@@ -81,6 +97,7 @@ fn artifact(address: &str, tag: &str, password: &str) -> Artifact {
         url: format!("oci://{address}/shop/app"),
         version: Version::Tag(tag.into()),
         credentials: Some(Login { user: "bot".into(), password: password.into() }),
+        signers: None,
         plain_http: true,
     }
 }
@@ -122,5 +139,63 @@ async fn references_that_lead_elsewhere_are_refused() {
     ] {
         let artifact = Artifact { url: url.into(), version, ..Artifact::default() };
         assert!(matches!(artifact.resolve().await, Err(Error::Invalid(_))), "{url}");
+    }
+}
+
+/// As `cosign sign --key` leaves it beside an artifact; answers what the registry has more, and the public key.
+fn signed(digest: &str, names: &str) -> (BTreeMap<String, Vec<u8>>, String) {
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+    let text = json!({"critical": {"identity": {"docker-reference": "x"}, "image": {"docker-manifest-digest": names},
+        "type": "cosign container image signature"}, "optional": null})
+    .to_string();
+    let signature = pair.sign(&SystemRandom::new(), text.as_bytes()).unwrap();
+    let of_text = format!("sha256:{}", fleet_planner::digest(text.as_bytes()));
+    let manifest = json!({"schemaVersion": 2, "layers": [{
+        "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json", "digest": of_text, "size": text.len(),
+        "annotations": {"dev.cosignproject.cosign/signature": STANDARD.encode(signature.as_ref())}}]});
+    let mut der = signature::P256.to_vec();
+    der.extend_from_slice(pair.public_key().as_ref());
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(der));
+    let tag = format!("manifests/{}.sig", digest.replace(':', "-"));
+    let more = [(tag, manifest.to_string().into_bytes()), (format!("blobs/{of_text}"), text.into_bytes())];
+    (more.into(), pem)
+}
+
+#[tokio::test]
+async fn only_an_artifact_that_a_listed_key_signed_passes() {
+    let digest = format!("sha256:{}", fleet_planner::digest(manifest_of(&layer()).as_bytes()));
+    let other = format!("sha256:{}", "0".repeat(64));
+    let (good, key) = signed(&digest, &digest);
+    let (_, stranger) = signed(&digest, &digest);
+    let (replayed, replayed_key) = signed(&digest, &other);
+    for (more, keys, part) in [
+        (good.clone(), format!("{stranger}{key}"), None),
+        (good.clone(), stranger.clone(), Some("it is signed by others")),
+        (BTreeMap::new(), key.clone(), Some("its signatures cannot be read")),
+        (replayed, replayed_key, Some("its signature is of another artifact")),
+        (good, "none".to_owned(), Some("there is none")),
+    ] {
+        let (address, _) = registry_with(layer(), layer(), more).await;
+        let into = tempfile::tempdir().unwrap();
+        let wanted = Artifact { signers: Some(keys), ..artifact(&address, "v1", "s3cret") };
+        let pulled = wanted.pull(into.path()).await;
+        match part {
+            None => assert_eq!(pulled.unwrap().0, digest),
+            Some(part) => {
+                let said = pulled.unwrap_err().to_string();
+                assert!(said.contains(part), "{said}");
+                assert_eq!(std::fs::read_dir(into.path()).unwrap().count(), 0, "nothing is unpacked");
+            }
+        }
+    }
+    for pem in [
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----",
+        "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----",
+    ] {
+        assert!(signature::keys(pem).is_err(), "{pem}");
     }
 }

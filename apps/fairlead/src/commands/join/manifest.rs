@@ -13,6 +13,7 @@ use fleet_planner::ceiling::{Ceiling, Identity, PROFILES_NAMESPACE};
 use kube::Api;
 use kube::api::{DynamicObject, GroupVersionKind, Patch, PatchParams};
 use kube::discovery::ApiResource;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Told, invite, labels};
@@ -57,6 +58,25 @@ pub(crate) struct ManifestArguments {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct PrintArguments {
+    #[command(flatten)]
+    manifest: ManifestArguments,
+    /// What to print
+    #[arg(long, short, value_enum, default_value_t)]
+    output: ManifestFormat,
+}
+
+/// What makes a cluster join.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ManifestFormat {
+    /// YAML for `kubectl apply`
+    #[default]
+    Yaml,
+    /// Values for the Helm chart of `fairlead join chart`
+    HelmValues,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct ClusterArguments {
     /// Kubeconfig of the cluster
     #[arg(long, value_name = "FILE")]
@@ -66,7 +86,8 @@ pub(crate) struct ClusterArguments {
 }
 
 /// A role of the cluster for every profile.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum ProfileRights {
     /// Nothing: each profile gets role bindings by name
     None,
@@ -77,10 +98,45 @@ pub(crate) enum ProfileRights {
     ClusterAdmin,
 }
 
-pub(crate) async fn print(global: &Global, arguments: ManifestArguments) -> Result<Code, Failure> {
-    let told = token(global, &arguments).await?;
-    for document in documents(&arguments, &told)? {
-        output::data(&format!("---\n{}", output::yaml(&document)?))?;
+/// What differs from cluster to cluster; also the values of the Helm chart.
+#[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Values {
+    pub(super) cluster: String,
+    pub(super) hub: String,
+    pub(super) ca_pin: String,
+    pub(super) join_token: String,
+    pub(super) image: String,
+    pub(super) profiles: ProfileRights,
+    pub(super) access: String,
+    pub(super) storage: String,
+}
+
+impl Values {
+    fn new(arguments: &ManifestArguments, told: Told) -> Self {
+        Self {
+            cluster: arguments.name.clone(),
+            hub: arguments.hub.clone().unwrap_or(told.hub),
+            ca_pin: told.pin,
+            join_token: told.token,
+            image: arguments.image.clone(),
+            profiles: arguments.profiles,
+            access: arguments.access.clone(),
+            storage: arguments.storage.clone(),
+        }
+    }
+}
+
+pub(crate) async fn print(global: &Global, arguments: PrintArguments) -> Result<Code, Failure> {
+    let PrintArguments { manifest, output: format } = arguments;
+    let values = Values::new(&manifest, token(global, &manifest).await?);
+    match format {
+        ManifestFormat::HelmValues => output::data(&output::yaml(&values)?)?,
+        ManifestFormat::Yaml => {
+            for document in documents(&values)? {
+                output::data(&format!("---\n{}", output::yaml(&document)?))?;
+            }
+        }
     }
     output::progress("it holds a join token: treat it as a password until the cluster has joined");
     Ok(Code::Ok)
@@ -95,8 +151,8 @@ pub(crate) async fn apply(global: &Global, arguments: ClusterArguments) -> Resul
         .await
         .with_context(|| format!("the kubeconfig {} leads nowhere", path.display()))?;
     let client = kube::Client::try_from(config).context("cannot set up the connection")?;
-    let told = token(global, &arguments.manifest).await?;
-    for document in documents(&arguments.manifest, &told)? {
+    let values = Values::new(&arguments.manifest, token(global, &arguments.manifest).await?);
+    for document in documents(&values)? {
         let object: DynamicObject = serde_json::from_value(document).context("cannot read a document")?;
         let types = object.types.clone().unwrap_or_default();
         let (group, version) = types.api_version.split_once('/').unwrap_or(("", &types.api_version));
@@ -132,34 +188,53 @@ async fn token(global: &Global, arguments: &ManifestArguments) -> Result<Told, F
     invite(global, &grant).await
 }
 
-fn documents(arguments: &ManifestArguments, told: &Told) -> Result<Vec<Value>, Failure> {
+pub(super) fn documents(values: &Values) -> Result<Vec<Value>, Failure> {
+    let mut all = namespaces();
+    all.push(service_account());
+    all.push(join_token(&values.join_token));
+    all.push(ceiling(&shipped_ceiling()?));
+    all.extend(rights());
+    all.extend(profile_rights(values.profiles));
+    all.extend(access_rights(&values.access));
+    all.push(stateful_set(values, if values.access == "off" { "off" } else { "none" }));
+    Ok(all)
+}
+
+/// The namespace of the agent first.
+pub(super) fn namespaces() -> Vec<Value> {
     let namespace = |name: &str, level: &str| {
         let labels = json!({"pod-security.kubernetes.io/enforce": level});
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     };
-    let ceiling = Ceiling { identity: Identity::PerProfile, ..Ceiling::builtin() };
-    let mut all = vec![
+    vec![
         namespace(SYSTEM_NAMESPACE, "restricted"),
         namespace(PROFILES_NAMESPACE, "restricted"),
         namespace(TESTS_NAMESPACE, "baseline"),
-        json!({"apiVersion": "v1", "kind": "ServiceAccount",
-            "metadata": {"name": AGENT, "namespace": SYSTEM_NAMESPACE}}),
-        json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque",
-            "metadata": {"name": "fairlead-join", "namespace": SYSTEM_NAMESPACE},
-            "stringData": {"token": told.token}}),
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": CEILING, "namespace": SYSTEM_NAMESPACE},
-            "data": {"ceiling.yaml": output::yaml(&ceiling)?}}),
-    ];
-    all.extend(rights());
-    all.extend(profile_rights(arguments.profiles));
-    all.extend(access_rights(&arguments.access));
-    all.push(stateful_set(arguments, told));
-    Ok(all)
+    ]
+}
+
+pub(super) fn service_account() -> Value {
+    json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": AGENT, "namespace": SYSTEM_NAMESPACE}})
+}
+
+pub(super) fn join_token(token: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": {"name": "fairlead-join", "namespace": SYSTEM_NAMESPACE}, "stringData": {"token": token}})
+}
+
+pub(super) fn ceiling(text: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": CEILING, "namespace": SYSTEM_NAMESPACE},
+        "data": {"ceiling.yaml": text}})
+}
+
+/// The ceiling that an owner begins with.
+pub(super) fn shipped_ceiling() -> Result<String, Failure> {
+    output::yaml(&Ceiling { identity: Identity::PerProfile, ..Ceiling::builtin() })
 }
 
 /// What the agent itself may: look at everything it may have to watch, act as profiles' service accounts, and run tests
 /// in their namespace. Nothing else is written with its own rights.
-fn rights() -> Vec<Value> {
+pub(super) fn rights() -> Vec<Value> {
     let subject = json!([{"kind": "ServiceAccount", "name": AGENT, "namespace": SYSTEM_NAMESPACE}]);
     let group = "rbac.authorization.k8s.io";
     let version = format!("{group}/v1");
@@ -193,7 +268,7 @@ fn rights() -> Vec<Value> {
     ]
 }
 
-fn profile_rights(rights: ProfileRights) -> Vec<Value> {
+pub(super) fn profile_rights(rights: ProfileRights) -> Vec<Value> {
     let group = "rbac.authorization.k8s.io";
     let version = format!("{group}/v1");
     let bind = |name: &str, role: &str| {
@@ -216,7 +291,7 @@ fn profile_rights(rights: ProfileRights) -> Vec<Value> {
 
 /// What the agent needs to put people's requests to the API server, and what the hub's administrators get. The binding is
 /// written here, by the owner: the agent itself may bind nobody.
-fn access_rights(access: &str) -> Vec<Value> {
+pub(super) fn access_rights(access: &str) -> Vec<Value> {
     if access == "off" {
         return Vec::new();
     }
@@ -240,8 +315,8 @@ fn access_rights(access: &str) -> Vec<Value> {
     all
 }
 
-fn stateful_set(arguments: &ManifestArguments, told: &Told) -> Value {
-    let hub = arguments.hub.as_deref().unwrap_or(&told.hub);
+/// `person_access` is what the agent does itself for people of the hub: `off` or `none`.
+pub(super) fn stateful_set(values: &Values, person_access: &str) -> Value {
     let selector = BTreeMap::from([("app.kubernetes.io/name", AGENT)]);
     let run = [
         "agent",
@@ -249,15 +324,15 @@ fn stateful_set(arguments: &ManifestArguments, told: &Told) -> Value {
         "--dir",
         "/var/lib/fairlead",
         "--hub",
-        hub,
+        &values.hub,
         "--name",
-        &arguments.name,
+        &values.cluster,
         "--ca-pin",
-        &told.pin,
+        &values.ca_pin,
         "--ceiling",
         "/etc/fairlead/ceiling.yaml",
         "--access",
-        if arguments.access == "off" { "off" } else { "none" },
+        person_access,
     ];
     let security = json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
         "capabilities": {"drop": ["ALL"]}});
@@ -271,7 +346,7 @@ fn stateful_set(arguments: &ManifestArguments, told: &Told) -> Value {
                 "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "fsGroup": 65532,
                     "seccompProfile": {"type": "RuntimeDefault"}},
                 "containers": [{
-                    "name": "agent", "image": arguments.image, "args": run,
+                    "name": "agent", "image": values.image, "args": run,
                     // Gone or used up is all the same to an agent that has joined.
                     "env": [{"name": "FAIRLEAD_JOIN_TOKEN", "valueFrom": {"secretKeyRef":
                         {"name": "fairlead-join", "key": "token", "optional": true}}}],
@@ -284,7 +359,7 @@ fn stateful_set(arguments: &ManifestArguments, told: &Told) -> Value {
             },
         },
         "volumeClaimTemplates": [{"metadata": {"name": "state"}, "spec": {"accessModes": ["ReadWriteOnce"],
-            "resources": {"requests": {"storage": arguments.storage}}}}],
+            "resources": {"requests": {"storage": values.storage}}}}],
     }})
 }
 

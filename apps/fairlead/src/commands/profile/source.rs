@@ -109,8 +109,10 @@ struct Checkout {
 
 async fn check_out(url: &str, arguments: &SourceArguments) -> Result<Checkout, Failure> {
     let directory = tempfile::tempdir().context("cannot make a directory to check out to")?;
+    let paths = [&arguments.kustomize, &arguments.helm, &arguments.from].into_iter().flatten();
     let repository = Repository {
         url: url.to_owned(),
+        paths: paths.chain(&arguments.values).cloned().collect(),
         reference: arguments.git_ref.clone().map_or(Reference::Head, Reference::Name),
         verify: if arguments.git_verify { Verify::Trusted } else { Verify::Nobody },
         ..Repository::default()

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use fleet_objects::rollout::{Rollout, RolloutPhase};
+use fleet_objects::rollout::{Rollout, RolloutPhase, RolloutStatus};
 use kube::ResourceExt;
 
 use crate::output;
@@ -51,11 +51,12 @@ pub(super) fn status(rollout: &Rollout) -> String {
     if let Some(withdrawal) = &status.withdrawal {
         let _ = writeln!(
             out,
-            "{} of {} clusters that are no longer chosen are not empty yet: {}",
+            "{} of {} clusters that lose what they hold are not empty yet: {}",
             withdrawal.left, withdrawal.total, withdrawal.message
         );
     }
-    for test in &status.tests {
+    let withdrawal = status.withdrawal.as_ref();
+    for test in status.tests.iter().chain(withdrawal.iter().flat_map(|withdrawal| &withdrawal.tests)) {
         let said = if test.message.is_empty() { String::new() } else { format!(": {}", test.message) };
         let (run, workflow, state) = (&test.run, &test.workflow, test.state);
         let _ = writeln!(out, "test run {run} of workflow {workflow} is {state:?}{said}");
@@ -79,28 +80,33 @@ pub(super) fn status(rollout: &Rollout) -> String {
     for debt in &status.debts {
         add(&debt.cluster, "debt", &debt.reason);
     }
-    let withdrawal = status.withdrawal.as_ref();
     for update in withdrawal.iter().flat_map(|withdrawal| &withdrawal.removing) {
-        add(&update.cluster, "emptying", "it is no longer chosen");
+        let waits =
+            if update.since.is_some() { "" } else { "it is away, or waits for its maintenance window" };
+        add(&update.cluster, "emptying", waits);
     }
     for failed in withdrawal.iter().flat_map(|withdrawal| &withdrawal.failed) {
-        add(&failed.cluster, "not emptied", &failed.message);
+        let state = if failed.accepted { "not emptied, accepted" } else { "not emptied" };
+        add(&failed.cluster, state, &failed.message);
     }
     if rows.len() > 1 {
         let _ = write!(out, "\n{}", workflow::report::columns(&rows));
     }
-    if let Some(hint) = hint(rollout.name_any().as_str(), status.phase) {
+    if let Some(hint) = hint(rollout.name_any().as_str(), status) {
         let _ = writeln!(out, "\nnext: {hint}");
     }
     out
 }
 
-fn hint(name: &str, phase: RolloutPhase) -> Option<String> {
-    match phase {
+fn hint(name: &str, status: &RolloutStatus) -> Option<String> {
+    match status.phase {
         RolloutPhase::Waiting => Some(format!("fairlead rollout promote {name}")),
         RolloutPhase::Paused => Some(format!("fairlead rollout resume {name}")),
         RolloutPhase::Halted => {
             Some(format!("fairlead rollout rollback {name}, or promote it in spite of the failures"))
+        }
+        _ if status.withdrawal.as_ref().is_some_and(|withdrawal| withdrawal.removing.is_empty()) => {
+            Some(format!("fairlead rollout promote {name} --withdrawal, where it waits for a person"))
         }
         _ => None,
     }
@@ -108,7 +114,7 @@ fn hint(name: &str, phase: RolloutPhase) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use fleet_objects::rollout::{ClusterDebt, FailedCluster, RolloutSpec, RolloutStatus};
+    use fleet_objects::rollout::{ClusterDebt, FailedCluster, RolloutSpec};
 
     use super::*;
 
