@@ -9,8 +9,9 @@ mod record;
 mod token;
 
 pub use messages::{
-    AgentRefusal, CaBundle, JoinRequest, JoinResponse, OutboxAck, OutboxBatch, PROTOCOL, PingReport,
-    ReattestRequest, RecordPage, RenewRequest, RenewResponse, StoredRecord, StreamMessage, endpoint,
+    ARTIFACT_CHUNK, AgentRefusal, ArtifactState, CHUNK_SHA256, CaBundle, JoinRequest, JoinResponse,
+    OutboxAck, OutboxBatch, PROTOCOL, PingReport, ReattestRequest, RecordPage, RenewRequest, RenewResponse,
+    StoredRecord, StreamMessage, endpoint,
 };
 pub use record::{
     AssignmentReport, ClusterFacts, EventRecord, EventSeverity, HeldReport, Record, RecordBody,

@@ -32,10 +32,35 @@ pub mod endpoint {
     pub const TUNNEL: &str = "/fleet/v1/agent/tunnel";
     /// `GET` and `PUT`, followed by `/<sha256>`.
     pub const CONTENT: &str = "/fleet/v1/content";
+    /// `GET` and `PUT` of a test's file of any size, as the agent: followed by `/<execution>/<uid>/<sha256>`. `GET` answers
+    /// [`super::ArtifactState`]; `PUT` with `?offset=<bytes>&size=<bytes of all>` and [`super::CHUNK_SHA256`] adds a chunk
+    /// of at most [`super::ARTIFACT_CHUNK`] bytes and answers the state after it: 409 when `offset` is not what the hub
+    /// has, 400 when the chunk does not have its digest, 422 when the whole does not (the hub has nothing of it then), 413
+    /// when the run may not keep it.
+    pub const ARTIFACTS: &str = "/fleet/v1/artifacts";
     /// Values of secret variables that the hub keeps: `/NAMESPACE/NAME/KEY` of a Secret below this.
     pub const VALUES: &str = "/fleet/v1/values";
     /// `GET`, followed by `/<name>/records?from=<sequence>`.
     pub const CLUSTERS: &str = "/fleet/v1/clusters";
+}
+
+/// Header of a chunk of a file: its SHA-256, lower-case hexadecimal.
+pub const CHUNK_SHA256: &str = "x-fairlead-chunk-sha256";
+/// Bytes of a chunk, at most: what is held in memory of a file, by agent and hub.
+pub const ARTIFACT_CHUNK: usize = 4 << 20;
+
+/// How much of a test's file the hub has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ArtifactState {
+    /// Bytes from its beginning on.
+    pub received: u64,
+    /// It is there, checked and durable.
+    #[serde(default)]
+    pub whole: bool,
+    /// Why the hub does not take it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// The hub's certificate authorities.

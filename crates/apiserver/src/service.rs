@@ -39,6 +39,7 @@ mod bound;
 mod definitions;
 mod relations;
 pub(crate) mod roles;
+mod upgrading;
 
 /// What a server is made of.
 pub struct Options {
@@ -323,6 +324,9 @@ impl Handle {
                 let mut request = request
                     .map(|body| body.map_err(|error| Box::new(error) as crate::BoxError).boxed_unsync());
                 request.extensions_mut().clear();
+                if request.headers().contains_key(http::header::UPGRADE) {
+                    return Ok::<_, Infallible>(upgrading::request(server, user, request).await);
+                }
                 request.extensions_mut().insert(InProcess(user));
                 Ok::<_, Infallible>(server.handle(request).await)
             }

@@ -80,6 +80,8 @@ pub struct Options {
     pub state_key: Option<PathBuf>,
     /// Test executions under way at once; `None`: the usual number.
     pub max_tests: Option<usize>,
+    /// Bytes of files of tests that may wait for the hub; `None`: the usual number.
+    pub max_test_files: Option<u64>,
 }
 
 /// An agent that is ready to run.
@@ -122,6 +124,9 @@ impl Agent {
         }
         if let Some(max) = options.max_tests {
             agent.max_tests = max;
+        }
+        if let Some(max) = options.max_test_files {
+            agent.max_test_files = max;
         }
         if let Some(Invitation { token, ca_pin, name, labels }) = options.invitation {
             agent.trust = Some(Trust::Pin(ca_pin));

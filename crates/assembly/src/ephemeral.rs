@@ -10,11 +10,12 @@ use std::sync::{Arc, OnceLock, Weak};
 use apiserver::{Body, Extension};
 use async_trait::async_trait;
 use bytes::Bytes;
-use cluster_agent::executor::{self, ContentUpload, Executor, RecordSink, SinkError};
+use cluster_agent::executor::{self, ContentUpload, Executor, LargeFile, RecordSink, SinkError};
 use fleet_objects::partition_namespace;
 use fleet_objects::test_record::TestRecord;
+use fleet_objects::test_run::TestExecution;
 use hub::ContentStore;
-use hub::test_runs::{self, TestRuns};
+use hub::test_runs::{self, ArtifactStore, TestRuns};
 use k8s_openapi::api::core::v1::{Namespace, Node, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
 use kube::api::{Patch, PatchParams, PostParams};
@@ -79,6 +80,9 @@ impl TestRunner {
             log_dir: directory.join("logs"),
             // Read by the person whose directory it is.
             log_key: hub::RecordKey::default(),
+            artifact_dir: directory.join("artifacts"),
+            // Nobody shares it, and it is gone afterwards: the agent's part bounds it.
+            max_run_bytes: u64::MAX,
             retention: None,
             notify: Default::default(),
         };
@@ -91,10 +95,10 @@ impl TestRunner {
         let executor = Executor::new(
             executor::Options::new(name, directory.join("collected")),
             cluster,
-            client,
+            client.clone(),
             store.into(),
             records,
-            Arc::new(Kept(content)),
+            Arc::new(Kept { content, artifacts: runs.artifacts(), hub: client, cluster: name.to_owned() }),
         )
         .map_err(|error| failed(error.into()))?
         .with_clusters(Some(Arc::new(TestClusters)));
@@ -282,12 +286,27 @@ impl RecordSink for Direct {
     }
 }
 
-struct Kept(ContentStore);
+struct Kept {
+    content: ContentStore,
+    artifacts: Arc<ArtifactStore>,
+    hub: Client,
+    cluster: String,
+}
 
 #[async_trait]
 impl ContentUpload for Kept {
     async fn put(&self, _: &str, content: Vec<u8>) -> Result<(), SinkError> {
-        let stored = self.0.put(Bytes::from(content)).await;
+        let stored = self.content.put(Bytes::from(content)).await;
         stored.map(drop).map_err(|error| SinkError::Unavailable(error.to_string()))
+    }
+
+    async fn send(&self, file: &LargeFile) -> Result<(), SinkError> {
+        let executions: Api<TestExecution> =
+            Api::namespaced(self.hub.clone(), &partition_namespace(&self.cluster));
+        let found = executions.get_opt(&file.execution).await;
+        let found = found.map_err(|error| SinkError::Unavailable(error.to_string()))?;
+        let run = found.ok_or(SinkError::Unknown)?.spec.run.uid;
+        let adopted = self.artifacts.adopt(&run, &file.sha256, file.path.clone()).await;
+        adopted.map_err(|error| SinkError::Unavailable(error.to_string()))
     }
 }

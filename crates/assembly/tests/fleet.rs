@@ -4,6 +4,8 @@
 mod access;
 #[path = "fleet/alerts.rs"]
 mod alerts;
+#[path = "fleet/artifacts.rs"]
+mod artifacts;
 #[path = "fleet/at_rest.rs"]
 mod at_rest;
 #[path = "fleet/bench.rs"]

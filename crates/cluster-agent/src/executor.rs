@@ -21,6 +21,7 @@ mod results;
 mod run;
 mod secrets;
 mod services;
+mod take;
 mod watch_pod;
 
 use std::path::PathBuf;
@@ -38,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 pub use clusters::{EphemeralCluster, EphemeralClusters};
-pub use content::Spool;
+pub use content::{MAX_SPOOL, Spool};
 pub use local::LocalRuns;
 
 use crate::notes::Notes;
@@ -61,6 +62,8 @@ pub struct Options {
     pub tool_image: String,
     /// Where collected files wait for the hub.
     pub spool_dir: PathBuf,
+    /// Bytes of collected files that may wait for the hub; what is beyond is not kept, and the run says so.
+    pub max_spool_bytes: u64,
     /// Executions under way at once; more wait.
     pub max_concurrent: usize,
 }
@@ -74,6 +77,7 @@ impl Options {
             namespace: "fairlead-tests".to_owned(),
             tool_image: "fairlead.dev/tool:latest".to_owned(),
             spool_dir,
+            max_spool_bytes: MAX_SPOOL,
             max_concurrent: MAX_CONCURRENT,
         }
     }
@@ -88,6 +92,12 @@ pub enum SinkError {
     /// It may work later.
     #[error("cannot hand on: {0}")]
     Unavailable(String),
+    /// The other side does not know what it is of; it may learn of that later.
+    #[error("the other side does not know the execution")]
+    Unknown,
+    /// It never will work.
+    #[error("refused: {0}")]
+    Refused(String),
 }
 
 /// Where records go: the agent's outbox. `append` answers once the record is durable here; records arrive at the hub in
@@ -98,11 +108,30 @@ pub trait RecordSink: Send + Sync + 'static {
     async fn append(&self, record: TestRecord) -> Result<(), SinkError>;
 }
 
-/// Where collected files go: the hub's content store.
+/// A file of the spool that is too large for memory.
+#[derive(Clone, Debug)]
+pub struct LargeFile {
+    /// Name of the execution it is of.
+    pub execution: String,
+    /// Uid of the execution.
+    pub uid: String,
+    /// Digest of its content.
+    pub sha256: String,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Where collected files go: to the hub.
 #[async_trait]
 pub trait ContentUpload: Send + Sync + 'static {
     /// Stores `content` under its digest; doing so again changes nothing. Fails while the hub is away.
     async fn put(&self, sha256: &str, content: Vec<u8>) -> Result<(), SinkError>;
+
+    /// Hands on a file, from where the other side has it; answers when it has it whole and durable. May be dropped at any
+    /// moment and asked again.
+    async fn send(&self, file: &LargeFile) -> Result<(), SinkError>;
 }
 
 /// Why the executor stopped.
@@ -166,7 +195,7 @@ impl Executor {
         records: Arc<dyn RecordSink>,
         upload: Arc<dyn ContentUpload>,
     ) -> Result<Self, Error> {
-        let spool = Spool::open(options.spool_dir.clone())?;
+        let spool = Spool::open(options.spool_dir.clone(), options.max_spool_bytes)?;
         let (local, requests) = LocalRuns::new(notes.clone());
         let journal = journal::Journal::new(notes);
         Ok(Self {

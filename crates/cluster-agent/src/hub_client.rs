@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use agent_protocol::{
-    CaBundle, JoinRequest, JoinResponse, OutboxAck, OutboxBatch, PingReport, ReattestRequest, RenewRequest,
-    RenewResponse, endpoint,
+    ArtifactState, CHUNK_SHA256, CaBundle, JoinRequest, JoinResponse, OutboxAck, OutboxBatch, PingReport,
+    ReattestRequest, RenewRequest, RenewResponse, endpoint,
 };
 use futures::AsyncBufRead;
 use kube::Client;
@@ -84,6 +84,29 @@ impl HubClient {
         let request =
             http::Request::put(format!("{}/{digest}", endpoint::CONTENT)).body(bytes).map_err(unbuildable)?;
         self.send("store content", request).await.map(drop)
+    }
+
+    /// How much the hub has of a test's file; `place` is `<execution>/<uid>/<sha256>`.
+    pub(crate) async fn artifact(&self, place: &str) -> Result<ArtifactState, Error> {
+        let operation = "ask for a test's file";
+        decode(operation, self.send(operation, get(&format!("{}/{place}", endpoint::ARTIFACTS))?).await?)
+    }
+
+    /// Adds a chunk to a test's file of `size` bytes.
+    pub(crate) async fn put_artifact(
+        &self,
+        place: &str,
+        offset: u64,
+        size: u64,
+        chunk: Vec<u8>,
+    ) -> Result<ArtifactState, Error> {
+        let operation = "store a test's file";
+        let request =
+            http::Request::put(format!("{}/{place}?offset={offset}&size={size}", endpoint::ARTIFACTS))
+                .header(CHUNK_SHA256, fleet_planner::digest(&chunk))
+                .body(chunk)
+                .map_err(unbuildable)?;
+        decode(operation, self.send(operation, request).await?)
     }
 
     async fn send(&self, operation: &'static str, request: http::Request<Vec<u8>>) -> Result<Vec<u8>, Error> {

@@ -27,6 +27,7 @@ mod rebind;
 mod service;
 mod session;
 mod triggers;
+mod upload;
 mod vault;
 
 pub use ceiling::PodStandards;

@@ -25,7 +25,7 @@ use crate::connector::{HubConnector, Trust};
 use crate::credentials::Credentials;
 use crate::enforcer::{self, Enforcer};
 use crate::error::Error;
-use crate::executor::{self, ContentUpload, Executor, RecordSink, SinkError};
+use crate::executor::{self, Executor, RecordSink, SinkError};
 use crate::facts;
 use crate::hub_client::HubClient;
 use crate::link::HubLink;
@@ -33,6 +33,7 @@ use crate::notes::Notes;
 use crate::outbox::{Outbox, is_full};
 use crate::session::Session;
 use crate::triggers::{NewsSink, Triggers};
+use crate::upload::Upload;
 use crate::vault::Vault;
 
 /// Inputs that may wait for the enforcer; watches wait beyond that. Each is one object, some 10 kB.
@@ -93,6 +94,8 @@ pub struct Options {
     pub run_tests: bool,
     /// Test executions under way at once; more wait.
     pub max_tests: usize,
+    /// Bytes of files of tests that may wait for the hub on this agent's disk.
+    pub max_test_files: u64,
     /// Makes clusters for tests that ask for one of their own.
     pub test_clusters: Option<Arc<dyn executor::EphemeralClusters>>,
     /// What people of the hub may do here; `None`: nobody of the hub reaches this cluster through the agent.
@@ -133,6 +136,7 @@ impl Options {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             run_tests: true,
             max_tests: executor::MAX_CONCURRENT,
+            max_test_files: executor::MAX_SPOOL,
             test_clusters: None,
             access: Some(access::Options::default()),
         }
@@ -338,6 +342,7 @@ async fn run_tests(
     let executor = Executor::new(
         executor::Options {
             max_concurrent: options.max_tests,
+            max_spool_bytes: options.max_test_files,
             ..executor::Options::new(&name, options.state_dir.join("collected"))
         },
         ceilings.guarded(options.cluster.clone()),
@@ -379,15 +384,6 @@ impl RecordSink for Outbox {
             Err(error) if is_full(&error) => Err(SinkError::Full),
             Err(error) => Err(SinkError::Unavailable(error.to_string())),
         }
-    }
-}
-
-struct Upload(HubClient);
-
-#[async_trait::async_trait]
-impl ContentUpload for Upload {
-    async fn put(&self, sha256: &str, content: Vec<u8>) -> Result<(), SinkError> {
-        self.0.put_content(sha256, content).await.map_err(|error| SinkError::Unavailable(error.chain()))
     }
 }
 

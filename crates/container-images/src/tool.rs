@@ -8,7 +8,7 @@ mod install;
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -20,7 +20,8 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use tool_image::execute::{Collection, Ending, Host, Run, RunEnd};
+use sha2::{Digest as _, Sha256};
+use tool_image::execute::{Collection, Ending, Host, Run, RunEnd, junk};
 use tool_image::{ToolCommand, execute, frames};
 
 /// Files looked at by `collect`, at most; more are not listed.
@@ -179,9 +180,7 @@ impl Host for Process {
     }
 
     fn write(&mut self, path: &str, content: &[u8]) -> io::Result<()> {
-        if let Some(parent) = Path::new(path).parent() {
-            fs::create_dir_all(parent)?;
-        }
+        make_parent(path)?;
         fs::write(path, content)
     }
 
@@ -203,12 +202,33 @@ impl Host for Process {
         self.stop.wait(None);
     }
 
-    fn collect(&mut self, from: &Collection<'_>) -> Result<(), String> {
+    fn collect(&mut self, from: &Collection<'_>) -> Result<usize, String> {
         let root = Path::new(from.dir);
         let mut files = Vec::new();
         list(root, "", &mut files);
         files.sort();
-        frames::print(from, &files, |path| read(&root.join(path)), |line| self.out(line))
+        let digest = |path: &str| digest(&root.join(path));
+        frames::print(from, &files, |path| read(&root.join(path)), digest, |line| self.out(line))
+    }
+
+    fn copy(&mut self, from: &str, to: &str) -> io::Result<u64> {
+        make_parent(to)?;
+        // Not its permissions: whoever collects may be another user.
+        io::copy(&mut fs::File::open(from)?, &mut fs::File::create(to)?)
+    }
+
+    fn send(&mut self, path: &str, from: u64) -> io::Result<()> {
+        let mut file = fs::File::open(path)?;
+        file.seek(SeekFrom::Start(from))?;
+        let mut out = io::stdout().lock();
+        io::copy(&mut file, &mut out)?;
+        out.flush()
+    }
+
+    fn fill(&mut self, path: &str, size: u64, seed: u64) -> io::Result<()> {
+        make_parent(path)?;
+        let mut file = fs::File::create(path)?;
+        junk(size, seed).try_for_each(|piece| file.write_all(&piece))
     }
 
     fn run(&mut self, run: &Run) -> RunEnd {
@@ -299,6 +319,31 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other(format!("{size} bytes are too many")));
     }
     fs::read(path)
+}
+
+/// Size and SHA-256 of a file of any size.
+fn digest(path: &Path) -> io::Result<(u64, String)> {
+    let mut digest = DigestOf(Sha256::new());
+    let size = io::copy(&mut fs::File::open(path)?, &mut digest)?;
+    Ok((size, hex::encode(digest.0.finalize())))
+}
+
+/// What is written to it is taken into the digest.
+struct DigestOf(Sha256);
+
+impl io::Write for DigestOf {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn make_parent(path: &str) -> io::Result<()> {
+    Path::new(path).parent().map_or(Ok(()), fs::create_dir_all)
 }
 
 fn list(root: &Path, below: &str, files: &mut Vec<(String, u64)>) {

@@ -234,6 +234,13 @@ impl crate::test_runs::ContentSource for ContentStore {
         self.get(sha256).await.map_err(std::io::Error::other)
     }
 
+    async fn has(&self, sha256: &str) -> Result<bool, std::io::Error> {
+        if is_digest(sha256) && tokio::fs::try_exists(self.path(sha256)).await? {
+            return Ok(true);
+        }
+        Ok(self.content(sha256).await?.is_some())
+    }
+
     async fn forget(&self, sha256: &str) -> Result<(), std::io::Error> {
         if !is_digest(sha256) {
             return Ok(());

@@ -2,6 +2,7 @@
 //! authentication; what an agent sends never says who it is.
 
 mod access;
+mod artifacts;
 mod stream;
 mod values;
 
@@ -161,6 +162,10 @@ impl Router {
                 self.shared.content.put(bytes).await?;
                 Ok(empty(StatusCode::NO_CONTENT))
             }
+            (method, ["artifacts", execution, uid, digest]) => {
+                let agent = self.agent(caller).await?;
+                self.artifact(&agent, &method, (*execution, *uid, *digest), request).await
+            }
             (Method::GET, ["clusters"]) => json(&self.reachable(caller).await?),
             (Method::GET, ["values", namespace, name, key]) => {
                 let agent = self.agent(caller).await?;
@@ -192,7 +197,10 @@ impl Router {
     /// Before anything of the request is read. A body that does not say how long it is counts as the longest.
     fn within_quota(&self, agent: &AgentIdentity, request: &Request<Body>) -> Result<(), Status> {
         let bytes = request.body().size_hint().exact().unwrap_or(MAX_CONTENT as u64);
-        self.shared.quotas.take(&agent.name, bytes, Instant::now()).map_err(|wait| {
+        // Files must not hold up what says that the cluster is there and what came of its tests.
+        let files = request.uri().path().starts_with(endpoint::ARTIFACTS);
+        let quotas = if files { &self.shared.file_quotas } else { &self.shared.quotas };
+        quotas.take(&agent.name, bytes, Instant::now()).map_err(|wait| {
             let message = format!(
                 "cluster {} asks more than one cluster may; again in {} ms",
                 agent.name,

@@ -31,6 +31,19 @@ impl Default for Quota {
     }
 }
 
+impl Quota {
+    /// For files of tests, which may be large: they take nothing of what else a cluster may ask.
+    #[must_use]
+    pub fn of_files() -> Self {
+        Self {
+            requests_per_second: 100.0,
+            request_burst: 500.0,
+            bytes_per_second: (64 << 20) as f64,
+            byte_burst: (256 << 20) as f64,
+        }
+    }
+}
+
 /// What each cluster has left.
 #[derive(Debug)]
 pub(crate) struct Quotas {

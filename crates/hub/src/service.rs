@@ -67,6 +67,8 @@ pub struct Options {
     pub telemetry: Option<test_runs::Telemetry>,
     /// What one cluster may ask.
     pub quota: Quota,
+    /// What one cluster may send of files of tests.
+    pub file_quota: Quota,
     /// Act on records besides the hub itself.
     pub handlers: Vec<Arc<dyn RecordHandler>>,
     /// One of several processes on one store; `None`: the only one.
@@ -103,6 +105,7 @@ impl Options {
             test_retention: test_runs::Retention::default(),
             telemetry: None,
             quota: Quota::default(),
+            file_quota: Quota::of_files(),
             handlers: Vec::new(),
             replica: None,
         }
@@ -130,6 +133,7 @@ pub(crate) struct Shared {
     pub(crate) expressions: Arc<dyn Expressions>,
     pub(crate) object_expressions: Arc<dyn ObjectExpressions>,
     pub(crate) quotas: Arc<Quotas>,
+    pub(crate) file_quotas: Arc<Quotas>,
     pub(crate) test_endpoints: test_runs::Endpoints,
     pub(crate) replica: Option<Replica>,
     /// Holds while nobody else has led; of a process that leads.
@@ -188,6 +192,8 @@ impl Service {
         let logs = test_runs::Options {
             log_dir: options.data_dir.join("test-logs"),
             log_key: key,
+            artifact_dir: options.data_dir.join("test-artifacts"),
+            max_run_bytes: options.test_retention.max_run_bytes,
             retention: Some(options.test_retention),
             notify: test_runs::Notify {
                 source: options.public_url.clone().unwrap_or_else(|| "/fairlead/hub".to_owned()),
@@ -218,6 +224,7 @@ impl Service {
             expressions: options.expressions,
             object_expressions: options.object_expressions,
             quotas: Arc::new(Quotas::new(options.quota)),
+            file_quotas: Arc::new(Quotas::new(options.file_quota)),
             replica: options.replica,
             fence: None,
         };

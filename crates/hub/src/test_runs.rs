@@ -4,8 +4,10 @@
 //! Never: decides anything a cluster needs in order to go on, or counts a result twice (a record says what it is about,
 //! and the first one counts).
 
+mod artifacts;
 mod controller;
 mod endpoints;
+mod files;
 mod fired;
 mod handler;
 mod logs;
@@ -22,6 +24,8 @@ use bytes::Bytes;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use artifacts::Chunk;
+pub use artifacts::{ArtifactStore, MAX_RUN_BYTES};
 pub use endpoints::{Body, Endpoints};
 pub use handler::Handler;
 pub use logs::{LogStore, Piece};
@@ -35,6 +39,10 @@ pub struct Options {
     pub log_dir: PathBuf,
     /// Seals them.
     pub log_key: crate::RecordKey,
+    /// Where files are kept that are too large for memory.
+    pub artifact_dir: PathBuf,
+    /// Bytes of such files that one run may keep.
+    pub max_run_bytes: u64,
     /// How long runs are kept; `None`: until somebody deletes them.
     pub retention: Option<Retention>,
     /// Who is told besides webhooks.
@@ -57,6 +65,11 @@ pub struct Notify {
 pub trait ContentSource: Send + Sync + 'static {
     /// The content, or `None` when the hub does not have it (yet).
     async fn content(&self, sha256: &str) -> Result<Option<Bytes>, std::io::Error>;
+
+    /// Whether there is such content.
+    async fn has(&self, sha256: &str) -> Result<bool, std::io::Error> {
+        Ok(self.content(sha256).await?.is_some())
+    }
 
     /// Removes content that nothing names any more. What was stored or asked to be stored within the last hour stays:
     /// the record that names it may be on its way.
@@ -88,6 +101,7 @@ pub enum Error {
 pub struct TestRuns {
     client: Client,
     logs: Arc<LogStore>,
+    artifacts: Arc<ArtifactStore>,
     content: Arc<dyn ContentSource>,
     options: Options,
 }
@@ -99,7 +113,8 @@ impl TestRuns {
     /// When the log directory cannot be made.
     pub fn new(options: Options, client: Client, content: Arc<dyn ContentSource>) -> Result<Self, Error> {
         let logs = Arc::new(LogStore::open(options.log_dir.clone(), options.log_key.clone())?);
-        Ok(Self { client, logs, content, options })
+        let artifacts = ArtifactStore::open(options.artifact_dir.clone(), options.max_run_bytes)?;
+        Ok(Self { client, logs, artifacts, content, options })
     }
 
     /// The same with another client: for the time in which a process leads.
@@ -108,6 +123,7 @@ impl TestRuns {
         Self {
             client,
             logs: Arc::clone(&self.logs),
+            artifacts: Arc::clone(&self.artifacts),
             content: Arc::clone(&self.content),
             options: self.options.clone(),
         }
@@ -122,7 +138,14 @@ impl TestRuns {
     /// What answers `GET /fleet/v1/testruns/…`.
     #[must_use]
     pub fn endpoints(&self) -> Endpoints {
-        Endpoints::new(self.client.clone(), Arc::clone(&self.logs), Arc::clone(&self.content))
+        let (logs, artifacts) = (Arc::clone(&self.logs), Arc::clone(&self.artifacts));
+        Endpoints::new(self.client.clone(), logs, artifacts, Arc::clone(&self.content))
+    }
+
+    /// Files that are too large for memory.
+    #[must_use]
+    pub fn artifacts(&self) -> Arc<ArtifactStore> {
+        Arc::clone(&self.artifacts)
     }
 
     /// Keeps runs and executions in step until `shutdown`.
@@ -143,6 +166,9 @@ impl TestRuns {
     async fn sweep(&self, shutdown: CancellationToken) {
         let Some(retention) = self.options.retention.clone() else { return };
         let (client, log_dir) = (self.client.clone(), self.options.log_dir.clone());
-        retention::Sweep { client, log_dir, retention, content: self.content.as_ref() }.run(shutdown).await;
+        let artifact_dir = self.artifacts.dir().to_owned();
+        let sweep =
+            retention::Sweep { client, log_dir, artifact_dir, retention, content: self.content.as_ref() };
+        sweep.run(shutdown).await;
     }
 }

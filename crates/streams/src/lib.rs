@@ -2,6 +2,7 @@
 //!
 //! * [`session`]: what a command in a container and a forwarded port are, whoever carries them.
 //! * [`remote_command`], [`port_forward`]: serving them to clients, over WebSocket channels or SPDY.
+//! * [`output`]: a command as such a client sees it, who wants no more than its output.
 //! * [`spdy`]: SPDY/3.1 as far as Kubernetes uses it; [`websocket`]: the channel protocols and the tunnel.
 //! * [`upgrade`]: which protocol a request asks for and what it is answered. Pure.
 //! * [`runtime`]: the client of a container runtime's streaming server.
@@ -13,6 +14,7 @@
 //! It must never know an API object, a node or who is asking: others have decided that before.
 
 pub mod idle;
+pub mod output;
 pub mod port_forward;
 pub mod remote_command;
 pub mod runtime;

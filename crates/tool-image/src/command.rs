@@ -88,6 +88,24 @@ pub enum ToolCommand {
         #[arg(long)]
         now: bool,
     },
+    /// Put a file of any size on standard output as it is.
+    Take {
+        /// Its path.
+        path: String,
+        /// Begin with this byte.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+    },
+    /// Write a file of so many bytes that look random.
+    Fill {
+        /// Its path.
+        path: String,
+        /// How many bytes.
+        size: u64,
+        /// The same number gives the same bytes.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
     /// Run a step of a test around its command, as the plan in the pod's state volume says.
     Step {
         /// Its place in the plan.

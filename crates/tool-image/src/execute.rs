@@ -9,6 +9,8 @@ use crate::junit;
 
 /// Levels of `do` within `do`.
 const MAX_DEPTH: usize = 8;
+/// How long a collector holds files that nobody takes: an agent that is away for longer finds its pod ended.
+const HOLD: Duration = Duration::from_secs(24 * 3600);
 
 /// The machine a command line runs on.
 pub trait Host {
@@ -39,11 +41,26 @@ pub trait Host {
     fn serve(&mut self, port: u16, text: &str) -> io::Result<()>;
     /// Holds the namespaces of a pod until told to stop.
     fn pause(&mut self);
-    /// Prints the matching files as frames.
+    /// Prints the matching files as frames; how many of them are only named, to be taken from here.
     ///
     /// # Errors
     /// What is wrong with the globs or the directory, for people.
-    fn collect(&mut self, from: &Collection<'_>) -> Result<(), String>;
+    fn collect(&mut self, from: &Collection<'_>) -> Result<usize, String>;
+    /// Copies a file of any size, making the directories above its new place; answers its size.
+    ///
+    /// # Errors
+    /// As the file system says.
+    fn copy(&mut self, from: &str, to: &str) -> io::Result<u64>;
+    /// Puts a file of any size on standard output as it is, from this byte on.
+    ///
+    /// # Errors
+    /// As the file system says, or standard output.
+    fn send(&mut self, path: &str, from: u64) -> io::Result<()>;
+    /// Writes a file of so many bytes that look random but follow from the seed; see [`junk`].
+    ///
+    /// # Errors
+    /// As the file system says.
+    fn fill(&mut self, path: &str, size: u64, seed: u64) -> io::Result<()>;
     /// Runs a command to its end, its output going where this one's goes.
     fn run(&mut self, run: &Run) -> RunEnd;
     /// Plain files below a directory, by their path in it, with their sizes, in order of path; no more than `most`.
@@ -134,6 +151,28 @@ impl Ending {
     }
 }
 
+/// Bytes that look random and follow from a seed, in pieces of 64 KiB (the last shorter), `size` in all: files to try things
+/// with that no compression makes small.
+pub fn junk(size: u64, seed: u64) -> impl Iterator<Item = Vec<u8>> {
+    const PIECE: u64 = 64 << 10;
+    // Any odd number will do: the generator (xorshift64*, Marsaglia and Vigna) must not begin with nothing.
+    let mut state = seed.wrapping_mul(2).wrapping_add(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut left = size;
+    std::iter::from_fn(move || {
+        let length = left.min(PIECE);
+        left -= length;
+        let mut piece = Vec::with_capacity(PIECE as usize);
+        while (piece.len() as u64) < length {
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            piece.extend_from_slice(&state.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
+        }
+        piece.truncate(length as usize);
+        (length > 0).then_some(piece)
+    })
+}
+
 /// Carries out a command line.
 pub fn execute(command: &ToolCommand, host: &mut dyn Host) -> Ending {
     run(command, host, 0)
@@ -191,10 +230,23 @@ fn run(command: &ToolCommand, host: &mut dyn Host, depth: usize) -> Ending {
             }
             let from = Collection { dir, artifacts, junit, max_bytes: *max_bytes };
             match host.collect(&from) {
-                Ok(()) => Ending::Code(0),
+                Ok(0) => Ending::Code(0),
+                Ok(_) => {
+                    // Whoever has taken what is held removes the pod.
+                    host.sleep(HOLD);
+                    Ending::Code(0)
+                }
                 Err(why) => fail(host, &why),
             }
         }
+        ToolCommand::Take { path, from } => match host.send(path, *from) {
+            Ok(()) => Ending::Code(0),
+            Err(error) => fail(host, &format!("cannot send {path}: {error}")),
+        },
+        ToolCommand::Fill { path, size, seed } => match host.fill(path, *size, *seed) {
+            Ok(()) => Ending::Code(0),
+            Err(error) => fail(host, &format!("cannot write {path}: {error}")),
+        },
         ToolCommand::Step { index, guard } => crate::step::run(*index, *guard, host),
         ToolCommand::Install { dir } => match crate::step::install(dir, host) {
             Ok(()) => Ending::Code(0),

@@ -2,12 +2,13 @@
 
 use std::io;
 
-use workflow::collect::{Encoder, Globs};
+use workflow::collect::{Encoder, Globs, Keep, Way};
 
 use crate::execute::Collection;
 
-/// Prints `files` (path relative to the directory, size) that match, reading each with `read`. A file that does not fit
-/// or cannot be read is printed as skipped.
+/// Prints `files` (path relative to the directory, size) that match, reading each with `read`. What is too large for a log
+/// is held: `digest` answers its size and SHA-256. A file that does not fit or cannot be read is printed as skipped.
+/// Answers how many are held.
 ///
 /// # Errors
 /// What is wrong with a glob, for people.
@@ -15,35 +16,46 @@ pub fn print(
     from: &Collection<'_>,
     files: &[(String, u64)],
     mut read: impl FnMut(&str) -> io::Result<Vec<u8>>,
+    mut digest: impl FnMut(&str) -> io::Result<(u64, String)>,
     mut line: impl FnMut(&str),
-) -> Result<(), String> {
+) -> Result<usize, String> {
     let globs = Globs::new(from.artifacts, from.junit)?;
     let mut encoder = Encoder::default();
     let mut left = from.max_bytes.unwrap_or(u64::MAX);
+    let mut held = 0;
     let mut print = |text: &str| text.lines().for_each(&mut line);
     print(&encoder.begin());
     for (path, size) in files {
         let Some(keep) = globs.matches(path) else { continue };
-        let admitted = encoder.admit(path, *size).and_then(|()| {
-            if *size > left { Err(format!("{size} bytes are more than the {left} left")) } else { Ok(()) }
-        });
-        if let Err(reason) = admitted {
-            print(&encoder.skipped(path, &reason));
-            continue;
-        }
-        match read(path) {
-            // A file may have grown since it was listed.
-            Ok(content)
-                if content.len() as u64 <= left && encoder.admit(path, content.len() as u64).is_ok() =>
-            {
-                left -= content.len() as u64;
-                let junit = keep == workflow::collect::Keep::Junit;
-                print(&encoder.file(path, junit, &content));
+        let within = |size: u64| {
+            if size > left { Err(format!("{size} bytes are more than the {left} left")) } else { Ok(()) }
+        };
+        let way = within(*size).and_then(|()| encoder.admit(path, *size, keep));
+        // A file may have grown since it was listed.
+        let printed = match way {
+            Ok(Way::Log) => read(path).map_err(|error| error.to_string()).and_then(|content| {
+                let size = content.len() as u64;
+                within(size)?;
+                match encoder.admit(path, size, keep)? {
+                    Way::Log => Ok((size, encoder.file(path, keep == Keep::Junit, &content))),
+                    Way::Held => Err(format!("it grew to {size} bytes")),
+                }
+            }),
+            Ok(Way::Held) => digest(path).map_err(|error| error.to_string()).and_then(|(size, sha256)| {
+                within(size)?;
+                held += 1;
+                Ok((size, encoder.held(path, size, &sha256)))
+            }),
+            Err(why) => Err(why),
+        };
+        match printed {
+            Ok((size, text)) => {
+                left -= size;
+                print(&text);
             }
-            Ok(content) => print(&encoder.skipped(path, &format!("it grew to {} bytes", content.len()))),
-            Err(error) => print(&encoder.skipped(path, &error.to_string())),
+            Err(reason) => print(&encoder.skipped(path, &reason)),
         }
     }
     print(&encoder.end());
-    Ok(())
+    Ok(held)
 }

@@ -9,11 +9,13 @@
 //! fairlead-collect/1 file {"path":"a.xml","size":3,"sha256":"…","junit":true}
 //! fairlead-collect/1 data 0 YWJj
 //! fairlead-collect/1 skipped {"path":"core","reason":"…"}
-//! fairlead-collect/1 end {"files":1,"bytes":3}
+//! fairlead-collect/1 held {"path":"trace.zip","size":1073741824,"sha256":"…"}
+//! fairlead-collect/1 end {"files":2,"bytes":3}
 //! ```
 //!
 //! Every `data` line belongs to the last `file` line and carries its offset, so that a lost, repeated or reordered line
-//! is noticed at once.
+//! is noticed at once. What is too large for a log is *held*: named with its digest, and kept by the collector, which
+//! goes on running, until somebody has taken it from there (`tool take`, by `exec`).
 
 use std::collections::BTreeSet;
 
@@ -32,8 +34,8 @@ pub const PREFIX: &str = "fairlead-collect/1 ";
 pub const CHUNK_BYTES: usize = 6 * 1024;
 /// Files of one attempt: their list is part of the run's status.
 pub const MAX_FILES: usize = 500;
-/// Bytes of one attempt's files together. A kubelet rotates container logs at 10 MiB unless told otherwise and may drop
-/// what was not read by then; base64 makes 7 MiB out of 9.4.
+/// Bytes of one pod's files together that come over the log; what is beyond is held. A kubelet rotates container logs at
+/// 10 MiB unless told otherwise and may drop what was not read by then; base64 makes 9.4 MiB out of 7.
 pub const MAX_BYTES: u64 = 7 * 1024 * 1024;
 /// Characters of a path.
 pub const MAX_PATH: usize = 512;
@@ -166,7 +168,16 @@ pub fn digest(content: &[u8]) -> String {
     hex::encode(Sha256::digest(content))
 }
 
-/// Turns files into frames, within the bounds of one attempt.
+/// How a file leaves the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Over the log.
+    Log,
+    /// It is taken from the collector.
+    Held,
+}
+
+/// Turns files into frames, within the bounds of one pod.
 #[derive(Debug, Default)]
 pub struct Encoder {
     files: usize,
@@ -180,21 +191,24 @@ impl Encoder {
         format!("{PREFIX}begin\n")
     }
 
-    /// Whether a file of `size` bytes at `path` still fits.
+    /// Which way a file of `size` bytes at `path` takes. A report is read where it arrives, so that it is never held.
     ///
     /// # Errors
-    /// Why not: give it to [`Encoder::skipped`].
-    pub fn admit(&self, path: &str, size: u64) -> Result<(), String> {
+    /// Why it takes none: give it to [`Encoder::skipped`].
+    pub fn admit(&self, path: &str, size: u64, keep: Keep) -> Result<Way, String> {
         if path.len() > MAX_PATH {
             return Err(format!("its path is longer than {MAX_PATH} bytes"));
         }
         if self.files >= MAX_FILES {
             return Err(format!("more than {MAX_FILES} files"));
         }
-        if self.bytes.saturating_add(size) > MAX_BYTES {
-            return Err(format!("{size} bytes more than fit; an attempt may keep {MAX_BYTES} bytes in all"));
+        match (self.bytes.saturating_add(size) > MAX_BYTES, keep) {
+            (false, _) => Ok(Way::Log),
+            (true, Keep::Artifact) => Ok(Way::Held),
+            (true, Keep::Junit) => {
+                Err(format!("{size} bytes more than fit; reports may have {MAX_BYTES} bytes in all"))
+            }
         }
-        Ok(())
     }
 
     /// All lines of one file. Call [`Encoder::admit`] first.
@@ -212,6 +226,14 @@ impl Encoder {
             lines.push('\n');
         }
         lines
+    }
+
+    /// The line for a file that is held. Call [`Encoder::admit`] first.
+    #[must_use]
+    pub fn held(&mut self, path: &str, size: u64, sha256: &str) -> String {
+        self.files += 1;
+        let frame = FileFrame { path: path.to_owned(), size, sha256: sha256.to_owned(), junit: false };
+        format!("{PREFIX}held {}\n", json(&frame))
     }
 
     /// The line for a file left out.
@@ -232,13 +254,15 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("structs of strings and numbers always serialise")
 }
 
-/// A file that arrived whole.
+/// A file that arrived whole, or can be taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collected {
     /// What it is.
     pub artifact: Artifact,
-    /// Its content, whose digest was checked.
+    /// Its content, whose digest was checked; nothing where it is held.
     pub content: Vec<u8>,
+    /// The collector holds it: what is known of it has not been checked by anybody.
+    pub held: bool,
 }
 
 /// Why frames cannot be believed.
@@ -264,7 +288,7 @@ pub enum CollectError {
         path: String,
     },
     /// More than the bounds allow.
-    #[error("the collector sent more than {MAX_FILES} files or {MAX_BYTES} bytes")]
+    #[error("the collector sent more than {MAX_FILES} files, one twice, or more than {MAX_BYTES} bytes")]
     TooMuch,
     /// The log ended before the last frame.
     #[error("the collector's log ended before its last frame")]
@@ -302,6 +326,7 @@ impl Decoder {
             }
             "file" => self.open_file(rest),
             "data" => self.data(rest),
+            "held" => self.held(rest),
             "skipped" => {
                 if self.skipped.len() < MAX_FILES {
                     self.skipped.push(parse(rest)?);
@@ -329,15 +354,37 @@ impl Decoder {
 
     fn open_file(&mut self, rest: &str) -> Result<(), CollectError> {
         self.close_file()?;
-        let frame: FileFrame = parse(rest)?;
-        check_path(&frame.path)?;
+        let frame = self.frame(rest)?;
         let bytes = self.bytes.saturating_add(frame.size);
-        if bytes > MAX_BYTES || self.files.len() >= MAX_FILES || !self.paths.insert(frame.path.clone()) {
+        if bytes > MAX_BYTES {
             return Err(CollectError::TooMuch);
         }
         self.bytes = bytes;
         self.open = Some((frame, Vec::new()));
         Ok(())
+    }
+
+    fn held(&mut self, rest: &str) -> Result<(), CollectError> {
+        self.close_file()?;
+        let FileFrame { path, size, sha256, .. } = self.frame(rest)?;
+        let artifact = Artifact { path, sha256, size, junit: false };
+        self.files.push(Collected { artifact, content: Vec::new(), held: true });
+        Ok(())
+    }
+
+    fn frame(&mut self, rest: &str) -> Result<FileFrame, CollectError> {
+        let frame: FileFrame = parse(rest)?;
+        check_path(&frame.path)?;
+        // It becomes the name of a file.
+        if frame.sha256.len() != 64
+            || !frame.sha256.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        {
+            return Err(CollectError::Malformed(excerpt(rest)));
+        }
+        if self.files.len() >= MAX_FILES || !self.paths.insert(frame.path.clone()) {
+            return Err(CollectError::TooMuch);
+        }
+        Ok(frame)
     }
 
     fn data(&mut self, rest: &str) -> Result<(), CollectError> {
@@ -363,7 +410,7 @@ impl Decoder {
             return Err(CollectError::Digest { path: frame.path });
         }
         let FileFrame { path, size, sha256, junit } = frame;
-        self.files.push(Collected { artifact: Artifact { path, sha256, size, junit }, content });
+        self.files.push(Collected { artifact: Artifact { path, sha256, size, junit }, content, held: false });
         Ok(())
     }
 
@@ -429,7 +476,7 @@ mod tests {
             let mut encoder = Encoder::default();
             let mut text = format!("starting\n{}", encoder.begin());
             for (index, content) in contents.iter().enumerate() {
-                prop_assert!(encoder.admit("x", content.len() as u64).is_ok());
+                prop_assert_eq!(encoder.admit("x", content.len() as u64, Keep::Junit), Ok(Way::Log));
                 text.push_str(&encoder.file(&format!("dir/{index}"), index % 2 == 0, content));
                 text.push_str("noise\n");
             }
@@ -452,9 +499,29 @@ mod tests {
         }
 
         #[test]
-        fn no_input_makes_it_panic(lines in proptest::collection::vec("(fairlead-collect/1 )?(begin|file|data|end|skipped)? ?.{0,40}", 0..20)) {
+        fn no_input_makes_it_panic(lines in proptest::collection::vec("(fairlead-collect/1 )?(begin|file|data|held|end|skipped)? ?.{0,40}", 0..20)) {
             let _ = decode(&lines.join("\n"));
         }
+    }
+
+    #[test]
+    fn what_is_too_large_for_a_log_is_held_and_named() {
+        let mut encoder = Encoder::default();
+        let size = MAX_BYTES + 1;
+        assert_eq!(encoder.admit("big", size, Keep::Artifact), Ok(Way::Held));
+        assert!(encoder.admit("big.xml", size, Keep::Junit).is_err(), "who reads reports has them whole");
+        let text = encoder.begin()
+            + &encoder.file("a", false, b"abc")
+            + &encoder.held("big", size, &digest(b"x"))
+            + &encoder.file("b", false, b"")
+            + &encoder.end();
+        let (files, _) = decode(&text).expect("whole");
+        let told: Vec<_> =
+            files.iter().map(|file| (file.artifact.path.as_str(), file.artifact.size, file.held)).collect();
+        assert_eq!(told, [("a", 3, false), ("big", size, true), ("b", 0, false)]);
+        let without: String =
+            text.lines().filter(|line| !line.contains("held")).map(|line| format!("{line}\n")).collect();
+        assert!(decode(&without).is_err(), "a lost line is noticed");
     }
 
     #[test]
@@ -464,6 +531,7 @@ mod tests {
             r#"file {"path":"../x","size":0,"sha256":""}"#.to_owned(),
             r#"file {"path":"/etc/x","size":0,"sha256":""}"#.to_owned(),
             format!(r#"file {{"path":"x","size":{},"sha256":""}}"#, u64::MAX),
+            format!(r#"held {{"path":"x","size":1,"sha256":"../{}"}}"#, "a".repeat(61)),
             "data 0 AAAA".to_owned(),
             r#"end {"files":3,"bytes":0}"#.to_owned(),
         ] {

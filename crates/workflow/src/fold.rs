@@ -42,7 +42,16 @@ pub fn files(step: &mut StepResult, wanted: bool, collection: &Collection) {
         }
     }
     if let Some(ended) = step.attempts.last_mut() {
-        ended.warnings.truncate(MAX_WARNINGS);
+        bound_warnings(&mut ended.warnings);
+    }
+}
+
+/// The first of many, and how many there are.
+fn bound_warnings(warnings: &mut Vec<String>) {
+    if warnings.len() > MAX_WARNINGS {
+        let more = warnings.len() + 1 - MAX_WARNINGS;
+        warnings.truncate(MAX_WARNINGS - 1);
+        warnings.push(format!("and {more} more"));
     }
 }
 
@@ -299,7 +308,7 @@ mod tests {
             size: content.len() as u64,
             junit: true,
         };
-        Collected { artifact, content: content.into() }
+        Collected { artifact, content: content.into(), held: false }
     }
 
     fn step(outcome: Outcome) -> StepResult {

@@ -13,11 +13,14 @@ mod spread;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fleet_objects::test_run::{RunReference, TestExecutionSpec};
+use fleet_objects::test_run::{Outcome, RunReference, TestExecutionSpec};
 use fleet_objects::test_workflow::{ConcurrencyMode, EnvironmentVariable};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::config::Names;
+use crate::expression::{Expression, ExpressionError, truthy};
+use crate::progress;
 use crate::validate::{self, FieldError, Invalid};
 
 pub(crate) use scope::PlanScope;
@@ -242,9 +245,38 @@ pub struct PlannedService {
     pub readiness_probe: Option<Value>,
     /// `OnFailure` or `Never`.
     pub restart_policy: String,
+    /// Expression: whether its log is kept; not when empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub logs: String,
     /// Settings of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<Value>,
+}
+
+impl PlannedService {
+    /// What its log is called among those of steps, whose names have no dots.
+    #[must_use]
+    pub fn log_name(&self) -> String {
+        format!("services.{}.{}", self.name, self.index)
+    }
+
+    /// Whether its log is kept of steps that came to this; `None`: they did not end.
+    ///
+    /// # Errors
+    /// When the expression cannot be evaluated.
+    pub fn keeps_log(&self, outcome: Option<Outcome>) -> Result<bool, ExpressionError> {
+        if self.logs.is_empty() {
+            return Ok(false);
+        }
+        let failed = outcome.is_none_or(progress::is_failure);
+        let names = Names::new([
+            ("always", Value::Bool(true)),
+            ("never", Value::Bool(false)),
+            ("failed", Value::Bool(failed)),
+            ("passed", Value::Bool(!failed)),
+        ]);
+        Expression::parse(&self.logs)?.evaluate(&names).map(|value| truthy(&value))
+    }
 }
 
 impl PlannedStep {
@@ -286,7 +318,7 @@ pub fn execution(spec: &TestExecutionSpec) -> Result<ExecutionPlan, Invalid> {
 /// When the plan's texts cannot be resolved with them.
 pub fn with_services(plan: &ExecutionPlan, services: &Value) -> Result<ExecutionPlan, Invalid> {
     let value = serde_json::to_value(plan).map_err(|error| unreadable(&error))?;
-    let names = crate::config::Names::new([("services", services.clone())]);
+    let names = Names::new([("services", services.clone())]);
     let mut errors = Vec::new();
     let resolved = crate::templates::resolve_document(&value, &names, "plan", &mut errors);
     if !errors.is_empty() {

@@ -23,6 +23,8 @@ use crate::plan::PlannedService;
 pub const INSTALL: &str = "fairlead-install";
 /// Name of the collector.
 pub const COLLECTOR: &str = "fairlead-collect";
+/// Name of a service's container.
+pub const SERVICE: &str = "service";
 /// Label with the uid of the `TestExecution`: a pod of the same name with another is not ours.
 pub const EXECUTION_UID_LABEL: &str = "fleet.fairlead.dev/test-execution-uid";
 /// What the agent's objects are marked with.

@@ -95,6 +95,42 @@ fn a_case_that_fails_in_one_cluster_is_named_with_it() -> Result<()> {
     Ok(())
 }
 
+const LARGE: &str = r#"
+apiVersion: fleet.fairlead.dev/v1alpha1
+kind: TestWorkflow
+metadata: { name: large, namespace: default }
+spec:
+  steps:
+    - name: trace
+      image: fairlead.dev/tool:latest
+      command: [/fairlead, tool, fill, /workspace/trace.bin, "67108864"]
+      timeout: 2m
+      artifacts: ["*.bin"]
+"#;
+
+#[test]
+fn a_file_that_no_log_carries_comes_out_of_a_real_container() -> Result<()> {
+    let Some(up) = Up::start()? else { return Ok(()) };
+    let file = up.dir.path().join("large.yaml");
+    std::fs::write(&file, LARGE)?;
+    let file = file.to_str().context("a UTF-8 path")?;
+    let started =
+        ["test", "run", "-f", file, "--clusters", "dev", "--watch", "--name", "large", "--timeout", "180s"];
+    let (code, out, said) = up.run(&started)?;
+    ensure!(code == 0, "ended with {code}: {out}{said}");
+    e2e::wait::until("the file to be stored", std::time::Duration::from_secs(60), || {
+        let (_, out, _) = up.run(&["test", "artifacts", "large"])?;
+        Ok((out.contains("stored") && out.contains("67108864")).then_some(()))
+    })?;
+    let dir = up.dir.path().join("files");
+    let text = dir.to_str().context("a UTF-8 path")?;
+    let (code, out, said) = up.run(&["test", "artifacts", "large", "--download", text])?;
+    ensure!(code == 0, "ended with {code}: {out}{said}");
+    let size = std::fs::metadata(dir.join("dev/trace/1/trace.bin"))?.len();
+    ensure!(size == 67_108_864, "{size} bytes");
+    Ok(())
+}
+
 #[test]
 fn an_image_made_offline_is_loaded_and_run_and_a_damaged_one_is_refused() -> Result<()> {
     let Some(up) = Up::start()? else { return Ok(()) };

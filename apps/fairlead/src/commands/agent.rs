@@ -82,6 +82,9 @@ pub(crate) struct ServeArguments {
     /// Test executions that run at once; more wait in a queue on disk
     #[arg(long, value_name = "COUNT", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1000))]
     max_tests: u16,
+    /// Megabytes of files of tests that wait on disk until the hub has them; what is beyond is not kept, and the run says so
+    #[arg(long, value_name = "MB", default_value_t = 4096)]
+    test_files_max: u64,
     #[command(flatten)]
     log: LogArguments,
 }
@@ -146,5 +149,6 @@ fn resolve(arguments: ServeArguments) -> Result<Options, Failure> {
         access: Access::parse(&arguments.access),
         state_key: arguments.state_key,
         max_tests: Some(usize::from(arguments.max_tests)),
+        max_test_files: Some(arguments.test_files_max.saturating_mul(1 << 20)),
     })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use assembly::ephemeral::TestRunner;
-use assembly::test_bundle::{Bundle, BundleError, Purpose};
+use assembly::test_bundle::{Bundle, BundleError, MAX_BYTES, Purpose};
 use clap::{Args, Subcommand};
 use fleet_objects::test_run::{IMPORTED_ANNOTATION, TestRun, TestRunSpec, TestTargets};
 use fleet_objects::test_workflow::TestWorkflow;
@@ -268,6 +268,14 @@ async fn results(
     std::pin::pin!(log).take(MAX_LOG).read_to_end(&mut text).await.context("the log broke off")?;
     files.insert(format!("logs/{name}.ndjson"), text);
     for kept in artifacts::kept(&run) {
+        let held: usize = files.values().map(Vec::len).sum();
+        if kept.artifact.size.saturating_add(held as u64) > MAX_BYTES {
+            let path = &kept.artifact.path;
+            output::progress(&format!(
+                "{path} of {name} is left out: a bundle holds {MAX_BYTES} bytes at most"
+            ));
+            continue;
+        }
         let content = artifacts::fetch(client, global, name, &kept).await?;
         let place =
             format!("files/{name}/{}/{}/{}/{}", kept.cluster, kept.step, kept.attempt, kept.artifact.path);

@@ -56,6 +56,12 @@ pub(crate) struct ServeArguments {
     /// Megabytes of logs of all test runs together; the oldest runs go first
     #[arg(long, default_value_t = 10_240, value_name = "MB", help_heading = "Test runs")]
     test_logs_max: u64,
+    /// Megabytes of large files of all test runs together; the oldest runs go first
+    #[arg(long, default_value_t = 51_200, value_name = "MB", help_heading = "Test runs")]
+    test_files_max: u64,
+    /// Megabytes of large files that one test run may keep; more is refused
+    #[arg(long, default_value_t = 16_384, value_name = "MB", help_heading = "Test runs")]
+    test_run_files_max: u64,
     /// Where agents reach it from now on; they keep it, and go there when the place they know does not answer
     #[arg(long, value_name = "URL")]
     announce: Option<String>,
@@ -98,6 +104,8 @@ pub(crate) async fn run(global: &Global, command: HubCommand) -> Result<Code, Fa
             max_age: arguments.test_runs_max_age,
             max_runs: arguments.test_runs_max,
             max_log_bytes: arguments.test_logs_max.saturating_mul(1 << 20),
+            max_file_bytes: arguments.test_files_max.saturating_mul(1 << 20),
+            max_run_bytes: arguments.test_run_files_max.saturating_mul(1 << 20),
         },
         announce: arguments.announce,
         telemetry: arguments.telemetry.resolve()?,

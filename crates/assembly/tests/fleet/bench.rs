@@ -56,6 +56,8 @@ pub(crate) struct Bench {
     pub(crate) announce: Option<String>,
     /// Whom the hub tells of test runs.
     pub(crate) telemetry: Option<::hub::test_runs::Telemetry>,
+    /// What is other than usual about its agents.
+    settings: fn(&mut cluster_agent::Options),
     hub: Option<Hub>,
     clusters: BTreeMap<String, cluster::Cluster>,
     agents: HashMap<String, Agent>,
@@ -63,11 +65,24 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) async fn start(names: &[&str]) -> Self {
-        Self::start_on(StoreOptions::default(), names).await
+        Self::start_as(StoreOptions::default(), names, |_| {}).await
     }
 
     /// With a hub whose objects are in this store.
     pub(crate) async fn start_on(store: StoreOptions, names: &[&str]) -> Self {
+        Self::start_as(store, names, |_| {}).await
+    }
+
+    /// With agents that are other than usual.
+    pub(crate) async fn start_with(names: &[&str], settings: fn(&mut cluster_agent::Options)) -> Self {
+        Self::start_as(StoreOptions::default(), names, settings).await
+    }
+
+    async fn start_as(
+        store: StoreOptions,
+        names: &[&str],
+        settings: fn(&mut cluster_agent::Options),
+    ) -> Self {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
@@ -82,6 +97,7 @@ impl Bench {
             announce: None,
             telemetry: None,
             joined_at: None,
+            settings,
             hub: None,
             clusters: BTreeMap::new(),
             agents: HashMap::new(),
@@ -244,6 +260,7 @@ impl Bench {
             options.pods = Some(Arc::new(assembly::agent::PodSecurityStandards));
             options.policies = Some(Arc::new(assembly::policies::Engine));
             options.expressions = Arc::new(assembly::expressions::Cel::default());
+            (self.settings)(&mut options);
             match Service::new(options).await {
                 Ok(service) => return service,
                 Err(error) => {

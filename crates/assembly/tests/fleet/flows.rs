@@ -5,6 +5,7 @@ use std::time::Duration;
 use assembly::cluster;
 use assembly::ephemeral::{Options, TestBed};
 use fleet_objects::test_run::{Outcome, StepResult, TestRun};
+use futures::AsyncReadExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
@@ -127,7 +128,10 @@ async fn a_matrix_runs_with_a_service_and_a_pause() {
     let flow = Flow::start().await;
     let workflow = json!({
         "container": {"image": TOOL},
-        "services": {"db": {"image": TOOL, "command": ["/fairlead", "tool", "serve"]}},
+        "services": {
+            "db": {"image": TOOL, "command": ["/fairlead", "tool", "serve"], "logs": "always"},
+            "quiet": {"image": TOOL, "command": ["/fairlead", "tool", "serve"], "logs": "failed"},
+        },
         "steps": [
             {"name": "ask", "command": ["/fairlead", "tool", "print", "db at {{ services.db.0.ip }}"]},
             {"name": "grid", "parallel": {
@@ -157,6 +161,13 @@ async fn a_matrix_runs_with_a_service_and_a_pause() {
     assert_eq!((cells.len(), failed.len(), failed[0].name.as_str()), (12, 1, "grid-6-cell"));
     let grid = steps.iter().find(|step| step.name == "grid").unwrap();
     assert_eq!(grid.attempts[0].message, "1 of 12 instances failed");
+    let request = http::Request::get("/fleet/v1/testruns/default/grid/log").body(vec![]).unwrap();
+    let mut log = String::new();
+    let stream = flow.bed.hub().request_stream(request).await.unwrap();
+    std::pin::pin!(stream).read_to_string(&mut log).await.unwrap();
+    let of = |name: &str| log.lines().any(|line| line.contains(&format!("\"step\":\"{name}\"")));
+    assert!(of("services.db.0") && log.contains("listening on port 8080"), "{log}");
+    assert!(!of("services.quiet.0"), "nothing failed: {log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,26 +16,33 @@ use workflow::pod;
 use super::Error;
 use super::run::Execution;
 
-/// How long the collector's log may take to arrive.
-const COLLECTOR_PRINT: Duration = Duration::from_secs(75);
+/// How long the collector may take until it says its first word.
+const COLLECTOR_BEGIN: Duration = Duration::from_secs(75);
+/// How long between two lines: the collector reads a file of many gigabytes before it names it.
+const COLLECTOR_LINE: Duration = Duration::from_secs(300);
 
 impl Execution {
-    /// Reads what the collector printed.
+    /// Reads what the collector printed, and takes what it holds.
     pub(super) async fn collect(&self, name: &str) -> Collection {
-        let read = timeout(COLLECTOR_PRINT, self.read_frames(name)).await;
-        read.unwrap_or_else(|_| Err("the collector's log did not arrive in time".to_owned()))
+        let read = self.read_frames(name).await;
+        self.take_held(name, read).await
     }
 
     async fn read_frames(&self, name: &str) -> Collection {
+        let late = |_| "the collector's log did not arrive in time".to_owned();
         let params =
             LogParams { container: Some(pod::COLLECTOR.to_owned()), follow: true, ..LogParams::default() };
-        let log = self.pods().log_stream(name, &params).await;
+        let log = timeout(COLLECTOR_BEGIN, self.pods().log_stream(name, &params)).await.map_err(late)?;
         let log = log.map_err(|error| format!("the collector's log cannot be read: {error}"))?;
         let mut decoder = collect::Decoder::default();
         let mut lines = log.lines();
-        while let Some(line) =
-            lines.try_next().await.map_err(|error| format!("the collector's log broke off: {error}"))?
+        let mut patience = COLLECTOR_BEGIN;
+        while let Some(line) = timeout(patience, lines.try_next())
+            .await
+            .map_err(late)?
+            .map_err(|error| format!("the collector's log broke off: {error}"))?
         {
+            patience = COLLECTOR_LINE;
             decoder.line(&line).map_err(|error| error.to_string())?;
             if decoder.ended() {
                 break;
@@ -92,7 +99,7 @@ impl Execution {
     async fn keep(&self, name: &str, wanted: bool, mut own: Collection) {
         let mut lost = Vec::new();
         if let Ok((files, _)) = &mut own {
-            for file in files.iter() {
+            for file in files.iter().filter(|file| !file.held) {
                 if let Err(error) = self.shared.spool.put(&file.artifact.sha256, file.content.clone()).await {
                     lost.push((file.artifact.path.clone(), error.to_string()));
                 }
@@ -115,7 +122,8 @@ fn mask_file(mask: &Mask, file: &mut Collected) {
         return;
     }
     file.artifact.path = mask.text(&file.artifact.path);
-    if std::str::from_utf8(&file.content).is_err() {
+    // What was held has no content here and was masked on the disk.
+    if file.held || std::str::from_utf8(&file.content).is_err() {
         return;
     }
     if let Cow::Owned(content) = mask.bytes(&file.content) {

@@ -43,8 +43,9 @@ pub(super) struct Followed {
     pub(super) execution: Arc<Execution>,
     pub(super) pods: Api<Pod>,
     pub(super) pod: String,
-    /// The step and its container.
+    /// The step, or what else the log is of.
     pub(super) step: String,
+    pub(super) container: String,
     pub(super) progress: Arc<Progress>,
     /// Its container has ended.
     pub(super) stop: CancellationToken,
@@ -56,7 +57,8 @@ const ATTEMPT: u32 = 1;
 impl Followed {
     /// Follows until the log ends after `stop`; the caller bounds how long that may take.
     pub(super) async fn follow(self) {
-        let params = LogParams { container: Some(self.step.clone()), follow: true, ..LogParams::default() };
+        let params =
+            LogParams { container: Some(self.container.clone()), follow: true, ..LogParams::default() };
         loop {
             let last_try = self.stop.is_cancelled();
             if let Ok(log) = self.pods.log_stream(&self.pod, &params).await {
@@ -77,6 +79,19 @@ impl Followed {
     }
 }
 
+impl Followed {
+    /// Takes what there is of the log now, of a container that goes on.
+    pub(super) async fn take(self) {
+        let params = LogParams { container: Some(self.container.clone()), ..LogParams::default() };
+        match self.pods.log_stream(&self.pod, &params).await {
+            Ok(log) => {
+                copy(log, self.execution.secrets.mask(), &self.progress, &self).await;
+            }
+            Err(error) => tracing::warn!(%error, pod = %self.pod, "cannot read the log of a service"),
+        }
+    }
+}
+
 /// Where pieces go.
 #[async_trait]
 trait Pieces: Send + Sync {
@@ -92,8 +107,8 @@ impl Pieces for Followed {
         loop {
             match self.execution.shared.records.append(record.clone()).await {
                 // A full outbox keeps results and lets logs go: the hub sees the gap by the offsets.
-                Ok(()) | Err(SinkError::Full) => return,
-                Err(SinkError::Unavailable(_)) => tokio::time::sleep(RETRY).await,
+                Ok(()) | Err(SinkError::Full | SinkError::Refused(_)) => return,
+                Err(SinkError::Unavailable(_) | SinkError::Unknown) => tokio::time::sleep(RETRY).await,
             }
         }
     }

@@ -186,6 +186,11 @@ impl Execution {
         }
     }
 
+    /// Name of the `TestExecution`.
+    pub(super) fn execution_name(&self) -> &str {
+        &self.about.execution
+    }
+
     pub(super) fn record(&self, news: TestNews) -> TestRecord {
         TestRecord { news, ..self.about.clone() }
     }
@@ -244,8 +249,12 @@ impl Execution {
                 }
                 Err((reason, message)) => Some(Ended::NotRun(reason, message)),
             };
-            if ended.is_some() {
-                self.stop_services(&plan, &part).await;
+            if let Some(ended) = &ended {
+                let outcome = match ended {
+                    Ended::Outcome(outcome) => Some(*outcome),
+                    Ended::NotRun(..) => None,
+                };
+                self.stop_services(&plan, &part, outcome).await;
                 self.release_claims(&plan, &part).await;
             }
             Ok(ended)
@@ -392,7 +401,7 @@ impl Execution {
             self.note_part(&name, |own| own.pod = None).await?;
             self.abandon(instance, &name, &step.name, "FailFast", "another instance failed first").await?;
             self.groups(instance, &name, &step.name).await?;
-            self.stop_services(instance, &name).await;
+            self.stop_services(instance, &name, None).await;
         }
         Ok(())
     }

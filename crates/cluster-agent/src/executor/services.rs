@@ -1,7 +1,9 @@
 //! What is there while steps run: services and volume claims.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use fleet_objects::test_run::Outcome;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::Api;
@@ -9,11 +11,17 @@ use kube::api::{DeleteParams, PostParams};
 use kube::runtime::watcher::watch_object;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
 use workflow::plan::{self, ExecutionPlan};
 use workflow::{observe, pod};
 
+use super::log_follow::{Followed, Progress};
 use super::pods;
 use super::run::Execution;
+
+/// How long the log of a service may take to be read.
+const LOG: Duration = Duration::from_secs(30);
 
 type NotThere = (&'static str, String);
 
@@ -83,8 +91,21 @@ impl Execution {
         Err(last)
     }
 
-    pub(super) async fn stop_services(&self, plan: &ExecutionPlan, part: &str) {
+    /// Ends them, once what is wanted of their logs is told. `outcome` is that of the steps; `None`: they did not end.
+    pub(super) async fn stop_services(
+        self: &Arc<Self>,
+        plan: &ExecutionPlan,
+        part: &str,
+        outcome: Option<Outcome>,
+    ) {
         let options = self.options(part);
+        for service in &plan.services {
+            match service.keeps_log(outcome) {
+                Ok(true) => self.keep_log(pod::service_name(&options, service), service.log_name()).await,
+                Ok(false) => {}
+                Err(error) => warn!(%error, service = %service.name, "its `logs` is not understood"),
+            }
+        }
         let names: Vec<String> =
             plan.services.iter().map(|service| pod::service_name(&options, service)).collect();
         let mut removals = Vec::new();
@@ -92,6 +113,20 @@ impl Execution {
             removals.push(self.remove_pod(name));
         }
         futures::future::join_all(removals).await;
+    }
+
+    async fn keep_log(self: &Arc<Self>, pod: String, step: String) {
+        let followed = Followed {
+            execution: Arc::clone(self),
+            pods: self.pods(),
+            pod,
+            step,
+            container: pod::SERVICE.to_owned(),
+            // What was told before an agent was started anew is known to the hub by its offsets.
+            progress: Arc::new(Progress::from(0)),
+            stop: CancellationToken::new(),
+        };
+        let _ = tokio::time::timeout(LOG, followed.take()).await;
     }
 
     fn claim_api(&self) -> Api<PersistentVolumeClaim> {

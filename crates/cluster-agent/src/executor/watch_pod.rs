@@ -79,6 +79,7 @@ impl Execution {
         let options = self.options(part);
         let name = pod::name(&options, known.number);
         if note.collected {
+            self.shared.spool.forget(&name).await;
             self.remove_pod(&name).await;
             self.note_part(part, |own| own.pod = None).await?;
             return Ok(true);
@@ -99,7 +100,12 @@ impl Execution {
         self.end_logs(part, watched.logs, finished).await?;
         let collected = match &over {
             Over::Shutdown => return Ok(false),
-            Over::Ended { files: true } => self.collect(name).await,
+            Over::Ended { files: true } => {
+                match self.shutdown.run_until_cancelled(self.collect(name)).await {
+                    Some(collected) => collected,
+                    None => return Ok(false),
+                }
+            }
             _ => Err("the pod ended before its files were read".to_owned()),
         };
         self.keep_files(plan, part, note.steps, collected).await?;
@@ -111,6 +117,7 @@ impl Execution {
             Over::Ended { .. } | Over::Cancelled | Over::Shutdown => {}
         }
         self.note_part(part, |own| own.pod.get_or_insert_default().collected = true).await?;
+        self.shared.spool.forget(name).await;
         self.remove_pod(name).await;
         self.note_part(part, |own| own.pod = None).await?;
         Ok(true)
@@ -251,6 +258,10 @@ impl Watched<'_> {
             }
             execution.ended(plan, part, parent, index, outcome, attempts).await?;
         }
+        // It comes after all steps, and may hold files until they are taken.
+        if state.current.as_ref().is_some_and(|(current, runs)| current == pod::COLLECTOR && *runs) {
+            return Ok(Some(Over::Ended { files: true }));
+        }
         let Some((reason, message)) = &state.over else { return Ok(None) };
         let files = state.ended.iter().any(|(own, ended)| own == pod::COLLECTOR && ended.exit_code == 0);
         let stopped = state.ended.iter().any(|(_, ended)| ended.exit_code == STOP_HERE);
@@ -283,6 +294,7 @@ impl Watched<'_> {
             pods: execution.pods(),
             pod: name.to_owned(),
             step: step.to_owned(),
+            container: step.to_owned(),
             progress: Arc::clone(&progress),
             stop: stop.clone(),
         };

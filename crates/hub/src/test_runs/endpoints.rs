@@ -1,4 +1,4 @@
-//! `GET /fleet/v1/testruns/<namespace>/<name>/log` and `…/artifacts/<cluster>/<step>/<attempt>/<path>`.
+//! `GET /fleet/v1/testruns/<namespace>/<name>/log`, `…/artifacts` and `…/artifacts/<cluster>/<step>/<attempt>/<path>`.
 //!
 //! Whoever may `get` the sub-resource `testruns/log` or `testruns/artifacts` in the run's namespace may read them.
 
@@ -20,7 +20,7 @@ use kube_objects::{Reason, Status, UserInfo};
 use percent_encoding::percent_decode_str;
 use tower::BoxError;
 
-use super::{ContentSource, LogStore};
+use super::{ArtifactStore, ContentSource, LogStore, files};
 
 /// The body of an answer.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -31,14 +31,20 @@ const POLL: Duration = Duration::from_secs(1);
 /// Answers requests; cheap to clone.
 #[derive(Clone)]
 pub struct Endpoints {
-    client: Client,
+    pub(super) client: Client,
     logs: Arc<LogStore>,
-    content: Arc<dyn ContentSource>,
+    pub(super) artifacts: Arc<ArtifactStore>,
+    pub(super) content: Arc<dyn ContentSource>,
 }
 
 impl Endpoints {
-    pub(super) fn new(client: Client, logs: Arc<LogStore>, content: Arc<dyn ContentSource>) -> Self {
-        Self { client, logs, content }
+    pub(super) fn new(
+        client: Client,
+        logs: Arc<LogStore>,
+        artifacts: Arc<ArtifactStore>,
+        content: Arc<dyn ContentSource>,
+    ) -> Self {
+        Self { client, logs, artifacts, content }
     }
 
     /// Answers one request; `user` is who the server found out it comes from.
@@ -67,9 +73,16 @@ impl Endpoints {
                 let query = query(request.uri().query().unwrap_or_default());
                 Ok(self.log(run, &query))
             }
+            [namespace, name, "artifacts"] => {
+                let run = self.run(user, namespace, name, "artifacts").await?;
+                let found = self.files(&run).await?;
+                let body = serde_json::to_vec(&found).map_err(Status::internal)?;
+                Ok(respond(StatusCode::OK, "application/json", body.into()))
+            }
             [namespace, name, "artifacts", cluster, step, attempt, path @ ..] if !path.is_empty() => {
                 let run = self.run(user, namespace, name, "artifacts").await?;
-                self.artifact(&run, cluster, step, attempt, &path.join("/")).await
+                let from = files::from(request.headers());
+                self.artifact(&run, (*cluster, *step, *attempt), &path.join("/"), from).await
             }
             _ => Err(Status::new(Reason::NotFound, format!("there is nothing at {path}"))),
         }
@@ -107,36 +120,6 @@ impl Endpoints {
         found.ok_or_else(|| {
             Status::new(Reason::NotFound, format!("there is no TestRun {name} in {namespace}"))
         })
-    }
-
-    async fn artifact(
-        &self,
-        run: &TestRun,
-        cluster: &str,
-        step: &str,
-        attempt: &str,
-        path: &str,
-    ) -> Result<Response<Body>, Status> {
-        let missing = |what: &str| Status::new(Reason::NotFound, what);
-        let found = run
-            .status
-            .iter()
-            .flat_map(|status| &status.clusters)
-            .filter(|result| result.cluster == cluster)
-            .flat_map(|result| &result.steps)
-            .filter(|result| result.name == step)
-            .flat_map(|result| &result.attempts)
-            .filter(|result| result.attempt.to_string() == attempt)
-            .flat_map(|result| &result.artifacts)
-            .find(|artifact| artifact.path == path)
-            .ok_or_else(|| missing(&format!("the run kept no {path} of {cluster}/{step}/{attempt}")))?;
-        let content = self.content.content(&found.sha256).await.map_err(|error| internal(&error))?;
-        let content = content.ok_or_else(|| {
-            missing(&format!(
-                "{path} is known but has not arrived from cluster {cluster} yet; try again later"
-            ))
-        })?;
-        Ok(respond(StatusCode::OK, "application/octet-stream", content))
     }
 
     fn log(&self, run: TestRun, query: &HashMap<String, String>) -> Response<Body> {
@@ -241,11 +224,11 @@ fn decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-fn internal(error: &dyn std::error::Error) -> Status {
+pub(super) fn internal(error: &dyn std::error::Error) -> Status {
     Status::internal(error)
 }
 
-fn respond(code: StatusCode, kind: &'static str, content: Bytes) -> Response<Body> {
+pub(super) fn respond(code: StatusCode, kind: &'static str, content: Bytes) -> Response<Body> {
     let body = Full::new(content).map_err(|never: Infallible| match never {}).boxed_unsync();
     Response::builder()
         .status(code)
@@ -254,6 +237,6 @@ fn respond(code: StatusCode, kind: &'static str, content: Bytes) -> Response<Bod
         .unwrap_or_else(|_| Response::new(empty()))
 }
 
-fn empty() -> Body {
+pub(super) fn empty() -> Body {
     Full::new(Bytes::new()).map_err(|never: Infallible| match never {}).boxed_unsync()
 }

@@ -141,7 +141,7 @@ impl LogStore {
 }
 
 /// Uids and cluster names hold nothing else; whatever does must not leave the directory.
-fn safe(name: &str) -> String {
+pub(super) fn safe(name: &str) -> String {
     name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect()
 }
 

@@ -1,4 +1,4 @@
-//! How long test runs are kept: by age, by number per workflow, and by the size of their logs. What belonged to a run goes
+//! How long test runs are kept: by age, by number per workflow, and by the size of their logs and of their large files. What belonged to a run goes
 //! with it: its executions in the clusters' partitions, its log, the files it kept.
 //!
 //! Never: removes a run that has not ended, one that is marked to be kept, or content that anything else names.
@@ -35,6 +35,7 @@ const FIRST: Duration = Duration::from_secs(20);
 pub(super) struct Sweep<'a> {
     pub(super) client: Client,
     pub(super) log_dir: PathBuf,
+    pub(super) artifact_dir: PathBuf,
     pub(super) retention: Retention,
     pub(super) content: &'a dyn ContentSource,
 }
@@ -62,8 +63,8 @@ impl Sweep<'_> {
         // Executions first: one whose run is not in the later list has none any more.
         let executions = self.list::<TestExecution>("list test executions").await?;
         let runs = self.list::<TestRun>("list test runs").await?;
-        let sizes = log_sizes(&self.log_dir).await;
-        let kept: Vec<Kept> = runs.iter().map(|run| seen(run, &sizes)).collect();
+        let (sizes, files) = tokio::join!(sizes(&self.log_dir), sizes(&self.artifact_dir));
+        let kept: Vec<Kept> = runs.iter().map(|run| seen(run, &sizes, &files)).collect();
         let due: BTreeSet<String> = decide::due(&kept, &self.retention, now).into_iter().collect();
         let (gone, left): (Vec<&TestRun>, Vec<&TestRun>) =
             runs.iter().partition(|run| run.uid().is_some_and(|uid| due.contains(&uid)));
@@ -74,10 +75,12 @@ impl Sweep<'_> {
         for execution in executions.iter().filter(|execution| !uids.contains(&execution.spec.run.uid)) {
             self.delete(execution).await?;
         }
-        for uid in sizes.keys().filter(|uid| !uids.contains(*uid)) {
-            let dir = self.log_dir.join(uid);
+        let logs = sizes.keys().map(|uid| (uid, &self.log_dir));
+        let files = files.keys().map(|uid| (uid, &self.artifact_dir));
+        for (uid, dir) in logs.chain(files).filter(|(uid, _)| !uids.contains(*uid)) {
+            let dir = dir.join(uid);
             if let Err(error) = tokio::fs::remove_dir_all(&dir).await {
-                warn!(%error, dir = %dir.display(), "the log of a test run that is gone stays for now");
+                warn!(%error, dir = %dir.display(), "what is left of a test run that is gone stays for now");
             }
         }
         if !gone.is_empty() {
@@ -149,7 +152,7 @@ impl Sweep<'_> {
 }
 
 /// A run as retention sees it.
-fn seen(run: &TestRun, log_sizes: &BTreeMap<String, u64>) -> Kept {
+fn seen(run: &TestRun, log_sizes: &BTreeMap<String, u64>, file_sizes: &BTreeMap<String, u64>) -> Kept {
     let uid = run.uid().unwrap_or_default();
     let conditions = run.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let ended = conditions.iter().any(|condition| {
@@ -162,6 +165,7 @@ fn seen(run: &TestRun, log_sizes: &BTreeMap<String, u64>) -> Kept {
         made: run.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0),
         removable: ended && !run.annotations().contains_key(KEEP),
         log_bytes: log_sizes.get(&uid).copied().unwrap_or(0),
+        file_bytes: file_sizes.get(&uid).copied().unwrap_or(0),
         uid,
     }
 }
@@ -173,8 +177,8 @@ fn files(run: &TestRun) -> impl Iterator<Item = &str> {
     attempts.flat_map(|attempt| &attempt.artifacts).map(|artifact| artifact.sha256.as_str())
 }
 
-/// Bytes of the logs of each run, by its uid.
-async fn log_sizes(dir: &Path) -> BTreeMap<String, u64> {
+/// Bytes of what is kept of each run in a directory, by its uid.
+async fn sizes(dir: &Path) -> BTreeMap<String, u64> {
     let dir = dir.to_owned();
     let sizes = tokio::task::spawn_blocking(move || {
         let size = |entry: std::fs::DirEntry| {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use fleet_objects::test_run::{JunitSummary, Outcome};
-use workflow::collect;
 use workflow::plan::PlannedStep;
 use workflow::pod::{FILES_DIR, OUTPUTS_DIRS};
 use workflow::progress::{AttemptMessage, StepMessage};
@@ -76,12 +75,7 @@ impl Runner<'_> {
         let mut lost = 0_usize;
         for (kind, found) in [("junit", reports), ("file", files)] {
             for (path, told) in found {
-                let kept = self.host.read(&path).and_then(|content| {
-                    if content.len() as u64 > collect::MAX_BYTES {
-                        return Err(std::io::Error::other(format!("{} bytes are too many", content.len())));
-                    }
-                    self.host.write(&format!("{FILES_DIR}/{kind}/{}/{told}", step.name), &content)
-                });
+                let kept = self.host.copy(&path, &format!("{FILES_DIR}/{kind}/{}/{told}", step.name));
                 if let Err(error) = kept {
                     lost += 1;
                     self.host.err(&format!("fairlead: {path} was not kept: {error}"));

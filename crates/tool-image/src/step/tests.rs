@@ -40,8 +40,20 @@ impl Host for Fake {
         Ok(())
     }
     fn pause(&mut self) {}
-    fn collect(&mut self, _: &Collection<'_>) -> Result<(), String> {
+    fn collect(&mut self, _: &Collection<'_>) -> Result<usize, String> {
+        Ok(0)
+    }
+    fn copy(&mut self, from: &str, to: &str) -> io::Result<u64> {
+        let content = self.read(from)?;
+        self.write(to, &content)?;
+        Ok(content.len() as u64)
+    }
+    fn send(&mut self, _: &str, _: u64) -> io::Result<()> {
         Ok(())
+    }
+    fn fill(&mut self, path: &str, size: u64, seed: u64) -> io::Result<()> {
+        let content: Vec<u8> = crate::execute::junk(size, seed).flatten().collect();
+        self.write(path, &content)
     }
     fn run(&mut self, run: &Run) -> RunEnd {
         self.ran.push(run.command.clone());

@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     BIN_DIR, CLUSTER_DIR, COLLECTOR, CONTROL_ANNOTATION, EXECUTION_UID_LABEL, FILES_DIR, GRACE_SECONDS,
-    INSTALL, KUBECONFIG_KEY, MANAGED_BY, OUTPUTS_DIRS, PodOptions, STATE_DIR, USER, name, service_name,
+    INSTALL, KUBECONFIG_KEY, MANAGED_BY, OUTPUTS_DIRS, PodOptions, SERVICE, STATE_DIR, USER, name,
+    service_name,
 };
 use crate::plan::{ExecutionPlan, PlannedService, PlannedStep};
 use crate::progress::Progress;
@@ -65,7 +66,7 @@ pub fn service(
     service: &PlannedService,
 ) -> Result<Pod, BuildError> {
     let step = &service.container;
-    let mut container = container(options, plan, step, "service");
+    let mut container = container(options, plan, step, SERVICE);
     container["command"] = words(&step.command);
     container["args"] = words(&step.args);
     container["volumeMounts"] = mounts(&[("workspace", plan.workspace.as_str(), false)], step);
@@ -233,7 +234,7 @@ fn container(options: &PodOptions, plan: &ExecutionPlan, step: &PlannedStep, nam
         "securityContext": context,
     });
     // The runner goes there itself and makes the directory when it is not there.
-    if step.is_bare() || name == "service" && step.working_dir != plan.workspace {
+    if step.is_bare() || name == SERVICE && step.working_dir != plan.workspace {
         own["workingDir"] = json!(step.working_dir);
     }
     if !step.env_from.is_empty() {

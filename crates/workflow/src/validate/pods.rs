@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use fleet_objects::test_workflow::{ContainerDefaults, EphemeralCluster, Service};
 use serde_json::Value;
 
-use super::fields::{check_duration, check_template, check_texts, check_variables, is_dns_label};
+use super::fields::{
+    check_duration, check_expression, check_template, check_texts, check_variables, is_dns_label,
+};
 use super::{Checker, MAX_STEP_NAME, unknown};
 use crate::plan::{EPHEMERAL_VERSION, MAX_EPHEMERAL_NODES};
 
@@ -64,6 +66,7 @@ pub(super) fn check_services(checker: &mut Checker, services: &BTreeMap<String, 
         check_variables(checker, &service.env, &format!("{at}.env"));
         check_duration(checker, service.timeout.as_deref(), &format!("{at}.timeout"));
         check_pod(checker, service.pod.as_ref(), &format!("{at}.pod"));
+        check_expression(checker, service.logs.as_deref(), &format!("{at}.logs"));
         if let Some(policy) = &service.restart_policy
             && !matches!(policy.as_str(), "OnFailure" | "Never")
         {

@@ -109,6 +109,53 @@ fn runs_are_repeated_held_cancelled_compared_and_swept() -> Result<()> {
     })
 }
 
+const LARGE: &str = r#"
+apiVersion: fleet.fairlead.dev/v1alpha1
+kind: TestWorkflow
+metadata: { name: large, namespace: default }
+spec:
+  container: { image: "fairlead.dev/tool:latest" }
+  steps:
+    - { name: trace, command: [/fairlead, tool, fill, /workspace/trace.bin, "50000000"], artifacts: ["*.bin"] }
+"#;
+
+#[test]
+fn a_large_file_outlives_kills_and_its_download_goes_on_where_it_broke_off() -> Result<()> {
+    let mut fleet = Fleet::start(&["dev"], Nodes::Simulated)?;
+    fleet.hub().apply(LARGE)?;
+    fleet.succeed(&["test", "run", "large", "--all-clusters", "--name", "large"])?;
+    // Wherever it is by now.
+    fleet.kill_agent("dev")?;
+    fleet.start_agent("dev")?;
+    fleet.kill_hub()?;
+    fleet.start_hub()?;
+    wait_reason(&fleet, "large", "Passed")?;
+    let listed = wait::until("the file to be stored", SOON, || {
+        let listed = fleet.succeed(&["test", "artifacts", "large"])?;
+        Ok(listed.contains("stored").then_some(listed))
+    })?;
+    ensure!(listed.contains("50000000"), "{listed}");
+    let dir = fleet.path().join("files");
+    let text = dir.to_str().context("a UTF-8 path")?;
+    fleet.succeed(&["test", "artifacts", "large", "--download", text])?;
+    let file = dir.join("dev/trace/1/trace.bin");
+    let content = std::fs::read(&file)?;
+    ensure!(content.len() == 50_000_000, "{} bytes", content.len());
+    // Broken off after the first bytes: the rest is asked for, and the whole is checked.
+    std::fs::remove_file(&file)?;
+    std::fs::write(file.with_extension("bin.partial"), &content[..20_000_000])?;
+    let (code, _, said) = fleet.command(&["test", "artifacts", "large", "--download", text])?;
+    ensure!(code == 0, "{code}: {said}");
+    ensure!(std::fs::read(&file)? == content, "it is another file");
+    // What is damaged is not taken for whole.
+    std::fs::remove_file(&file)?;
+    std::fs::write(file.with_extension("bin.partial"), vec![7; 20_000_000])?;
+    let (code, _, said) = fleet.command(&["test", "artifacts", "large", "--download", text])?;
+    ensure!(code == 4 && said.contains("arrived damaged"), "{code}: {said}");
+    ensure!(!file.exists(), "a damaged file was saved");
+    Ok(())
+}
+
 const NIGHTLY: &str = r#"
 apiVersion: fleet.fairlead.dev/v1alpha1
 kind: TestTrigger

@@ -1,5 +1,7 @@
 //! `fairlead test artifacts`
 
+mod download;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -39,33 +41,66 @@ pub(crate) async fn run(global: &Global, arguments: &ArtifactsArguments) -> Resu
     let wanted = |kept: &Kept<'_>| arguments.cluster.as_ref().is_none_or(|cluster| cluster == kept.cluster);
     let all: Vec<_> = kept(&run).into_iter().filter(wanted).collect();
     let Some(dir) = &arguments.download else {
-        let header = ["CLUSTER", "STEP", "ATTEMPT", "SIZE", "SHA256", "PATH"];
-        let mut rows = vec![header.map(str::to_owned).to_vec()];
-        rows.extend(all.iter().map(|kept| {
-            vec![
-                kept.cluster.to_owned(),
-                kept.step.to_owned(),
-                kept.attempt.to_string(),
-                kept.artifact.size.to_string(),
-                kept.artifact.sha256.chars().take(12).collect(),
-                kept.artifact.path.clone(),
-            ]
-        }));
-        output::data(&workflow::report::columns(&rows))?;
+        list(&client, global, &arguments.name, &all).await?;
         return Ok(Code::Ok);
     };
     let mut missing = 0;
     for kept in &all {
-        match fetch(&client, global, &arguments.name, kept).await {
-            Ok(content) => save(dir, kept, &content)?,
-            Err(failure) => {
-                missing += 1;
-                output::progress(crate::failure::render(&failure).trim_end());
-            }
+        let target = target(dir, kept)?;
+        if let Err(failure) = download::file(&client, global, &arguments.name, kept, &target).await {
+            missing += 1;
+            output::progress(crate::failure::render(&failure).trim_end());
         }
     }
     output::progress(&format!("{} of {} files are in {}", all.len() - missing, all.len(), dir.display()));
     Ok(if missing == 0 { Code::Ok } else { Code::Partial })
+}
+
+/// How a file is, as the hub tells it.
+#[derive(serde::Deserialize)]
+struct State {
+    cluster: String,
+    step: String,
+    attempt: u32,
+    path: String,
+    received: u64,
+    state: String,
+}
+
+async fn list(client: &Client, global: &Global, run: &str, all: &[Kept<'_>]) -> Result<(), Failure> {
+    let path = format!("/fleet/v1/testruns/{}/{run}/artifacts", global.namespace);
+    let request = http::Request::get(path).body(Vec::new()).map_err(anyhow::Error::new)?;
+    let states: Vec<State> =
+        client.request(request).await.map_err(api(format!("cannot list the files of {run}")))?;
+    let header = ["CLUSTER", "STEP", "ATTEMPT", "SIZE", "STATE", "SHA256", "PATH"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    rows.extend(all.iter().map(|kept| {
+        let state = states.iter().find(|state| {
+            (state.cluster.as_str(), state.step.as_str(), state.attempt)
+                == (kept.cluster, kept.step, kept.attempt)
+                && state.path == kept.artifact.path
+        });
+        vec![
+            kept.cluster.to_owned(),
+            kept.step.to_owned(),
+            kept.attempt.to_string(),
+            kept.artifact.size.to_string(),
+            state.map_or_else(String::new, |state| told(state, kept.artifact.size)),
+            kept.artifact.sha256.chars().take(12).collect(),
+            kept.artifact.path.clone(),
+        ]
+    }));
+    output::data(&workflow::report::columns(&rows))
+}
+
+/// `stored`, `refused`, or how far it has come: `pending 42%`.
+fn told(state: &State, size: u64) -> String {
+    let word = state.state.to_lowercase();
+    if word == "pending" {
+        let percent = u128::from(state.received) * 100 / u128::from(size.max(1));
+        return format!("{word} {percent}%");
+    }
+    word
 }
 
 pub(crate) fn kept(run: &TestRun) -> Vec<Kept<'_>> {
@@ -85,23 +120,32 @@ pub(crate) fn kept(run: &TestRun) -> Vec<Kept<'_>> {
     all
 }
 
-/// Reads a file from the hub and checks it.
-pub(crate) async fn fetch(
-    client: &Client,
-    global: &Global,
-    run: &str,
-    kept: &Kept<'_>,
-) -> Result<Vec<u8>, Failure> {
-    let title = format!("{} of {}/{}", kept.artifact.path, kept.cluster, kept.step);
-    let path = format!(
+fn title(kept: &Kept<'_>) -> String {
+    format!("{} of {}/{}", kept.artifact.path, kept.cluster, kept.step)
+}
+
+/// Where the hub has a file.
+fn place(global: &Global, run: &str, kept: &Kept<'_>) -> String {
+    format!(
         "/fleet/v1/testruns/{}/{run}/artifacts/{}/{}/{}/{}",
         global.namespace,
         kept.cluster,
         kept.step,
         kept.attempt,
         encode(&kept.artifact.path)
-    );
-    let request = http::Request::get(path).body(Vec::new()).map_err(anyhow::Error::new)?;
+    )
+}
+
+/// Reads a file from the hub into memory and checks it.
+pub(crate) async fn fetch(
+    client: &Client,
+    global: &Global,
+    run: &str,
+    kept: &Kept<'_>,
+) -> Result<Vec<u8>, Failure> {
+    let title = title(kept);
+    let request =
+        http::Request::get(place(global, run, kept)).body(Vec::new()).map_err(anyhow::Error::new)?;
     let content = client.request_stream(request).await.map_err(api(format!("cannot get {title}")))?;
     let mut bytes = Vec::new();
     let limit = kept.artifact.size.saturating_add(1);
@@ -117,7 +161,7 @@ fn encode(path: &str) -> String {
 }
 
 /// The hub's word is not trusted with where files go: every part must be a plain name.
-fn save(dir: &Path, kept: &Kept<'_>, content: &[u8]) -> Result<(), Failure> {
+fn target(dir: &Path, kept: &Kept<'_>) -> Result<PathBuf, Failure> {
     let attempt = kept.attempt.to_string();
     let parts = [kept.cluster, kept.step, &attempt].into_iter().chain(kept.artifact.path.split('/'));
     let mut target = dir.to_owned();
@@ -127,11 +171,7 @@ fn save(dir: &Path, kept: &Kept<'_>, content: &[u8]) -> Result<(), Failure> {
         }
         target.push(part);
     }
-    if let Some(parent) = target.parent() {
-        std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
-    }
-    std::fs::write(&target, content).with_context(|| format!("cannot write {}", target.display()))?;
-    Ok(())
+    Ok(target)
 }
 
 #[cfg(test)]
@@ -140,13 +180,12 @@ mod tests {
 
     #[test]
     fn a_path_that_leaves_the_directory_is_not_saved() {
-        let dir = tempfile::tempdir().expect("a directory");
         let artifact = |path: &str| Artifact { path: path.into(), ..Artifact::default() };
         let (bad, good) = (artifact("../../x"), artifact("out/a b.log"));
         let kept = |artifact| Kept { cluster: "dev", step: "unit", attempt: 1, artifact };
-        assert!(save(dir.path(), &kept(&bad), b"x").is_err());
-        save(dir.path(), &kept(&good), b"x").expect("saved");
-        assert!(dir.path().join("dev/unit/1/out/a b.log").exists());
+        assert!(target(Path::new("/d"), &kept(&bad)).is_err());
+        let saved = target(Path::new("/d"), &kept(&good)).expect("a path");
+        assert_eq!(saved, Path::new("/d/dev/unit/1/out/a b.log"));
         assert_eq!(encode("out/a b.log"), "out/a%20b.log");
     }
 }

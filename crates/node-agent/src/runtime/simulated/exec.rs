@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use serde::Deserialize;
 use streams::Ending;
-use streams::session::CommandSide;
+use streams::session::{CHUNK_BYTES, CommandSide};
 use tokio::sync::mpsc;
 use tool_image::ToolCommand;
 use tool_image::command::words;
@@ -214,12 +214,17 @@ impl Session {
             .lock()
             .files(&self.uid, |files: &mut Files| host::start(command, &view, files))
             .unwrap_or_default();
-        let Outcome { lines, errors, end, .. } = outcome;
+        let Outcome { lines, errors, sent, end, .. } = outcome;
         let mut passed = Duration::ZERO;
         for (index, (at, line)) in lines.into_iter().enumerate() {
             tokio::time::sleep(at.saturating_sub(passed)).await;
             passed = at.max(passed);
             self.say(&format!("{line}\n"), errors.contains(&index)).await;
+        }
+        let mut sent = sent;
+        while !sent.is_empty() {
+            let chunk = sent.split_to(sent.len().min(CHUNK_BYTES));
+            send(self.side.stdout.as_ref(), chunk).await;
         }
         match end {
             Some((at, code)) => {

@@ -7,16 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
-use tool_image::execute::{Collection, Ending, Host, Run, RunEnd};
+use bytes::Bytes;
+use tool_image::execute::{Collection, Ending, Host, Run, RunEnd, junk};
 use tool_image::{ToolCommand, execute, frames};
 
 use super::exec::Container;
 use super::images;
 
 /// Files of a pod, by volume or container and path.
-pub(super) type Files = BTreeMap<String, Vec<u8>>;
-/// Bytes of all files of one pod, at most: an `emptyDir` in memory must not eat the machine.
-const MAX_FILES_BYTES: usize = 16 << 20;
+pub(super) type Files = BTreeMap<String, Bytes>;
+/// Bytes of all files of one pod, at most: an `emptyDir` in memory must not eat the machine, but a file that no log carries
+/// must have room, and its copy.
+const MAX_FILES_BYTES: usize = 160 << 20;
 
 /// What a container sees of its pod.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +58,8 @@ pub(super) struct Outcome {
     pub(super) errors: BTreeSet<usize>,
     /// Ports it answers HTTP on, with what.
     pub(super) serving: Vec<(u16, String)>,
+    /// Bytes that come after the lines, as they are.
+    pub(super) sent: Bytes,
     /// When and how it ends; `None`: it waits to be stopped.
     pub(super) end: Option<(Duration, u8)>,
 }
@@ -65,7 +69,7 @@ pub(super) fn start(command: &ToolCommand, view: &View, files: &mut Files) -> Ou
     let mut host = SimulatedHost::new(view, files, None);
     let ending = execute(command, &mut host);
     let end = (!host.waited).then_some((host.offset, ending.code()));
-    Outcome { lines: host.lines, errors: host.errors, serving: host.serving, end }
+    Outcome { lines: host.lines, errors: host.errors, serving: host.serving, sent: host.sent, end }
 }
 
 /// What it does when it is stopped `after` its start.
@@ -73,7 +77,7 @@ pub(super) fn stop(command: &ToolCommand, view: &View, files: &mut Files, after:
     let mut host = SimulatedHost::new(view, files, Some(after));
     let ending: Ending = execute(command, &mut host);
     let end = Some((Duration::ZERO, ending.code()));
-    Outcome { lines: host.lines, errors: host.errors, serving: Vec::new(), end }
+    Outcome { lines: host.lines, errors: host.errors, end, ..Outcome::default() }
 }
 
 struct SimulatedHost<'a> {
@@ -82,6 +86,7 @@ struct SimulatedHost<'a> {
     lines: Vec<(Duration, String)>,
     errors: BTreeSet<usize>,
     serving: Vec<(u16, String)>,
+    sent: Bytes,
     offset: Duration,
     /// When it is stopped, in a second run.
     stop: Option<Duration>,
@@ -97,6 +102,7 @@ impl<'a> SimulatedHost<'a> {
             lines: Vec::new(),
             errors: BTreeSet::new(),
             serving: Vec::new(),
+            sent: Bytes::new(),
             offset: Duration::ZERO,
             stop,
             waited: false,
@@ -106,6 +112,23 @@ impl<'a> SimulatedHost<'a> {
     /// In the first run everything before the wait has effect, in the second everything after it.
     fn effective(&self) -> bool {
         self.stop.is_some() == self.waited
+    }
+
+    fn found(&self, path: &str) -> io::Result<Bytes> {
+        self.files.get(&self.view.key(path)).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn put(&mut self, path: &str, content: Bytes) -> io::Result<()> {
+        if !self.effective() {
+            return Ok(());
+        }
+        let held: usize = self.files.values().map(Bytes::len).sum();
+        if held.saturating_add(content.len()) > MAX_FILES_BYTES {
+            let why = format!("the simulated volumes of a pod hold no more than {MAX_FILES_BYTES} bytes");
+            return Err(io::Error::other(why));
+        }
+        self.files.insert(self.view.key(path), content);
+        Ok(())
     }
 
     fn dir_prefix(&self, dir: &str) -> String {
@@ -145,19 +168,33 @@ impl Host for SimulatedHost<'_> {
     }
 
     fn write(&mut self, path: &str, content: &[u8]) -> io::Result<()> {
-        if !self.effective() {
-            return Ok(());
-        }
-        let held: usize = self.files.values().map(Vec::len).sum();
-        if held.saturating_add(content.len()) > MAX_FILES_BYTES {
-            return Err(io::Error::other("the simulated volumes of a pod hold no more than 16 MiB"));
-        }
-        self.files.insert(self.view.key(path), content.to_vec());
-        Ok(())
+        self.put(path, Bytes::copy_from_slice(content))
     }
 
     fn read(&mut self, path: &str) -> io::Result<Vec<u8>> {
-        self.files.get(&self.view.key(path)).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.found(path).map(Vec::from)
+    }
+
+    fn copy(&mut self, from: &str, to: &str) -> io::Result<u64> {
+        let content = self.found(from)?;
+        let size = content.len() as u64;
+        self.put(to, content).map(|()| size)
+    }
+
+    fn send(&mut self, path: &str, from: u64) -> io::Result<()> {
+        let content = self.found(path)?;
+        let from = usize::try_from(from).unwrap_or(usize::MAX).min(content.len());
+        if self.effective() {
+            self.sent = content.slice(from..);
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self, path: &str, size: u64, seed: u64) -> io::Result<()> {
+        if size > MAX_FILES_BYTES as u64 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.put(path, junk(size, seed).flatten().collect::<Vec<u8>>().into())
     }
 
     fn variable(&self, name: &str) -> Option<String> {
@@ -174,9 +211,9 @@ impl Host for SimulatedHost<'_> {
         self.waited = true;
     }
 
-    fn collect(&mut self, from: &Collection<'_>) -> Result<(), String> {
+    fn collect(&mut self, from: &Collection<'_>) -> Result<usize, String> {
         if !self.effective() {
-            return Ok(());
+            return Ok(0);
         }
         let prefix = self.dir_prefix(from.dir);
         let files: Vec<(String, u64)> = self
@@ -185,11 +222,16 @@ impl Host for SimulatedHost<'_> {
             .filter_map(|(key, content)| Some((key.strip_prefix(&prefix)?.to_owned(), content.len() as u64)))
             .collect();
         let at = if self.stop.is_some() { Duration::ZERO } else { self.offset };
-        let read = |path: &str| {
-            self.files.get(&format!("{prefix}{path}")).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+        let found = |path: &str| {
+            let found = self.files.get(&format!("{prefix}{path}")).cloned();
+            found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+        };
+        let read = |path: &str| found(path).map(Vec::from);
+        let digest = |path: &str| {
+            found(path).map(|content| (content.len() as u64, workflow::collect::digest(&content)))
         };
         let lines = &mut self.lines;
-        frames::print(from, &files, read, |line| lines.push((at, line.to_owned())))
+        frames::print(from, &files, read, digest, |line| lines.push((at, line.to_owned())))
     }
 
     fn run(&mut self, run: &Run) -> RunEnd {

@@ -91,6 +91,7 @@ impl Compiler<'_> {
             container,
             readiness_probe: self.value(service.readiness_probe.as_ref(), &format!("{at}.readinessProbe")),
             restart_policy: service.restart_policy.clone().unwrap_or_else(|| "Never".to_owned()),
+            logs: self.expression(service.logs.as_deref(), &format!("{at}.logs")),
             pod: self.value(service.pod.as_ref(), &format!("{at}.pod")),
         }
     }

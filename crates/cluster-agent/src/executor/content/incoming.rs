@@ -1,0 +1,242 @@
+//! Files of any size on their way into the spool: as far as they have come they are on the disk, also over a restart.
+
+use std::io::{ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_objects::test_run::Artifact;
+use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncWriteExt as _, BufWriter};
+use tracing::warn;
+use workflow::mask::Mask;
+
+use super::{Spool, masked, used};
+
+/// Below the spool: a directory for each pod whose files are being taken.
+const INCOMING: &str = "incoming";
+/// What nobody has touched for so long belongs to a pod that is gone: its collector ends before.
+const OLD: Duration = Duration::from_secs(48 * 3600);
+/// Bytes that are written at once.
+const BUFFER: usize = 1 << 20;
+
+/// The execution that a file is of.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Owner {
+    /// Its name.
+    pub(in super::super) execution: String,
+    /// Its uid.
+    pub(in super::super) uid: String,
+}
+
+/// A file that is being taken.
+pub(in super::super) struct Incoming {
+    path: PathBuf,
+    file: BufWriter<tokio::fs::File>,
+    hash: Sha256,
+    length: u64,
+    _room: Room,
+}
+
+/// Room that is kept free for what comes.
+struct Room {
+    spool: Spool,
+    bytes: u64,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let mut reserved = self.spool.reserved.lock();
+        *reserved = reserved.saturating_sub(self.bytes);
+    }
+}
+
+impl Spool {
+    /// What became of a file that arrived before the agent was started anew: its digest and size as they were handed on.
+    pub(in super::super) async fn taken(&self, pod: &str, artifact: &Artifact) -> Option<(String, u64)> {
+        let marker = self.incoming(pod)?.join(format!("{}.taken", artifact.sha256));
+        let text = tokio::fs::read_to_string(marker).await.ok()?;
+        let (sha256, size) = text.trim().split_once(' ')?;
+        Some((sha256.to_owned(), size.parse().ok()?))
+    }
+
+    /// Begins to take a file, or goes on where it was when the agent ended.
+    ///
+    /// # Errors
+    /// Why it cannot be taken, for people: there is no room, or the disk fails.
+    pub(in super::super) async fn begin(&self, pod: &str, artifact: &Artifact) -> Result<Incoming, String> {
+        let (spool, artifact) = (self.clone(), artifact.clone());
+        let dir = self.incoming(pod).ok_or_else(|| format!("{pod:?} is no name of a directory"))?;
+        let begun = tokio::task::spawn_blocking(move || spool.begin_blocking(&dir, &artifact)).await;
+        begun.map_err(|error| error.to_string())?
+    }
+
+    fn begin_blocking(&self, dir: &Path, artifact: &Artifact) -> Result<Incoming, String> {
+        let failed = |error: std::io::Error| disk(&error);
+        std::fs::create_dir_all(dir).map_err(failed)?;
+        let path = dir.join(format!("{}.partial", artifact.sha256));
+        let mut open = std::fs::OpenOptions::new();
+        let mut file = open.read(true).append(true).create(true).open(&path).map_err(failed)?;
+        let (mut hash, mut length) = digest(&mut file).map_err(failed)?;
+        if length > artifact.size {
+            file.set_len(0).map_err(failed)?;
+            (hash, length) = (Sha256::new(), 0);
+        }
+        let room = self.reserve(artifact.size - length).map_err(|left| {
+            format!(
+                "{} bytes are more than the agent has room for: {left} of {} bytes are left for files that wait for the hub",
+                artifact.size, self.max_bytes
+            )
+        })?;
+        let file = BufWriter::with_capacity(BUFFER, tokio::fs::File::from_std(file));
+        Ok(Incoming { path, file, hash, length, _room: room })
+    }
+
+    /// Keeps room for so many bytes.
+    ///
+    /// # Errors
+    /// How many bytes are left.
+    fn reserve(&self, bytes: u64) -> Result<Room, u64> {
+        let mut reserved = self.reserved.lock();
+        let left = self.max_bytes.saturating_sub(used(&self.dir)).saturating_sub(*reserved);
+        if bytes > left {
+            return Err(left);
+        }
+        *reserved += bytes;
+        Ok(Room { spool: self.clone(), bytes })
+    }
+
+    /// Makes a file that is whole durable and hands it on to the hub, without values of secrets where it is a text. Answers
+    /// the digest and size it has then.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(in super::super) async fn arrived(
+        &self,
+        incoming: Incoming,
+        owner: &Owner,
+        artifact: &Artifact,
+        mask: Arc<Mask>,
+    ) -> Result<(String, u64), String> {
+        let Incoming { path, mut file, .. } = incoming;
+        let durable = async {
+            file.flush().await?;
+            file.get_ref().sync_all().await
+        };
+        durable.await.map_err(|error| disk(&error))?;
+        drop(file);
+        let dir =
+            self.ready(owner).ok_or_else(|| format!("{:?} is no name of a directory", owner.execution))?;
+        let artifact = artifact.clone();
+        let work = move || -> std::io::Result<(String, u64)> {
+            let marker = path.with_extension("taken");
+            let without = path.with_extension("masked");
+            let (sha256, size, whole) = match masked::copy(&mask, &path, &without)? {
+                Some((sha256, size)) => (sha256, size, without),
+                None => (artifact.sha256, artifact.size, path.clone()),
+            };
+            // Said first: what is ready may be handed on, and gone, at any moment.
+            std::fs::write(marker, format!("{sha256} {size}\n"))?;
+            std::fs::create_dir_all(&dir)?;
+            std::fs::rename(&whole, dir.join(&sha256))?;
+            std::fs::File::open(&dir)?.sync_all()?;
+            if whole != path {
+                std::fs::remove_file(path)?;
+            }
+            Ok((sha256, size))
+        };
+        let moved = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?;
+        let moved = moved.map_err(|error| disk(&error))?;
+        self.wake_large.notify_one();
+        Ok(moved)
+    }
+
+    /// Lets go of what is known of a pod's files: they have been told, or never will be.
+    pub(in super::super) async fn forget(&self, pod: &str) {
+        let Some(dir) = self.incoming(pod) else { return };
+        match tokio::fs::remove_dir_all(&dir).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                warn!(%error, dir = %dir.display(), "what is left of a pod's files stays for now");
+            }
+            _ => {}
+        }
+    }
+
+    /// Removes what pods left behind that an agent did not live to forget.
+    pub(super) fn forget_old(&self) {
+        for entry in std::fs::read_dir(self.dir.join(INCOMING)).into_iter().flatten().flatten() {
+            let age = entry.metadata().and_then(|facts| facts.modified());
+            let old = age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > OLD));
+            if old && let Err(error) = std::fs::remove_dir_all(entry.path()) {
+                warn!(%error, dir = %entry.path().display(), "what is left of a pod's files stays for now");
+            }
+        }
+    }
+
+    fn incoming(&self, pod: &str) -> Option<PathBuf> {
+        is_plain(pod).then(|| self.dir.join(INCOMING).join(pod))
+    }
+}
+
+impl Incoming {
+    /// Bytes that have come.
+    pub(in super::super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Their digest.
+    pub(in super::super) fn digest(&self) -> String {
+        hex::encode(self.hash.clone().finalize())
+    }
+
+    /// Adds the next bytes.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(in super::super) async fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.file.write_all(bytes).await.map_err(|error| disk(&error))?;
+        self.hash.update(bytes);
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Throws away what has come.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(in super::super) async fn restart(&mut self) -> Result<(), String> {
+        self.file.flush().await.map_err(|error| disk(&error))?;
+        self.file.get_ref().set_len(0).await.map_err(|error| disk(&error))?;
+        (self.hash, self.length) = (Sha256::new(), 0);
+        Ok(())
+    }
+
+    /// Lets what has come be found after a restart.
+    pub(in super::super) async fn pause(&mut self) -> Result<(), String> {
+        self.file.flush().await.map_err(|error| disk(&error))
+    }
+}
+
+/// Whether a name stays where it is put, whoever gave it.
+pub(super) fn is_plain(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    !name.is_empty() && name.len() <= 253 && !name.starts_with('.') && name.bytes().all(plain)
+}
+
+/// Digest and length of a file, read piece by piece.
+pub(super) fn digest(file: &mut std::fs::File) -> std::io::Result<(Sha256, u64)> {
+    let (mut hash, mut length) = (Sha256::new(), 0);
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            return Ok((hash, length));
+        }
+        hash.update(&buffer[..read]);
+        length += read as u64;
+    }
+}
+
+fn disk(error: &std::io::Error) -> String {
+    format!("the agent's disk: {error}")
+}

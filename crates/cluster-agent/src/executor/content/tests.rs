@@ -1,0 +1,131 @@
+use std::collections::VecDeque;
+
+use async_trait::async_trait;
+use fleet_objects::test_run::Artifact;
+use workflow::collect::digest;
+use workflow::mask::Mask;
+
+use super::*;
+use crate::executor::LargeFile;
+
+fn artifact(content: &[u8]) -> Artifact {
+    Artifact { path: "x".into(), sha256: digest(content), size: content.len() as u64, junit: false }
+}
+
+fn owner() -> Owner {
+    Owner { execution: "smoke-1".into(), uid: "uid-1".into() }
+}
+
+/// Answers as it is told to, then takes everything.
+#[derive(Default)]
+struct Hub {
+    answers: Mutex<VecDeque<SinkError>>,
+    taken: Mutex<Vec<(String, String, Vec<u8>)>>,
+}
+
+#[async_trait]
+impl ContentUpload for Hub {
+    async fn put(&self, _: &str, _: Vec<u8>) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    async fn send(&self, file: &LargeFile) -> Result<(), SinkError> {
+        if let Some(error) = self.answers.lock().pop_front() {
+            return Err(error);
+        }
+        let content = std::fs::read(&file.path).unwrap();
+        self.taken.lock().push((file.execution.clone(), file.uid.clone(), content));
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_came_is_found_again_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let content: Vec<u8> = (0..200_000_u32).map(|number| (number % 251) as u8).collect();
+    let wanted = artifact(&content);
+    let spool = Spool::open(dir.path().to_owned(), 1 << 20).unwrap();
+    let mut incoming = spool.begin("pod-1", &wanted).await.unwrap();
+    incoming.write(&content[..70_000]).await.unwrap();
+    incoming.pause().await.unwrap();
+    drop(incoming);
+    let spool = Spool::open(dir.path().to_owned(), 1 << 20).unwrap();
+    let mut incoming = spool.begin("pod-1", &wanted).await.unwrap();
+    assert_eq!(incoming.length(), 70_000);
+    incoming.write(&content[70_000..]).await.unwrap();
+    assert_eq!(incoming.digest(), wanted.sha256);
+    let told = spool.arrived(incoming, &owner(), &wanted, Arc::default()).await.unwrap();
+    assert_eq!(told, (wanted.sha256.clone(), wanted.size));
+    // An agent that is started anew reads the collector's log again, and does not take it twice.
+    assert_eq!(spool.taken("pod-1", &wanted).await, Some(told));
+    // A hub that is away, then one that has not been told of the run, then all is well.
+    let hub = Hub::default();
+    hub.answers.lock().extend([SinkError::Unavailable("away".into()), SinkError::Unknown]);
+    assert!(spool.pass_large(&hub).await && spool.pass_large(&hub).await);
+    assert!(!spool.pass_large(&hub).await);
+    assert_eq!(*hub.taken.lock(), [("smoke-1".to_owned(), "uid-1".to_owned(), content)]);
+    spool.forget("pod-1").await;
+    assert_eq!(used(dir.path()), 0, "nothing is left behind");
+}
+
+#[tokio::test]
+async fn there_is_room_for_so_much_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(dir.path().to_owned(), 1000).unwrap();
+    let (one, two) = (artifact(&[1; 600]), artifact(&[2; 600]));
+    let first = spool.begin("pod-1", &one).await.unwrap();
+    let why = spool.begin("pod-1", &two).await.err().unwrap();
+    assert!(
+        why.contains("600 bytes are more than the agent has room for: 400 of 1000 bytes are left"),
+        "{why}"
+    );
+    assert!(
+        matches!(spool.put("a", vec![0; 500]).await, Err(SinkError::Full)),
+        "room is kept for what comes"
+    );
+    drop(first);
+    spool.begin("pod-1", &two).await.unwrap();
+    for name in ["../x", "", ".hidden", "a/b"] {
+        assert!(spool.begin(name, &one).await.is_err(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_file_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(dir.path().to_owned(), 1 << 20).unwrap();
+    let wanted = artifact(b"abc");
+    let mut incoming = spool.begin("pod-1", &wanted).await.unwrap();
+    incoming.write(b"abc").await.unwrap();
+    spool.arrived(incoming, &owner(), &wanted, Arc::default()).await.unwrap();
+    let hub = Hub::default();
+    hub.answers.lock().push_back(SinkError::Refused("too much".into()));
+    assert!(!spool.pass_large(&hub).await);
+    assert!(hub.taken.lock().is_empty());
+    assert_eq!(used(&dir.path().join("large")), 0);
+}
+
+#[tokio::test]
+async fn a_text_is_handed_on_without_secrets_wherever_they_stand() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(dir.path().to_owned(), 64 << 20).unwrap();
+    let secret = "correct horse battery staple";
+    let mask = Arc::new(Mask::new([secret]).unwrap());
+    // Over the borders of what is looked at once, in the middle of characters of several bytes.
+    let text = format!("ä{}", format!("{}{secret}ß\n", "€".repeat(31)).repeat(40_000));
+    let masked = text.replace(secret, "*****");
+    for (content, wanted) in [
+        (text.clone().into_bytes(), masked.into_bytes()),
+        ([text.as_bytes(), &[0xff]].concat(), [text.as_bytes(), &[0xff]].concat()),
+        (vec![b'a'; 3_000_000], vec![b'a'; 3_000_000]),
+    ] {
+        let artifact = artifact(&content);
+        let mut incoming = spool.begin("pod-1", &artifact).await.unwrap();
+        incoming.write(&content).await.unwrap();
+        let told = spool.arrived(incoming, &owner(), &artifact, Arc::clone(&mask)).await.unwrap();
+        assert_eq!(told, (digest(&wanted), wanted.len() as u64));
+        let hub = Hub::default();
+        assert!(!spool.pass_large(&hub).await);
+        assert!(hub.taken.lock()[0].2 == wanted, "another file of {} bytes", wanted.len());
+    }
+}
