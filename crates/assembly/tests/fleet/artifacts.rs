@@ -117,7 +117,8 @@ async fn in_the_middle(dir: &Path, whole: impl Fn() -> bool) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_file_arrives_whole_though_agent_and_hub_end_in_the_middle() {
     let mut bench = Bench::start(&["dev"]).await;
-    let (spool, hub) = (bench.agent_dir("dev").join("collected"), bench.hub_dir().join("test-artifacts"));
+    let (spool, hub) =
+        (bench.agent_dir("dev").join("collected"), bench.hub_dir().join("data/test-artifacts"));
     // The machine may be too fast to be caught in the middle: then with another file.
     for number in 0.. {
         assert!(number < 10, "never seen in the middle");
@@ -200,7 +201,7 @@ async fn results_do_not_wait_for_files_and_a_damaged_file_is_not_taken() {
     assert_eq!(big.size, 9 * MIB);
     eventually("the agent gives it up", || async { below(&spool, "").is_none() }).await;
     assert_eq!(state(&bench, "away", "big.bin").await, "Pending", "it never came");
-    assert!(below(&bench.hub_dir().join("test-artifacts"), "").is_none(), "nothing of it is kept");
+    assert!(below(&bench.hub_dir().join("data/test-artifacts"), "").is_none(), "nothing of it is kept");
     bench.stop().await;
 }
 
