@@ -9,6 +9,7 @@
 //! * [`typed`]: objects walked along their schema: which fields, what changed, merging, removing.
 //! * [`check`](mod@check): whether a configuration fits its schema.
 //! * [`managers`]: the entries of `metadata.managedFields`.
+//! * [`versions`]: owners that wrote in another version.
 //!
 //! Callers pass the time in. Fields of the object's identity (`metadata.name`, `uid` …) are owned by nobody.
 
@@ -16,6 +17,7 @@ pub mod check;
 pub mod field_set;
 pub mod managers;
 pub mod typed;
+pub mod versions;
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -26,6 +28,7 @@ use serde_json::{Value, json};
 use crate::schema::SchemaRef;
 use field_set::FieldSet;
 use managers::{Managed, Operation, Owner};
+use versions::{Elsewhere, OtherVersion};
 
 /// Who writes, and when.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +108,18 @@ pub fn track_update(
     manager: &Manager<'_>,
     reset: &FieldSet,
 ) {
+    track_update_among(schema, live, new, manager, reset, &[]);
+}
+
+/// [`track_update`] of a kind that is served in `others` too.
+pub fn track_update_among(
+    schema: &SchemaRef,
+    live: Option<&Value>,
+    new: &mut Value,
+    manager: &Manager<'_>,
+    reset: &FieldSet,
+    others: &[OtherVersion],
+) {
     let sent = new["metadata"].get("managedFields").cloned().unwrap_or_default();
     if managers::is_reset(&sent) {
         take_managed_fields(new);
@@ -116,6 +131,10 @@ pub fn track_update(
         .or_else(|| kept.and_then(Managed::decode))
         .unwrap_or_default();
     take_managed_fields(new);
+    managed.keep_group(manager.api_version);
+    let owner = Owner::of(manager, Operation::Update);
+    let elsewhere = Elsewhere::take(&mut managed, others, &owner);
+    let changes = elsewhere.changes(live, new);
     // That the live object has managedFields, which `new` has not now, is a difference in what nobody owns.
     let difference = typed::compare(schema, live, new);
     let typed::Difference { added, mut modified, removed } = difference;
@@ -124,9 +143,10 @@ pub fn track_update(
     managed.release(&removed);
     if !touched.is_empty() {
         managed.release(&touched);
-        managed.grant(Owner::of(manager, Operation::Update), touched, manager.time);
-        managed.cap_updates();
+        managed.grant(owner, touched, manager.time);
     }
+    elsewhere.put_back(&mut managed, &changes);
+    managed.cap_updates();
     put_managed_fields(new, &managed);
 }
 
@@ -144,6 +164,22 @@ pub fn apply(
     force: bool,
     reset: &FieldSet,
 ) -> Result<Value, ApplyError> {
+    apply_among(schema, live, config, manager, force, reset, &[])
+}
+
+/// [`apply`] of a kind that is served in `others` too.
+///
+/// # Errors
+/// As it.
+pub fn apply_among(
+    schema: &SchemaRef,
+    live: Option<&Value>,
+    config: &Value,
+    manager: &Manager<'_>,
+    force: bool,
+    reset: &FieldSet,
+    others: &[OtherVersion],
+) -> Result<Value, ApplyError> {
     if config["metadata"]["managedFields"].as_array().is_some_and(|entries| !entries.is_empty()) {
         return Err(ApplyError::Invalid("metadata.managedFields must be nil".to_owned()));
     }
@@ -157,16 +193,20 @@ pub fn apply(
     let mut managed = managed_before(schema, live, manager);
     let owner = Owner::of(manager, Operation::Apply);
     let last = managed.fields_of(&owner).cloned().unwrap_or_default();
+    let elsewhere = Elsewhere::take(&mut managed, others, &owner);
     let stated = owned_by_anyone(typed::fields(schema, &config), reset);
     // Until the end it has the managedFields of the live object: no difference.
     let mut merged = typed::merge(schema, before, &config);
     managed.set(owner.clone(), stated.clone());
-    let abandoned = last.without_owned(&managed.all_fields());
+    let abandoned = last.without_owned(&managed.all_fields().union(&elsewhere.all_fields()));
+    // By its path, in whichever version it was stated: what has another name in this one stays, as upstream leaves it.
     typed::remove(schema, &mut merged, &abandoned);
 
     let difference = typed::compare(schema, Some(before), &merged);
     let changed = difference.modified.union(&difference.added);
-    let conflicts = managed.conflicts(&owner, &changed);
+    let changes = elsewhere.changes(live, &merged);
+    let mut conflicts = managed.conflicts(&owner, &changed);
+    conflicts.extend(elsewhere.conflicts(&owner, &changes));
     if !conflicts.is_empty() && !force {
         return Err(ApplyError::Conflicts(conflicts));
     }
@@ -175,6 +215,7 @@ pub fn apply(
     if stated != last || !changed.is_empty() || !difference.removed.is_empty() {
         managed.touch(&owner, manager.time);
     }
+    elsewhere.put_back(&mut managed, &changes);
     take_managed_fields(&mut merged);
     put_managed_fields(&mut merged, &managed);
     Ok(merged)
@@ -183,9 +224,12 @@ pub fn apply(
 /// The owners before an apply. An object that was never tracked is owned by `before-first-apply`, so that a first apply
 /// does not silently take over what others wrote.
 fn managed_before(schema: &SchemaRef, live: Option<&Value>, manager: &Manager<'_>) -> Managed {
-    let managed =
+    let mut managed =
         live.and_then(|live| Managed::decode(&live["metadata"]["managedFields"])).unwrap_or_default();
-    let Some(live) = live.filter(|_| managed.is_empty()) else { return managed };
+    let Some(live) = live.filter(|_| managed.is_empty()) else {
+        managed.keep_group(manager.api_version);
+        return managed;
+    };
     let mut managed = Managed::default();
     let first = Manager { name: "before-first-apply", subresource: "", ..*manager };
     let fields = owned_by_anyone(typed::fields(schema, live), &FieldSet::default());

@@ -176,12 +176,25 @@ fn ignored(call: &Call, object: &Value) -> FieldSet {
 
 /// Records who owns what after a write other than an apply.
 pub(crate) fn track(call: &Call, live: Option<&Value>, object: &mut Value) {
-    if call.applying() || !conversion::is_identity(&call.resource) {
+    if call.applying() {
         return;
     }
     let owner = Owner::of(call);
     let reset = if live.is_none() { ignored(call, object) } else { FieldSet::default() };
-    apply::track_update(&call.resource.schema, live, object, &owner.manager(call), &reset);
+    let (resource, manager) = (&call.resource, owner.manager(call));
+    let others = conversion::others(resource);
+    if conversion::is_identity(resource) {
+        return apply::track_update_among(&resource.schema, live, object, &manager, &reset, &others);
+    }
+    let before = live.map(|live| conversion::served(resource, live.clone()));
+    let mut shown = conversion::served(resource, object.clone());
+    apply::track_update_among(&resource.schema, before.as_ref(), &mut shown, &manager, &reset, &others);
+    if let (Some(stored), Some(shown)) =
+        (object["metadata"].as_object_mut(), shown["metadata"].as_object_mut())
+    {
+        stored.remove("managedFields");
+        stored.extend(shown.remove_entry("managedFields"));
+    }
 }
 
 /// The object after an apply of `config` onto `live`.
@@ -192,6 +205,7 @@ pub(crate) fn applied(call: &Call, live: Option<&Value>, config: &Value) -> Resu
     let owner = Owner::of(call);
     let reset = ignored(call, config);
     let force = call.query.flag("force");
-    apply::apply(&call.resource.schema, live, config, &owner.manager(call), force, &reset)
+    let others = conversion::others(&call.resource);
+    apply::apply_among(&call.resource.schema, live, config, &owner.manager(call), force, &reset, &others)
         .map_err(|error| error.to_status())
 }

@@ -138,6 +138,25 @@ impl Managed {
         self.entries.iter().find(|entry| entry.owner.is(owner)).map(|entry| &entry.fields)
     }
 
+    /// Forgets who wrote through another group than that of `api_version`: upstream cannot compare what they own and drops
+    /// them (events are served in two groups).
+    pub(super) fn keep_group(&mut self, api_version: &str) {
+        let group = |text: &str| text.rsplit_once('/').map(|(group, _)| group.to_owned());
+        let own = group(api_version);
+        self.entries.retain(|entry| group(&entry.owner.api_version) == own);
+    }
+
+    /// Takes out everybody but `own` who wrote in a version.
+    pub(super) fn take_version(&mut self, api_version: &str, own: &Owner) -> Self {
+        let is_theirs = |entry: &mut Entry| entry.owner.api_version == api_version && !entry.owner.is(own);
+        Self { entries: self.entries.extract_if(.., is_theirs).collect() }
+    }
+
+    /// Adds owners that it does not have.
+    pub(super) fn join(&mut self, others: Self) {
+        self.entries.extend(others.entries);
+    }
+
     /// What anybody owns.
     #[must_use]
     pub fn all_fields(&self) -> FieldSet {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::field_set::{FieldSet, field, keyed, valued};
-use crate::schema::{Additional, ListType, SchemaRef, ValueType};
+use crate::schema::{Additional, Dialect, ListType, SchemaRef, ValueType};
 
 /// How two objects differ.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,20 +76,60 @@ pub(super) fn element_of(list: &SchemaRef, item: &Value) -> Option<String> {
 #[must_use]
 pub fn fields(schema: &SchemaRef, object: &Value) -> FieldSet {
     let mut set = FieldSet::default();
-    collect(Some(schema), object, &mut set);
+    collect(Some(schema), object, Members::Stated, &mut set);
     set
 }
 
+/// The empty object of a native type, with what Go's type has no way to leave out: what a new object is compared with, so that
+/// such fields are nobody's until they are something. Empty for custom kinds.
+#[must_use]
+pub fn empty(schema: &SchemaRef) -> Value {
+    let mut object = Map::new();
+    if schema.dialect != Dialect::Native {
+        return Value::Object(object);
+    }
+    for (key, child) in &schema.properties {
+        let value = match child.default_value() {
+            Some(Value::Object(fields)) if fields.is_empty() => empty(child),
+            Some(zero) if is_zero(zero) => zero.clone(),
+            None if schema.required.contains(key) => Value::Null,
+            _ => continue,
+        };
+        object.insert(key.to_string(), value);
+    }
+    Value::Object(object)
+}
+
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::Bool(true) | Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+/// Which fields are members of a set of their own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Members {
+    /// Of what somebody states: leaves, and what can be removed alone.
+    Stated,
+    /// Of what came or went: whatever was not there before, maps, lists and structures too.
+    Changed,
+}
+
 /// Adds what is below a node; atomic nodes have nothing below.
-fn collect(schema: Option<&SchemaRef>, value: &Value, set: &mut FieldSet) {
+fn collect(schema: Option<&SchemaRef>, value: &Value, members: Members, set: &mut FieldSet) {
     match shape(schema, value) {
         Shape::Atomic => {}
-        Shape::Fields(map) => map.iter().for_each(|(key, child)| collect_field(schema, key, child, set)),
+        Shape::Fields(map) => {
+            map.iter().for_each(|(key, child)| collect_field(schema, key, child, members, set));
+        }
         Shape::Items(items) => {
             let Some(list) = schema else { return };
             for item in items {
                 if let Some(element) = element_of(list, item) {
-                    collect_item(list, element, item, set);
+                    collect_item(list, element, item, members, set);
                 }
             }
         }
@@ -97,14 +137,24 @@ fn collect(schema: Option<&SchemaRef>, value: &Value, set: &mut FieldSet) {
 }
 
 /// Adds a field and what is below it.
-fn collect_field(schema: Option<&SchemaRef>, key: &str, child: &Value, set: &mut FieldSet) {
+fn collect_field(schema: Option<&SchemaRef>, key: &str, child: &Value, members: Members, set: &mut FieldSet) {
     let (below, named) = descend(schema, key);
-    if is_member(schema, below, named, child) {
+    if members == Members::Changed && !is_there(schema, key, child) {
+        return;
+    }
+    if members == Members::Changed || is_member(schema, below, named, child) {
         set.insert_element(field(key));
     }
     let mut inner = FieldSet::default();
-    collect(below, child, &mut inner);
+    collect(below, child, members, &mut inner);
     set.insert_below(field(key), inner);
+}
+
+/// Whether a field is there. Null of a native type stands for what Go left out, unless Go has no way to leave it out.
+fn is_there(schema: Option<&SchemaRef>, key: &str, value: &Value) -> bool {
+    let native = |schema: &SchemaRef| schema.dialect == Dialect::Native;
+    !value.is_null()
+        || !schema.is_some_and(|schema| native(schema) && !schema.required.iter().any(|own| &**own == key))
 }
 
 /// Whether a field is owned itself. A map's entries are, so that they can be removed; a type's field is there as soon as
@@ -116,22 +166,22 @@ fn is_member(schema: Option<&SchemaRef>, below: Option<&SchemaRef>, named: bool,
 }
 
 /// Adds a list's item and what is below it.
-fn collect_item(list: &SchemaRef, element: String, item: &Value, set: &mut FieldSet) {
+fn collect_item(list: &SchemaRef, element: String, item: &Value, members: Members, set: &mut FieldSet) {
     let mut inner = FieldSet::default();
     if list.list_type == ListType::Map {
-        collect(list.items.as_ref(), item, &mut inner);
+        collect(list.items.as_ref(), item, members, &mut inner);
     }
     set.insert_below(element.clone(), inner);
     set.insert_element(element);
 }
 
-/// How `new` differs from `old` (`None`: from nothing). What is the same in both is passed over as a whole.
+/// How `new` differs from `old` (`None`: from the [`empty`] object). What is the same in both is passed over as a whole.
 #[must_use]
 pub fn compare(schema: &SchemaRef, old: Option<&Value>, new: &Value) -> Difference {
-    let Some(old) = old else {
-        return Difference { added: fields(schema, new), ..Difference::default() };
-    };
-    compare_at(Some(schema), old, new)
+    match old {
+        Some(old) => compare_at(Some(schema), old, new),
+        None => compare_at(Some(schema), &empty(schema), new),
+    }
 }
 
 impl Difference {
@@ -161,8 +211,8 @@ fn compare_at(schema: Option<&SchemaRef>, old: &Value, new: &Value) -> Differenc
 /// The same by whole sets: of two nodes that have nothing in common, or whose items cannot be told apart.
 pub(super) fn compare_whole(schema: Option<&SchemaRef>, old: &Value, new: &Value) -> Difference {
     let (mut before, mut after) = (FieldSet::default(), FieldSet::default());
-    collect(schema, old, &mut before);
-    collect(schema, new, &mut after);
+    collect(schema, old, Members::Changed, &mut before);
+    collect(schema, new, Members::Changed, &mut after);
     let mut modified = FieldSet::default();
     collect_modified(schema, old, new, &mut modified);
     Difference { added: after.difference(&before), removed: before.difference(&after), modified }
@@ -174,23 +224,20 @@ fn compare_fields(
     new: &Map<String, Value>,
 ) -> Difference {
     let mut found = Difference::default();
-    for (key, before) in old.iter().filter(|(key, _)| !new.contains_key(key.as_str())) {
-        collect_field(schema, key, before, &mut found.removed);
+    let there =
+        |of: &'_ Map<String, Value>, key: &str| of.get(key).is_some_and(|value| is_there(schema, key, value));
+    for (key, before) in old.iter().filter(|(key, _)| !there(new, key)) {
+        collect_field(schema, key, before, Members::Changed, &mut found.removed);
     }
     for (key, after) in new {
-        let Some(before) = old.get(key) else {
-            collect_field(schema, key, after, &mut found.added);
+        let Some(before) = old.get(key).filter(|before| is_there(schema, key, before)) else {
+            collect_field(schema, key, after, Members::Changed, &mut found.added);
             continue;
         };
-        if before == after {
+        if before == after || !is_there(schema, key, after) {
             continue;
         }
-        let (below, named) = descend(schema, key);
-        match (is_member(schema, below, named, before), is_member(schema, below, named, after)) {
-            (false, true) => found.added.insert_element(field(key)),
-            (true, false) => found.removed.insert_element(field(key)),
-            _ => {}
-        }
+        let (below, _) = descend(schema, key);
         if is_changed_leaf(below, before, after) {
             found.modified.insert_element(field(key));
         }
@@ -217,13 +264,13 @@ fn compare_items(list: &SchemaRef, old: &[Value], new: &[Value]) -> Difference {
     let mut found = Difference::default();
     for (element, item) in &after {
         match before.get(element) {
-            None => collect_item(list, element.clone(), item, &mut found.added),
+            None => collect_item(list, element.clone(), item, Members::Changed, &mut found.added),
             Some(same) if *same == *item || list.list_type != ListType::Map => {}
             Some(other) => found.put_below(element, compare_at(list.items.as_ref(), other, item)),
         }
     }
     for (element, item) in before.iter().filter(|(element, _)| !after.contains_key(*element)) {
-        collect_item(list, element.clone(), item, &mut found.removed);
+        collect_item(list, element.clone(), item, Members::Changed, &mut found.removed);
     }
     found
 }
@@ -233,6 +280,9 @@ fn collect_modified(schema: Option<&SchemaRef>, old: &Value, new: &Value, set: &
         (Shape::Fields(old), Shape::Fields(new)) => {
             for (key, after) in new {
                 let Some(before) = old.get(key) else { continue };
+                if !is_there(schema, key, before) || !is_there(schema, key, after) {
+                    continue;
+                }
                 let (below, _) = descend(schema, key);
                 if is_changed_leaf(below, before, after) {
                     set.insert_element(field(key));
@@ -259,7 +309,8 @@ fn collect_modified(schema: Option<&SchemaRef>, old: &Value, new: &Value, set: &
 }
 
 fn is_changed_leaf(schema: Option<&SchemaRef>, old: &Value, new: &Value) -> bool {
-    let inner = |value| !matches!(shape(schema, value), Shape::Atomic);
+    // Null is to maps and lists what the empty one is.
+    let inner = |value: &Value| value.is_null() || !matches!(shape(schema, value), Shape::Atomic);
     old != new && !(inner(old) && inner(new))
 }
 

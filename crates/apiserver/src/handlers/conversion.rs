@@ -5,7 +5,10 @@
 
 use std::borrow::Cow;
 
+use api_machinery::apply::versions::OtherVersion;
+use api_machinery::schema::SchemaSet;
 use kind_rules::autoscaling::v1;
+use kube_objects::GroupVersionKind;
 use serde_json::Value;
 
 use crate::catalogue::Resource;
@@ -31,6 +34,20 @@ fn is_old_autoscaler(resource: &Resource) -> bool {
     (&*gvr.group, &*gvr.version, &*gvr.resource) == ("autoscaling", "v1", "horizontalpodautoscalers")
 }
 
+/// The other version of its group that a built-in kind is served in, where there is one.
+pub(crate) fn others(resource: &Resource) -> Vec<OtherVersion> {
+    let gvr = &resource.gvr;
+    if (&*gvr.group, &*gvr.resource) != ("autoscaling", "horizontalpodautoscalers") {
+        return Vec::new();
+    }
+    let (api_version, version, to): (_, _, fn(Value) -> Value) = match &*gvr.version {
+        "v1" => ("autoscaling/v2", "v2", v1::to_v2),
+        _ => ("autoscaling/v1", "v1", v1::from_v2),
+    };
+    let schema = SchemaSet::builtin().for_kind(&GroupVersionKind::new(&*gvr.group, version, &*resource.kind));
+    schema.map(|schema| OtherVersion { api_version, schema, to }).into_iter().collect()
+}
+
 /// A stored object as `resource` serves it.
 pub(crate) fn served(resource: &Resource, object: Value) -> Value {
     if is_identity(resource) {
@@ -38,7 +55,7 @@ pub(crate) fn served(resource: &Resource, object: Value) -> Value {
     } else if is_old_autoscaler(resource) {
         v1::from_v2(object)
     } else {
-        rename(object, resource, |(core, new)| (core, new))
+        rename(object, &resource.api_version(), |(core, new)| (core, new))
     }
 }
 
@@ -55,14 +72,12 @@ pub(crate) fn stored(resource: &Resource, object: Value) -> Value {
     if is_old_autoscaler(resource) {
         return v1::to_v2(object);
     }
-    let mut object = rename(object, resource, |(core, new)| (new, core));
-    object["apiVersion"] = Value::String("v1".to_owned());
-    object
+    rename(object, "v1", |(core, new)| (new, core))
 }
 
 fn rename(
     mut object: Value,
-    resource: &Resource,
+    api_version: &str,
     direction: fn((&'static str, &'static str)) -> (&'static str, &'static str),
 ) -> Value {
     if let Some(fields) = object.as_object_mut() {
@@ -71,7 +86,7 @@ fn rename(
                 fields.insert(to.to_owned(), value);
             }
         }
-        fields.insert("apiVersion".to_owned(), Value::String(resource.api_version()));
+        fields.insert("apiVersion".to_owned(), Value::String(api_version.to_owned()));
     }
     object
 }

@@ -85,7 +85,6 @@ fn workloads(resource: &str) -> Coverage {
         "persistentvolumes" => Except("status.lastPhaseTransitionTime, which is stamped at creation only"),
         "pods" => Except("the wording where pod addresses do not parse"),
         "services" => Except("families of IPv6: the service network is IPv4"),
-        "horizontalpodautoscalers" => Except("autoscaling/v1, whose writes managedFields do not record"),
         "secrets" => Except("wording of why a value is no base64 or no JSON"),
         "serviceaccounts" => Except("the empty name of an image pull secret, which is kept"),
         _ => Complete,
