@@ -43,6 +43,11 @@ impl Repairs {
         true
     }
 
+    /// Whether nothing had to be repaired for so long that a fight is over.
+    pub(crate) fn is_calm(&self, now: Duration) -> bool {
+        now.saturating_sub(self.last) > FORGET.max(self.last_wait() * 2)
+    }
+
     fn last_wait(&self) -> Duration {
         match self.waits {
             0 => Duration::ZERO,
@@ -72,7 +77,9 @@ mod tests {
             (last, now) = (wait, now + wait);
         }
         assert_eq!(last, LONGEST);
+        assert!(!repairs.is_calm(now));
         now += Duration::from_secs(3600);
+        assert!(repairs.is_calm(now));
         assert!(!repairs.note(now), "peace after an hour");
         assert_eq!(repairs.wait(now), Duration::ZERO);
     }

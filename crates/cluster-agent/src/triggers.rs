@@ -170,6 +170,12 @@ impl Judge {
 
     /// Fires what is due by the clock.
     async fn clock(&mut self, now: Timestamp, shutdown: &CancellationToken) -> Result<(), Error> {
+        let rewound: Vec<_> = self.known.values().filter_map(|held| decide::rewound(held, now)).collect();
+        for held in rewound {
+            warn!(trigger = held.name, "the clock went back; the schedule goes on from now");
+            self.held.save(&held).await?;
+            self.known.insert(held.name.clone(), held);
+        }
         let due: Vec<(String, Firing)> = self
             .known
             .values()

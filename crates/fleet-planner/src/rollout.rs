@@ -221,9 +221,11 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(input: &'a Input<'a>) -> Self {
+        let mut status = input.status.clone();
+        set_right(&mut status, input.now);
         Self {
             input,
-            status: input.status.clone(),
+            status,
             wake: None,
             at_target: BTreeSet::new(),
             healthy: BTreeSet::new(),
@@ -361,6 +363,24 @@ impl<'a> Run<'a> {
         self.status.updated = count(self.healthy.len());
         self.status.failed_count = count(self.status.failed.len());
         self.status.failed.truncate(MAX_FAILED);
+    }
+}
+
+/// Times that were noted by a clock that was ahead: left as they are, deadlines and soaks would wait until they come.
+fn set_right(status: &mut RolloutStatus, now: Timestamp) {
+    let right = |time: &mut Time| {
+        if time.0 > now {
+            time.0 = now;
+        }
+    };
+    status.soaking_since.as_mut().map(right);
+    for update in &mut status.updating {
+        update.since.iter_mut().chain(&mut update.healthy_since).for_each(right);
+    }
+    if let Some(withdrawal) = &mut status.withdrawal {
+        withdrawal.soaking_since.as_mut().map(right);
+        withdrawal.removing.iter_mut().filter_map(|one| one.since.as_mut()).for_each(right);
+        withdrawal.emptied.iter_mut().for_each(|one| right(&mut one.since));
     }
 }
 

@@ -1,5 +1,6 @@
-//! Publishes a `ClusterProfile` for every cluster, in the hub's own namespace, where placement decisions name them: what
-//! other tools of SIG-Multicluster read, with the way through this hub as an access provider.
+//! Publishes a `ClusterProfile` for every cluster: what other tools of SIG-Multicluster read, with the way through this hub
+//! as an access provider. All of them are in the hub's own namespace, and those of a project's cluster sets in the project's
+//! namespace too, so that who may look there sees an inventory of his own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ use crate::service::Shared;
 const MANAGER: &str = "fairlead";
 /// How readers' configurations call the way through the hub.
 const PROVIDER: &str = "fairlead-hub";
+/// The property that names what a cluster serves besides the core group, `group/version` with commas between.
+const PROPERTY_API_GROUPS: &str = "api-groups.fleet.fairlead.dev";
 /// Changes within this time are written together.
 const GATHER: Duration = Duration::from_millis(200);
 /// After a pass that could not do everything.
@@ -31,18 +34,22 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// Keeps the profiles until `shutdown`.
 pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
-    let api: Api<ClusterProfile> = Api::namespaced(shared.client.clone(), SYSTEM_NAMESPACE);
-    let published = ObjectCache::start(api.clone(), CacheOptions::new("cluster profiles"));
+    let all: Api<ClusterProfile> = Api::all(shared.client.clone());
+    let published = ObjectCache::start(all, CacheOptions::new("cluster profiles"));
     let changed = Arc::new(Notify::new());
-    let (by_cluster, by_profile) = (Arc::clone(&changed), Arc::clone(&changed));
+    let (by_cluster, by_profile, by_project) =
+        (Arc::clone(&changed), Arc::clone(&changed), Arc::clone(&changed));
     shared.clusters.on_change(move |_| by_cluster.notify_one());
+    shared.projects.on_change(move || by_project.notify_one());
     published.on_change(move |_| by_profile.notify_one());
-    let synced = async { tokio::join!(shared.clusters.has_synced(), published.has_synced()) };
+    let synced = async {
+        tokio::join!(shared.clusters.has_synced(), published.has_synced(), shared.projects.has_synced())
+    };
     if shutdown.run_until_cancelled(synced).await.is_none() {
         return;
     }
     loop {
-        let passed = pass(&shared, &api, &published).await;
+        let passed = pass(&shared, &published).await;
         if let Err(error) = &passed {
             tracing::debug!(
                 error = error as &dyn std::error::Error,
@@ -63,27 +70,30 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
     }
 }
 
-async fn pass(
-    shared: &Shared,
-    api: &Api<ClusterProfile>,
-    published: &ObjectCache<ClusterProfile>,
-) -> Result<(), Error> {
+async fn pass(shared: &Shared, published: &ObjectCache<ClusterProfile>) -> Result<(), Error> {
     let access = shared.public_url.as_ref().map(|url| (url.as_str(), shared.issuer.ca_bundle()));
-    let mut existing: BTreeMap<String, Arc<ClusterProfile>> = published
+    let mut existing: BTreeMap<(String, String), Arc<ClusterProfile>> = published
         .list()
         .into_iter()
         .filter(|own| own.labels().get(LABEL_CLUSTER_MANAGER).is_some_and(|name| name == MANAGER))
-        .map(|own| (own.name_any(), own))
+        .map(|own| ((own.namespace().unwrap_or_default(), own.name_any()), own))
         .collect();
     for cluster in shared.clusters.list() {
         let wanted = profile(&cluster, access.as_ref().map(|(url, ca)| (*url, ca.as_str())));
-        let found = existing.remove(&wanted.name_any());
-        write(api, published, found.as_deref(), wanted).await?;
+        let projects = shared.projects.of_cluster(&cluster);
+        for namespace in projects.into_iter().chain([SYSTEM_NAMESPACE.to_owned()]) {
+            let api: Api<ClusterProfile> = Api::namespaced(shared.client.clone(), &namespace);
+            let mut wanted = wanted.clone();
+            wanted.metadata.namespace = Some(namespace.clone());
+            let found = existing.remove(&(namespace, wanted.name_any()));
+            write(&api, published, found.as_deref(), wanted).await?;
+        }
     }
-    for (name, gone) in existing {
+    for ((namespace, name), gone) in existing {
+        let api: Api<ClusterProfile> = Api::namespaced(shared.client.clone(), &namespace);
         match api.delete(&name, &DeleteParams::default()).await {
             Err(error) if !api_client::error::is_not_found(&error) => {
-                return Err(Error::api(format!("remove cluster profile {name}"))(error));
+                return Err(Error::api(format!("remove cluster profile {namespace}/{name}"))(error));
             }
             _ => published.observe_deleted(&gone),
         }
@@ -131,7 +141,6 @@ fn profile(cluster: &Cluster, access: Option<(&str, &str)>) -> ClusterProfile {
         cluster_manager: ClusterManager { name: MANAGER.to_owned() },
     };
     let mut profile = ClusterProfile::new(&name, spec);
-    profile.metadata.namespace = Some(SYSTEM_NAMESPACE.to_owned());
     let labels = profile.metadata.labels.get_or_insert_default();
     labels.insert(LABEL_CLUSTER_MANAGER.to_owned(), MANAGER.to_owned());
     if let Some(set) = cluster.labels().get(LABEL_CLUSTER_SET) {
@@ -140,10 +149,19 @@ fn profile(cluster: &Cluster, access: Option<(&str, &str)>) -> ClusterProfile {
     profile.status = Some(ClusterProfileStatus {
         conditions: healthy(&status.conditions).into_iter().collect(),
         version: ClusterVersion { kubernetes: status.kubernetes_version.unwrap_or_default() },
-        properties: properties(&status.properties),
+        properties: properties(&said(&status.properties, &status.api_groups)),
         access_providers: access.map(|(url, ca)| provider(&name, url, ca)).into_iter().collect(),
     });
     profile
+}
+
+/// A cluster's properties, with what it serves among them.
+fn said(properties: &BTreeMap<String, String>, api_groups: &[String]) -> BTreeMap<String, String> {
+    let mut said = properties.clone();
+    if !api_groups.is_empty() {
+        said.insert(PROPERTY_API_GROUPS.to_owned(), api_groups.join(","));
+    }
+    said
 }
 
 /// What the hub knows of the cluster's control plane: that its agent reported, or nothing.
@@ -178,7 +196,7 @@ mod tests {
         let cluster: Cluster = serde_json::from_value(json!({
             "apiVersion": "fleet.fairlead.dev/v1alpha1", "kind": "Cluster",
             "metadata": {"name": "prod", "labels": {LABEL_CLUSTER_SET: "shop", "stage": "prod"}}, "spec": {},
-            "status": {"kubernetesVersion": "v1.36.1", "properties": {"region.fleet.fairlead.dev": "eu"},
+            "status": {"kubernetesVersion": "v1.36.1", "properties": {"region.fleet.fairlead.dev": "eu"}, "apiGroups": ["apps/v1", "batch/v1"],
                 "conditions": [{"type": "Ready", "status": "True", "reason": "Reported", "message": "m",
                     "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}))
         .unwrap();
@@ -190,7 +208,8 @@ mod tests {
         assert_eq!(made["status"]["version"]["kubernetes"], "v1.36.1");
         assert_eq!(
             made["status"]["properties"],
-            json!([{"name": "region.fleet.fairlead.dev", "value": "eu"}])
+            json!([{"name": "api-groups.fleet.fairlead.dev", "value": "apps/v1,batch/v1"},
+                {"name": "region.fleet.fairlead.dev", "value": "eu"}])
         );
         assert_eq!(made["status"]["conditions"][0]["type"], "ControlPlaneHealthy");
         assert_eq!(

@@ -62,7 +62,7 @@ impl Projects {
     }
 
     /// The projects that have a cluster, by name.
-    fn of_cluster(&self, cluster: &Cluster) -> Vec<String> {
+    pub(crate) fn of_cluster(&self, cluster: &Cluster) -> Vec<String> {
         let Some(set) = cluster.labels().get(LABEL_CLUSTER_SET) else { return Vec::new() };
         let has = |project: &Arc<Namespace>| {
             project_sets(&project.metadata).is_some_and(|sets| sets.contains(set))

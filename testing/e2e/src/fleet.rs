@@ -63,6 +63,8 @@ pub struct Fleet {
     hub_arguments: Vec<String>,
     clusters: BTreeMap<String, Process>,
     agents: BTreeMap<String, Process>,
+    /// What processes have more in their environment: `hub`, and the agents by their names.
+    environments: BTreeMap<String, Vec<(String, String)>>,
 }
 
 impl Fleet {
@@ -88,6 +90,7 @@ impl Fleet {
             hub_arguments: hub_arguments.iter().map(|&argument| argument.to_owned()).collect(),
             clusters: BTreeMap::new(),
             agents: BTreeMap::new(),
+            environments: BTreeMap::new(),
         };
         fleet.start_hub()?;
         for name in names {
@@ -100,6 +103,15 @@ impl Fleet {
             fleet.wait_connected(name, "True")?;
         }
         Ok(fleet)
+    }
+
+    /// From its next start on, the hub (`hub`) or an agent has this in its environment, too.
+    pub fn set_environment(&mut self, process: &str, environment: Vec<(String, String)>) {
+        self.environments.insert(process.to_owned(), environment);
+    }
+
+    fn environment(&self, process: &str) -> &[(String, String)] {
+        self.environments.get(process).map_or(&[], Vec::as_slice)
     }
 
     /// The directory that holds everything.
@@ -191,7 +203,7 @@ impl Fleet {
         let log = self.path().join("hub.log");
         let mut arguments = vec!["hub", "serve", "--dir", &dir_argument, "--listen", &self.hub_listen];
         arguments.extend(self.hub_arguments.iter().map(String::as_str));
-        let mut process = Process::fairlead(&arguments, &log)?;
+        let mut process = Process::fairlead_in(&arguments, &log, self.environment("hub"))?;
         let hub = self.hub();
         wait_ready("the hub", &mut process, &hub)?;
         self.hub_listen = server_address(&self.hub_kubeconfig())?;
@@ -360,7 +372,8 @@ impl Fleet {
             vec!["agent", "serve", "--dir", &dir_argument, "--hub", &hub, "--kubeconfig", &kubeconfig];
         arguments.extend(["--access", "cluster-admin"]);
         arguments.extend(join);
-        let process = Process::fairlead(&arguments, &self.path().join(format!("agent-{name}.log")))?;
+        let log = self.path().join(format!("agent-{name}.log"));
+        let process = Process::fairlead_in(&arguments, &log, self.environment(name))?;
         self.agents.insert(name.to_owned(), process);
         Ok(())
     }

@@ -35,9 +35,22 @@ impl Process {
     /// # Errors
     /// When it cannot be started.
     pub fn fairlead<A: AsRef<OsStr>>(arguments: &[A], log: &Path) -> Result<Self> {
+        Self::fairlead_in(arguments, log, &[])
+    }
+
+    /// The same with more in its environment.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn fairlead_in<A: AsRef<OsStr>>(
+        arguments: &[A],
+        log: &Path,
+        environment: &[(String, String)],
+    ) -> Result<Self> {
         let out = File::options().create(true).append(true).open(log)?;
         let child = Command::new(fairlead_binary()?)
             .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out)

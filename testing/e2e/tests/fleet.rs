@@ -8,6 +8,8 @@ mod any_kubernetes;
 mod bad_input;
 #[path = "fleet/certificates.rs"]
 mod certificates;
+#[path = "fleet/clocks.rs"]
+mod clocks;
 #[path = "fleet/diff.rs"]
 mod diff;
 #[path = "fleet/full_disk.rs"]

@@ -8,6 +8,7 @@ use rcgen::{
     PublicKeyData, SanType, SubjectPublicKeyInfo,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use x509_parser::certificate::X509Certificate;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
 
@@ -76,7 +77,9 @@ impl Issued {
 }
 
 impl CertificateAuthority {
-    /// A serving certificate for `names`, valid from a little before now for `validity`.
+    /// A serving certificate for `names`, valid for `validity` from now, and since the authority began: a server that was
+    /// started with a clock that was ahead is not shut to everybody whose clock is right, and needs no restart when its own
+    /// is set right. (From when a server's own certificate is good protects nobody.)
     ///
     /// # Errors
     /// [`CertificateError::Unusable`] for a name that is no DNS name, [`CertificateError::Sign`].
@@ -87,6 +90,9 @@ impl CertificateAuthority {
         validity: Duration,
     ) -> Result<Issued, CertificateError> {
         let mut params = leaf(common_name, ExtendedKeyUsagePurpose::ServerAuth, validity)?;
+        if let Some(began) = self.began() {
+            params.not_before = params.not_before.min(began.into());
+        }
         for name in &names.dns {
             let name = name.clone().try_into().map_err(|_| CertificateError::Unusable {
                 subject: format!("the server name {name:?}"),
@@ -126,6 +132,13 @@ impl CertificateAuthority {
         let public_key = requested_public_key(request_pem)?;
         let params = leaf(&subject.user, ExtendedKeyUsagePurpose::ClientAuth, validity)?;
         Ok(certificate_pem(&self.sign(subject, &params, &public_key)?))
+    }
+
+    /// From when the authority's own certificate is good.
+    fn began(&self) -> Option<SystemTime> {
+        let (_, certificate) = X509Certificate::from_der(&self.certificate).ok()?;
+        let seconds = u64::try_from(certificate.validity().not_before.timestamp()).ok()?;
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
     }
 
     fn issue(&self, subject: &ClientSubject, params: &CertificateParams) -> Result<Issued, CertificateError> {

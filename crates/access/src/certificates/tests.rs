@@ -126,6 +126,16 @@ fn an_approved_request_is_signed_as_it_asks_with_its_usages() {
 }
 
 #[test]
+fn a_servers_certificate_is_good_since_its_authority_began() {
+    let authority = CertificateAuthority::ephemeral("ca").unwrap();
+    let issued = authority.issue_server("hub", &ServerNames::default(), HOUR).unwrap();
+    let (_, own) = X509Certificate::from_der(issued.certificate()).unwrap();
+    let (_, root) = X509Certificate::from_der(&authority.certificate).unwrap();
+    assert_eq!(own.validity().not_before, root.validity().not_before);
+    assert!(own.validity().not_after < root.validity().not_after);
+}
+
+#[test]
 fn a_certificate_carries_as_many_groups_as_are_wanted() {
     let authority = CertificateAuthority::ephemeral("ca").unwrap();
     for count in [0, 1, 2, 3, 40] {

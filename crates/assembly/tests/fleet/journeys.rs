@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fleet_objects::{ANNOTATION_CONFIRM_DELETIONS, Assignment, AssignmentState};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::bench::{Bench, eventually};
@@ -101,6 +101,26 @@ async fn a_namespace_that_does_not_go_holds_up_nothing_else() {
     eventually("it is gone, and the assignment with it", || async {
         namespaces.get_opt("stuck").await.unwrap().is_none()
             && assignments.get_opt("default.app").await.unwrap().is_none()
+    })
+    .await;
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_namespace_that_somebody_deletes_is_made_again_with_all_that_was_in_it() {
+    let bench = Bench::start(&["dev"]).await;
+    bench.profile("app", json!({"targetNamespace": "app", "manifests": [config_map("a", "1")]})).await;
+    bench.place("app", json!({}), json!({})).await;
+    bench.applied("dev", "default.app").await;
+    let namespaces: Api<Namespace> = Api::all(bench.cluster_client("dev"));
+    let before = namespaces.get("app").await.unwrap().metadata.uid;
+    namespaces.delete("app", &DeleteParams::default()).await.unwrap();
+    let maps: Api<ConfigMap> = Api::namespaced(bench.cluster_client("dev"), "app");
+    eventually("another namespace, with what belongs there", || async {
+        let found = namespaces.get_opt("app").await.unwrap();
+        let anew = found
+            .is_some_and(|found| found.metadata.uid != before && found.metadata.deletion_timestamp.is_none());
+        anew && value(&maps, "a").await.as_deref() == Some("1")
     })
     .await;
     bench.stop().await;

@@ -1,13 +1,14 @@
 //! Projects: what each role may do with clusters of its project and of others, and which clusters a project's placements get.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use fleet_objects::multicluster::{ClusterProfile, PlacementDecision};
 use fleet_objects::project::{ANNOTATION_CLUSTER_SETS, LABEL_PROJECT, ROLES};
 use fleet_objects::{Cluster, LABEL_CLUSTER_SET, Placement, Profile, cluster_proxy_path};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, eventually};
@@ -212,6 +213,23 @@ async fn a_projects_placements_choose_among_its_own_clusters() {
     };
     let (selected, why) = decision("prod").await;
     assert!(!selected && why.contains("shop, not in edge"), "{why}");
+    // The project has an inventory of its own, which its decisions name.
+    let names = async |namespace: &str| {
+        let inventory: Api<ClusterProfile> = Api::namespaced(hub.clone(), namespace);
+        let all = inventory.list(&ListParams::default()).await.unwrap().items;
+        all.iter().map(ResourceExt::name_any).collect::<Vec<_>>()
+    };
+    eventually("each inventory is whole", || async {
+        names("edge-team").await == ["dev"] && names("fairlead-system").await == ["dev", "prod"]
+    })
+    .await;
+    let slices: Api<PlacementDecision> = Api::namespaced(hub.clone(), "edge-team");
+    eventually("the decision names it", || async {
+        let all = slices.list(&ListParams::default()).await.unwrap().items;
+        let mut named = all.iter().flat_map(|slice| &slice.decisions).map(|one| &one.cluster_profile_ref);
+        named.next().is_some_and(|one| (one.namespace.as_str(), one.name.as_str()) == ("edge-team", "dev"))
+    })
+    .await;
     // Asking for another's set gets nothing, and takes what was there away.
     apply(json!(["shop"])).await;
     eventually("nothing is chosen", || async {

@@ -25,6 +25,8 @@ pub(super) struct Active {
     pub(super) conflicts: ConflictPolicy,
     /// What should be there.
     pub(super) targets: BTreeMap<ObjectReference, Arc<Target>>,
+    /// The namespace of objects that name none; made when it is missing.
+    pub(super) target_namespace: Option<String>,
     /// The names of its layers, but for the first.
     pub(super) layers: Vec<String>,
     /// What a layer or the whole generation waits for: something before it that is not healthy.
@@ -120,6 +122,7 @@ impl Active {
             progress,
             loaded: false,
             conflicts: ConflictPolicy::Report,
+            target_namespace: None,
             targets: BTreeMap::new(),
             layers: Vec::new(),
             waits: None,

@@ -30,7 +30,8 @@ impl Enforcer {
         name: &str,
         targets: &Targets,
     ) -> Result<(), Error> {
-        if targets.keys().any(|target| target.kind == "Namespace" && target.name == name) {
+        let own = targets.keys().any(|target| target.kind == "Namespace" && target.name == name);
+        if own || name == "default" {
             return Ok(());
         }
         let reference = ObjectReference {

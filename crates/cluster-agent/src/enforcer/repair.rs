@@ -66,7 +66,7 @@ impl Enforcer {
         }
     }
 
-    /// Repairs that had to wait for a fight to cool down.
+    /// Repairs that had to wait for a fight to cool down. A fight that is over is no longer told of.
     pub(super) async fn repair_waiting(&mut self) {
         let now = self.now();
         let mut due = Vec::new();
@@ -75,6 +75,10 @@ impl Enforcer {
                 if state.repair_at.is_some_and(|at| at <= now) {
                     state.repair_at = None;
                     due.push((name.clone(), reference.clone()));
+                } else if state.contested.is_some() && state.repair_at.is_none() && state.repairs.is_calm(now)
+                {
+                    state.contested = None;
+                    active.dirty = true;
                 }
             }
         }

@@ -156,6 +156,14 @@ impl Enforcer {
             }
         }
         (active.problem, active.forbidden) = (None, false);
+        // Somebody may have deleted the namespace meanwhile, and all that was in it.
+        let failing = active.states.values().any(|state| state.error.is_some());
+        if let Some(namespace) = active.target_namespace.clone().filter(|_| failing) {
+            let made = self.ensure_namespace(name, &namespace, &active.targets).await;
+            if let Err(error) = made {
+                tracing::debug!(assignment = name, error = %error.chain(), "the target namespace is not there yet");
+            }
+        }
         let applied = self.apply_all(name, active, &older).await?;
         let removed = self.prune_removed(name, active).await?;
         if is_new && applied {
@@ -328,9 +336,7 @@ impl Enforcer {
         }
         self.vault.save_progress(name, &progress).await?;
         active.progress = progress;
-        if let Some(namespace) =
-            prepared.target_namespace.as_deref().filter(|namespace| *namespace != "default")
-        {
+        if let Some(namespace) = prepared.target_namespace.as_deref() {
             self.ensure_namespace(name, namespace, &prepared.targets).await?;
         }
         let older = active.targets.clone();
@@ -348,6 +354,7 @@ impl Enforcer {
             active.states.entry(reference.clone()).or_default();
         }
         active.targets = prepared.targets;
+        active.target_namespace = prepared.target_namespace;
         active.layers = prepared.layers;
         active.secrets = prepared.secrets;
         active.conflicts = prepared.conflicts;

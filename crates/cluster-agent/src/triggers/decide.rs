@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use fleet_objects::test_trigger::TestTriggerAssignmentSpec;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use workflow::trigger::Clock;
 
 use super::held::Held;
+
+/// So far ahead of the clock nothing was judged by a clock that was right: small corrections are common.
+const AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
 /// One firing of a trigger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +44,13 @@ pub(super) fn taken(
         last_execution: same.and_then(|known| known.last_execution.clone()),
         spec,
     }
+}
+
+/// A schedule may have been judged by a clock that was ahead, and then set right: what was judged so far in the future does not
+/// put it to sleep until then. A time that comes twice by that is the same firing, and begins nothing twice.
+pub(super) fn rewound(held: &Held, now: Timestamp) -> Option<Held> {
+    let ahead = held.judged.duration_since(now);
+    (ahead > AHEAD).then(|| Held { judged: now, ..held.clone() })
 }
 
 /// The time of the schedule that is to run now.
@@ -123,6 +133,23 @@ mod tests {
         let held: Held = serde_json::from_str(&text).expect("a trigger");
         assert_eq!(due(&held, now), None);
         assert_eq!(sleep([held].iter(), now), Some(Duration::from_secs(55)));
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_does_not_put_a_schedule_to_sleep() {
+        let start = time("2026-01-10T12:00:30Z");
+        let mut held = taken(None, "default.n", spec("* * * * *"), start);
+        // A day ahead: what was missed is one firing, however many times it were.
+        let ahead = time("2026-01-11T12:00:30Z");
+        let firing = due(&held, ahead).expect("due");
+        judged(&mut held, &firing);
+        assert_eq!(due(&held, ahead), None);
+        let back = time("2026-01-10T12:03:10Z");
+        assert_eq!(due(&held, back), None);
+        let held = rewound(&held, back).expect("set right");
+        assert_eq!(due(&held, back), None, "nothing at once");
+        assert_eq!(due(&held, time("2026-01-10T12:04:00Z")).expect("due").time, time("2026-01-10T12:04:00Z"));
+        assert_eq!(rewound(&held, time("2026-01-10T12:02:00Z")), None, "a small correction is none");
     }
 
     #[test]

@@ -520,6 +520,23 @@ fn a_value_for_one_cluster_is_a_revision_and_reaches_that_cluster() {
 }
 
 #[test]
+fn times_of_a_clock_that_was_ahead_hold_nothing_up() {
+    let canary = Some(Wave { soak_seconds: 60, ..Wave::default() });
+    let mut fleet = Fleet::changing(3, RolloutStrategy { canary, ..RolloutStrategy::default() });
+    fleet.now += 100_000;
+    fleet.look();
+    fleet.all_become_healthy();
+    fleet.look();
+    assert_eq!(fleet.status.phase, RolloutPhase::Soaking);
+    fleet.now -= 100_000;
+    fleet.look();
+    assert_eq!(fleet.status.soaking_since.as_ref().map(|time| time.0.as_second()), Some(fleet.now));
+    fleet.now += 60;
+    fleet.settle();
+    assert_eq!(fleet.status.phase, RolloutPhase::Completed, "{}", fleet.status.message);
+}
+
+#[test]
 fn an_abort_leaves_what_is_there() {
     let mut fleet = Fleet::changing(4, canary_and(Vec::new()));
     fleet.look();

@@ -23,7 +23,7 @@ const SCHEDULER: &str = "fairlead";
 pub(super) async fn publish(shared: &Shared, caches: &Caches, decided: &[Decided]) -> Result<(), Error> {
     let mut wanted = BTreeMap::new();
     for one in decided {
-        for slice in slices(one) {
+        for slice in slices(shared, one) {
             wanted.insert((slice.namespace().unwrap_or_default(), slice.name_any()), slice);
         }
     }
@@ -62,7 +62,7 @@ fn says_the_same(a: &PlacementDecision, b: &PlacementDecision) -> bool {
 }
 
 /// At least one, so that "nobody" can be told from "not decided".
-fn slices(decided: &Decided) -> Vec<PlacementDecision> {
+fn slices(shared: &Shared, decided: &Decided) -> Vec<PlacementDecision> {
     let placement: &Placement = &decided.placement;
     let chosen: Vec<ProfileDecision> = decided
         .decisions
@@ -71,7 +71,7 @@ fn slices(decided: &Decided) -> Vec<PlacementDecision> {
         .map(|decision| ProfileDecision {
             cluster_profile_ref: ClusterProfileReference {
                 name: decision.cluster.clone(),
-                namespace: SYSTEM_NAMESPACE.to_owned(),
+                namespace: inventory(shared, placement, &decision.cluster),
             },
             reason: decision.reason.clone(),
         })
@@ -94,4 +94,12 @@ fn slices(decided: &Decided) -> Vec<PlacementDecision> {
         return vec![slice((0, &[]))];
     }
     chosen.chunks(SLICE_CLUSTERS).enumerate().map(slice).collect()
+}
+
+/// Where the profile of a cluster is that the placement's readers see: in their project, if it has the cluster.
+fn inventory(shared: &Shared, placement: &Placement, cluster: &str) -> String {
+    let namespace = placement.namespace().unwrap_or_default();
+    let cluster = shared.clusters.find("", cluster);
+    let own = cluster.is_some_and(|cluster| shared.projects.of_cluster(&cluster).contains(&namespace));
+    if own { namespace } else { SYSTEM_NAMESPACE.to_owned() }
 }

@@ -1,5 +1,10 @@
 //! The agent against an API server that is not ours: whichever `AGENT_KUBECONFIG` names. Without it there is nothing to test.
 
+#[path = "any_kubernetes/journeys.rs"]
+mod journeys;
+
+use e2e::kubectl::Kubectl;
+
 use super::*;
 
 /// Its own, so that nothing of anybody's cluster is touched.
@@ -30,8 +35,9 @@ fn the_agents_journeys_on_any_kubernetes() -> Result<()> {
         eprintln!("skipped: AGENT_KUBECONFIG names no Kubernetes");
         return Ok(());
     };
-    let cluster = e2e::kubectl::Kubectl::new(&kubeconfig);
+    let cluster = Kubectl::new(&kubeconfig);
     let mut fleet = Fleet::start(&[], Nodes::Simulated)?;
+    journeys::begin_anew(&fleet, &cluster)?;
     fleet.join_elsewhere("other", &kubeconfig)?;
     fleet.wait_connected("other", "True")?;
     let field = |kind: &str, path: &str| {
@@ -65,6 +71,11 @@ fn the_agents_journeys_on_any_kubernetes() -> Result<()> {
     is("the service to be back", "service", "{.metadata.name}", "app")?;
     is("the role to be back", "role", "{.metadata.name}", "app")?;
 
+    journeys::kubectl_through_the_hub(&fleet)?;
+    journeys::an_audit_by_policies(&fleet, &cluster)?;
+    journeys::a_namespace_stuck_terminating(&fleet, &cluster)?;
+    journeys::two_writers(&fleet, &cluster)?;
+
     // Without the hub, and after a restart of the agent without it.
     fleet.kill_hub()?;
     fleet.kill_agent("other")?;
@@ -86,8 +97,7 @@ fn the_agents_journeys_on_any_kubernetes() -> Result<()> {
         Ok(cluster.find(&["configmap", "app", "-n", NAMESPACE])?.is_none().then_some(()))
     })?;
     fleet.kill_agent("other")?;
-    cluster.run(&["delete", "namespace", NAMESPACE, "--wait=false"])?;
-    Ok(())
+    journeys::remove_namespace(&fleet, &cluster, NAMESPACE)
 }
 
 /// Everything applied; health hangs on controllers that need not run there.
