@@ -95,8 +95,7 @@ fn walk(path: &Path, files: &mut Vec<PathBuf>, depth: usize) -> anyhow::Result<(
 
 /// Reads the documents of a text; empty ones are left out.
 pub(crate) fn parse(name: &str, text: &str) -> Result<Vec<Document>, Failure> {
-    let options = serde_saphyr::options! { legacy_octal_numbers: true };
-    let values: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
+    let values = fleet_planner::yaml::values(text)
         .map_err(|error| Failure::usage(format!("{name} is not YAML: {error}")))?;
     let several = values.len() > 1;
     let documents = values.into_iter().enumerate().filter(|(_, value)| !value.is_null());

@@ -13,6 +13,7 @@ use kube_objects::{GroupVersionKind, GroupVersionResource};
 use policy_engines::admission_policy::{ParamKind, Surroundings};
 use policy_engines::audit::offline::{Kinds, Served};
 use policy_engines::audit::{Outcome, PolicySet, Standards, Subject};
+use policy_engines::gatekeeper::{AUDIT_POINTS, Gatekeeper, SyncKind};
 use serde_json::Value;
 
 use crate::error::AssemblyError;
@@ -71,7 +72,9 @@ impl PolicyEngine for Engine {
         let standards = documents
             .pod_security
             .map(|label| Standards { among: Some(label.to_owned()), ..Standards::default() });
-        Arc::new(Compiled(PolicySet::compile(&documents.policies, &documents.bindings, standards)))
+        let constraints = Gatekeeper::compile(&documents.gatekeeper, &AUDIT_POINTS);
+        let set = PolicySet::compile(&documents.policies, &documents.bindings, standards);
+        Arc::new(Compiled(set.with_constraints(constraints)))
     }
 }
 
@@ -83,11 +86,24 @@ fn resource(kind: &ServedKind) -> GroupVersionResource {
 
 impl Policies for Compiled {
     fn may_judge(&self, kind: &ServedKind) -> bool {
-        self.0.may_judge(&resource(kind))
+        self.0.may_judge(&resource(kind), &kind.kind)
     }
 
     fn param_kinds(&self) -> Vec<(String, String)> {
         self.0.param_kinds()
+    }
+
+    fn inventory_kinds(&self) -> Vec<(String, String)> {
+        let kinds = self.0.inventory_kinds().into_iter();
+        let api_version = |SyncKind { group, version, .. }: &SyncKind| match group.as_str() {
+            "" => version.clone(),
+            group => format!("{group}/{version}"),
+        };
+        kinds.map(|kind| (api_version(&kind), kind.kind)).collect()
+    }
+
+    fn set_inventory(&self, objects: &[&Value]) -> Result<(), String> {
+        self.0.set_inventory(objects.iter().copied())
     }
 
     fn judge(&self, kind: &ServedKind, object: &Value, around: &dyn InCluster) -> Option<Judged> {

@@ -7,9 +7,10 @@
 //! * [`watch`]: follows one kind.
 //! * [`reports`]: keeps PolicyReport objects where the cluster has their definition.
 //!
-//! Judged are ValidatingAdmissionPolicies with the agent's label, by all their bindings, and the Pod Security Standards of
-//! namespaces with that label. Objects are read page by page and not kept, only what was found. A change of a policy, a
-//! binding, a parameter or of a namespace begins a new round; so does half an hour. Nothing is told of a round before it
+//! Judged are ValidatingAdmissionPolicies with the agent's label, by all their bindings, Gatekeeper's constraints that profiles
+//! brought (whether the cluster knows them or not), and the Pod Security Standards of namespaces with that label. Objects are read
+//! page by page and not kept, only what was found; those that constraints look at besides are kept for the round. A change of a
+//! policy, a binding, a parameter or of a namespace begins a new round; so does half an hour. Nothing is told of a round before it
 //! has seen everything.
 //!
 //! Must never: change or refuse anything of what it judges; show policies (which come from the hub) the values of
@@ -37,8 +38,10 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use serde_json::Value;
 use tokio::sync::Notify;
+use tokio::sync::watch::Receiver;
 use tokio_util::sync::CancellationToken;
 
+use crate::enforcer::HeldPolicies;
 use crate::outbox::Outbox;
 use decide::Source;
 use reports::Reports;
@@ -107,6 +110,8 @@ pub struct PolicyDocuments {
     pub policies: Vec<Value>,
     /// Their bindings, and others'.
     pub bindings: Vec<Value>,
+    /// Gatekeeper's templates and constraints, and what says which objects these look at.
+    pub gatekeeper: Vec<Value>,
     /// Judge pods by the labels of namespaces that carry this label.
     pub pod_security: Option<&'static str>,
 }
@@ -123,6 +128,13 @@ pub trait Policies: Send + Sync {
     fn may_judge(&self, kind: &ServedKind) -> bool;
     /// API version and kind of all parameters.
     fn param_kinds(&self) -> Vec<(String, String)>;
+    /// API version and kind of the objects that policies look at besides the one that is judged.
+    fn inventory_kinds(&self) -> Vec<(String, String)>;
+    /// Those objects, before any is judged.
+    ///
+    /// # Errors
+    /// When they cannot be taken.
+    fn set_inventory(&self, objects: &[&Value]) -> Result<(), String>;
     /// Judges an object; `None`: cannot be judged now, for want of its namespace.
     fn judge(&self, kind: &ServedKind, object: &Value, around: &dyn Surroundings) -> Option<Judged>;
 }
@@ -144,6 +156,7 @@ pub(crate) struct Audit {
     policies: ObjectCache<ValidatingAdmissionPolicy>,
     bindings: ObjectCache<ValidatingAdmissionPolicyBinding>,
     namespaces: ObjectCache<Namespace>,
+    held: Receiver<HeldPolicies>,
     discovery: Discovery,
     changed: Arc<Notify>,
     reports: Reports,
@@ -151,8 +164,14 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    /// Begins to follow policies and namespaces. Must be called within a tokio runtime.
-    pub(crate) fn new(cluster: Client, outbox: Outbox, engine: Arc<dyn PolicyEngine>) -> Self {
+    /// Begins to follow policies and namespaces. `held`: Gatekeeper's policies that are in force. Must be called within a tokio
+    /// runtime.
+    pub(crate) fn new(
+        cluster: Client,
+        outbox: Outbox,
+        engine: Arc<dyn PolicyEngine>,
+        held: Receiver<HeldPolicies>,
+    ) -> Self {
         let changed = Arc::new(Notify::new());
         let policies = CacheOptions::new("audit-policies").labels(LABEL_ASSIGNMENT).max_objects(1000);
         let policies = ObjectCache::start(Api::all(cluster.clone()), policies);
@@ -176,13 +195,24 @@ impl Audit {
             policies,
             bindings,
             namespaces,
+            held,
             changed,
             told: None,
         }
     }
 
     /// Judges until `shutdown`.
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let (mut held, changed) = (self.held.clone(), self.changed.clone());
+        let follow_held = async {
+            while held.changed().await.is_ok() {
+                changed.notify_one();
+            }
+        };
+        tokio::join!(self.judge(shutdown.clone()), shutdown.run_until_cancelled(follow_held));
+    }
+
+    async fn judge(mut self, shutdown: CancellationToken) {
         if shutdown.run_until_cancelled(self.synced()).await.is_none() {
             return;
         }
@@ -198,9 +228,11 @@ impl Audit {
     /// Waits for the cluster, and then for what of policies it serves.
     async fn synced(&self) {
         self.namespaces.has_synced().await;
+        let mut held = self.held.clone();
         let others = async {
             self.policies.has_synced().await;
             self.bindings.has_synced().await;
+            let _ = held.wait_for(Option::is_some).await;
         };
         let _ = tokio::time::timeout(PATIENCE, others).await;
     }
@@ -211,7 +243,8 @@ impl Audit {
         let policies = self.policies.list().iter().map(|object| document(&**object)).collect();
         let bindings = self.bindings.list().iter().map(|object| document(&**object)).collect();
         let namespaces = self.namespaces.list().iter().map(|object| document(&**object)).collect();
-        Source::of(policies, bindings, namespaces)
+        let held = self.held.borrow().clone();
+        Source::of(policies, bindings, namespaces, held.as_deref().map_or(&[], Vec::as_slice))
     }
 
     /// Nothing is to be judged: says so once where something was, and waits for a change.
@@ -219,7 +252,9 @@ impl Audit {
         self.reports.write(&BTreeMap::new()).await;
         loop {
             // What is not served or may not be read is no sign that there is nothing.
-            let known = self.policies.status().synced && self.bindings.status().synced;
+            let known = self.policies.status().synced
+                && self.bindings.status().synced
+                && self.held.borrow().is_some();
             let told = !known || self.tell(ComplianceState::default()).await;
             tokio::select! {
                 () = self.changed.notified() => {

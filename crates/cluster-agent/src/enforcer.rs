@@ -6,6 +6,7 @@ mod apply;
 mod cluster;
 mod detect;
 mod order;
+mod policies;
 mod prune;
 mod repair;
 mod report;
@@ -31,6 +32,7 @@ use crate::outbox::Outbox;
 use crate::vault::{Accepted, Progress, Vault};
 use active::Active;
 use cluster::Cluster;
+pub(crate) use policies::{HeldPolicies, HeldPolicy};
 use watches::Watches;
 
 /// How often what is due is looked at, and changed reports are sent.
@@ -63,6 +65,8 @@ pub(crate) struct Parts {
     pub(crate) expressions: Arc<dyn ObjectExpressions>,
     pub(crate) inputs: mpsc::Sender<Input>,
     pub(crate) held_changed: Arc<Notify>,
+    /// Who judges by policies that the cluster does not know; `None`: they are refused like other unknown kinds.
+    pub(crate) policies: Option<watch::Sender<HeldPolicies>>,
 }
 
 /// The enforcer.
@@ -74,6 +78,7 @@ pub(crate) struct Enforcer {
     /// Deletions of the last hour.
     spent: Spent,
     held_changed: Arc<Notify>,
+    policies: Option<watch::Sender<HeldPolicies>>,
     watches: Watches,
     active: BTreeMap<String, Active>,
     /// Which assignment an object belongs to.
@@ -88,7 +93,8 @@ impl Enforcer {
             outbox: parts.outbox,
             watches: Watches::new(parts.cluster.clone(), parts.inputs),
             ceiling_changes: parts.ceilings.changes(),
-            cluster: Cluster::new(parts.cluster, parts.ceilings, parts.expressions),
+            cluster: Cluster::new(parts.cluster, parts.ceilings, parts.expressions, parts.policies.is_some()),
+            policies: parts.policies,
             spent: Spent::default(),
             held_changed: parts.held_changed,
             active: BTreeMap::new(),
@@ -128,6 +134,7 @@ impl Enforcer {
         if !self.active.is_empty() {
             tracing::info!(assignments = self.active.len(), "enforcing what is on disk");
         }
+        self.tell_policies();
         Ok(())
     }
 

@@ -244,6 +244,7 @@ impl Service {
         let shutdown = shutdown.child_token();
         let (inputs, received) = mpsc::channel(ENFORCER_QUEUE);
         let held_changed = Arc::new(Notify::new());
+        let (policies, held_policies) = watch::channel(None);
         let enforcer = Enforcer::new(enforcer::Parts {
             vault: vault.clone(),
             outbox: outbox.clone(),
@@ -252,6 +253,7 @@ impl Service {
             expressions: options.expressions.clone(),
             inputs: inputs.clone(),
             held_changed: held_changed.clone(),
+            policies: options.policies.is_some().then_some(policies),
         });
         let executor = options.run_tests.then(|| {
             run_tests(&options, &ceilings, (&outbox, notes), &link, status.subscribe(), shutdown.clone())
@@ -290,7 +292,7 @@ impl Service {
         };
         let policies = async {
             if let Some(engine) = options.policies.clone() {
-                let audit = Audit::new(options.cluster.clone(), outbox.clone(), engine);
+                let audit = Audit::new(options.cluster.clone(), outbox.clone(), engine, held_policies);
                 Box::pin(audit.run(shutdown.clone())).await;
             }
         };

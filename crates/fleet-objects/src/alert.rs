@@ -201,7 +201,7 @@ pub struct Told {
     pub time: Time,
 }
 
-/// Whom to tell: exactly one of `webhook` and `alertmanager`.
+/// Whom to tell: exactly one of `webhook`, `alertmanager` and `email`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "fleet.fairlead.dev",
@@ -225,6 +225,9 @@ pub struct AlertReceiverSpec {
     /// An Alertmanager, by its v2 API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alertmanager: Option<AlertmanagerReceiver>,
+    /// People, by mail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<EmailReceiver>,
 }
 
 /// A server that is posted to.
@@ -259,6 +262,42 @@ pub struct AlertmanagerReceiver {
     /// Authorities of the server as PEM; those that the hub's machine trusts unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<String>,
+}
+
+/// People who get mail.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EmailReceiver {
+    /// The mail server, like `mail.example.com:587`.
+    pub server: String,
+    /// How the way there is secured.
+    #[serde(default)]
+    pub tls: MailTls,
+    /// Who writes, like `Fleet <fleet@example.com>`.
+    pub from: String,
+    /// Who is written to; at most 50.
+    pub to: Vec<String>,
+    /// As whom to log in; nobody logs in unless set. Never sent without TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// A key of a Secret in `fairlead-system`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<SecretKey>,
+    /// Authorities of the server as PEM; those that the hub's machine trusts unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<String>,
+}
+
+/// How the way to a mail server is secured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MailTls {
+    /// The server is asked for TLS before anything is said (port 587).
+    #[default]
+    StartTls,
+    /// TLS from the first byte (port 465).
+    Tls,
+    /// Not at all.
+    None,
 }
 
 /// A key of a Secret in the hub's own namespace.

@@ -128,7 +128,8 @@ fn prepare(mut object: Value, index: usize, label: &str) -> Result<(ObjectRefere
 }
 
 /// When an object is applied: 0 namespaces, 1 definitions of kinds, 2 what others refer to, 3 the rest, 4 workloads,
-/// 5 kinds that are not built in, 6 webhooks and aggregated APIs (they may block what comes after).
+/// 5 kinds that are not built in, 6 webhooks and aggregated APIs (they may block what comes after), 7 Gatekeeper's constraints,
+/// whose kinds its templates make.
 #[must_use]
 pub fn phase(reference: &ObjectReference) -> u8 {
     let group = reference.api_version.split_once('/').map_or("", |(group, _)| group);
@@ -141,6 +142,7 @@ pub fn phase(reference: &ObjectReference) -> u8 {
         )
         | ("storage.k8s.io" | "scheduling.k8s.io" | "rbac.authorization.k8s.io" | "node.k8s.io", _) => 2,
         ("admissionregistration.k8s.io" | "apiregistration.k8s.io", _) => 6,
+        ("constraints.gatekeeper.sh", _) => 7,
         ("", "Pod" | "ReplicationController") | ("apps" | "batch", _) => 4,
         ("", _) | ("policy" | "autoscaling", _) => 3,
         (group, _) if group.ends_with(".k8s.io") => 3,

@@ -18,14 +18,52 @@ pub struct YamlError {
 /// # Errors
 /// When the text is not YAML or a document is neither a map nor empty.
 pub fn documents(text: &str, origin: &str) -> Result<Vec<Value>, YamlError> {
-    let options = serde_saphyr::options! { legacy_octal_numbers: true };
-    let parsed: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
-        .map_err(|error| YamlError { origin: origin.to_owned(), message: error.to_string() })?;
+    let parsed = values(text).map_err(|message| YamlError { origin: origin.to_owned(), message })?;
     let mut objects = Vec::new();
     for (index, document) in parsed.into_iter().enumerate() {
         flatten(document, &format!("{origin}, document {}", index + 1), &mut objects)?;
     }
     Ok(objects)
+}
+
+/// Lines that are indented where a text is read leniently; each costs a reading of the whole.
+const MAX_INDENTED: usize = 32;
+/// What the reader says of a line that goes on with a quoted text and stands too far to the left.
+const TOO_FAR_LEFT: &str = "invalid indentation in multiline quoted scalar";
+/// Deeper than anything that such a line may belong to.
+const DEEP: &str = "                                                                                ";
+
+/// Every document of `text`, whatever it is. Quoted texts over several lines may stand further to the left than YAML 1.2 lets
+/// them: Kubernetes' own reader takes them so, and what is before such a line is no part of the text.
+///
+/// # Errors
+/// What is wrong, with its place.
+pub fn values(text: &str) -> Result<Vec<Value>, String> {
+    let read = |text: &str| {
+        let options = serde_saphyr::options! { legacy_octal_numbers: true };
+        serde_saphyr::from_multiple_with_options(text, options)
+    };
+    let mut indented: Option<String> = None;
+    for _ in 0..MAX_INDENTED {
+        let error = match read(indented.as_deref().unwrap_or(text)) {
+            Ok(values) => return Ok(values),
+            Err(error) => error,
+        };
+        let message = error.to_string();
+        let line = error.location().and_then(|place| usize::try_from(place.line()).ok());
+        let Some(line) = line.filter(|_| message.contains(TOO_FAR_LEFT)) else { return Err(message) };
+        let mut lines: Vec<&str> = indented.as_deref().unwrap_or(text).split('\n').collect();
+        let Some(wrong) = line.checked_sub(1).and_then(|index| lines.get_mut(index)) else {
+            return Err(message);
+        };
+        if wrong.starts_with(DEEP) {
+            return Err(message);
+        }
+        let deeper = format!("{DEEP}{wrong}");
+        *wrong = &deeper;
+        indented = Some(lines.join("\n"));
+    }
+    read(indented.as_deref().unwrap_or(text)).map_err(|error| error.to_string())
 }
 
 fn flatten(document: Value, origin: &str, into: &mut Vec<Value>) -> Result<(), YamlError> {
@@ -89,6 +127,15 @@ mod tests {
         assert_eq!(all.len(), 3);
         assert_eq!((all[0]["mode"].as_i64(), all[0]["n"].as_i64()), (Some(420), Some(1)));
         assert_eq!(all[2]["kind"], "C");
+    }
+
+    #[test]
+    fn quoted_texts_may_stand_as_far_to_the_left_as_kubernetes_lets_them() {
+        let text = "kind: A\nspec:\n  description: \"one\n  two\n three\"\n  next: 'x\n  y'\n---\nkind: B\n";
+        let all = values(text).unwrap();
+        assert_eq!(all[0]["spec"], serde_json::json!({"description": "one two three", "next": "x y"}));
+        assert_eq!(all[1]["kind"], "B");
+        assert!(values("kind: A\n b: c: d\n").is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Judges alert rules by what the hub holds and tells receivers, once for each piece of news.
 //!
 //! * [`deliver`]: one notice to one receiver, as often as it takes.
+//! * [`mail`]: a notice as mail.
 //!
 //! What is so and who is to be told is decided in `fleet_planner::alerts`; what was told is written to the rule's status,
 //! so that a hub that starts again tells nothing twice but what it had not written down (such a repetition has the same
@@ -9,6 +10,7 @@
 //! Must never: hold up anything else of the hub because a receiver does not answer.
 
 mod deliver;
+mod mail;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;

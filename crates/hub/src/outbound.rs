@@ -91,14 +91,8 @@ impl Outbound {
         if authority.as_str().contains('@') {
             return Err(Refusal::final_("user names in URLs are not sent; use headers"));
         }
-        // Machines' metadata services hand out credentials there.
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        let link_local = match host.parse::<IpAddr>() {
-            Ok(IpAddr::V4(address)) => address.is_link_local(),
-            Ok(IpAddr::V6(address)) => address.is_unicast_link_local(),
-            Err(_) => false,
-        };
-        if link_local {
+        if is_link_local(host) {
             return Err(Refusal::final_(format!("{host} is a link-local address")));
         }
         let key = (format!("{scheme}://{authority}"), ca_bundle.unwrap_or_default().to_owned());
@@ -114,6 +108,16 @@ impl Outbound {
         }
         clients.insert(key, client.clone());
         Ok(client)
+    }
+}
+
+/// Whether a host is an address that no packet leaves its network for: machines' metadata services hand out credentials
+/// there.
+pub(crate) fn is_link_local(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => address.is_link_local(),
+        Ok(IpAddr::V6(address)) => address.is_unicast_link_local(),
+        Err(_) => false,
     }
 }
 

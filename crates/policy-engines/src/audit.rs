@@ -1,5 +1,5 @@
-//! Existing objects judged by policies: what a ValidatingAdmissionPolicy would say if the object were written now, and
-//! what the Pod Security Standards say of it.
+//! Existing objects judged by policies: what a ValidatingAdmissionPolicy would say if the object were written now, what
+//! Gatekeeper's constraints say of it, and what the Pod Security Standards do.
 //!
 //! An object is judged as if it were created; by a policy that is for updates alone, as if it were written without a
 //! change. DELETE and CONNECT are not judged: nothing of them stands still. Who asks is [`USER`], who has no rights, so
@@ -18,6 +18,7 @@ use crate::admission_policy::{
     Wanted, is_exempt, namespace_document, request_document, select,
 };
 use crate::cel::authorizer::Question;
+use crate::gatekeeper::{Gatekeeper, Reviewed, Said, SyncKind};
 use crate::pod_security::{self, Level, LevelVersion};
 
 /// The name under which the Pod Security Standards are reported.
@@ -34,6 +35,7 @@ pub struct PolicySet {
     policies: Vec<Policy<ValidatingPolicy>>,
     bindings: Vec<Binding>,
     standards: Option<Standards>,
+    gatekeeper: Gatekeeper,
 }
 
 /// How pods are held to the Pod Security Standards.
@@ -59,11 +61,12 @@ pub struct Subject<'a> {
 /// What is wrong with an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// The policy's name, or [`POD_SECURITY`].
+    /// The policy's name, a constraint's kind and name (`K8sRequiredLabels/owners`), or [`POD_SECURITY`].
     pub policy: String,
-    /// The binding's; "" for the Pod Security Standards and where the policy itself cannot be used.
+    /// The binding's; "" for constraints, the Pod Security Standards and where the policy itself cannot be used.
     pub binding: String,
-    /// `validations[0]`, or a level of the standards like `restricted:latest`; "" for a policy that cannot be used.
+    /// `validations[0]`, or a level of the standards like `restricted:latest`; "" for constraints and for a policy that cannot be
+    /// used.
     pub rule: String,
     /// Whether it breaks the rule.
     pub outcome: Outcome,
@@ -105,18 +108,42 @@ impl PolicySet {
             policies: policies.collect(),
             bindings: bindings.into_iter().map(Binding::of).collect(),
             standards,
+            gatekeeper: Gatekeeper::default(),
         }
+    }
+
+    /// The same with constraints.
+    #[must_use]
+    pub fn with_constraints(mut self, gatekeeper: Gatekeeper) -> Self {
+        self.gatekeeper = gatekeeper;
+        self
+    }
+
+    /// The kinds whose objects constraints look at besides the one that is judged; give them by [`Self::set_inventory`].
+    #[must_use]
+    pub fn inventory_kinds(&self) -> Vec<SyncKind> {
+        self.gatekeeper.inventory_kinds()
+    }
+
+    /// The objects of [`Self::inventory_kinds`], as they are from now on.
+    ///
+    /// # Errors
+    /// When they cannot be taken.
+    pub fn set_inventory<'a>(&self, objects: impl IntoIterator<Item = &'a Value>) -> Result<(), String> {
+        self.gatekeeper.set_inventory(objects)
     }
 
     /// Whether objects of a resource may be judged at all.
     #[must_use]
-    pub fn may_judge(&self, resource: &GroupVersionResource) -> bool {
+    pub fn may_judge(&self, resource: &GroupVersionResource, kind: &str) -> bool {
         let bound = |policy: &&Policy<ValidatingPolicy>| {
             self.bindings.iter().any(|binding| binding.policy == policy.name)
         };
         let standards =
             self.standards.is_some() && pod_security::makes_pods(&resource.group, &resource.resource);
-        standards || self.policies.iter().filter(bound).any(|policy| policy.may_want(&OPERATIONS, resource))
+        standards
+            || self.gatekeeper.may_judge(&resource.group, kind)
+            || self.policies.iter().filter(bound).any(|policy| policy.may_want(&OPERATIONS, resource))
     }
 
     /// API version and kind of what policies take parameters from.
@@ -142,10 +169,45 @@ impl PolicySet {
         for policy in &self.policies {
             self.judge_by(policy, subject, surroundings, &mut judgement).await?;
         }
+        self.by_constraints(subject, surroundings, &mut judgement).await?;
         if let Some(standards) = &self.standards {
             by_standards(standards, subject, surroundings, &mut judgement).await?;
         }
         Ok(judgement)
+    }
+
+    async fn by_constraints<S: Surroundings>(
+        &self,
+        subject: &Subject<'_>,
+        surroundings: &S,
+        judgement: &mut Judgement,
+    ) -> Result<(), S::Error> {
+        let kind = subject.kind;
+        if !self.gatekeeper.may_judge(&kind.group, &kind.kind) {
+            return Ok(());
+        }
+        let namespace = match text(&subject.object["metadata"], "namespace") {
+            "" => None,
+            name => Some(surroundings.namespace(name).await?),
+        };
+        let reviewed =
+            Reviewed { kind, object: subject.object, namespace: namespace.as_ref(), request: None };
+        for (constraint, Said { mut violations, errors }) in self.gatekeeper.review(&reviewed) {
+            let policy = constraint.policy();
+            violations.dedup();
+            let found = violations.into_iter().map(|message| (Outcome::Fail, message));
+            let found = found.chain(errors.into_iter().map(|message| (Outcome::Error, message)));
+            judgement.findings.extend(found.map(|(outcome, message)| Finding {
+                policy: policy.clone(),
+                binding: String::new(),
+                rule: String::new(),
+                outcome,
+                actions: constraint.actions.clone(),
+                message,
+            }));
+            judgement.judged.push(policy);
+        }
+        Ok(())
     }
 
     async fn judge_by<S: Surroundings>(

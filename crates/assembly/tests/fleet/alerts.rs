@@ -11,7 +11,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::bench::{Bench, eventually};
@@ -209,5 +209,72 @@ async fn silenced_and_waiting_alerts_are_shown_and_told_to_nobody() {
     eventually("told after the silence", || async { hook.taken().len() == 1 }).await;
     assert_eq!(hook.taken()[0].json()["alerts"].as_array().unwrap().len(), 1);
     drop((receivers, silences, rules, client));
+    bench.stop().await;
+}
+
+/// A mail server in the clear that takes what comes; the mails.
+async fn mail_server() -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mails = Arc::new(Mutex::new(Vec::new()));
+    let into = mails.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let into = into.clone();
+            tokio::spawn(async move { take_mail(stream, &into).await });
+        }
+    });
+    (address, mails)
+}
+
+async fn take_mail(mut stream: tokio::net::TcpStream, mails: &Mutex<Vec<String>>) -> Option<()> {
+    let (reading, mut writing) = stream.split();
+    let mut lines = tokio::io::BufReader::new(reading).lines();
+    writing.write_all(b"220 test\r\n").await.ok()?;
+    while let Some(line) = lines.next_line().await.ok()? {
+        let answer: &[u8] = match line.as_str() {
+            "DATA" => {
+                writing.write_all(b"354 go on\r\n").await.ok()?;
+                let mut mail = String::new();
+                while let Some(line) = lines.next_line().await.ok()?.filter(|line| line != ".") {
+                    mail.push_str(&line);
+                    mail.push('\n');
+                }
+                mails.lock().push(mail);
+                b"250 taken\r\n"
+            }
+            _ => b"250 fine\r\n",
+        };
+        writing.write_all(answer).await.ok()?;
+    }
+    Some(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_are_told_by_mail_in_one_thread() {
+    let mut bench = Bench::start(&["dev"]).await;
+    let (server, mails) = mail_server().await;
+    {
+        let client = bench.hub_client();
+        let receivers: Api<AlertReceiver> = Api::all(client.clone());
+        let to = json!({"server": server, "tls": "None", "from": "Fleet <fleet@example.com>", "to": ["ops@example.com"]});
+        receivers.create(&PostParams::default(), &receiver("people", json!({"email": to}))).await.unwrap();
+        let rules: Api<AlertRule> = Api::all(client);
+        let spec = json!({"on": "ClusterOffline", "receivers": ["people"]});
+        rules.create(&PostParams::default(), &rule("offline", spec)).await.unwrap();
+    }
+    let (token, store) = bench.stop_agent("dev").await;
+    eventually("a mail came", || async { mails.lock().len() == 1 }).await;
+    bench.start_agent("dev", token, store).await;
+    eventually("that it is over is told", || async { mails.lock().len() == 2 }).await;
+    let (firing, resolved) = (mails.lock()[0].clone(), mails.lock()[1].clone());
+    assert!(firing.contains("Subject: [FIRING] offline (warning): cluster dev"), "{firing}");
+    assert!(resolved.contains("Subject: [RESOLVED] offline (warning): cluster dev"), "{resolved}");
+    let header = |mail: &str, name: &str| {
+        let found = mail.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")).map(str::to_owned));
+        found.unwrap()
+    };
+    assert_eq!(header(&firing, "References"), header(&resolved, "References"));
+    assert_ne!(header(&firing, "Message-ID"), header(&resolved, "Message-ID"));
     bench.stop().await;
 }

@@ -177,9 +177,14 @@ async fn a_profile_may_what_its_identity_was_granted_and_no_more() {
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
         "subjects": [{"kind": "ServiceAccount", "name": "default.app", "namespace": "fairlead-profiles"}],
     });
-    for (object, word) in
-        [(elsewhere, "kube-public"), (escalation, "attempting to grant RBAC permissions not currently held")]
-    {
+    // What policies find is told to the hub: who may not bring any has none judged by, though the cluster knows no such kind.
+    let reader = json!({"apiVersion": "templates.gatekeeper.sh/v1", "kind": "ConstraintTemplate", "metadata": {"name": "reader"},
+        "spec": {"crd": {"spec": {"names": {"kind": "Reader"}}}, "targets": []}});
+    for (object, word) in [
+        (elsewhere, "kube-public"),
+        (escalation, "attempting to grant RBAC permissions not currently held"),
+        (reader, "may not create constrainttemplates in API group \"templates.gatekeeper.sh\""),
+    ] {
         bench.profile("app", json!({"manifests": [config_map("a", "2"), object]})).await;
         eventually("refused", || async {
             let refusal = status(&bench, "default.app").await.refusal;

@@ -171,3 +171,103 @@ async fn reports_and_standards_are_kept_in_the_cluster_where_it_has_their_defini
     eventually("and told", || async { broken(&status(&bench).await) == ["loose"] }).await;
     bench.stop().await;
 }
+
+/// Template and constraint: maps of namespace `default` say whose they are, and no two the same.
+fn constraints(parameters: Value) -> Vec<Value> {
+    let rego = "package ownedmaps\n\
+        violation[{\"msg\": msg}] {\n  not input.review.object.data[input.parameters.key]\n  \
+        msg := sprintf(\"%v does not say %v\", [input.review.name, input.parameters.key])\n}\n\
+        violation[{\"msg\": msg}] {\n  other := data.inventory.namespace[input.review.namespace].v1.ConfigMap[name]\n  \
+        name != input.review.name\n  other.data.owner == input.review.object.data.owner\n  \
+        msg := sprintf(\"%v is owned by the same\", [name])\n}\n";
+    let annotation = "[[{\"groups\": [\"\"], \"versions\": [\"v1\"], \"kinds\": [\"ConfigMap\"]}]]";
+    let template = json!({"apiVersion": "templates.gatekeeper.sh/v1", "kind": "ConstraintTemplate",
+        "metadata": {"name": "ownedmaps", "annotations": {"metadata.gatekeeper.sh/requires-sync-data": annotation}},
+        "spec": {"crd": {"spec": {"names": {"kind": "OwnedMaps"}}},
+            "targets": [{"target": "admission.k8s.gatekeeper.sh", "rego": rego}]}});
+    let constraint = json!({"apiVersion": "constraints.gatekeeper.sh/v1beta1", "kind": "OwnedMaps", "metadata": {"name": "all"},
+        "spec": {"enforcementAction": "warn", "parameters": parameters,
+            "match": {"kinds": [{"apiGroups": [""], "kinds": ["ConfigMap"]}], "namespaces": ["def*"]}}});
+    vec![template, constraint]
+}
+
+/// What Gatekeeper brings, and makes of a template, as far as an agent sees it.
+fn gatekeeper_definition(group: &str, version: &str, kind: &str) -> Value {
+    let plural = match kind {
+        "ConstraintTemplate" => "constrainttemplates".to_owned(),
+        other => other.to_lowercase(),
+    };
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.{group}")},
+        "spec": {"group": group, "scope": "Cluster", "names": {"plural": plural, "singular": kind.to_lowercase(), "kind": kind,
+                "listKind": format!("{kind}List")},
+            "versions": [{"name": version, "served": true, "storage": true, "schema": {"openAPIV3Schema":
+                {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn constraints_are_judged_in_a_cluster_without_gatekeeper_and_applied_where_it_is() {
+    let bench = Bench::start(&["dev"]).await;
+    let owned = |name: &str, owner: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"owner": owner}});
+    map(&bench, "nobodys", &["a"]).await;
+    for (name, owner) in [("one", "x"), ("two", "x"), ("three", "y")] {
+        apply(&bench, owned(name, owner), "v1", "configmaps", true).await;
+    }
+    bench.profile("rules", json!({"manifests": constraints(json!({"key": "owner"}))})).await;
+    bench.place("rules", json!({}), json!({})).await;
+    bench.applied("dev", "default.rules").await;
+    let words = |status: &ComplianceReportStatus| -> Vec<String> {
+        let own = |name: &str| ["nobodys", "one", "two", "three"].contains(&name);
+        let violations = status.state.violations.iter().filter(|violation| own(&violation.object.name));
+        let mut all: Vec<String> = violations.map(|violation| violation.message.clone()).collect();
+        all.sort();
+        all
+    };
+    let expected = ["nobodys does not say owner", "one is owned by the same", "two is owned by the same"];
+    eventually("what is wrong is found", || async { words(&status(&bench).await) == expected }).await;
+    let said = status(&bench).await;
+    assert_eq!(said.state.policies[0].policy, "OwnedMaps/all");
+    assert_eq!(said.state.policies[0].profile.as_deref(), Some("default.rules"));
+    assert_eq!(said.state.violations[0].actions, ["Warn"]);
+    // Other parameters begin another round.
+    bench.profile("rules", json!({"manifests": constraints(json!({"key": "absent"}))})).await;
+    let stricter = || async {
+        words(&status(&bench).await).iter().filter(|word| word.ends_with("does not say absent")).count() == 4
+    };
+    eventually("all lack the other key", stricter).await;
+    // With Gatekeeper there the same are objects of the cluster, and judged on.
+    for (group, version, kind) in [
+        ("templates.gatekeeper.sh", "v1", "ConstraintTemplate"),
+        ("constraints.gatekeeper.sh", "v1beta1", "OwnedMaps"),
+    ] {
+        let definition = gatekeeper_definition(group, version, kind);
+        apply(&bench, definition, "apiextensions.k8s.io/v1", "customresourcedefinitions", false).await;
+    }
+    let client = bench.cluster_client("dev");
+    let served = || async {
+        let listed = client.list_api_group_resources("constraints.gatekeeper.sh/v1beta1").await;
+        listed.is_ok_and(|list| !list.resources.is_empty())
+    };
+    eventually("Gatekeeper's kinds are served", served).await;
+    bench.profile("rules", json!({"manifests": constraints(json!({"key": "owner"}))})).await;
+    let resource = ApiResource {
+        group: "constraints.gatekeeper.sh".to_owned(),
+        version: "v1beta1".to_owned(),
+        api_version: "constraints.gatekeeper.sh/v1beta1".to_owned(),
+        kind: "OwnedMaps".to_owned(),
+        plural: "ownedmaps".to_owned(),
+    };
+    let applied: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    eventually("the constraint is applied", || async {
+        let found = applied.get_opt("all").await.unwrap();
+        found.is_some_and(|found| found.data["spec"]["parameters"]["key"] == "owner")
+    })
+    .await;
+    eventually("and judged by", || async { words(&status(&bench).await) == expected }).await;
+    // Without the profile nothing is judged, and what was applied goes.
+    bench.profile("rules", json!({"manifests": []})).await;
+    eventually("it is removed", || async { applied.get_opt("all").await.unwrap().is_none() }).await;
+    eventually("nothing is judged", || async { status(&bench).await.state.policies.is_empty() }).await;
+    drop((applied, client));
+    bench.stop().await;
+}

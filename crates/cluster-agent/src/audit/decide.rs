@@ -9,11 +9,14 @@ use fleet_objects::{LABEL_ASSIGNMENT, ObjectReference};
 use serde_json::{Value, json};
 
 use super::{Finding, Judged, Policies, PolicyDocuments, ServedKind};
+use crate::enforcer::HeldPolicy;
 
 /// Kinds watched at most. A policy for everything (`*`) is for some 70 kinds of a plain cluster.
 pub(super) const MAX_KINDS: usize = 200;
 /// Objects whose results are kept: at some 200 bytes each 20 MB. More are counted and not judged.
 pub(super) const MAX_OBJECTS: usize = 100_000;
+/// Objects kept for policies that look at others than the one that is judged: at some 2 kB each, twice, 40 MB.
+pub(super) const MAX_INVENTORY: usize = 10_000;
 /// What is wrong with one object at most.
 const MAX_FINDINGS: usize = 20;
 /// Results listed in one report object: with their messages well below what an API server stores in one object.
@@ -40,6 +43,8 @@ pub(super) struct Source {
     pub(super) namespaces: BTreeMap<String, Value>,
     /// Which profile brought a policy.
     profiles: BTreeMap<String, String>,
+    /// Constraints as results name them.
+    constraints: Vec<String>,
 }
 
 fn name(object: &Value) -> String {
@@ -48,6 +53,16 @@ fn name(object: &Value) -> String {
 
 fn assignment(object: &Value) -> Option<String> {
     object["metadata"]["labels"][LABEL_ASSIGNMENT].as_str().map(str::to_owned)
+}
+
+fn is_of(document: &Value, group: &str) -> bool {
+    document["apiVersion"].as_str().is_some_and(|version| version.starts_with(group))
+}
+
+/// How results name a constraint (`policy_engines::gatekeeper` writes it so, too); `None`: it is none.
+fn constraint(document: &Value) -> Option<String> {
+    is_of(document, "constraints.gatekeeper.sh/")
+        .then(|| format!("{}/{}", document["kind"].as_str().unwrap_or_default(), name(document)))
 }
 
 /// Only what changes what is judged: not the version, the status, nor who manages which field.
@@ -70,7 +85,20 @@ fn essential_namespace(object: &Value) -> Value {
 }
 
 impl Source {
-    pub(super) fn of(policies: Vec<Value>, bindings: Vec<Value>, namespaces: Vec<Value>) -> Self {
+    pub(super) fn of(
+        policies: Vec<Value>,
+        bindings: Vec<Value>,
+        namespaces: Vec<Value>,
+        held: &[HeldPolicy],
+    ) -> Self {
+        let (admission, held): (Vec<&HeldPolicy>, Vec<&HeldPolicy>) =
+            held.iter().partition(|held| is_of(&held.document, "admissionregistration.k8s.io/"));
+        let (mut policies, mut bindings) = (policies, bindings);
+        for HeldPolicy { document, .. } in admission {
+            let into =
+                if document["kind"] == "ValidatingAdmissionPolicy" { &mut policies } else { &mut bindings };
+            into.push(document.clone());
+        }
         let sorted = |objects: Vec<Value>| -> Vec<Value> {
             let by_name: BTreeMap<String, Value> =
                 objects.iter().map(|object| (name(object), essential(object))).collect();
@@ -96,11 +124,23 @@ impl Source {
             policies.iter().any(|known| name(known) == policy)
         };
         let bindings: Vec<Value> = bindings.into_iter().filter(of_policies).collect();
-        let judges = standards || !policies.is_empty();
+        let mut constraints = Vec::new();
+        for HeldPolicy { assignment, document } in &held {
+            if let Some(name) = constraint(document) {
+                profiles.insert(name.clone(), assignment.clone());
+                constraints.push(name);
+            }
+        }
+        constraints.sort();
+        constraints.dedup();
+        // Templates that nothing is held to judge nothing.
+        let gatekeeper = if constraints.is_empty() { Vec::new() } else { held };
+        let judges = standards || !policies.is_empty() || !constraints.is_empty();
         Self {
             documents: PolicyDocuments {
                 policies: sorted(policies),
                 bindings: sorted(bindings),
+                gatekeeper: gatekeeper.iter().map(|held| held.document.clone()).collect(),
                 pod_security: standards.then_some(LABEL_ASSIGNMENT),
             },
             // Where nothing is judged, namespaces may change as they like.
@@ -110,12 +150,15 @@ impl Source {
                 .map(|namespace| (name(namespace), essential_namespace(namespace)))
                 .collect(),
             profiles,
+            constraints,
         }
     }
 
     /// Whether nothing is judged.
     pub(super) fn is_empty(&self) -> bool {
-        self.documents.policies.is_empty() && self.documents.pod_security.is_none()
+        self.documents.policies.is_empty()
+            && self.documents.pod_security.is_none()
+            && self.constraints.is_empty()
     }
 
     /// Whether `newer` says of something that is known here another thing, or `all`: anything else at all. A namespace
@@ -129,6 +172,7 @@ impl Source {
 
     fn policy_names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.documents.policies.iter().map(name).collect();
+        names.extend(self.constraints.iter().cloned());
         names.extend(self.documents.pod_security.map(|_| POD_SECURITY.to_owned()));
         names
     }

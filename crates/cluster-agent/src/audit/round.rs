@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::decide::{Key, Results, Source, kinds};
+use super::decide::{Key, MAX_INVENTORY, Results, Source, kinds};
 use super::known::{Known, MAX_PARAMS};
 use super::watch::{Event, follow};
 use super::{Audit, GATHER, PATIENCE, Policies, ServedKind, TELL_EVERY};
@@ -18,6 +18,8 @@ use super::{Audit, GATHER, PATIENCE, Policies, ServedKind, TELL_EVERY};
 const QUEUE: usize = 128;
 /// Between the begins of two rounds: a cluster in turmoil is not listed again and again.
 const MIN_ROUND: Duration = Duration::from_secs(10);
+/// The same where other objects changed that policies look at: those may be many, and change often.
+const MIN_INVENTORY_ROUND: Duration = Duration::from_secs(30);
 /// A round is not longer than this: what no watch told is seen by then.
 const MAX_ROUND: Duration = Duration::from_secs(30 * 60);
 /// How often it is asked which kinds the cluster serves.
@@ -28,6 +30,7 @@ const DISCOVER: Duration = Duration::from_secs(120);
 enum Tag {
     Object(usize),
     Param(usize),
+    Inventory(usize),
 }
 
 /// Where a round stands.
@@ -36,6 +39,9 @@ struct Standing {
     kinds: Vec<ServedKind>,
     beyond: usize,
     params: Vec<ServedKind>,
+    /// Kinds whose objects policies look at besides the one that is judged, and these.
+    inventory: Vec<ServedKind>,
+    others: BTreeMap<(usize, Key), Value>,
     known: Known,
     results: Results,
     listing: BTreeMap<usize, BTreeSet<Key>>,
@@ -50,7 +56,11 @@ struct Standing {
 impl Standing {
     /// Something of what is judged by is different.
     fn outdated(&mut self) {
-        let soonest = (Instant::now() + GATHER).max(self.began + MIN_ROUND);
+        self.outdated_after(MIN_ROUND);
+    }
+
+    fn outdated_after(&mut self, least: Duration) {
+        let soonest = (Instant::now() + GATHER).max(self.began + least);
         self.due = Some(self.due.map_or(soonest, |due| due.min(soonest)));
     }
 
@@ -58,6 +68,49 @@ impl Standing {
         match tag {
             Tag::Object(kind) => self.take_object(kind, event),
             Tag::Param(kind) => self.take_param(kind, event),
+            Tag::Inventory(kind) => self.take_other(kind, event),
+        }
+    }
+
+    /// An object that policies look at. What they are shown stays for the round.
+    fn take_other(&mut self, kind: usize, event: Event) {
+        let tag = Tag::Inventory(kind);
+        let listed = !self.pending.contains(&tag);
+        let changed = match event {
+            Event::Began => false,
+            Event::Seen(key, object) => {
+                let place = (kind, key);
+                if self.others.len() >= MAX_INVENTORY && !self.others.contains_key(&place) {
+                    let why =
+                        format!("policies look at more than {MAX_INVENTORY} objects; they are shown no more");
+                    self.failed.insert(tag, why);
+                    return;
+                }
+                let object = essential(*object);
+                let same = self.others.get(&place).is_some_and(|known| is_like(known, &object));
+                self.others.insert(place, object);
+                !same
+            }
+            Event::Gone(key) => self.others.remove(&(kind, key)).is_some(),
+            Event::Listed => {
+                self.pending.remove(&tag);
+                false
+            }
+            Event::Failed(why) => {
+                self.fail(tag, why);
+                false
+            }
+        };
+        if changed && listed {
+            self.outdated_after(MIN_INVENTORY_ROUND);
+        }
+    }
+
+    /// Shows policies the other objects, as they are now.
+    fn show_inventory(&mut self) {
+        let objects: Vec<&Value> = self.others.values().collect();
+        if let Err(why) = self.policies.set_inventory(&objects) {
+            self.failed.insert(Tag::Inventory(usize::MAX), format!("what policies look at: {why}"));
         }
     }
 
@@ -116,6 +169,7 @@ impl Standing {
         let kind = match tag {
             Tag::Object(kind) => self.kinds.get(kind),
             Tag::Param(kind) => self.params.get(kind),
+            Tag::Inventory(kind) => self.inventory.get(kind),
         };
         let named = kind.map(|kind| kind.plural.as_str()).unwrap_or_default();
         tracing::debug!(kind = named, %why, "a kind cannot be followed for policies");
@@ -124,8 +178,9 @@ impl Standing {
         self.pending.remove(&tag);
     }
 
-    fn params_listed(&self) -> bool {
-        !self.pending.iter().any(|tag| matches!(tag, Tag::Param(_)))
+    /// Whether all that is looked at besides the objects is there.
+    fn surroundings_listed(&self) -> bool {
+        self.pending.iter().all(|tag| matches!(tag, Tag::Object(_)))
     }
 
     fn problem(&self) -> Option<String> {
@@ -145,6 +200,15 @@ fn essential(mut object: Value) -> Value {
     object
 }
 
+/// Whether two versions of an object differ in their status alone, which changes all the time.
+fn is_like(one: &Value, other: &Value) -> bool {
+    let (Some(one), Some(other)) = (one.as_object(), other.as_object()) else { return one == other };
+    let without =
+        |object: &serde_json::Map<String, Value>| object.keys().filter(|key| *key != "status").count();
+    without(one) == without(other)
+        && one.iter().filter(|(key, _)| *key != "status").all(|(key, value)| other.get(key) == Some(value))
+}
+
 impl Audit {
     /// Judges by `source` until it is outdated.
     pub(super) async fn round(&mut self, source: &Source) {
@@ -162,13 +226,17 @@ impl Audit {
         for (index, kind) in standing.params.iter().enumerate() {
             tasks.spawn(follow(self.cluster.clone(), kind.clone(), Tag::Param(index), events.clone()));
         }
+        for (index, kind) in standing.inventory.iter().enumerate() {
+            tasks.spawn(follow(self.cluster.clone(), kind.clone(), Tag::Inventory(index), events.clone()));
+        }
         let ends = Instant::now() + PATIENCE;
-        while !standing.params_listed() {
+        while !standing.surroundings_listed() {
             match tokio::time::timeout_at(ends, received.recv()).await {
                 Ok(Some((tag, event))) => standing.take(tag, event),
                 Ok(None) | Err(_) => break,
             }
         }
+        standing.show_inventory();
         for (index, kind) in standing.kinds.iter().enumerate() {
             tasks.spawn(follow(self.cluster.clone(), kind.clone(), Tag::Object(index), events.clone()));
         }
@@ -183,7 +251,16 @@ impl Audit {
             wanted.iter().any(|(version, name)| *name == kind.kind && *version == kind.api_version())
         };
         let params: Vec<ServedKind> = served.iter().filter(is_param).cloned().collect();
-        let pending = (0..kinds.len()).map(Tag::Object).chain((0..params.len()).map(Tag::Param)).collect();
+        let looked_at = policies.inventory_kinds();
+        let is_looked_at = |kind: &&ServedKind| {
+            looked_at.iter().any(|(version, name)| *name == kind.kind && *version == kind.api_version())
+        };
+        let inventory: Vec<ServedKind> = served.iter().filter(is_looked_at).cloned().collect();
+        let pending = (0..kinds.len())
+            .map(Tag::Object)
+            .chain((0..params.len()).map(Tag::Param))
+            .chain((0..inventory.len()).map(Tag::Inventory))
+            .collect();
         let known = Known {
             namespaces: source.namespaces.clone(),
             live: self.namespaces.clone(),
@@ -195,6 +272,8 @@ impl Audit {
             kinds,
             beyond,
             params,
+            inventory,
+            others: BTreeMap::new(),
             known,
             results: Results::default(),
             listing: BTreeMap::new(),

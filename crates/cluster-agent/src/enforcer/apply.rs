@@ -16,6 +16,7 @@ use super::cluster::{Force, Outcome, Target, Targets, describe};
 use super::{Enforcer, order};
 use crate::drift::Mode;
 use crate::error::Error;
+use crate::vault::InventoryItem;
 
 /// Requests under way at once for one assignment: fast, and far below what an API server allows one client.
 const TOGETHER: usize = 8;
@@ -126,7 +127,9 @@ impl Enforcer {
                 }
                 let item = active.progress.inventory.iter_mut().find(|item| item.object == *reference);
                 let digest = (target.drift.mode == Mode::Detect).then(|| target.digest());
-                if let Some(item) = item.filter(|item| !item.applied || item.digest != digest) {
+                let changed = |item: &&mut InventoryItem| !item.applied || item.digest != digest;
+                // What is only kept is in no cluster, and nothing there is the agent's to delete.
+                if let Some(item) = item.filter(|_| !target.kept).filter(changed) {
                     (item.applied, item.digest) = (true, digest);
                     newly_applied = true;
                 }
@@ -145,7 +148,7 @@ impl Enforcer {
         for target in active.targets.values() {
             let unserved =
                 active.states.get(&target.reference).is_some_and(|state| state.fingerprint.is_none());
-            if !unserved {
+            if !unserved && !target.kept {
                 self.watches.ensure(&target.resource);
             }
         }

@@ -1,23 +1,25 @@
 //! The cluster as the enforcer uses it: which kinds it serves, and applying one object.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use api_client::dynamic::{Discovery, DynamicError};
+use api_client::dynamic::{Discovery, DynamicError, Kind};
 use api_client::error::{is_conflict, is_not_found};
-use fleet_objects::{HealthRule, ObjectReference};
+use fleet_objects::{Health, HealthRule, ObjectReference};
 use fleet_planner::health::ObjectExpressions;
 use fleet_planner::render::Rendered;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::Value;
 
+use super::policies::{self, Brought, Unserved};
 use crate::ceiling::Ceilings;
 use crate::drift::{Drift, Mode};
 use crate::error::Error;
 use crate::fingerprint;
 use crate::health::{self, Verdict};
 
+/// What is said of a policy that is not applied.
+const KEPT: &str = "this cluster does not know its kind: the agent's audit judges by it, nothing enforces it";
 /// Tries to apply over an object that changes all the time.
 const OUTDATED_TRIES: usize = 5;
 
@@ -29,6 +31,8 @@ pub(super) struct Target {
     pub(super) object: Value,
     pub(super) resource: ApiResource,
     pub(super) namespaced: bool,
+    /// The cluster does not know its kind: it is a policy that the audit judges by, and is never applied.
+    pub(super) kept: bool,
     /// How far it is enforced.
     pub(super) drift: Drift,
     /// By which rule it is judged, if not by the built-in ones.
@@ -39,6 +43,9 @@ pub(super) struct Target {
 impl Target {
     /// How a live object is.
     pub(super) fn judge(&self, live: &Value) -> Verdict {
+        if self.kept {
+            return (Health::Healthy, KEPT.to_owned());
+        }
         match &self.health {
             Some(rule) => health::judge_by(rule, live, &*self.expressions),
             None => health::judge(live),
@@ -79,6 +86,8 @@ pub(super) struct Cluster {
     expressions: Arc<dyn ObjectExpressions>,
     /// With whose rights objects are read and written.
     acting: Client,
+    /// Whether somebody judges by policies that the cluster does not know.
+    keeps_policies: bool,
 }
 
 /// How an apply treats fields of others.
@@ -89,8 +98,28 @@ pub(super) enum Force {
 }
 
 impl Cluster {
-    pub(super) fn new(client: Client, ceilings: Ceilings, expressions: Arc<dyn ObjectExpressions>) -> Self {
-        Self { acting: client.clone(), discovery: Discovery::new(client), ceilings, expressions }
+    pub(super) fn new(
+        client: Client,
+        ceilings: Ceilings,
+        expressions: Arc<dyn ObjectExpressions>,
+        keeps_policies: bool,
+    ) -> Self {
+        Self {
+            acting: client.clone(),
+            discovery: Discovery::new(client),
+            ceilings,
+            expressions,
+            keeps_policies,
+        }
+    }
+
+    pub(super) fn keeps_policies(&self) -> bool {
+        self.keeps_policies
+    }
+
+    /// Everything the cluster serves, as known.
+    pub(super) async fn kinds(&self) -> Result<Vec<Kind>, DynamicError> {
+        self.discovery.kinds().await
     }
 
     /// The same with the rights of an assignment's profile.
@@ -123,14 +152,17 @@ impl Cluster {
         let mut targets = Vec::with_capacity(rendered.len());
         for Rendered { mut reference, phase, mut object, health } in rendered {
             let gvk = gvk(&reference);
-            let (resource, namespaced) = match self.discovery.resolve(&gvk).await {
-                Ok(kind) => (kind.resource, kind.namespaced),
+            let (resource, namespaced, kept) = match self.discovery.resolve(&gvk).await {
+                Ok(kind) => (kind.resource, kind.namespaced, false),
                 Err(error @ DynamicError::UnknownKind { .. }) => {
-                    match brought.get(&(gvk.group.clone(), gvk.kind.clone())) {
-                        Some((plural, namespaced)) => {
-                            (ApiResource::from_gvk_with_plural(&gvk, plural), *namespaced)
+                    let defined = brought.get(&(gvk.group.clone(), gvk.kind.clone()));
+                    match (self.unserved(&gvk, &brought).await?, defined) {
+                        (Unserved::Brought(resource), _) => (resource, false, false),
+                        (Unserved::Kept(resource, namespaced), _) => (resource, namespaced, true),
+                        (Unserved::Unknown, Some((plural, namespaced))) => {
+                            (ApiResource::from_gvk_with_plural(&gvk, plural), *namespaced, false)
                         }
-                        None => return Ok(Err(error.to_string())),
+                        (Unserved::Unknown, None) => return Ok(Err(error.to_string())),
                     }
                 }
                 Err(error) => return Err(error.into()),
@@ -158,6 +190,7 @@ impl Cluster {
                 object,
                 resource,
                 namespaced,
+                kept,
                 drift,
                 health,
                 expressions,
@@ -189,6 +222,9 @@ impl Cluster {
     pub(super) async fn apply(&self, target: &Target, manager: &str, force: Force) -> Outcome {
         if let Err(problem) = self.ceilings.check_apply(&target.reference, &target.object) {
             return Outcome::Forbidden(problem);
+        }
+        if target.kept {
+            return self.keep(target).await;
         }
         if target.drift.mode == Mode::CreateOnly || !target.drift.ignored.is_empty() {
             return self.apply_around(target, manager, force).await;
@@ -251,6 +287,9 @@ impl Cluster {
     ) -> Outcome {
         if let Err(problem) = self.ceilings.check_apply(&target.reference, &target.object) {
             return Outcome::Forbidden(problem);
+        }
+        if target.kept {
+            return self.keep(target).await;
         }
         if target.drift.mode == Mode::CreateOnly {
             // Nobody's field is touched: it is made, or left as it is.
@@ -319,8 +358,8 @@ pub(super) fn gvk(reference: &ObjectReference) -> GroupVersionKind {
     GroupVersionKind::gvk(group, version, &reference.kind)
 }
 
-/// Kinds that definitions among the objects bring: (group, kind) to (plural, namespaced).
-fn brought_kinds(rendered: &[Rendered]) -> HashMap<(String, String), (String, bool)> {
+/// Kinds that definitions and Gatekeeper's templates among the objects bring.
+fn brought_kinds(rendered: &[Rendered]) -> Brought {
     let definitions = rendered.iter().filter(|one| one.reference.kind == "CustomResourceDefinition");
     let kind = |one: &Rendered| {
         let spec = &one.object["spec"];
@@ -328,7 +367,9 @@ fn brought_kinds(rendered: &[Rendered]) -> HashMap<(String, String), (String, bo
         let key = (text(&spec["group"])?, text(&spec["names"]["kind"])?);
         Some((key, (text(&spec["names"]["plural"])?, spec["scope"] != "Cluster")))
     };
-    definitions.filter_map(kind).collect()
+    let templates = rendered.iter().filter_map(|one| policies::made_by_template(&one.object));
+    let templates = templates.map(|(group, kind)| ((group, kind.clone()), (kind.to_lowercase(), false)));
+    definitions.filter_map(kind).chain(templates).collect()
 }
 
 /// How an object is called in messages.

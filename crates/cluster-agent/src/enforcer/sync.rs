@@ -18,7 +18,7 @@ use super::active::{Active, Closed};
 use super::apply::force;
 use super::cluster::{Outcome, Targets, describe};
 use super::secrets::Secrets;
-use super::{Enforcer, same_state, secrets};
+use super::{Enforcer, policies, same_state, secrets};
 use crate::error::Error;
 use crate::hold::Holds;
 use crate::vault::InventoryItem;
@@ -35,6 +35,8 @@ const ASK_OWNER: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How often secret variables are read again: somebody may have changed what they refer to.
 const READ_SECRETS: Duration = Duration::from_secs(60);
+/// How often it is looked whether a cluster has begun, or ceased, to run Gatekeeper.
+const LOOK_FOR_GATEKEEPER: Duration = Duration::from_secs(60);
 /// Problems shown at once.
 const SHOWN: usize = 3;
 
@@ -102,15 +104,19 @@ impl Enforcer {
         if !active.secrets.is_empty() {
             active.due.get_or_insert_with(|| Instant::now() + READ_SECRETS);
         }
+        if policies::are_unsettled(&active) {
+            active.due.get_or_insert_with(|| Instant::now() + LOOK_FOR_GATEKEEPER);
+        }
         self.active.insert(name.to_owned(), active);
         self.narrow_watches();
+        self.tell_policies();
         Ok(())
     }
 
     async fn sync_present(&mut self, name: &str, active: &mut Active) -> Result<bool, Error> {
         let is_new =
             active.progress.enforced.as_ref().is_none_or(|enforced| !same_state(enforced, &active.accepted));
-        active.loaded &= active.secrets.is_empty();
+        active.loaded &= active.secrets.is_empty() && !policies::are_unsettled(active);
         // What was enforced before must be known first: it stays until the new generation has passed its checks.
         if !active.loaded
             && let Some(enforced) = active.progress.enforced.clone()
@@ -368,6 +374,7 @@ impl Enforcer {
     fn narrow_watches(&mut self) {
         let targets = self.active.values().flat_map(|active| active.targets.values());
         let needed = targets
+            .filter(|target| !target.kept)
             .map(|target| (target.resource.api_version.clone(), target.resource.kind.clone()))
             .collect();
         self.watches.retain(&needed);

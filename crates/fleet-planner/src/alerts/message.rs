@@ -33,6 +33,12 @@ pub fn id(receiver: &str, state: AlertState, alerts: &[&Alert], round: Timestamp
     format!("msg_{}", &crate::digest(text.as_bytes())[..32])
 }
 
+/// What is said of one alert from its begin to its end, for ever the same.
+#[must_use]
+pub fn thread(alert: &Alert) -> String {
+    format!("alert_{}_{}", alert.fingerprint, starts(alert).as_second())
+}
+
 /// What a webhook is sent: version 4 of Alertmanager's form.
 #[must_use]
 pub fn webhook(receiver: &str, rule: &str, state: AlertState, alerts: &[&Alert], hub: &str) -> Value {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fleet_objects::alert::{
-    Alert, AlertReceiver, AlertState, AlertmanagerReceiver, SecretKey, WebhookReceiver,
+    Alert, AlertReceiver, AlertState, AlertmanagerReceiver, EmailReceiver, SecretKey, WebhookReceiver,
 };
 use fleet_objects::{ConditionChange, SYSTEM_NAMESPACE, set_condition};
 use fleet_planner::alerts::{REFRESH, message};
@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
 use kube::{Api, Client};
 
+use super::mail::{self, Letter};
 use crate::cluster_status;
 use crate::outbound::{Outbound, Refusal, signature};
 
@@ -65,10 +66,11 @@ impl Delivery {
 
     async fn once(&self, notice: &Notice) -> Result<String, Refusal> {
         let spec = &self.receiver.spec;
-        match (&spec.webhook, &spec.alertmanager) {
-            (Some(webhook), None) => self.webhook(webhook, notice).await,
-            (None, Some(alertmanager)) => self.alertmanager(alertmanager, notice).await,
-            _ => Err(Refusal::final_("a receiver has exactly one of webhook and alertmanager")),
+        match (&spec.webhook, &spec.alertmanager, &spec.email) {
+            (Some(webhook), None, None) => self.webhook(webhook, notice).await,
+            (None, Some(alertmanager), None) => self.alertmanager(alertmanager, notice).await,
+            (None, None, Some(email)) => self.mail(email, notice).await,
+            _ => Err(Refusal::final_("a receiver has exactly one of webhook, alertmanager and email")),
         }
     }
 
@@ -95,11 +97,30 @@ impl Delivery {
         let mut headers = headers(&to.headers);
         if let Some(token) = &to.token {
             let token = self.secret(token).await?;
-            let token = String::from_utf8(token).map_err(|_| Refusal::final_("the token is no text"))?;
-            headers.push(("authorization".to_owned(), format!("Bearer {}", token.trim())));
+            headers.push(("authorization".to_owned(), format!("Bearer {}", text(token)?)));
         }
         let url = format!("{}/api/v2/alerts", to.url.trim_end_matches('/'));
         self.outbound.post(&url, to.ca_bundle.as_deref(), &headers, body.into_bytes()).await
+    }
+
+    async fn mail(&self, to: &EmailReceiver, notice: &Notice) -> Result<String, Refusal> {
+        let alerts: Vec<&Alert> = notice.alerts.iter().collect();
+        let (subject, mut body) = message::mail(&notice.rule, notice.state, &alerts);
+        if !self.hub.is_empty() {
+            body.push_str(&self.hub);
+            body.push('\n');
+        }
+        let letter = Letter {
+            id: message::id(&notice.receiver, notice.state, &alerts, round(notice)),
+            threads: alerts.iter().map(|alert| message::thread(alert)).collect(),
+            subject,
+            text: body,
+        };
+        let password = match &to.password {
+            Some(key) => Some(text(self.secret(key).await?)?),
+            None => None,
+        };
+        mail::send(to, password, letter).await
     }
 
     async fn secret(&self, key: &SecretKey) -> Result<Vec<u8>, Refusal> {
@@ -112,6 +133,12 @@ impl Delivery {
             Refusal::passing(message)
         })
     }
+}
+
+/// A secret that is a text.
+fn text(secret: Vec<u8>) -> Result<String, Refusal> {
+    let text = String::from_utf8(secret).map_err(|_| Refusal::final_("the secret is no text"))?;
+    Ok(text.trim().to_owned())
 }
 
 /// What people wrote, and the media type.

@@ -1,7 +1,8 @@
 //! Policies tried on manifests, without any server.
 //!
 //! The documents are all there is: a parameter that is not among them is not there, a namespace that is not among them
-//! has no labels but its name. A policy without any binding is taken as bound to everything with `Deny`.
+//! has no labels but its name. A policy without any binding is taken as bound to everything with `Deny`. To constraints all
+//! documents are their inventory, whatever kinds they ask for.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::{Judgement, PolicySet, Standards, Subject};
 use crate::admission_policy::{GROUP, ParamKind, Surroundings, check_validating};
+use crate::gatekeeper::{Gatekeeper, TRIAL_POINTS, is_policy as is_constraint};
 use crate::pod_security;
 
 /// What a server would know of a kind.
@@ -72,7 +74,7 @@ pub struct Tried {
     pub judgement: Judgement,
 }
 
-/// A policy whose expressions are wrong.
+/// A policy that is wrong.
 #[derive(Clone, Debug)]
 pub struct Problem {
     /// The policy.
@@ -118,7 +120,7 @@ impl<'k> Trial<'k> {
     /// `standards`: what the Pod Security Standards ask of namespaces whose labels say nothing.
     ///
     /// # Errors
-    /// What is wrong with the policies' expressions.
+    /// What is wrong with the policies.
     pub fn new(
         kinds: &'k dyn Kinds,
         policies: &[Value],
@@ -129,25 +131,41 @@ impl<'k> Trial<'k> {
         let of =
             |name: &'static str| policies.iter().filter(move |document| is_policy(&kind_of(document), name));
         let programs: Vec<&Value> = of("ValidatingAdmissionPolicy").collect();
-        let problems: Vec<Problem> = programs
+        let mut problems: Vec<Problem> = programs
             .iter()
             .flat_map(|policy| {
                 let name = text(&policy["metadata"], "name").to_owned();
                 check_validating(policy).into_iter().map(move |cause| Problem { policy: name.clone(), cause })
             })
             .collect();
+        let constraints = || policies.iter().filter(|document| is_constraint(document));
+        problems.extend(Gatekeeper::check(constraints(), &TRIAL_POINTS).into_iter().map(|problem| {
+            let reason = "FieldValueInvalid".to_owned();
+            let cause = StatusCause { reason, message: problem.message, field: problem.field };
+            Problem { policy: problem.policy, cause }
+        }));
         if !problems.is_empty() {
             return Err(problems);
         }
+        let gatekeeper = Gatekeeper::compile(constraints(), &TRIAL_POINTS);
         let mut bindings: Vec<Value> = of("ValidatingAdmissionPolicyBinding").cloned().collect();
-        let names: Vec<String> =
+        let mut names: Vec<String> =
             programs.iter().map(|policy| text(&policy["metadata"], "name").to_owned()).collect();
         for name in &names {
             if !bindings.iter().any(|binding| binding["spec"]["policyName"] == json!(name)) {
                 bindings.push(json!({"metadata": {"name": ""}, "spec": {"policyName": name, "validationActions": ["Deny"]}}));
             }
         }
+        names.extend(gatekeeper.constraints().iter().map(|constraint| constraint.policy()));
         let everything = || policies.iter().chain(manifests);
+        let others = everything().filter(|document| !is_constraint(document));
+        let others: Vec<Value> = others
+            .map(|document| placed(kinds, default_namespace, &kind_of(document), document.clone()).1)
+            .collect();
+        gatekeeper.set_inventory(&others).map_err(|message| {
+            let cause = StatusCause { reason: "InternalError".to_owned(), message, field: String::new() };
+            vec![Problem { policy: "data.inventory".to_owned(), cause }]
+        })?;
         let namespaces = everything()
             .filter(|document| kind_of(document) == GroupVersionKind::new("", "v1", "Namespace"))
             .map(|document| (text(&document["metadata"], "name").to_owned(), named(document.clone())))
@@ -158,7 +176,8 @@ impl<'k> Trial<'k> {
                 programs,
                 &bindings,
                 Some(Standards { defaults: standards, among: None }),
-            ),
+            )
+            .with_constraints(gatekeeper),
             names,
             namespaces,
             others: everything().cloned().collect(),
@@ -173,24 +192,15 @@ impl<'k> Trial<'k> {
     }
 
     fn served(&self, kind: &GroupVersionKind, object: &Value) -> Served {
-        self.kinds.served(kind).unwrap_or_else(|| Served {
-            resource: guessed(kind),
-            namespaced: !text(&object["metadata"], "namespace").is_empty(),
-        })
+        served(self.kinds, kind, object)
     }
 
     /// Tries the policies on manifests, in their order.
     pub async fn run(&self, manifests: Vec<Value>) -> Vec<Tried> {
         let mut all = Vec::with_capacity(manifests.len());
-        for (index, mut object) in manifests.into_iter().enumerate() {
+        for (index, object) in manifests.into_iter().enumerate() {
             let kind = kind_of(&object);
-            let served = self.served(&kind, &object);
-            if served.namespaced && text(&object["metadata"], "namespace").is_empty() {
-                if let Some(metadata) = child(&mut object, "metadata") {
-                    set(metadata, "namespace", self.default_namespace.clone());
-                }
-            }
-            let object = self.kinds.defaulted(&kind, object);
+            let (served, object) = placed(self.kinds, &self.default_namespace, &kind, object);
             let subject = Subject { kind: &kind, resource: &served.resource, object: &object };
             let Ok(judgement) = self.set.judge(&subject, self).await;
             let namespace = if served.namespaced { text(&object["metadata"], "namespace") } else { "" };
@@ -212,6 +222,29 @@ impl<'k> Trial<'k> {
             || self.kinds.served(&kind_of(object)).is_none() || namespace == self.default_namespace;
         namespace.is_empty() || own == namespace || (own.is_empty() && anywhere())
     }
+}
+
+fn served(kinds: &dyn Kinds, kind: &GroupVersionKind, object: &Value) -> Served {
+    kinds.served(kind).unwrap_or_else(|| Served {
+        resource: guessed(kind),
+        namespaced: !text(&object["metadata"], "namespace").is_empty(),
+    })
+}
+
+/// A manifest as a server would hold it: in a namespace, if its kind has any, and with its defaults.
+fn placed(
+    kinds: &dyn Kinds,
+    default_namespace: &str,
+    kind: &GroupVersionKind,
+    mut object: Value,
+) -> (Served, Value) {
+    let served = served(kinds, kind, &object);
+    if served.namespaced && text(&object["metadata"], "namespace").is_empty() {
+        if let Some(metadata) = child(&mut object, "metadata") {
+            set(metadata, "namespace", default_namespace);
+        }
+    }
+    (served, kinds.defaulted(kind, object))
 }
 
 /// With the label that every namespace gets.

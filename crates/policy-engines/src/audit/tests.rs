@@ -154,7 +154,7 @@ fn pods_and_what_makes_them_are_held_to_their_namespaces_labels() {
         json!({"metadata": {"name": "x", "namespace": "shop"}, "spec": {"template": {"spec": pod["spec"]}}});
     let judge = |resource: GroupVersionResource, kind: &str, object: &Value| {
         let kind = GroupVersionKind::new(resource.group.clone(), "v1", kind);
-        assert!(set.may_judge(&resource));
+        assert!(set.may_judge(&resource, ""));
         let subject = Subject { kind: &kind, resource: &resource, object };
         set.judge(&subject, &world()).now_or_never().unwrap().unwrap()
     };
@@ -167,7 +167,7 @@ fn pods_and_what_makes_them_are_held_to_their_namespaces_labels() {
     assert!(found.findings[0].message.contains("host namespaces (hostNetwork=true)"), "{found:?}");
     let found = judge(GroupVersionResource::new("apps", "v1", "deployments"), "Deployment", &workload);
     assert_eq!(found.findings.iter().map(|one| one.rule.as_str()).collect::<Vec<_>>(), ["restricted:latest"]);
-    assert!(!set.may_judge(&GroupVersionResource::new("", "v1", "configmaps")));
+    assert!(!set.may_judge(&GroupVersionResource::new("", "v1", "configmaps"), "ConfigMap"));
     let elsewhere = Standards { among: Some("delivered".to_owned()), ..Standards::default() };
     let elsewhere = PolicySet::compile([], [], Some(elsewhere));
     let (kind, resource) =
@@ -181,8 +181,8 @@ fn only_bound_policies_make_a_kind_worth_watching() {
     let policy = json!({"metadata": {"name": "p"}, "spec": {"matchConstraints": rules(&["CREATE"], "v1")}});
     let binding = json!({"metadata": {"name": "b"}, "spec": {"policyName": "p"}});
     let deployments = GroupVersionResource::new("apps", "v1", "deployments");
-    assert!(!PolicySet::compile([&policy], [], None).may_judge(&deployments));
+    assert!(!PolicySet::compile([&policy], [], None).may_judge(&deployments, "Deployment"));
     let bound = PolicySet::compile([&policy], [&binding], None);
-    assert!(bound.may_judge(&deployments));
-    assert!(!bound.may_judge(&GroupVersionResource::new("apps", "v1", "daemonsets")));
+    assert!(bound.may_judge(&deployments, "Deployment"));
+    assert!(!bound.may_judge(&GroupVersionResource::new("apps", "v1", "daemonsets"), "DaemonSet"));
 }

@@ -12,24 +12,27 @@ use serde_json::Value;
 use workflow::junit::{Case, CaseOutcome, Report, write};
 use workflow::report::columns;
 
-use super::expectations;
+use super::{expectations, suites};
 use crate::arguments::Global;
 use crate::documents::{self, Document};
 use crate::failure::{Code, Failure};
 use crate::output;
 
-/// Try ValidatingAdmissionPolicies and Pod Security Standards on manifests, as if each were created. Neither hub nor cluster
-/// is needed. Parameters, namespaces and custom resource definitions are taken from the files; a policy without any binding
-/// is held against everything. Exit code 0: nothing breaks a policy; 1: something does or could not be judged; 2: a policy or a
-/// file is wrong
+/// Try ValidatingAdmissionPolicies, Gatekeeper's templates and constraints and Pod Security Standards on manifests, as if each
+/// were created. Neither hub nor cluster is needed. Parameters, namespaces and custom resource definitions are taken from the
+/// files; a policy without any binding is held against everything. Exit code 0: nothing breaks a policy; 1: something does or
+/// could not be judged; 2: a policy or a file is wrong
 #[derive(Args, Debug)]
 pub(crate) struct TestArguments {
     /// Files or directories of policies, bindings, parameters and namespaces; - for stdin
     #[arg(long = "from", short = 'f', value_name = "DIR|FILE", num_args = 1..)]
     policies: Vec<PathBuf>,
     /// Files or directories of the manifests to judge; - for stdin
-    #[arg(long, value_name = "DIR|FILE", num_args = 1.., required = true)]
+    #[arg(long, value_name = "DIR|FILE", num_args = 1.., required_unless_present = "suite")]
     on: Vec<PathBuf>,
+    /// Run Gatekeeper's suites (test.gatekeeper.sh) in these files or directories instead
+    #[arg(long, value_name = "DIR|FILE", num_args = 1.., conflicts_with_all = ["policies", "on", "pod_security", "expect"])]
+    suite: Vec<PathBuf>,
     /// Hold pods, and what makes pods, to this standard where their namespace's labels say nothing, like restricted or
     /// baseline:v1.30
     #[arg(long, value_name = "LEVEL[:VERSION]", value_parser = standard)]
@@ -44,7 +47,7 @@ pub(crate) struct TestArguments {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum TestFormat {
+pub(super) enum TestFormat {
     /// For people: what is wrong
     #[default]
     Table,
@@ -114,6 +117,9 @@ struct Machine<'a> {
 }
 
 pub(crate) async fn run(global: &Global, arguments: TestArguments) -> Result<Code, Failure> {
+    if !arguments.suite.is_empty() {
+        return suites::run(&arguments.suite, arguments.output);
+    }
     if arguments.policies.is_empty() && arguments.pod_security.is_none() {
         return Err(Failure::usage("there is nothing to hold the manifests to")
             .hint("fairlead policy test -f POLICY… --on MANIFEST…"));

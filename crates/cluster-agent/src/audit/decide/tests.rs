@@ -59,6 +59,14 @@ impl Policies for Everything {
         Vec::new()
     }
 
+    fn inventory_kinds(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    fn set_inventory(&self, _: &[&Value]) -> Result<(), String> {
+        Ok(())
+    }
+
     fn judge(&self, _: &ServedKind, _: &Value, _: &dyn Surroundings) -> Option<Judged> {
         None
     }
@@ -70,11 +78,12 @@ fn only_what_profiles_brought_and_bound_is_judged() {
         vec![policy("a", true), policy("unbound", true)],
         vec![binding("a"), binding("x")],
         vec![],
+        &[],
     );
     assert_eq!(source.policy_names(), ["a"]);
     assert_eq!(source.documents.bindings.len(), 1, "bindings of other policies are nobody's business");
     let restricted = json!({"pod-security.kubernetes.io/enforce": "restricted"});
-    let of_namespace = |labels| Source::of(vec![], vec![], vec![namespace("shop", labels)]);
+    let of_namespace = |labels| Source::of(vec![], vec![], vec![namespace("shop", labels)], &[]);
     assert!(of_namespace(restricted.clone()).is_empty(), "somebody else's labels");
     let mut delivered = restricted;
     delivered[LABEL_ASSIGNMENT] = json!("default.shop");
@@ -82,15 +91,52 @@ fn only_what_profiles_brought_and_bound_is_judged() {
 }
 
 #[test]
+fn constraints_that_profiles_brought_are_judged_and_templates_alone_are_not() {
+    let held = |documents: &[Value]| -> Vec<HeldPolicy> {
+        let one = |document: &Value| HeldPolicy {
+            assignment: "default.rules".to_owned(),
+            document: document.clone(),
+        };
+        documents.iter().map(one).collect()
+    };
+    let template = json!({"apiVersion": "templates.gatekeeper.sh/v1", "kind": "ConstraintTemplate", "metadata": {"name": "owners"}});
+    let constraint = json!({"apiVersion": "constraints.gatekeeper.sh/v1beta1", "kind": "Owners", "metadata": {"name": "all"}});
+    let source = |held: &[HeldPolicy]| Source::of(vec![], vec![], vec![namespace("shop", json!({}))], held);
+    let alone = source(&held(&[template.clone()]));
+    assert!(alone.is_empty() && alone.documents.gatekeeper.is_empty() && alone.namespaces.is_empty());
+    let both = source(&held(&[template, constraint.clone()]));
+    assert_eq!((both.policy_names(), both.documents.gatekeeper.len()), (vec!["Owners/all".to_owned()], 2));
+    assert_eq!(both.profiles["Owners/all"], "default.rules");
+    assert_eq!(both.namespaces.len(), 1, "constraints choose by them");
+    // What the cluster is too old to know is judged as if it did.
+    let old = |mut object: Value, kind: &str| {
+        object["apiVersion"] = json!("admissionregistration.k8s.io/v1");
+        object["kind"] = json!(kind);
+        object
+    };
+    let kept = [
+        old(policy("a", true), "ValidatingAdmissionPolicy"),
+        old(binding("a"), "ValidatingAdmissionPolicyBinding"),
+    ];
+    let kept = source(&held(&kept));
+    assert_eq!(kept.policy_names(), ["a"]);
+    assert_eq!((kept.documents.bindings.len(), kept.documents.gatekeeper.len()), (1, 0));
+    let mut other = constraint;
+    other["spec"] = json!({"enforcementAction": "warn"});
+    assert!(both.is_outdated_by(&source(&held(&[other])), false));
+}
+
+#[test]
 fn a_round_ends_with_what_it_judges_by_and_not_with_every_write() {
     let source = |label: &str, names: &[&str]| {
         let namespaces = names.iter().map(|name| namespace(name, json!({"env": label}))).collect();
-        Source::of(vec![policy("a", true)], vec![binding("a")], namespaces)
+        Source::of(vec![policy("a", true)], vec![binding("a")], namespaces, &[])
     };
     let one = source("prod", &["shop"]);
     let mut touched = policy("a", true);
     touched["metadata"]["resourceVersion"] = json!("2");
-    let same = Source::of(vec![touched], vec![binding("a")], vec![namespace("shop", json!({"env": "prod"}))]);
+    let same =
+        Source::of(vec![touched], vec![binding("a")], vec![namespace("shop", json!({"env": "prod"}))], &[]);
     assert!(!one.is_outdated_by(&same, true));
     assert!(one.is_outdated_by(&source("test", &["shop"]), false), "labels choose");
     let more = source("prod", &["shop", "new"]);
@@ -137,7 +183,7 @@ fn policies_see_no_values_of_secrets() {
 fn figures_count_every_object_once_by_its_worst() {
     use ViolationResult::{Error, Fail};
     let source =
-        Source::of(vec![policy("a", true), policy("b", true)], vec![binding("a"), binding("b")], vec![]);
+        Source::of(vec![policy("a", true), policy("b", true)], vec![binding("a"), binding("b")], vec![], &[]);
     let kinds = [kind("apps", "deployments"), kind("", "pods")];
     let mut results = Results::default();
     results.put(0, key("good"), judged(&[("a", None), ("b", None)]));
@@ -167,7 +213,7 @@ fn figures_count_every_object_once_by_its_worst() {
 
 #[test]
 fn what_is_told_is_bounded_and_says_what_it_leaves_out() {
-    let source = Source::of(vec![policy("a", true)], vec![binding("a")], vec![]);
+    let source = Source::of(vec![policy("a", true)], vec![binding("a")], vec![], &[]);
     let mut results = Results::default();
     for index in 0..MAX_VIOLATIONS + 20 {
         results.put(0, key(&format!("x{index}")), judged(&[("a", Some(ViolationResult::Fail))]));

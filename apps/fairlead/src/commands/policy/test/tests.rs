@@ -81,6 +81,39 @@ fn a_policy_that_does_not_compile_is_told_with_its_field() {
     assert!(message.contains("policy replicas: spec.validations[0].expression: "), "{message}");
 }
 
+#[test]
+fn constraints_are_tried_with_all_manifests_as_their_inventory() {
+    let policies = parse(
+        "apiVersion: templates.gatekeeper.sh/v1\nkind: ConstraintTemplate\nmetadata: {name: oneapp}\nspec:\n  \
+         crd: {spec: {names: {kind: OneApp}}}\n  targets:\n  - target: admission.k8s.gatekeeper.sh\n    rego: |\n      \
+         package oneapp\n      violation[{\"msg\": msg}] {\n        \
+         other := data.inventory.namespace[input.review.namespace].v1.ConfigMap[name]\n        \
+         other.data.app == input.review.object.data.app\n        name != input.review.name\n        \
+         msg := sprintf(\"%v is the same\", [name])\n      }\n---\n\
+         apiVersion: constraints.gatekeeper.sh/v1beta1\nkind: OneApp\nmetadata: {name: all}\n\
+         spec: {enforcementAction: warn, match: {kinds: [{apiGroups: [\"\"], kinds: [ConfigMap]}]}}\n",
+    );
+    let manifests = parse(
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {app: web}}\n---\n\
+         {apiVersion: v1, kind: ConfigMap, metadata: {name: b}, data: {app: web}}\n---\n\
+         {apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: other}, data: {app: web}}\n",
+    );
+    let rows = tried(&policies, manifests, LevelVersion::default());
+    let short: Vec<_> = rows.iter().map(|row| (row.object(), row.result, row.message.as_str())).collect();
+    assert_eq!(
+        short,
+        [
+            ("ConfigMap/default/a".to_owned(), "fail", "b is the same"),
+            ("ConfigMap/default/b".to_owned(), "fail", "a is the same"),
+            ("ConfigMap/other/c".to_owned(), "pass", "")
+        ]
+    );
+    assert_eq!(
+        (rows[0].policy.as_str(), rows[0].actions.as_slice()),
+        ("OneApp/all", &["Warn".to_owned()][..])
+    );
+}
+
 /// Third-party manifests beside the repository, where they are.
 fn shared(path: &str) -> Option<PathBuf> {
     let base = std::env::var_os("FAIRLEAD_SHARED_DATA").map(PathBuf::from);
