@@ -1,5 +1,7 @@
 //! Rego, by the `regorus` crate, whose API is used in this module alone.
 //!
+//! * [`format`]: `sprintf`.
+//! * [`mend`]: what the Open Policy Agent reads and the engine does not.
 //! * [`names`]: what modules define and call, looked at before anything runs.
 //!
 //! What users write runs in bounds: [`TIME_LIMIT`] for each evaluation (a program that overran it [`MAX_OVERRUNS`] times is
@@ -10,6 +12,8 @@
 //!
 //! Must never: take a program that did not end, or that calls what is not there, for one that found nothing.
 
+mod format;
+mod mend;
 mod names;
 
 use std::collections::BTreeMap;
@@ -35,8 +39,9 @@ const MAX_SOURCE: usize = 256 * 1024;
 const MAX_RANGE: i64 = 100_000;
 /// Violations of one evaluation that are kept.
 const MAX_VIOLATIONS: usize = 100;
-/// Functions that make lists of any length at once, with the number of their arguments; regorus' own ask for no bound.
-const RANGES: [(&str, u8); 2] = [("numbers.range", 2), ("numbers.range_step", 3)];
+/// Functions of ours in place of the engine's, which know no bound, with the number of their arguments. The engine calls them
+/// with exactly these: where the result is written as a last argument it would take them for without a value.
+const OWN: [(&str, u8); 3] = [("numbers.range", 2), ("numbers.range_step", 3), ("sprintf", 2)];
 /// Functions that could make a number of any length at once.
 const REFUSED: [&str; 1] = ["bits.lsh"];
 /// The name of a template's own module; libraries are numbered.
@@ -57,6 +62,18 @@ pub enum RegoError {
     /// A function is not there.
     #[error("the Rego calls {0}, which is not there")]
     UnknownFunction(String),
+    /// A function with another number of arguments than it has.
+    #[error(
+        "the Rego calls {name} with {given} arguments; it has {wanted}, and its result is what the call stands for"
+    )]
+    Arguments {
+        /// The function.
+        name: String,
+        /// How many there are.
+        given: usize,
+        /// How many there should be.
+        wanted: usize,
+    },
     /// A function calls itself.
     #[error("the Rego's function {0} calls itself")]
     Recursion(String),
@@ -155,14 +172,23 @@ fn range(arguments: &[Value]) -> Option<Value> {
     Some(Value::from(values))
 }
 
+fn sprintf(arguments: &[Value]) -> Option<Value> {
+    let [Value::String(format), Value::Array(arguments)] = arguments else { return None };
+    let arguments: Vec<Value> = arguments.iter().cloned().collect();
+    format::sprintf(format, &arguments).map(Value::from)
+}
+
 fn engine(v1: bool) -> Result<Engine, RegoError> {
     let mut engine = Engine::new();
     engine.set_rego_v0(!v1);
     engine.set_gather_prints(true);
     engine.set_execution_timer_config(ExecutionTimerConfig { limit: TIME_LIMIT, check_interval: LOOK_EVERY });
-    for (name, arguments) in RANGES {
-        let bounded = |arguments: Vec<Value>| Ok(range(&arguments).unwrap_or(Value::Undefined));
-        let added = engine.add_extension(name.to_owned(), arguments, Box::new(bounded));
+    for (name, arguments) in OWN {
+        let called = move |arguments: Vec<Value>| {
+            let value = if name == "sprintf" { sprintf(&arguments) } else { range(&arguments) };
+            Ok(value.unwrap_or(Value::Undefined))
+        };
+        let added = engine.add_extension(name.to_owned(), arguments, Box::new(called));
         added.map_err(|error| RegoError::Compile(line(&error)))?;
     }
     Ok(engine)
@@ -182,11 +208,11 @@ impl Program {
     /// # Errors
     /// The first thing that keeps it from being run.
     pub fn compile(source: &Source) -> Result<Self, RegoError> {
-        let texts: Vec<&str> =
-            std::iter::once(&source.rego).chain(&source.libs).map(String::as_str).collect();
-        if texts.iter().map(|text| text.len()).sum::<usize>() > MAX_SOURCE {
+        let texts = || std::iter::once(&source.rego).chain(&source.libs);
+        if texts().map(String::len).sum::<usize>() > MAX_SOURCE {
             return Err(RegoError::TooLarge);
         }
+        let texts: Vec<String> = texts().map(|text| mend::mended(text)).collect();
         let used = names::check(&texts)?;
         let mut asked = engine(source.v1)?;
         asked.set_strict_builtin_errors(true);
@@ -198,15 +224,16 @@ impl Program {
         // As the Open Policy Agent does: a built-in function that fails has no value.
         engine.set_strict_builtin_errors(false);
         let failed = |error| RegoError::Compile(line(&error));
-        let package = engine.add_policy(MODULE.to_owned(), source.rego.clone()).map_err(failed)?;
-        for (index, lib) in source.libs.iter().enumerate() {
-            engine.add_policy(format!("lib{index}.rego"), lib.clone()).map_err(failed)?;
+        let mut packages = Vec::new();
+        for (index, text) in texts.into_iter().enumerate() {
+            let module = if index == 0 { MODULE.to_owned() } else { format!("lib{index}.rego") };
+            packages.push(engine.add_policy(module, text).map_err(failed)?);
         }
         if !engine.has_declared_rule_rooted_at(MODULE, "violation").map_err(failed)? {
             return Err(RegoError::NoViolation);
         }
         // What is wrong beyond the grammar is said when it runs for the first time.
-        let rule = format!("{package}.violation");
+        let rule = format!("{}.violation", packages.first().map(String::as_str).unwrap_or_default());
         engine.set_input(Value::new_object());
         engine.eval_rule(rule.clone()).map_err(failed)?;
         Ok(Self {

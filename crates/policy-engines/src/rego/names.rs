@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::RegoError;
+use super::{OWN, RegoError};
 
 /// Definitions that need one another, one within the other. Gatekeeper's own are 10 deep at most; the engine takes some 20 kB
 /// of stack for each.
@@ -24,22 +24,24 @@ pub(super) struct Used {
 
 /// A word (with dots), or a sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Token {
-    text: String,
-    is_word: bool,
+pub(super) struct Token {
+    pub(super) text: String,
+    /// Where it begins.
+    pub(super) at: usize,
+    pub(super) is_word: bool,
     /// The first of its line.
-    begins_line: bool,
+    pub(super) begins_line: bool,
     /// Brackets around it.
-    depth: usize,
+    pub(super) depth: usize,
 }
 
 /// Words of the language that a parenthesis may follow, or that begin no definition.
-const KEYWORDS: [&str; 14] = [
+pub(super) const KEYWORDS: [&str; 14] = [
     "not", "in", "some", "every", "if", "else", "contains", "with", "as", "default", "import", "package",
     "null", "set",
 ];
 
-fn tokens(text: &str) -> Vec<Token> {
+pub(super) fn tokens(text: &str) -> Vec<Token> {
     let mut all = Vec::new();
     let mut rest = text.char_indices().peekable();
     let (mut begins_line, mut depth) = (true, 0_usize);
@@ -56,7 +58,7 @@ fn tokens(text: &str) -> Vec<Token> {
                     }
                     escaped = c == '"' && inner == '\\' && !escaped;
                 }
-                all.push(Token { text: c.to_string(), is_word: false, begins_line, depth });
+                all.push(Token { text: c.to_string(), at: start, is_word: false, begins_line, depth });
                 begins_line = false;
             }
             c if c.is_alphabetic() || c == '_' => {
@@ -66,14 +68,14 @@ fn tokens(text: &str) -> Vec<Token> {
                     end = at + c.len_utf8();
                 }
                 let word = text.get(start..end).unwrap_or_default().trim_end_matches('.');
-                all.push(Token { text: word.to_owned(), is_word: true, begins_line, depth });
+                all.push(Token { text: word.to_owned(), at: start, is_word: true, begins_line, depth });
                 begins_line = false;
             }
             c => {
                 if matches!(c, ')' | ']' | '}') {
                     depth = depth.saturating_sub(1);
                 }
-                all.push(Token { text: c.to_string(), is_word: false, begins_line, depth });
+                all.push(Token { text: c.to_string(), at: start, is_word: false, begins_line, depth });
                 if matches!(c, '(' | '[' | '{') {
                     depth += 1;
                 }
@@ -82,6 +84,26 @@ fn tokens(text: &str) -> Vec<Token> {
         }
     }
     all
+}
+
+/// Tokens cut into what begins at the outermost level: package, imports, definitions.
+pub(super) fn chunks(tokens: Vec<Token>) -> Vec<Vec<Token>> {
+    let mut chunks: Vec<Vec<Token>> = Vec::new();
+    let mut before: Option<Token> = None;
+    for token in tokens {
+        // A line that goes on with what an earlier one began is no definition.
+        let goes_on = before.as_ref().is_some_and(|before| match before.is_word {
+            true => matches!(before.text.as_str(), "if" | "else" | "contains" | "in" | "not"),
+            false => !matches!(before.text.as_str(), ")" | "]" | "}" | "\"" | "`"),
+        });
+        let begins = token.is_word && token.begins_line && token.depth == 0 && token.text != "else";
+        if chunks.is_empty() || (begins && !goes_on) {
+            chunks.push(Vec::new());
+        }
+        before = Some(token.clone());
+        chunks.last_mut().into_iter().for_each(|chunk| chunk.push(token.clone()));
+    }
+    chunks
 }
 
 /// A module cut into its definitions.
@@ -94,23 +116,8 @@ struct Module {
 
 impl Module {
     fn of(text: &str) -> Self {
-        let tokens = tokens(text);
         let mut module = Self { package: String::new(), imports: BTreeMap::new(), definitions: Vec::new() };
-        let mut chunks: Vec<Vec<Token>> = Vec::new();
-        for (index, token) in tokens.iter().enumerate() {
-            let before = index.checked_sub(1).and_then(|before| tokens.get(before));
-            // A line that goes on with what an earlier one began is no definition.
-            let goes_on = before.is_some_and(|before| match before.is_word {
-                true => matches!(before.text.as_str(), "if" | "else" | "contains" | "in" | "not"),
-                false => !matches!(before.text.as_str(), ")" | "]" | "}" | "\"" | "`"),
-            });
-            let begins = token.is_word && token.begins_line && token.depth == 0 && token.text != "else";
-            if chunks.is_empty() || (begins && !goes_on) {
-                chunks.push(Vec::new());
-            }
-            chunks.last_mut().into_iter().for_each(|chunk| chunk.push(token.clone()));
-        }
-        chunks.into_iter().for_each(|chunk| module.take(chunk));
+        chunks(tokens(text)).into_iter().for_each(|chunk| module.take(chunk));
         module
     }
 
@@ -179,7 +186,7 @@ struct Needs {
 ///
 /// # Errors
 /// When a function calls itself or definitions need one another too deeply.
-pub(super) fn check(texts: &[&str]) -> Result<Used, RegoError> {
+pub(super) fn check(texts: &[String]) -> Result<Used, RegoError> {
     let modules: Vec<Module> = texts.iter().map(|text| Module::of(text)).collect();
     let defined: BTreeSet<String> =
         modules.iter().flat_map(|module| module.definitions.iter().map(|(name, _)| name.clone())).collect();
@@ -191,7 +198,8 @@ pub(super) fn check(texts: &[&str]) -> Result<Used, RegoError> {
             // The first word is the name itself, behind `default` the second.
             let head = usize::from(chunk.first().is_some_and(|first| first.text == "default"));
             for (index, token) in chunk.iter().enumerate().skip(head + 1).filter(|(_, token)| token.is_word) {
-                let is_called = chunk.get(index + 1).is_some_and(|next| next.text == "(");
+                let is_called =
+                    chunk.get(index + 1).is_some_and(|next| next.text == "(" && !next.begins_line);
                 let path = module.path(&token.text);
                 used.referential |= path == "data" || path.starts_with("data.inventory");
                 match module.full(&token.text, &defined) {
@@ -200,6 +208,9 @@ pub(super) fn check(texts: &[&str]) -> Result<Used, RegoError> {
                             own.called.insert(full.clone());
                         }
                         own.all.insert(full);
+                    }
+                    None if is_called && OWN.iter().any(|(name, _)| *name == path) => {
+                        check_arguments(&path, chunk.get(index + 1..).unwrap_or_default())?;
                     }
                     None if is_called && !KEYWORDS.contains(&token.text.as_str()) => {
                         used.functions.insert(path.trim_end_matches('.').to_owned());
@@ -215,6 +226,29 @@ pub(super) fn check(texts: &[&str]) -> Result<Used, RegoError> {
         depth(name, &needs, &mut depths, 1)?;
     }
     Ok(used)
+}
+
+/// `call`: from the parenthesis on.
+///
+/// # Errors
+/// When one of our own functions is called with more or fewer arguments than it has.
+fn check_arguments(name: &str, call: &[Token]) -> Result<(), RegoError> {
+    let Some(wanted) = OWN.iter().find(|(own, _)| *own == name).map(|(_, wanted)| usize::from(*wanted))
+    else {
+        return Ok(());
+    };
+    let depth = call.first().map_or(0, |first| first.depth);
+    let within: Vec<&Token> = call.iter().skip(1).take_while(|token| token.depth > depth).collect();
+    let is_comma = |index: usize, token: &Token| {
+        // A comma at the very end separates nothing.
+        token.depth == depth + 1 && token.text == "," && index + 1 < within.len()
+    };
+    let commas = within.iter().enumerate().filter(|(index, token)| is_comma(*index, token)).count();
+    let given = if within.is_empty() { 0 } else { commas + 1 };
+    match given == wanted {
+        true => Ok(()),
+        false => Err(RegoError::Arguments { name: name.to_owned(), given, wanted }),
+    }
 }
 
 /// # Errors

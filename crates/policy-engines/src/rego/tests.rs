@@ -165,6 +165,26 @@ fn what_is_no_violation_is_an_error() {
 }
 
 #[test]
+fn what_the_engine_reads_differently_is_read_as_the_open_policy_agent_does() {
+    let text = "package p\nspread(o) {\n  o.least\n  (o.high - o.low) >= o.least\n}\n\
+        violation[{\"msg\": msg}] {\n  spread(input.review)\n  msg := \"spread\"\n} {\n  \
+        input.review.object[\"a\"]\n  (input.review.low + 1) == 1\n  msg := \"low\"\n}{ input.review.last; msg := \"last\" }\n";
+    let program = compile(text, &[]).expect("a program");
+    let ask = |review: Json| run(&program, &review, &json!({}));
+    assert_eq!(ask(json!({"least": 2, "high": 3, "low": 1})), Ok(vec!["spread".to_owned()]));
+    assert_eq!(ask(json!({"least": 2, "high": 2, "low": 1})), Ok(vec![]));
+    assert_eq!(
+        ask(json!({"object": {"a": 1}, "low": 0, "last": true})),
+        Ok(vec!["last".to_owned(), "low".to_owned()])
+    );
+    // Nothing else is touched.
+    assert_eq!(mend::mended(OWNERS), OWNERS);
+    let call =
+        "package p\nf(x) = y {\n  y := (x +\n    (1))\n} {\n  y := [\n    (x),\n    not_a_call (x)]\n}\n";
+    assert_eq!(mend::mended(call), call);
+}
+
+#[test]
 fn words_of_any_text_are_taken_apart_without_harm() {
     for text in [
         "",
@@ -181,7 +201,18 @@ fn words_of_any_text_are_taken_apart_without_harm() {
         "\"\\",
         "a.b.c.(",
     ] {
-        let _ = names::check(&[text]);
+        let _ = (names::check(&[text.to_owned()]), mend::mended(text));
         assert!(compile(text, &[]).is_err(), "{text}");
     }
+}
+
+#[test]
+fn results_that_are_written_as_a_last_argument_are_refused_and_not_lost() {
+    let body = |call: &str| compile(&format!("package p\nviolation[{{\"msg\": m}}] {{ {call} }}\n"), &[]);
+    let refused = body("sprintf(\"%v, %v\", [f(1, 2), {3, 4}], m)").map(drop);
+    let wanted = RegoError::Arguments { name: "sprintf".to_owned(), given: 3, wanted: 2 };
+    assert_eq!(refused, Err(wanted));
+    let program =
+        body("m := sprintf(\"%v, %v\", [concat(\",\", [\"a\", \"b\"]), {3, 4},],)").expect("a program");
+    assert_eq!(run(&program, &json!({}), &json!({})), Ok(vec!["a,b, {3, 4}".to_owned()]));
 }
