@@ -70,8 +70,7 @@ fn trust(to: &EmailReceiver, host: &str) -> Result<TlsParameters, Refusal> {
             return Err(Refusal::final_("email.caBundle holds no certificate"));
         }
         let authorities = Certificate::from_pem(bundle.as_bytes()).map_err(failed)?;
-        parameters =
-            parameters.certificate_store(CertificateStore::None).add_root_certificate(authorities);
+        parameters = parameters.certificate_store(CertificateStore::None).add_root_certificate(authorities);
     }
     parameters.build().map_err(failed)
 }
