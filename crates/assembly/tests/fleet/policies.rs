@@ -265,7 +265,7 @@ async fn constraints_are_judged_in_a_cluster_without_gatekeeper_and_applied_wher
     .await;
     eventually("and judged by", || async { words(&status(&bench).await) == expected }).await;
     // Without the profile nothing is judged, and what was applied goes.
-    bench.profile("rules", json!({"manifests": []})).await;
+    bench.profile("rules", json!({"manifests": [owned("left", "z")]})).await;
     eventually("it is removed", || async { applied.get_opt("all").await.unwrap().is_none() }).await;
     eventually("nothing is judged", || async { status(&bench).await.state.policies.is_empty() }).await;
     drop((applied, client));
