@@ -1,6 +1,6 @@
 //! Rego, by the `regorus` crate, whose API is used in this module alone.
 //!
-//! * [`format`]: `sprintf`.
+//! * [`format`](mod@format): what `sprintf` writes.
 //! * [`mend`]: what the Open Policy Agent reads and the engine does not.
 //! * [`names`]: what modules define and call, looked at before anything runs.
 //!

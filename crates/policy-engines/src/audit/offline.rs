@@ -239,10 +239,11 @@ fn placed(
     mut object: Value,
 ) -> (Served, Value) {
     let served = served(kinds, kind, &object);
-    if served.namespaced && text(&object["metadata"], "namespace").is_empty() {
-        if let Some(metadata) = child(&mut object, "metadata") {
-            set(metadata, "namespace", default_namespace);
-        }
+    if served.namespaced
+        && text(&object["metadata"], "namespace").is_empty()
+        && let Some(metadata) = child(&mut object, "metadata")
+    {
+        set(metadata, "namespace", default_namespace);
     }
     (served, kinds.defaulted(kind, object))
 }

@@ -19,7 +19,7 @@ const TARGET: &str = "admission.k8s.gatekeeper.sh";
 /// What looks for violations.
 #[derive(Debug)]
 enum Engine {
-    Rego(Program),
+    Rego(Box<Program>),
     Cel(Box<ValidatingPolicy>),
 }
 
@@ -142,7 +142,7 @@ impl Template {
         let engine = match codes(target, preferred).into_iter().next() {
             Some(Code::Rego(source, field)) => {
                 let program = Program::compile(&source);
-                Engine::Rego(program.map_err(|error| (field, error.to_string()))?)
+                Engine::Rego(Box::new(program.map_err(|error| (field, error.to_string()))?))
             }
             Some(Code::Cel(source)) => {
                 let policy = cel_policy(kind, source);
