@@ -270,7 +270,10 @@ impl Alerts {
         };
         let firing: Vec<Alert> = alerts.iter().filter(goes_on).cloned().collect();
         if firing.is_empty() {
-            self.refreshed.remove(way);
+            // While the first notice is on its way it is not told yet, and no reminder is due because of that.
+            if !self.under_way.contains(way) {
+                self.refreshed.remove(way);
+            }
             return None;
         }
         let last = self.refreshed.get(way).copied().unwrap_or(Timestamp::MIN);

@@ -267,7 +267,7 @@ async fn people_are_told_by_mail_in_one_thread() {
     eventually("a mail came", || async { mails.lock().len() == 1 }).await;
     bench.start_agent("dev", token, store).await;
     eventually("that it is over is told", || async { mails.lock().len() == 2 }).await;
-    let (firing, resolved) = (mails.lock()[0].clone(), mails.lock()[1].clone());
+    let [firing, resolved] = <[String; 2]>::try_from(mails.lock().clone()).unwrap();
     assert!(firing.contains("Subject: [FIRING] offline (warning): cluster dev"), "{firing}");
     assert!(resolved.contains("Subject: [RESOLVED] offline (warning): cluster dev"), "{resolved}");
     let header = |mail: &str, name: &str| {
