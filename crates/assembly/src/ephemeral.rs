@@ -103,7 +103,7 @@ impl TestRunner {
         .map_err(|error| failed(error.into()))?
         .with_clusters(Some(Arc::new(TestClusters)));
         let stop = hub.tasks.stop.clone();
-        hub.tasks.spawn("test runs", async move { runs.run(stop).await });
+        hub.tasks.spawn("test runs", async move { Box::pin(runs.run(stop)).await });
         let stop = hub.tasks.stop.clone();
         hub.tasks.spawn("test executor", async move { Box::pin(executor.run(stop)).await });
         Ok(self)

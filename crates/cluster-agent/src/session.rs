@@ -105,7 +105,7 @@ impl Session {
             opened => opened?,
         };
         loop {
-            identity = self.converse(&mut open, &identity).await?;
+            identity = Box::pin(self.converse(&mut open, &identity)).await?;
             open = self.open(&identity).await?;
         }
     }

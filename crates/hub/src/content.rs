@@ -95,7 +95,7 @@ impl ContentStore {
         let mut count = 0;
         for digest in shared.digests().await.map_err(store_failed("list content"))? {
             let kept = shared.get(&digest).await.map_err(store_failed("fetch content"))?;
-            if !kept.is_some_and(|kept| !sealer.is_current(&digest, &kept)) {
+            if kept.is_none_or(|kept| sealer.is_current(&digest, &kept)) {
                 continue;
             }
             if let Ok(Some(plain)) = self.fetch(&digest).await {

@@ -119,8 +119,11 @@ impl RecordKey {
     }
 }
 
+/// A key's bytes, and what is kept of them.
+type Drawn = ([u8; KEY_BYTES], Vec<u8>);
+
 /// A new key with its sealed form; none where it would stay readable, since then it would protect nothing.
-fn drawn(sealer: &dyn ContentSealer) -> Result<Option<([u8; KEY_BYTES], Vec<u8>)>, Error> {
+fn drawn(sealer: &dyn ContentSealer) -> Result<Option<Drawn>, Error> {
     let bytes = sealing::new_key().map_err(|error| Error::Invalid(error.to_string()))?;
     let sealed = sealer.seal(NAME, &bytes).map_err(Error::file("seal the key of records", NAME))?;
     Ok((sealed != bytes).then_some((bytes, sealed)))

@@ -16,6 +16,9 @@ use workflow::pod;
 use super::Error;
 use super::run::Execution;
 
+/// What a step left and what of it was not kept, or why nothing could be read.
+type Gathered = Result<(Vec<Collected>, Vec<Skipped>), String>;
+
 /// How long the collector may take until it says its first word.
 const COLLECTOR_BEGIN: Duration = Duration::from_secs(75);
 /// How long between two lines: the collector reads a file of many gigabytes before it names it.
@@ -59,7 +62,7 @@ impl Execution {
         steps: (usize, usize),
         collection: Collection,
     ) -> Result<(), Error> {
-        let mut by_step: BTreeMap<String, Result<(Vec<Collected>, Vec<Skipped>), String>> = BTreeMap::new();
+        let mut by_step: BTreeMap<String, Gathered> = BTreeMap::new();
         let known = self.part_note(part).await.progress;
         let ended = (steps.0..steps.1).filter(|index| known.ended.contains_key(index));
         for step in ended.map(|index| &plan.steps[index]).filter(|step| step.collects()) {

@@ -92,7 +92,7 @@ impl Execution {
                 if !note.made {
                     self.note_part(part, |own| own.pod.get_or_insert_default().made = true).await?;
                 }
-                watched.watch().await?
+                Box::pin(watched.watch()).await?
             }
             Err((reason, message)) => Over::Broken(reason, message),
         };

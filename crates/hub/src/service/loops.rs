@@ -112,7 +112,7 @@ pub(super) async fn lead(
     shutdown: &CancellationToken,
 ) -> Result<(), Error> {
     let Some(replica) = &shared.replica else {
-        return control(shared.clone(), handlers.to_vec(), test_runs, shutdown.clone()).await;
+        return Box::pin(control(shared.clone(), handlers.to_vec(), test_runs, shutdown.clone())).await;
     };
     while let Some(term) = shutdown.run_until_cancelled(replica.election.term()).await {
         let Term { client, fence, lost, held } = term;

@@ -169,7 +169,7 @@ impl Pass<'_> {
         if let Err(invalid) = validate::resolved(&workflow, &self.run.spec) {
             return Ok(Err(("Invalid", invalid.to_string())));
         }
-        let clusters = clusters_of(&self.client, &namespace).await.map_err(api_error("list clusters"))?;
+        let clusters = clusters_of(self.client, &namespace).await.map_err(api_error("list clusters"))?;
         match choose(self.run, &clusters) {
             Ok(chosen) => status.clusters = chosen,
             Err(message) => return Ok(Err(("Invalid", message))),

@@ -91,8 +91,8 @@ pub(super) fn begin_anew(fleet: &Fleet, cluster: &Kubectl) -> Result<()> {
 pub(super) fn a_namespace_stuck_terminating(fleet: &Fleet, cluster: &Kubectl) -> Result<()> {
     fleet.hub().apply(&profile_and_placement("stuck", STUCK, &map("stuck")))?;
     wait_condition(fleet, "default.stuck", "Applied", "it to be applied")?;
-    let holds = format!(r#"{{"metadata":{{"finalizers":["example.com/holds"]}}}}"#);
-    cluster.run(&["patch", "configmap", "stuck", "-n", STUCK, "--type=merge", "-p", &holds])?;
+    let holds = r#"{"metadata":{"finalizers":["example.com/holds"]}}"#;
+    cluster.run(&["patch", "configmap", "stuck", "-n", STUCK, "--type=merge", "-p", holds])?;
     cluster.run(&["delete", "namespace", STUCK, "--wait=false"])?;
     cluster.run(&["delete", "configmap", "stuck", "-n", STUCK, "--wait=false"])?;
     let free = r#"{"metadata":{"finalizers":null}}"#;
