@@ -37,6 +37,8 @@ pub struct Options {
     pub cluster: crate::cluster::Options,
     /// Where logs and collected files lie while it lives; the caller removes it.
     pub directory: PathBuf,
+    /// Steps get a kubeconfig of the cluster, with all rights; it must listen where its pods reach it.
+    pub access: bool,
 }
 
 /// What carries out test runs in a cluster, without a hub and an agent. Dropping it stops it.
@@ -61,7 +63,7 @@ impl TestRunner {
     pub async fn start(cluster: Client, name: &str, directory: &Path) -> Result<Self, AssemblyError> {
         let endpoints = Arc::new(OnceLock::new());
         let hub = silent_hub(Arc::downgrade(&endpoints)).await?;
-        Self { hub, endpoints }.carry_out(cluster, name, directory).await
+        Self { hub, endpoints }.carry_out(cluster, name, directory, None).await
     }
 
     async fn carry_out(
@@ -69,6 +71,7 @@ impl TestRunner {
         cluster: Client,
         name: &str,
         directory: &Path,
+        kubeconfig: Option<String>,
     ) -> Result<Self, AssemblyError> {
         let hub = &mut self.hub;
         let failed = |cause: Cause| AssemblyError::new("failed to start what carries out tests", cause);
@@ -101,7 +104,8 @@ impl TestRunner {
             Arc::new(Kept { content, artifacts: runs.artifacts(), hub: client, cluster: name.to_owned() }),
         )
         .map_err(|error| failed(error.into()))?
-        .with_clusters(Some(Arc::new(TestClusters)));
+        .with_clusters(Some(Arc::new(TestClusters)))
+        .with_own_cluster(kubeconfig);
         let stop = hub.tasks.stop.clone();
         hub.tasks.spawn("test runs", async move { Box::pin(runs.run(stop)).await });
         let stop = hub.tasks.stop.clone();
@@ -147,7 +151,8 @@ impl TestBed {
         };
         let (cluster, hub) = tokio::try_join!(cluster, silent_hub(Arc::downgrade(&endpoints)))?;
         let runner = TestRunner { hub, endpoints };
-        let runner = runner.carry_out(cluster.client(), &name, &options.directory).await?;
+        let kubeconfig = if options.access { cluster.kubeconfig(&name)? } else { None };
+        let runner = runner.carry_out(cluster.client(), &name, &options.directory, kubeconfig).await?;
         Ok(Self { cluster, runner })
     }
 

@@ -171,6 +171,8 @@ pub(crate) struct Shared {
     records: Arc<dyn RecordSink>,
     spool: Spool,
     clusters: Option<clusters::Places>,
+    /// A kubeconfig of this cluster, for every execution that asks for no cluster of its own.
+    own_cluster: Option<String>,
 }
 
 /// The service.
@@ -199,7 +201,7 @@ impl Executor {
         let (local, requests) = LocalRuns::new(notes.clone());
         let journal = journal::Journal::new(notes);
         Ok(Self {
-            shared: Arc::new(Shared { options, cluster, journal, records, spool, clusters: None }),
+            shared: Arc::new(Shared { options, cluster, journal, records, spool, clusters: None, own_cluster: None }),
             hub,
             upload,
             local,
@@ -212,6 +214,16 @@ impl Executor {
     pub fn with_clusters(mut self, clusters: Option<Arc<dyn EphemeralClusters>>) -> Self {
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
             shared.clusters = clusters.map(clusters::Places::new);
+        }
+        self
+    }
+
+    /// With a kubeconfig of this very cluster, to which `KUBECONFIG` leads in every step that has no cluster of its own. For
+    /// clusters that are there for tests alone: whoever has it has its rights. Before [`Executor::run`].
+    #[must_use]
+    pub fn with_own_cluster(mut self, kubeconfig: Option<String>) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.own_cluster = kubeconfig;
         }
         self
     }

@@ -209,6 +209,8 @@ pub struct Launch {
     pub environment: Vec<(String, String)>,
     /// What to mount.
     pub mounts: Vec<Mount>,
+    /// Files of volumes that a runtime which mounts none is given instead: volume, path in it, content.
+    pub files: Vec<(String, String, Vec<u8>)>,
 }
 
 /// One mount.

@@ -24,7 +24,7 @@ impl Flow {
     pub(crate) async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let options =
-            Options { cluster: cluster::Options::ephemeral("ci"), directory: directory.path().to_owned() };
+            Options { cluster: cluster::Options::ephemeral("ci"), directory: directory.path().to_owned(), access: false };
         Self { bed: TestBed::start(options).await.unwrap(), _directory: directory }
     }
 

@@ -28,7 +28,7 @@ async fn a_run_needs_no_server_and_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let began = Instant::now();
     let options =
-        Options { cluster: cluster::Options::ephemeral("ci"), directory: directory.path().to_owned() };
+        Options { cluster: cluster::Options::ephemeral("ci"), directory: directory.path().to_owned(), access: false };
     let bed = TestBed::start(options).await.unwrap();
     eprintln!("ready after {:?}", began.elapsed());
     let tool = "fairlead.dev/tool:latest";
@@ -64,5 +64,33 @@ async fn a_run_needs_no_server_and_leaves_nothing() {
     let file = bed.hub().request_stream(get("artifacts/ci/cases/1/r.xml").unwrap()).await.unwrap();
     std::pin::pin!(file).read_to_string(&mut report).await.unwrap();
     assert!(report.contains("<testcase"), "{report}");
+    tokio::time::timeout(Duration::from_secs(20), bed.stop()).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_may_reach_the_cluster_they_run_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let bind = Some("127.0.0.1:0".parse().unwrap());
+    let cluster = cluster::Options { bind, ..cluster::Options::ephemeral("ci") };
+    let options = Options { cluster, directory: directory.path().to_owned(), access: true };
+    let bed = TestBed::start(options).await.unwrap();
+    let tool = "fairlead.dev/tool:latest";
+    let runs: Api<TestRun> = Api::namespaced(bed.hub(), "default");
+    // The mounted Secret is read where `KUBECONFIG` says.
+    let look = json!([{"name": "look", "image": tool, "artifacts": ["*.yaml"],
+        "command": ["/fairlead", "tool", "do", "cat /.fairlead/cluster/kubeconfig", "env KUBECONFIG"]}]);
+    runs.create(&PostParams::default(), &run(look)).await.unwrap();
+    eventually("the run ends", || async {
+        let status = runs.get("smoke").await.unwrap().status.unwrap_or_default();
+        status.clusters.iter().any(|cluster| cluster.outcome == Some(Outcome::Passed))
+    })
+    .await;
+    let mut log = String::new();
+    let request = http::Request::get("/fleet/v1/testruns/default/smoke/log").body(vec![]).unwrap();
+    let stream = bed.hub().request_stream(request).await.unwrap();
+    std::pin::pin!(stream).read_to_string(&mut log).await.unwrap();
+    assert!(log.contains("kind: Config") && log.contains("/.fairlead/cluster/kubeconfig"), "{log}");
+    let address = bed.cluster().address().unwrap();
+    assert!(log.contains(&format!("{}", address.port())), "it leads to this cluster: {log}");
     tokio::time::timeout(Duration::from_secs(20), bed.stop()).await.unwrap().unwrap();
 }

@@ -57,7 +57,12 @@ impl Execution {
         begun: bool,
     ) -> Result<Option<Ended>, Error> {
         let whole = || self.part(Arc::clone(&plan), String::new(), String::new());
-        let Some(wanted) = &plan.ephemeral_cluster else { return whole().await };
+        let Some(wanted) = &plan.ephemeral_cluster else {
+            return match &self.shared.own_cluster {
+                Some(kubeconfig) => self.led(kubeconfig, whole()).await,
+                None => whole().await,
+            };
+        };
         if begun {
             let lost = "the agent was started anew, and the cluster of this run went with it";
             let _ = self.why.set(lost.to_owned());
@@ -82,17 +87,27 @@ impl Execution {
             Ok(cluster) => cluster,
             Err(why) => return refused(why),
         };
-        let ended = match self.lead_to(&name, cluster.kubeconfig()).await {
-            Ok(()) => {
-                let _ = self.kubeconfig.set(name.clone());
-                whole().await
-            }
-            Err(error) => refused(format!("its kubeconfig cannot be handed to the pods: {error}")),
-        };
+        let ended = self.led(cluster.kubeconfig(), whole()).await;
         cluster.stop().await;
         drop(place);
+        ended
+    }
+
+    /// Carries out the plan while pods are led to a cluster.
+    async fn led(
+        &self,
+        kubeconfig: &str,
+        whole: impl Future<Output = Result<Option<Ended>, Error>>,
+    ) -> Result<Option<Ended>, Error> {
+        let name = pod::kubeconfig_name(&self.options(""));
+        if let Err(error) = self.lead_to(&name, kubeconfig).await {
+            let why = format!("its kubeconfig cannot be handed to the pods: {error}");
+            return Ok(Some(Ended::NotRun("EphemeralClusterUnavailable", why)));
+        }
+        let _ = self.kubeconfig.set(name.clone());
+        let ended = whole.await;
         if let Err(error) = self.kubeconfigs().delete(&name, &DeleteParams::default()).await {
-            warn!(%error, secret = %name, "cannot remove the kubeconfig of a cluster that is gone");
+            warn!(%error, secret = %name, "cannot remove a kubeconfig that is not needed any more");
         }
         ended
     }

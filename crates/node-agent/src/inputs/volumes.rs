@@ -87,6 +87,34 @@ impl Inputs {
         Ok(())
     }
 
+    /// The files of the volumes of a container that are a Secret, a ConfigMap or fields of its pod: volume, path in it,
+    /// content. Projected volumes are left out: every pod has one, with a token that who has no network cannot use.
+    ///
+    /// # Errors
+    /// As [`Inputs::volumes`].
+    pub async fn files(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        pod_ips: &[String],
+    ) -> Result<Vec<(String, String, Vec<u8>)>, InputError> {
+        let mounted = |volume: &&Volume| {
+            container.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name)
+        };
+        let mut files = Vec::new();
+        for volume in facts::spec(pod).volumes.iter().flatten().filter(mounted) {
+            let known = volume.secret.is_some() || volume.config_map.is_some() || volume.downward_api.is_some();
+            if !known {
+                continue;
+            }
+            if let Content::Files(payload) = self.content(pod, volume, pod_ips, false).await? {
+                let own = payload.into_iter().map(|(path, file)| (volume.name.clone(), path, file.content));
+                files.extend(own);
+            }
+        }
+        Ok(files)
+    }
+
     async fn content(
         &self,
         pod: &Pod,

@@ -53,13 +53,15 @@ impl Starter<'_> {
             Failure::Waiting(Waiting { reason: "CreateContainerConfigError".to_owned(), message })
         })?;
         let mounts = self.mounts(pod, container, &variables).await.map_err(Failure::Volumes)?;
+        let files = self.files(pod, container).await.map_err(Failure::Volumes)?;
         let mut container = container.clone();
         for list in [&mut container.command, &mut container.args] {
             for word in list.iter_mut().flatten() {
                 *word = expand::expand(word, |name| environment::find(&variables, name));
             }
         }
-        let launch = Launch { pod: pod.clone(), container, attempt, image, environment: variables, mounts };
+        let environment = variables;
+        let launch = Launch { pod: pod.clone(), container, attempt, image, environment, mounts, files };
         match self.runtime.start_container(&launch).await {
             Ok(()) => {
                 self.events.pod(
@@ -114,6 +116,21 @@ impl Starter<'_> {
                 Err(Waiting { reason: error.reason().to_owned(), message: error.to_string() })
             }
         }
+    }
+
+    /// What a container without mounts sees of its Secrets and ConfigMaps. Only where it has a command of its own: nobody
+    /// else looks, and thousands of simulated pods would hold it for nothing.
+    async fn files(
+        &self,
+        pod: &Pod,
+        container: &Container,
+    ) -> Result<Vec<(String, String, Vec<u8>)>, InputError> {
+        let asks = container.command.as_ref().is_some_and(|command| !command.is_empty())
+            || container.args.as_ref().is_some_and(|args| !args.is_empty());
+        if self.runtime.mounts_volumes() || !asks {
+            return Ok(Vec::new());
+        }
+        self.inputs.files(pod, container, self.ips).await
     }
 
     async fn mounts(

@@ -8,8 +8,9 @@
 //! says, if that is one of those below; else it runs until it is stopped if its image is known to serve or its pod
 //! restarts always, and ends with 0 at once if it is an init container or its pod does not. A tag that says that there
 //! is no such image (`404`, `nonexistent`) cannot be pulled. A container is ready as soon as it runs; probes are not carried out. TERM ends a container at once, with 0 unless it was in the
-//! middle of something (143). Memory, processors, networks, mounted configuration and tokens are not modelled; that
-//! config maps and secrets exist is checked as on a real node.
+//! middle of something (143). Volumes that are a Secret, a ConfigMap or
+//! fields of the pod are read as they were when the container started. Memory, processors, networks, projected volumes and
+//! tokens are not modelled; that config maps and secrets exist is checked as on a real node.
 //!
 //! **Scripting** by annotations of the pod, `simulation.fairlead.dev/<container>.<what>`:
 //! `exit-code`, `exit-after` (`2s`), `pull-error` (its message), `never-ready` (`true`), `ready-after`, `start-delay`,

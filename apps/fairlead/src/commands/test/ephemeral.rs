@@ -1,5 +1,6 @@
 //! `fairlead test run --ephemeral`: a cluster and everything that carries out tests, in this process.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 use assembly::ephemeral::{Options, TestBed};
@@ -24,8 +25,11 @@ pub(super) async fn run(
 ) -> Result<Code, Failure> {
     let seeds = arguments.cluster.seeds()?;
     let directory = throw_away::directory()?;
-    let cluster = arguments.cluster.options(directory.path(), None)?;
-    let options = Options { cluster, directory: directory.path().to_owned() };
+    let access = arguments.cluster_access;
+    // Pods come from other addresses than this machine's own; clients need a certificate of the cluster's authority.
+    let bind = access.then(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+    let cluster = arguments.cluster.options(directory.path(), bind)?;
+    let options = Options { cluster, directory: directory.path().to_owned(), access };
     let began = Instant::now();
     let bed = Box::pin(TestBed::start(options)).await.map_err(program)?;
     output::progress(&format!("ephemeral cluster ready after {} ms", began.elapsed().as_millis()));

@@ -59,6 +59,9 @@ pub(crate) struct RunArguments {
     ephemeral: bool,
     #[command(flatten)]
     pub(super) cluster: ThrowAway,
+    /// Lead KUBECONFIG in every step to the ephemeral cluster itself, with all rights
+    #[arg(long, requires = "ephemeral", help_heading = "Ephemeral cluster")]
+    pub(super) cluster_access: bool,
 }
 
 pub(crate) async fn run(global: &Global, arguments: RunArguments) -> Result<Code, Failure> {

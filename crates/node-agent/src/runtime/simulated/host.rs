@@ -43,10 +43,15 @@ impl View {
             })
             .max_by_key(|(length, ..)| *length);
         match best {
-            Some((_, volume, rest)) => format!("volume/{volume}{rest}"),
+            Some((_, volume, rest)) => in_volume(volume, rest.trim_start_matches('/')),
             None => format!("container/{}/{}", self.container, path.trim_start_matches('/')),
         }
     }
+}
+
+/// The key of a file by its path in a volume.
+pub(super) fn in_volume(volume: &str, path: &str) -> String {
+    format!("volume/{volume}/{path}")
 }
 
 /// What came of a command line.

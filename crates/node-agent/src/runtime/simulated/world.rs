@@ -139,6 +139,9 @@ impl World {
         };
         let command = tool_command(launch);
         let pod = self.pod(&launch.pod);
+        for (volume, path, content) in &launch.files {
+            pod.files.insert(host::in_volume(volume, path), content.clone().into());
+        }
         let hostname = facts::spec(&launch.pod).hostname.clone().unwrap_or_else(|| pod.name.clone());
         let with = Container { view: view.clone(), scripts: script.exec.clone(), hostname };
         let outcome = match &command {
