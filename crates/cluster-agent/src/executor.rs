@@ -12,6 +12,7 @@ mod clusters;
 mod content;
 mod dispatch;
 mod files;
+mod give;
 mod journal;
 mod local;
 mod log_follow;
@@ -201,7 +202,15 @@ impl Executor {
         let (local, requests) = LocalRuns::new(notes.clone());
         let journal = journal::Journal::new(notes);
         Ok(Self {
-            shared: Arc::new(Shared { options, cluster, journal, records, spool, clusters: None, own_cluster: None }),
+            shared: Arc::new(Shared {
+                options,
+                cluster,
+                journal,
+                records,
+                spool,
+                clusters: None,
+                own_cluster: None,
+            }),
             hub,
             upload,
             local,

@@ -5,10 +5,11 @@
 
 mod http;
 mod install;
+mod packs;
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -22,12 +23,16 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use sha2::{Digest as _, Sha256};
 use tool_image::execute::{Collection, Ending, Host, Run, RunEnd, junk};
+use tool_image::pack::Wanted;
 use tool_image::{ToolCommand, execute, frames};
 
 /// Files looked at by `collect`, at most; more are not listed.
 const MAX_LISTED: usize = 10_000;
 /// The largest file `collect` and `cat` read.
 const MAX_READ: u64 = 64 << 20;
+
+/// Between two looks for a file.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Carries out a command line until it ends or the process is told to stop.
 #[must_use]
@@ -215,6 +220,24 @@ impl Host for Process {
         make_parent(to)?;
         // Not its permissions: whoever collects may be another user.
         io::copy(&mut fs::File::open(from)?, &mut fs::File::create(to)?)
+    }
+
+    fn pack(&mut self, from: &str, wanted: &Wanted, to: &str) -> io::Result<()> {
+        make_parent(to)?;
+        packs::write(Path::new(from), wanted, Path::new(to))
+    }
+
+    fn unpack(&mut self, bytes: u64, wanted: &Wanted, to: &str) -> io::Result<()> {
+        packs::read(io::stdin().lock().take(bytes), wanted, Path::new(to))
+    }
+
+    fn wait_for_files(&mut self, paths: &[String]) -> bool {
+        while !paths.iter().all(|path| Path::new(path).exists()) {
+            if self.stop.wait(Some(LOOK)) {
+                return false;
+            }
+        }
+        true
     }
 
     fn send(&mut self, path: &str, from: u64) -> io::Result<()> {

@@ -64,8 +64,15 @@ impl Machine {
         let image = container.image.clone().expect("an image");
         let found = self.cri.ensure_image(pod, &image, PullPolicy::IfNotPresent).await.expect("the image");
         let environment = vec![("GREETING".to_owned(), "hello".to_owned())];
-        let launch =
-            Launch { pod: pod.clone(), container, attempt, image: found.reference, environment, mounts, files: Vec::new() };
+        let launch = Launch {
+            pod: pod.clone(),
+            container,
+            attempt,
+            image: found.reference,
+            environment,
+            mounts,
+            files: Vec::new(),
+        };
         self.cri.start_container(&launch).await.expect("started");
     }
 

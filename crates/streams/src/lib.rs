@@ -2,7 +2,7 @@
 //!
 //! * [`session`]: what a command in a container and a forwarded port are, whoever carries them.
 //! * [`remote_command`], [`port_forward`]: serving them to clients, over WebSocket channels or SPDY.
-//! * [`output`]: a command as such a client sees it, who wants no more than its output.
+//! * [`output`]: a command as such a client sees it, who wants little more than its output.
 //! * [`spdy`]: SPDY/3.1 as far as Kubernetes uses it; [`websocket`]: the channel protocols and the tunnel.
 //! * [`upgrade`]: which protocol a request asks for and what it is answered. Pure.
 //! * [`runtime`]: the client of a container runtime's streaming server.

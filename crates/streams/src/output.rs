@@ -1,9 +1,9 @@
-//! A command in a container as a client of an API server: over a WebSocket (`v4.channel.k8s.io`), its output alone.
+//! A command in a container as a client of an API server: over a WebSocket (`v4.channel.k8s.io`), mostly for its output.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{SinkExt as _, StreamExt as _};
 use http::{HeaderMap, header, request};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -14,9 +14,10 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use crate::session::StreamError;
 use crate::websocket::{self, Codec, Inbound};
 
-/// What is spoken: every Kubernetes of the last years does, and an input, which later versions are for, is not wanted.
+/// What is spoken: every Kubernetes of the last years does, and the end of an input, which later versions are for, is not wanted.
 const PROTOCOL: &str = "v4.channel.k8s.io";
 /// The numbers of the channels.
+const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
 const ERROR: u8 = 3;
@@ -70,6 +71,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> CommandOutput<IO> {
     pub async fn new(io: IO) -> Self {
         let config = Some(websocket::config());
         Self { socket: WebSocketStream::from_raw_socket(io, Role::Client, config).await }
+    }
+
+    /// Hands bytes to its standard input. There is no way to say that no more follows: the command must know.
+    ///
+    /// # Errors
+    /// When the socket breaks.
+    pub async fn send(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
+        let sent = self.socket.send(Codec::Binary.write(STDIN, bytes)).await;
+        sent.map_err(|error| StreamError::WebSocket(Box::new(error)))
     }
 
     /// The next piece; `None` when the connection ended before the command did.

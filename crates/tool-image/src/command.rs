@@ -87,6 +87,31 @@ pub enum ToolCommand {
         /// Don't wait to be told to stop.
         #[arg(long)]
         now: bool,
+        /// Files for other pods, as JSON: a name, a directory, globs.
+        #[arg(long = "pack")]
+        packs: Vec<String>,
+    },
+    /// Wait until so many packs have come.
+    Receive {
+        /// How many.
+        count: usize,
+    },
+    /// Read a pack from standard input, put its files below a directory and say that it has come.
+    Unpack {
+        /// The directory.
+        to: String,
+        /// Bytes of the pack.
+        #[arg(long)]
+        bytes: u64,
+        /// Only what lies below this in it.
+        #[arg(long, default_value = "")]
+        from: String,
+        /// Only files that match, relative to that.
+        #[arg(long = "file")]
+        files: Vec<String>,
+        /// Its number among those that come.
+        #[arg(long)]
+        number: usize,
     },
     /// Put a file of any size on standard output as it is.
     Take {

@@ -3,9 +3,13 @@
 use std::io;
 use std::time::Duration;
 
+use workflow::collect::PACKS;
+use workflow::pod::RECEIVED_DIR;
+
 use crate::command::{self, ToolCommand};
 use crate::duration::Span;
 use crate::junit;
+use crate::pack::{self, Wanted};
 
 /// Levels of `do` within `do`.
 const MAX_DEPTH: usize = 8;
@@ -51,6 +55,18 @@ pub trait Host {
     /// # Errors
     /// As the file system says.
     fn copy(&mut self, from: &str, to: &str) -> io::Result<u64>;
+    /// Packs the plain files below a directory that are wanted into a file.
+    ///
+    /// # Errors
+    /// As the file system says.
+    fn pack(&mut self, from: &str, wanted: &Wanted, to: &str) -> io::Result<()>;
+    /// Puts the files that are wanted of a pack of so many bytes, which comes by standard input, below a directory.
+    ///
+    /// # Errors
+    /// As the file system says, or that the pack is damaged.
+    fn unpack(&mut self, bytes: u64, wanted: &Wanted, to: &str) -> io::Result<()>;
+    /// Waits until all these files are there; `false` when told to stop meanwhile.
+    fn wait_for_files(&mut self, paths: &[String]) -> bool;
     /// Puts a file of any size on standard output as it is, from this byte on.
     ///
     /// # Errors
@@ -129,6 +145,8 @@ pub struct Collection<'a> {
     pub junit: &'a [String],
     /// Bytes of all files together, at most; `None` leaves it to the encoder's bound.
     pub max_bytes: Option<u64>,
+    /// There are packs among the files.
+    pub packs: bool,
 }
 
 /// How a command line ended.
@@ -224,11 +242,18 @@ fn run(command: &ToolCommand, host: &mut dyn Host, depth: usize) -> Ending {
                 ending => ending,
             }
         }
-        ToolCommand::Collect { dir, artifacts, junit, max_bytes, now } => {
+        ToolCommand::Collect { dir, artifacts, junit, max_bytes, now, packs } => {
             if !now {
                 host.wait_for_stop();
             }
-            let from = Collection { dir, artifacts, junit, max_bytes: *max_bytes };
+            for pack in packs {
+                // Who was to have it finds that it is not there.
+                if let Err(why) = make_pack(pack, dir, host) {
+                    host.err(&why);
+                }
+            }
+            let packs = !packs.is_empty();
+            let from = Collection { dir, artifacts, junit, max_bytes: *max_bytes, packs };
             match host.collect(&from) {
                 Ok(0) => Ending::Code(0),
                 Ok(_) => {
@@ -236,6 +261,16 @@ fn run(command: &ToolCommand, host: &mut dyn Host, depth: usize) -> Ending {
                     host.sleep(HOLD);
                     Ending::Code(0)
                 }
+                Err(why) => fail(host, &why),
+            }
+        }
+        ToolCommand::Receive { count } => {
+            let paths: Vec<String> = (0..*count).map(|number| format!("{RECEIVED_DIR}/{number}")).collect();
+            if host.wait_for_files(&paths) { Ending::Code(0) } else { Ending::Stopped }
+        }
+        ToolCommand::Unpack { to, bytes, from, files, number } => {
+            match unpack(*bytes, from, files, to, *number, host) {
+                Ok(()) => Ending::Code(0),
                 Err(why) => fail(host, &why),
             }
         }
@@ -258,6 +293,29 @@ fn run(command: &ToolCommand, host: &mut dyn Host, depth: usize) -> Ending {
             Ending::Code(0)
         }
     }
+}
+
+fn make_pack(text: &str, dir: &str, host: &mut dyn Host) -> Result<(), String> {
+    let pack = pack::wanted(text)?;
+    let wanted = Wanted::new("", &pack.files)?;
+    let to = format!("{dir}/{PACKS}{}", pack.name);
+    host.pack(&pack.from, &wanted, &to).map_err(|error| format!("cannot pack {}: {error}", pack.from))
+}
+
+fn unpack(
+    bytes: u64,
+    from: &str,
+    files: &[String],
+    to: &str,
+    number: usize,
+    host: &mut dyn Host,
+) -> Result<(), String> {
+    let wanted = Wanted::new(from, files)?;
+    if bytes > 0 {
+        host.unpack(bytes, &wanted, to).map_err(|error| format!("cannot unpack into {to}: {error}"))?;
+    }
+    let mark = format!("{RECEIVED_DIR}/{number}");
+    host.write(&mark, b"").map_err(|error| format!("cannot write {mark}: {error}"))
 }
 
 /// The case's name, and whether it fails here.

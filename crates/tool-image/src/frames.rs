@@ -2,7 +2,7 @@
 
 use std::io;
 
-use workflow::collect::{Encoder, Globs, Keep, Way};
+use workflow::collect::{Encoder, Globs, Keep, PACKS, Way};
 
 use crate::execute::Collection;
 
@@ -26,7 +26,8 @@ pub fn print(
     let mut print = |text: &str| text.lines().for_each(&mut line);
     print(&encoder.begin());
     for (path, size) in files {
-        let Some(keep) = globs.matches(path) else { continue };
+        let pack = from.packs && path.starts_with(PACKS);
+        let Some(keep) = globs.matches(path).or(pack.then_some(Keep::Pack)) else { continue };
         let within = |size: u64| {
             if size > left { Err(format!("{size} bytes are more than the {left} left")) } else { Ok(()) }
         };

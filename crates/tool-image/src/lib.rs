@@ -12,6 +12,7 @@ pub mod duration;
 pub mod execute;
 pub mod frames;
 pub mod junit;
+pub mod pack;
 pub mod step;
 
 pub use command::ToolCommand;

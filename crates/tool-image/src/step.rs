@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 use workflow::collect::Globs;
 use workflow::expression::{Expression, Template, truthy};
 use workflow::plan::{ExecutionPlan, PlannedStep};
-use workflow::pod::{CONTROL_FILE, FILES_DIR, PLAN_FILE, PROGRESS_FILE, RESULTS_DIR, TERMINATION_LOG};
+use workflow::pod::{
+    CONTROL_FILE, FILES_DIR, PLAN_FILE, PROGRESS_FILE, RECEIVED_DIR, RESULTS_DIR, TERMINATION_LOG,
+};
 use workflow::progress::{self, AttemptMessage, Progress, StepMessage, StepScope};
 use workflow::words::expand;
 
@@ -359,7 +361,8 @@ pub(crate) fn install(dir: &str, host: &mut dyn Host) -> Result<(), String> {
     host.install(dir).map_err(|error| format!("cannot install the step runner in {dir}: {error}"))?;
     let (files, reports) = (format!("{FILES_DIR}/file"), format!("{FILES_DIR}/junit"));
     // Steps may run as different users.
-    host.make_dirs(&[FILES_DIR, &files, &reports, RESULTS_DIR])
+    let packs = format!("{FILES_DIR}/{}", workflow::collect::PACKS.trim_end_matches('/'));
+    host.make_dirs(&[FILES_DIR, &files, &reports, &packs, RESULTS_DIR, RECEIVED_DIR])
         .map_err(|error| format!("cannot make directories: {error}"))
 }
 

@@ -90,7 +90,12 @@ pub enum Keep {
     Artifact,
     /// A JUnit report; it is kept as a file as well.
     Junit,
+    /// Files for another pod of the execution, packed: always held.
+    Pack,
 }
+
+/// Where packs lie among what is collected.
+pub const PACKS: &str = "packs/";
 
 impl Globs {
     /// Compiles globs; `*` does not cross a `/`, `**` does.
@@ -203,8 +208,8 @@ impl Encoder {
             return Err(format!("more than {MAX_FILES} files"));
         }
         match (self.bytes.saturating_add(size) > MAX_BYTES, keep) {
+            (_, Keep::Pack) | (true, Keep::Artifact) => Ok(Way::Held),
             (false, _) => Ok(Way::Log),
-            (true, Keep::Artifact) => Ok(Way::Held),
             (true, Keep::Junit) => {
                 Err(format!("{size} bytes more than fit; reports may have {MAX_BYTES} bytes in all"))
             }

@@ -6,6 +6,7 @@
 
 mod compile;
 mod content;
+mod files;
 mod names;
 mod scope;
 mod spread;
@@ -70,6 +71,42 @@ pub struct ExecutionPlan {
     /// Volume claims by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pvcs: BTreeMap<String, Value>,
+    /// What its first pod is given before its first step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub receives: Vec<Receive>,
+    /// What its pods leave for others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packs: Vec<Pack>,
+}
+
+/// Files of a pod that outlive it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pack {
+    /// Unique in the execution.
+    pub name: String,
+    /// The directory, in the workspace.
+    pub from: String,
+    /// Globs of its files; all when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+}
+
+/// Files that a pod is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receive {
+    /// Which [`Pack`].
+    pub pack: String,
+    /// The part of it that is wanted, relative to what was packed; all when empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub from: String,
+    /// Globs of files of that part; all when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+    /// Where to: absolute.
+    pub to: String,
+    /// There may be no such pack.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
 }
 
 /// The group whose members wait for each other.
@@ -228,6 +265,9 @@ pub struct PlannedParallel {
     pub parallelism: usize,
     /// The first failure ends the others.
     pub fail_fast: bool,
+    /// What later pods of the part get of the instances.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fetches: Vec<Receive>,
 }
 
 /// A pod that is there while steps run.
@@ -251,6 +291,28 @@ pub struct PlannedService {
     /// Settings of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<Value>,
+}
+
+impl ExecutionPlan {
+    /// What the pod with the number `number` of the part, whose first step is `from`, is given before it: what its first pod
+    /// was to have, or what the pod before it left, and what instances of `parallel` brought meanwhile.
+    #[must_use]
+    pub fn received(&self, part: &str, from: usize, number: u32) -> Vec<Receive> {
+        if self.packs.is_empty() && self.receives.is_empty() {
+            return Vec::new();
+        }
+        let own = files::workspace(part);
+        let mut all = match number {
+            0 | 1 => self.receives.clone(),
+            _ if self.packs.iter().any(|pack| pack.name == own) => {
+                vec![Receive { pack: own, to: self.workspace.clone(), ..Receive::default() }]
+            }
+            _ => Vec::new(),
+        };
+        let before = self.steps.iter().take(from).filter_map(|step| step.parallel.as_ref());
+        all.extend(before.flat_map(|parallel| parallel.fetches.iter().cloned()));
+        all
+    }
 }
 
 impl PlannedService {

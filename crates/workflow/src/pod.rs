@@ -21,6 +21,8 @@ use crate::plan::PlannedService;
 
 /// Name of the container that brings the step runner.
 pub const INSTALL: &str = "fairlead-install";
+/// Name of the container that waits for files of other pods.
+pub const RECEIVE: &str = "fairlead-files";
 /// Name of the collector.
 pub const COLLECTOR: &str = "fairlead-collect";
 /// Name of a service's container.
@@ -44,6 +46,8 @@ pub const STATE_DIR: &str = "/.fairlead/state";
 pub const PLAN_FILE: &str = "/.fairlead/state/plan.json";
 /// The record of what ended.
 pub const PROGRESS_FILE: &str = "/.fairlead/state/progress.json";
+/// A file for each pack that has come, named by its number.
+pub const RECEIVED_DIR: &str = "/.fairlead/state/received";
 /// Kept files, as `<kind>/<step>/<path>`.
 pub const FILES_DIR: &str = "/.fairlead/state/files";
 /// Directories that steps leave for each other.

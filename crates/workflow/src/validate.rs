@@ -251,14 +251,6 @@ fn check_steps<'a>(
         check_steps(checker, &step.steps, &format!("{at}.steps"), depth + 1, ids);
         if let Some(parallel) = &step.parallel {
             let at = format!("{at}.parallel");
-            for (field, transfers) in [("transfer", &parallel.transfer), ("fetch", &parallel.fetch)] {
-                if !transfers.is_empty() {
-                    checker.fail(
-                        format!("{at}.{field}"),
-                        "files do not go between pods yet; let the instances fetch them with content",
-                    );
-                }
-            }
             if parallel.together {
                 checker.fail(format!("{at}.together"), "a common start is not built yet");
             }

@@ -44,8 +44,11 @@ pub struct Amounts {
 pub async fn run(amounts: &Amounts) -> anyhow::Result<Vec<Figure>> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let directory = tempfile::tempdir()?;
-    let options =
-        Options { cluster: cluster::Options::ephemeral("bench"), directory: directory.path().to_owned(), access: false };
+    let options = Options {
+        cluster: cluster::Options::ephemeral("bench"),
+        directory: directory.path().to_owned(),
+        access: false,
+    };
     let bed = TestBed::start(options).await?;
     let client = bed.hub();
     eprintln!("waiting for the first line of {} runs", amounts.rounds);

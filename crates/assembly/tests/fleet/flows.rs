@@ -23,8 +23,11 @@ pub(crate) struct Flow {
 impl Flow {
     pub(crate) async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let options =
-            Options { cluster: cluster::Options::ephemeral("ci"), directory: directory.path().to_owned(), access: false };
+        let options = Options {
+            cluster: cluster::Options::ephemeral("ci"),
+            directory: directory.path().to_owned(),
+            access: false,
+        };
         Self { bed: TestBed::start(options).await.unwrap(), _directory: directory }
     }
 
@@ -168,6 +171,47 @@ async fn a_matrix_runs_with_a_service_and_a_pause() {
     let of = |name: &str| log.lines().any(|line| line.contains(&format!("\"step\":\"{name}\"")));
     assert!(of("services.db.0") && log.contains("listening on port 8080"), "{log}");
     assert!(!of("services.quiet.0"), "nothing failed: {log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_go_to_parallel_pods_and_come_back() {
+    let flow = Flow::start().await;
+    let tool = |name: &str, lines: &[&str]| {
+        let command: Vec<&str> = ["/fairlead", "tool", "do"].iter().chain(lines).copied().collect();
+        json!({"name": name, "command": command})
+    };
+    let workflow = json!({
+        "container": {"image": TOOL},
+        "steps": [
+            tool("make", &["write /workspace/repo/a.txt one", "write /workspace/repo/b.md two", "write /workspace/keep kept"]),
+            {"name": "spread", "parallel": {
+                "count": 2,
+                "transfer": [{"from": "repo", "to": "/workspace/got", "files": ["*.txt"]}],
+                "fetch": [{"from": "out", "to": "/workspace/back/{{ index }}"}],
+                "steps": [
+                    tool("use", &["cat /workspace/got/a.txt", "write /workspace/out/r.txt from-{{ index }}"]),
+                    {"name": "not", "negative": true, "command": ["/fairlead", "tool", "cat", "/workspace/got/b.md"]},
+                    {"name": "other", "negative": true, "command": ["/fairlead", "tool", "cat", "/workspace/keep"]},
+                ],
+            }},
+            tool("look", &["cat /workspace/keep", "cat /workspace/back/0/r.txt", "cat /workspace/back/1/r.txt"]),
+            {"name": "again", "parallel": {
+                "count": 1, "transfer": [{"from": "/workspace/back"}],
+                "steps": [tool("see", &["cat /workspace/back/1/r.txt"])],
+            }},
+        ],
+    });
+    let (outcome, steps) = flow.run("files", workflow).await;
+    assert_eq!(outcome, Outcome::Passed, "{steps:#?}");
+    // What was to be there and is not fails the instance, and says so.
+    let workflow = json!({
+        "container": {"image": TOOL},
+        "steps": [{"name": "first", "parallel": {"count": 1, "transfer": [{"from": "repo"}], "steps": [tool("use", &["exit 0"])]}}],
+    });
+    let (outcome, steps) = flow.run("none", workflow).await;
+    assert_eq!(outcome, Outcome::NotRun, "{steps:#?}");
+    let told = format!("{steps:?}");
+    assert!(told.contains("FilesLost") && told.contains("left none"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

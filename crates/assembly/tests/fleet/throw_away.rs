@@ -27,8 +27,11 @@ fn run(steps: serde_json::Value) -> TestRun {
 async fn a_run_needs_no_server_and_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let began = Instant::now();
-    let options =
-        Options { cluster: cluster::Options::ephemeral("ci"), directory: directory.path().to_owned(), access: false };
+    let options = Options {
+        cluster: cluster::Options::ephemeral("ci"),
+        directory: directory.path().to_owned(),
+        access: false,
+    };
     let bed = TestBed::start(options).await.unwrap();
     eprintln!("ready after {:?}", began.elapsed());
     let tool = "fairlead.dev/tool:latest";

@@ -164,6 +164,7 @@ impl Execution {
             let mut note = self.note.lock().await;
             note.finished = true;
             self.shared.journal.save(&note).await?;
+            self.shared.spool.forget_packs(&self.owner()).await;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use streams::output::{self, CommandOutput, Output};
 use tracing::{info, warn};
 use uuid::Uuid;
-use workflow::collect::Skipped;
+use workflow::collect::{PACKS, Skipped};
 use workflow::fold::Collection;
 use workflow::pod;
 
@@ -31,7 +31,7 @@ const MAX_REFUSAL: usize = 64 << 10;
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// Why a file did not come whole.
-enum Trouble {
+pub(super) enum Trouble {
     /// It may come at the next try.
     Broken(String),
     /// It will not.
@@ -44,6 +44,13 @@ impl Execution {
         let (files, mut skipped) = collection?;
         let mut kept = Vec::with_capacity(files.len());
         for mut file in files {
+            if let Some(name) = file.artifact.path.strip_prefix(PACKS) {
+                // Who was to have it finds that it is not there.
+                if let Err(reason) = self.take_pack(pod, &file.artifact, name).await {
+                    warn!(pod, pack = name, %reason, "files for another pod were not taken");
+                }
+                continue;
+            }
             if file.held {
                 match self.take(pod, &file.artifact).await {
                     Ok((sha256, size)) => (file.artifact.sha256, file.artifact.size) = (sha256, size),
@@ -64,6 +71,22 @@ impl Execution {
         if let Some(taken) = self.shared.spool.taken(pod, artifact).await {
             return Ok(taken);
         }
+        let incoming = self.whole(pod, artifact).await?;
+        self.shared.spool.arrived(incoming, &self.owner(), artifact, self.secrets.mask()).await
+    }
+
+    /// A pack stays in the cluster as it is.
+    async fn take_pack(&self, pod: &str, artifact: &Artifact, name: &str) -> Result<(), String> {
+        let incoming = self.whole(pod, artifact).await?;
+        self.shared.spool.keep_pack(incoming, &self.owner(), name).await
+    }
+
+    pub(super) fn owner(&self) -> Owner {
+        Owner { execution: self.execution_name().to_owned(), uid: self.uid.clone() }
+    }
+
+    /// Takes all of a file.
+    async fn whole(&self, pod: &str, artifact: &Artifact) -> Result<Incoming, String> {
         let mut incoming = self.shared.spool.begin(pod, artifact).await?;
         info!(pod, size = artifact.size, from = incoming.length(), "takes a large file");
         let (mut tries, mut anew) = (0, false);
@@ -77,7 +100,7 @@ impl Execution {
             incoming.pause().await?;
             if incoming.length() == artifact.size {
                 if incoming.digest() == artifact.sha256 {
-                    break;
+                    return Ok(incoming);
                 }
                 if anew {
                     return Err("its content does not have the digest that the collector gave".to_owned());
@@ -93,15 +116,14 @@ impl Execution {
             }
             tokio::time::sleep(RETRY).await;
         }
-        let owner = Owner { execution: self.execution_name().to_owned(), uid: self.uid.clone() };
-        self.shared.spool.arrived(incoming, &owner, artifact, self.secrets.mask()).await
     }
 
     /// Writes down what comes, until the file is whole or nothing comes any more.
     async fn stream(&self, pod: &str, artifact: &Artifact, incoming: &mut Incoming) -> Result<(), Trouble> {
         let broken = |error: &dyn std::fmt::Display| Trouble::Broken(error.to_string());
-        let connection = self.exec(pod, artifact, incoming.length()).await?;
-        let mut output = CommandOutput::new(TokioIo::new(connection)).await;
+        let (file, from) = (format!("{}/{}", pod::FILES_DIR, artifact.path), incoming.length().to_string());
+        let command = ["take", "--from", from.as_str(), file.as_str()];
+        let mut output = self.exec(pod, pod::COLLECTOR, &command, false).await?;
         let (mut ended, mut said) = (Ok(()), String::new());
         while incoming.length() < artifact.size {
             let next = tokio::select! {
@@ -127,21 +149,20 @@ impl Execution {
         ended.map_err(|why| Trouble::Broken(if said.is_empty() { why } else { said.trim().to_owned() }))
     }
 
-    /// Runs `tool take` in the collector.
-    async fn exec(
+    /// Runs a command line of the tool in a container of the tool image.
+    pub(super) async fn exec(
         &self,
         pod: &str,
-        artifact: &Artifact,
-        from: u64,
-    ) -> Result<hyper::upgrade::Upgraded, Trouble> {
+        container: &str,
+        command: &[&str],
+        stdin: bool,
+    ) -> Result<CommandOutput<TokioIo<hyper::upgrade::Upgraded>>, Trouble> {
         let broken = |error: &dyn std::fmt::Display| Trouble::Broken(error.to_string());
-        let (file, from) = (format!("{}/{}", pod::FILES_DIR, artifact.path), from.to_string());
         let mut path = format!(
-            "/api/v1/namespaces/{}/pods/{pod}/exec?container={}&stdout=true&stderr=true",
+            "/api/v1/namespaces/{}/pods/{pod}/exec?container={container}&stdin={stdin}&stdout=true&stderr=true",
             self.shared.options.namespace,
-            pod::COLLECTOR
         );
-        for word in ["/fairlead", "tool", "take", "--from", &from, &file] {
+        for word in ["/fairlead", "tool"].iter().chain(command) {
             path.push_str("&command=");
             path.extend(utf8_percent_encode(word, QUERY));
         }
@@ -160,6 +181,7 @@ impl Execution {
             return Err(if may_pass { Trouble::Broken(why) } else { Trouble::Final(why) });
         }
         output::check(answer.headers(), key).map_err(|error| broken(&error))?;
-        hyper::upgrade::on(answer).await.map_err(|error| broken(&error))
+        let connection = hyper::upgrade::on(answer).await.map_err(|error| broken(&error))?;
+        Ok(CommandOutput::new(TokioIo::new(connection)).await)
     }
 }

@@ -103,7 +103,8 @@ impl Inputs {
         };
         let mut files = Vec::new();
         for volume in facts::spec(pod).volumes.iter().flatten().filter(mounted) {
-            let known = volume.secret.is_some() || volume.config_map.is_some() || volume.downward_api.is_some();
+            let known =
+                volume.secret.is_some() || volume.config_map.is_some() || volume.downward_api.is_some();
             if !known {
                 continue;
             }

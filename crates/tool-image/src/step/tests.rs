@@ -48,6 +48,15 @@ impl Host for Fake {
         self.write(to, &content)?;
         Ok(content.len() as u64)
     }
+    fn pack(&mut self, _: &str, _: &crate::pack::Wanted, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+    fn unpack(&mut self, _: u64, _: &crate::pack::Wanted, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+    fn wait_for_files(&mut self, _: &[String]) -> bool {
+        true
+    }
     fn send(&mut self, _: &str, _: u64) -> io::Result<()> {
         Ok(())
     }

@@ -329,6 +329,30 @@ impl Mover {
         Value::Object(to)
     }
 
+    /// Files between pods.
+    fn transfers(&mut self, from: &Value, at: &str) -> Vec<Value> {
+        let mut out = Vec::new();
+        for (index, from) in from.as_array().into_iter().flatten().enumerate() {
+            let at = format!("{at}[{index}]");
+            if from["mount"] == json!(true) {
+                self.lose(
+                    format!("{at}.mount"),
+                    "files go into the workspace; mount a volume under pod.volumes",
+                );
+                continue;
+            }
+            if from.get("files").is_some_and(|files| !files.is_array()) {
+                self.lose(format!("{at}.files"), "a list of globs is needed; expressions may stand in each");
+                continue;
+            }
+            let mut to = Object::new();
+            copy(from, &["from", "to", "files"], &mut to);
+            self.rest(from, &["from", "to", "files", "mount"], &at);
+            out.push(Value::Object(to));
+        }
+        out
+    }
+
     fn parallel(&mut self, from: &Value, at: &str) -> Value {
         let mut to = self.workflow(from, at);
         copy(from, &PARALLEL, &mut to);
@@ -342,11 +366,9 @@ impl Mover {
             );
         }
         for list in ["transfer", "fetch"] {
-            if from.get(list).is_some() {
-                self.lose(
-                    format!("{at}.{list}"),
-                    "files do not go between pods; let the instances fetch them with content",
-                );
+            let files = self.transfers(&from[list], &format!("{at}.{list}"));
+            if !files.is_empty() {
+                to.insert(list.to_owned(), Value::Array(files));
             }
         }
         if let Some(timeout) = from["timeout"].as_str() {

@@ -10,7 +10,7 @@ fn what_cannot_be_moved_is_named_with_its_field() {
             "steps": [
                 {"name": "Run it", "run": {"image": "a", "args": ["x"], "resources": {"limits": {"cpu": "1"}}},
                  "artifacts": {"paths": ["*.log"], "compress": {"name": "x"}}, "wat": 1},
-                {"parallel": {"count": 2, "transfer": [{"from": "/data"}], "run": {"image": "b", "shell": "true"}}}
+                {"parallel": {"count": 2, "transfer": [{"from": "/data", "files": "all()"}, {"from": "/data/repo"}], "run": {"image": "b", "shell": "true"}}}
             ]
         }
     });
@@ -22,7 +22,7 @@ fn what_cannot_be_moved_is_named_with_its_field() {
             "spec.pod.serviceAccountName",
             "spec.steps[0].artifacts.compress",
             "spec.steps[0].wat",
-            "spec.steps[1].parallel.transfer",
+            "spec.steps[1].parallel.transfer[0].files",
             "spec.events",
         ]
     );

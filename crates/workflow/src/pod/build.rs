@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     BIN_DIR, CLUSTER_DIR, COLLECTOR, CONTROL_ANNOTATION, EXECUTION_UID_LABEL, FILES_DIR, GRACE_SECONDS,
-    INSTALL, KUBECONFIG_KEY, MANAGED_BY, OUTPUTS_DIRS, PodOptions, SERVICE, STATE_DIR, USER, name,
+    INSTALL, KUBECONFIG_KEY, MANAGED_BY, OUTPUTS_DIRS, PodOptions, RECEIVE, SERVICE, STATE_DIR, USER, name,
     service_name,
 };
 use crate::plan::{ExecutionPlan, PlannedService, PlannedStep};
@@ -34,13 +34,17 @@ pub fn steps(
     number: u32,
 ) -> Result<Pod, BuildError> {
     let mut init = vec![install(options, plan, progress)?];
+    let received = plan.received(&options.part, from, number).len();
+    if received > 0 {
+        init.push(receive(options, plan, received));
+    }
     for (index, step) in plan.steps.iter().enumerate().take(end).skip(from) {
         let guards = index + 1 < end && plan.steps[index + 1].is_bare();
         init.push(step_container(options, plan, step, index, guards));
     }
     let spec = json!({
         "initContainers": init,
-        "containers": [collector(options)],
+        "containers": [collector(options, plan)?],
         "restartPolicy": "Never",
         "volumes": [
             { "name": "workspace", "emptyDir": {} },
@@ -131,7 +135,7 @@ fn give_cluster(spec: &mut Value, secret: &str) {
     add(&mut spec["volumes"], &volume);
     for list in ["initContainers", "containers"] {
         for container in spec[list].as_array_mut().into_iter().flatten() {
-            if container["name"] == INSTALL || container["name"] == COLLECTOR {
+            if [INSTALL, RECEIVE, COLLECTOR].iter().any(|own| container["name"] == *own) {
                 continue;
             }
             add(&mut container["volumeMounts"], &mount);
@@ -286,23 +290,56 @@ fn mounts(shared: &[(&str, &str, bool)], step: &PlannedStep) -> Value {
     shared.chain(step.volume_mounts.iter().cloned()).collect()
 }
 
-fn collector(options: &PodOptions) -> Value {
+/// Waits until the agent has put the files of other pods into the workspace.
+fn receive(options: &PodOptions, plan: &ExecutionPlan, count: usize) -> Value {
     json!({
+        "name": RECEIVE,
+        "image": options.tool_image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["/fairlead", "tool", "receive", count.to_string()],
+        "volumeMounts": [
+            { "name": "workspace", "mountPath": plan.workspace },
+            { "name": "fairlead-state", "mountPath": STATE_DIR },
+        ],
+        "securityContext": no_rights(),
+        "resources": { "requests": { "cpu": "1m", "memory": "8Mi" } },
+    })
+}
+
+fn collector(options: &PodOptions, plan: &ExecutionPlan) -> Result<Value, BuildError> {
+    let mut command: Vec<String> = [
+        "/fairlead",
+        "tool",
+        "collect",
+        "--now",
+        "--dir",
+        FILES_DIR,
+        "--artifact=file/**",
+        "--junit=junit/**",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    for pack in &plan.packs {
+        command.push(format!("--pack={}", plain(&serde_json::to_string(pack)?)));
+    }
+    let packs = !plan.packs.is_empty();
+    let mut mounts = vec![json!({ "name": "fairlead-state", "mountPath": STATE_DIR, "readOnly": !packs })];
+    if packs {
+        mounts.push(json!({ "name": "workspace", "mountPath": plan.workspace, "readOnly": true }));
+    }
+    Ok(json!({
         "name": COLLECTOR,
         "image": options.tool_image,
         "imagePullPolicy": "IfNotPresent",
-        "command": [
-            "/fairlead", "tool", "collect", "--now", "--dir", FILES_DIR,
-            "--artifact=file/**", "--junit=junit/**",
-        ],
-        "volumeMounts": [{ "name": "fairlead-state", "mountPath": STATE_DIR, "readOnly": true }],
+        "command": command,
+        "volumeMounts": mounts,
         "securityContext": {
             "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] }, "readOnlyRootFilesystem": true,
         },
         "resources": {
             "requests": { "cpu": "1m", "memory": "8Mi" }, "limits": { "cpu": "500m", "memory": "64Mi" },
         },
-    })
+    }))
 }
 
 #[cfg(test)]

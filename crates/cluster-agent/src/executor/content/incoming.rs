@@ -15,6 +15,8 @@ use super::{Spool, masked, used};
 
 /// Below the spool: a directory for each pod whose files are being taken.
 const INCOMING: &str = "incoming";
+/// Below the spool: a directory for each execution that has packs.
+const PACKS: &str = "packs";
 /// What nobody has touched for so long belongs to a pod that is gone: its collector ends before.
 const OLD: Duration = Duration::from_secs(48 * 3600);
 /// Bytes that are written at once.
@@ -151,6 +153,48 @@ impl Spool {
         Ok(moved)
     }
 
+    /// Keeps a pack that is whole for the other pods of its execution.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(in super::super) async fn keep_pack(
+        &self,
+        incoming: Incoming,
+        owner: &Owner,
+        name: &str,
+    ) -> Result<(), String> {
+        let Incoming { path, mut file, .. } = incoming;
+        let durable = async {
+            file.flush().await?;
+            file.get_ref().sync_all().await
+        };
+        durable.await.map_err(|error| disk(&error))?;
+        let target = self.pack(owner, name).ok_or_else(|| format!("{name:?} is no name of a file"))?;
+        let moved = async {
+            if let Some(dir) = target.parent() {
+                tokio::fs::create_dir_all(dir).await?;
+            }
+            tokio::fs::rename(path, target).await
+        };
+        moved.await.map_err(|error| disk(&error))
+    }
+
+    /// Where a pack of an execution is, if it has come.
+    pub(in super::super) fn pack(&self, owner: &Owner, name: &str) -> Option<PathBuf> {
+        is_plain(name).then(|| self.packs(owner).map(|dir| dir.join(name)))?
+    }
+
+    /// Lets go of all packs of an execution.
+    pub(in super::super) async fn forget_packs(&self, owner: &Owner) {
+        if let Some(dir) = self.packs(owner) {
+            let _ = tokio::fs::remove_dir_all(dir).await;
+        }
+    }
+
+    fn packs(&self, owner: &Owner) -> Option<PathBuf> {
+        is_plain(&owner.uid).then(|| self.dir.join(PACKS).join(&owner.uid))
+    }
+
     /// Lets go of what is known of a pod's files: they have been told, or never will be.
     pub(in super::super) async fn forget(&self, pod: &str) {
         let Some(dir) = self.incoming(pod) else { return };
@@ -164,7 +208,8 @@ impl Spool {
 
     /// Removes what pods left behind that an agent did not live to forget.
     pub(super) fn forget_old(&self) {
-        for entry in std::fs::read_dir(self.dir.join(INCOMING)).into_iter().flatten().flatten() {
+        let dirs = [INCOMING, PACKS].map(|name| std::fs::read_dir(self.dir.join(name)));
+        for entry in dirs.into_iter().flatten().flatten().flatten() {
             let age = entry.metadata().and_then(|facts| facts.modified());
             let old = age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > OLD));
             if old && let Err(error) = std::fs::remove_dir_all(entry.path()) {

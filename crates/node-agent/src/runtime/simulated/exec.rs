@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
+use jiff::Timestamp;
 use serde::Deserialize;
 use streams::Ending;
 use streams::session::{CHUNK_BYTES, CommandSide};
@@ -198,6 +199,16 @@ impl Session {
         self.side.stdin.as_mut()?.recv().await
     }
 
+    /// So many bytes of the input, or what there is.
+    async fn whole_input(&mut self, bytes: u64) -> Bytes {
+        let mut whole = Vec::new();
+        while (whole.len() as u64) < bytes {
+            let Some(chunk) = self.input().await else { break };
+            whole.extend_from_slice(&chunk);
+        }
+        whole.into()
+    }
+
     async fn say(&self, text: &str, error: bool) {
         // A terminal has one output.
         let to = self.side.stderr.as_ref().filter(|_| error).or(self.side.stdout.as_ref());
@@ -208,12 +219,19 @@ impl Session {
 
     async fn tool(&mut self, command: &ToolCommand) -> u8 {
         let view = self.container.view.clone();
-        let outcome = self
-            .inner
-            .world
-            .lock()
-            .files(&self.uid, |files: &mut Files| host::start(command, &view, files))
-            .unwrap_or_default();
+        let input = match command {
+            ToolCommand::Unpack { bytes, .. } => Some(self.whole_input(*bytes).await),
+            _ => None,
+        };
+        let fed = input.is_some();
+        let work = |files: &mut Files| match input {
+            Some(input) => host::fed(command, &view, files, input),
+            None => host::start(command, &view, files),
+        };
+        let outcome = self.inner.world.lock().files(&self.uid, work).unwrap_or_default();
+        if fed && self.inner.world.lock().look_again(&self.uid, Timestamp::now()) {
+            self.inner.timers.notify_one();
+        }
         let Outcome { lines, errors, sent, end, .. } = outcome;
         let mut passed = Duration::ZERO;
         for (index, (at, line)) in lines.into_iter().enumerate() {

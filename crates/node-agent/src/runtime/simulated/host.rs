@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tool_image::execute::{Collection, Ending, Host, Run, RunEnd, junk};
+use tool_image::pack::{Line, Wanted};
 use tool_image::{ToolCommand, execute, frames};
 
 use super::exec::Container;
@@ -77,6 +78,15 @@ pub(super) fn start(command: &ToolCommand, view: &View, files: &mut Files) -> Ou
     Outcome { lines: host.lines, errors: host.errors, serving: host.serving, sent: host.sent, end }
 }
 
+/// What a command does that was given all its input.
+pub(super) fn fed(command: &ToolCommand, view: &View, files: &mut Files, input: Bytes) -> Outcome {
+    let mut host = SimulatedHost::new(view, files, None);
+    host.input = input;
+    let ending = execute(command, &mut host);
+    let end = Some((host.offset, ending.code()));
+    Outcome { lines: host.lines, errors: host.errors, end, ..Outcome::default() }
+}
+
 /// What it does when it is stopped `after` its start.
 pub(super) fn stop(command: &ToolCommand, view: &View, files: &mut Files, after: Duration) -> Outcome {
     let mut host = SimulatedHost::new(view, files, Some(after));
@@ -92,6 +102,8 @@ struct SimulatedHost<'a> {
     errors: BTreeSet<usize>,
     serving: Vec<(u16, String)>,
     sent: Bytes,
+    /// Its standard input, whole.
+    input: Bytes,
     offset: Duration,
     /// When it is stopped, in a second run.
     stop: Option<Duration>,
@@ -108,6 +120,7 @@ impl<'a> SimulatedHost<'a> {
             errors: BTreeSet::new(),
             serving: Vec::new(),
             sent: Bytes::new(),
+            input: Bytes::new(),
             offset: Duration::ZERO,
             stop,
             waited: false,
@@ -184,6 +197,54 @@ impl Host for SimulatedHost<'_> {
         let content = self.found(from)?;
         let size = content.len() as u64;
         self.put(to, content).map(|()| size)
+    }
+
+    fn pack(&mut self, from: &str, wanted: &Wanted, to: &str) -> io::Result<()> {
+        let prefix = self.dir_prefix(from);
+        let mut pack = Vec::new();
+        let mut count = 0;
+        for (key, content) in self.files.range(prefix.clone()..) {
+            let Some(path) = key.strip_prefix(&prefix) else { break };
+            let Some(place) = wanted.place(path) else { continue };
+            count += 1;
+            let line = Line::File { path: place.to_owned(), size: content.len() as u64, mode: 0o644 };
+            pack.extend(line.bytes());
+            pack.extend_from_slice(content);
+        }
+        pack.extend(Line::End { files: count }.bytes());
+        self.put(to, pack.into())
+    }
+
+    fn unpack(&mut self, bytes: u64, wanted: &Wanted, to: &str) -> io::Result<()> {
+        let mut rest = self.input.clone();
+        if rest.len() as u64 != bytes {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        loop {
+            let end = rest.iter().position(|byte| *byte == b'\n').ok_or(io::ErrorKind::UnexpectedEof)?;
+            let line = rest.split_to(end + 1);
+            match Line::parse(&line).map_err(io::Error::other)? {
+                Line::End { .. } => return Ok(()),
+                Line::Link { .. } => {}
+                Line::File { path, size, .. } => {
+                    let size = usize::try_from(size).unwrap_or(usize::MAX);
+                    if size > rest.len() {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    let content = rest.split_to(size);
+                    if let Some(place) = wanted.place(&path) {
+                        self.put(&format!("{}/{place}", to.trim_end_matches('/')), content)?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The world looks again when files of the pod have changed.
+    fn wait_for_files(&mut self, paths: &[String]) -> bool {
+        let all = paths.iter().all(|path| self.files.contains_key(&self.view.key(path)));
+        self.waited |= !all;
+        all
     }
 
     fn send(&mut self, path: &str, from: u64) -> io::Result<()> {

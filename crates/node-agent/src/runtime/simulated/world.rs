@@ -115,6 +115,22 @@ impl World {
         self.pods.get_mut(uid).map(|pod| work(&mut pod.files))
     }
 
+    /// Ends containers that waited for files which are there now; whether there was one.
+    pub(super) fn look_again(&mut self, uid: &str, now: Timestamp) -> bool {
+        let Some(pod) = self.pods.get_mut(uid) else { return false };
+        let mut ends = Vec::new();
+        for own in pod.containers.iter().filter(|own| own.seen.state.is_running()) {
+            let Some(command @ ToolCommand::Receive { .. }) = &own.command else { continue };
+            if let Some((_, code)) = host::start(command, &own.container.view, &mut pod.files).end {
+                ends.push((own.seen.id.clone(), i32::from(code)));
+            }
+        }
+        for (id, code) in &ends {
+            self.timer(now, uid, id, Event::Exit(*code));
+        }
+        !ends.is_empty()
+    }
+
     fn timer(&mut self, at: Timestamp, uid: &str, id: &str, event: Event) {
         self.sequence += 1;
         let timer = Timer { uid: uid.to_owned(), id: id.to_owned(), event };

@@ -1,10 +1,10 @@
 //! Workflows within a workflow: the instances of `parallel` and what `execute` names.
 
-use fleet_objects::test_workflow::{ContainerDefaults, TestStep, TestWorkflowSpec};
+use fleet_objects::test_workflow::{ContainerDefaults, Parallel, TestStep, TestWorkflowSpec};
 use serde_json::json;
 
-use super::super::PlannedParallel;
 use super::super::spread::{self, Spread};
+use super::super::{ExecutionPlan, PlanScope, PlannedParallel, Receive, files};
 use super::{Compiler, Inside, plan, resolved_value};
 use crate::templates::containers;
 use crate::validate::Invalid;
@@ -20,6 +20,7 @@ impl Compiler<'_> {
         let mut plans = Vec::new();
         let parallelism;
         let mut fail_fast = false;
+        let mut fetches = Vec::new();
         if let Some(parallel) = &step.parallel {
             let spread = Spread {
                 count: parallel.count.as_ref(),
@@ -40,7 +41,14 @@ impl Compiler<'_> {
             for instance in instances {
                 let scope = self.scope.with(instance.names());
                 let prefix = format!("{name}-{}", instance.index);
-                plans.push(plan(&workflow, &scope, &format!("{at}.parallel"), self.execution, &prefix));
+                let mut made = plan(&workflow, &scope, &format!("{at}.parallel"), self.execution, &prefix);
+                if let Ok(made) = &mut made {
+                    fetches.extend(self.files(parallel, &scope, &prefix, made, at));
+                }
+                plans.push(made);
+            }
+            if !parallel.transfer.is_empty() || !parallel.fetch.is_empty() {
+                files::keep_workspace(&mut self.out, self.prefix, &self.workspace);
             }
         } else if let Some(execute) = &step.execute {
             parallelism = execute.parallelism.unwrap_or(100);
@@ -83,7 +91,39 @@ impl Compiler<'_> {
             }
         }
         let parallelism = usize::try_from(parallelism).unwrap_or(usize::MAX).max(1);
-        Some(Box::new(PlannedParallel { instances, parallelism, fail_fast }))
+        Some(Box::new(PlannedParallel { instances, parallelism, fail_fast, fetches }))
+    }
+
+    /// What goes to an instance and comes back from it; answers the latter.
+    fn files(
+        &mut self,
+        parallel: &Parallel,
+        scope: &PlanScope,
+        part: &str,
+        instance: &mut ExecutionPlan,
+        at: &str,
+    ) -> Vec<Receive> {
+        let mut fetches = Vec::new();
+        for (index, wanted) in parallel.transfer.iter().enumerate() {
+            match files::transfer(wanted, scope, self.prefix, &self.workspace) {
+                Ok(receive) => instance.receives.push(receive),
+                Err(why) => self.fail(&format!("{at}.parallel.transfer[{index}]"), why),
+            }
+        }
+        for (index, wanted) in parallel.fetch.iter().enumerate() {
+            match files::fetch(wanted, scope, format!("fetch-{part}-{index}"), &self.workspace) {
+                Ok((pack, receive)) => {
+                    instance.packs.push(pack);
+                    fetches.push(receive);
+                }
+                Err(why) => self.fail(&format!("{at}.parallel.fetch[{index}]"), why),
+            }
+        }
+        if !parallel.fetch.is_empty() {
+            let whole = instance.workspace.clone();
+            files::keep_workspace(instance, part, &whole);
+        }
+        fetches
     }
 
     /// A workflow within this one: it has the image and the global variables of where it stands.

@@ -1,0 +1,111 @@
+//! Files of other pods, put into a pod's workspace before its first step: from the agent's disk, by `exec`, into the container
+//! that waits for them.
+
+use std::time::Duration;
+
+use streams::output::Output;
+use tokio::io::AsyncReadExt as _;
+use tracing::warn;
+use workflow::plan::Receive;
+use workflow::pod;
+
+use super::run::Execution;
+use super::take::Trouble;
+
+/// Tries of one pack.
+const TRIES: u32 = 5;
+/// Between two tries.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long the other side may take for a chunk, or to end.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Bytes that are sent at once.
+const CHUNK: usize = 64 << 10;
+
+impl Execution {
+    /// Gives a pod what it waits for. Doing so again changes nothing.
+    ///
+    /// # Errors
+    /// What is missing, or did not get there; for people.
+    pub(super) async fn give(&self, pod: &str, receives: &[Receive]) -> Result<(), String> {
+        for (number, receive) in receives.iter().enumerate() {
+            let mut tries = 1;
+            while let Err(trouble) = self.give_one(pod, number, receive).await {
+                match trouble {
+                    Trouble::Final(why) => return Err(why),
+                    Trouble::Broken(why) if tries >= TRIES => return Err(why),
+                    Trouble::Broken(why) => {
+                        warn!(pod, pack = %receive.pack, %why, "cannot give files to a pod; trying again")
+                    }
+                }
+                tries += 1;
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn give_one(&self, pod: &str, number: usize, receive: &Receive) -> Result<(), Trouble> {
+        let local = |error: std::io::Error| Trouble::Final(format!("the agent's disk: {error}"));
+        let place = self.shared.spool.pack(&self.owner(), &receive.pack);
+        let place =
+            place.ok_or_else(|| Trouble::Final(format!("{:?} is no name of a file", receive.pack)))?;
+        let mut file = match tokio::fs::File::open(&place).await {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && receive.optional => None,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let why =
+                    "the pod that was to leave its files left none: it did not run, or its files did not fit";
+                return Err(Trouble::Final(why.to_owned()));
+            }
+            Err(error) => return Err(local(error)),
+        };
+        let bytes = match &file {
+            Some(file) => file.metadata().await.map_err(local)?.len(),
+            None => 0,
+        };
+        let (bytes_text, number) = (bytes.to_string(), number.to_string());
+        let mut command = vec!["unpack", "--bytes", &bytes_text, "--number", &number];
+        let from = format!("--from={}", receive.from);
+        let globs: Vec<String> = receive.files.iter().map(|glob| format!("--file={glob}")).collect();
+        command.push(&from);
+        command.extend(globs.iter().map(String::as_str));
+        command.extend(["--", receive.to.as_str()]);
+        let mut output = self.exec(pod, pod::RECEIVE, &command, true).await?;
+        let late = |_| Trouble::Broken("nothing was taken for too long".to_owned());
+        let broken = |error: streams::StreamError| Trouble::Broken(error.to_string());
+        let mut sent = Ok(());
+        if let Some(file) = &mut file {
+            let mut buffer = vec![0; CHUNK];
+            loop {
+                let read = file.read(&mut buffer).await.map_err(local)?;
+                if read == 0 {
+                    break;
+                }
+                let push = tokio::time::timeout(SILENCE, output.send(&buffer[..read]));
+                sent = push.await.map_err(late)?.map_err(broken);
+                if sent.is_err() {
+                    break;
+                }
+            }
+        }
+        // What the command says tells more than that it takes nothing.
+        let (mut said, mut ended) = (String::new(), None);
+        while let Ok(Some(next)) = tokio::time::timeout(SILENCE, output.next()).await.map_err(late)? {
+            match next {
+                Output::Stderr(bytes) if said.len() < 4096 => said.push_str(&String::from_utf8_lossy(&bytes)),
+                Output::Ended(how) => {
+                    ended = Some(how);
+                    break;
+                }
+                _ => {}
+            }
+        }
+        match ended {
+            Some(Ok(())) => Ok(()),
+            Some(Err(why)) => {
+                Err(Trouble::Broken(if said.is_empty() { why } else { said.trim().to_owned() }))
+            }
+            None => sent.and(Err(Trouble::Broken("the connection ended".to_owned()))),
+        }
+    }
+}
