@@ -23,6 +23,7 @@ mod run;
 mod secrets;
 mod services;
 mod take;
+mod together;
 mod watch_pod;
 
 use std::path::PathBuf;

@@ -95,6 +95,9 @@ pub enum ToolCommand {
     Receive {
         /// How many.
         count: usize,
+        /// The number of the first.
+        #[arg(long, default_value_t = 0)]
+        first: usize,
     },
     /// Read a pack from standard input, put its files below a directory and say that it has come.
     Unpack {

@@ -264,8 +264,9 @@ fn run(command: &ToolCommand, host: &mut dyn Host, depth: usize) -> Ending {
                 Err(why) => fail(host, &why),
             }
         }
-        ToolCommand::Receive { count } => {
-            let paths: Vec<String> = (0..*count).map(|number| format!("{RECEIVED_DIR}/{number}")).collect();
+        ToolCommand::Receive { count, first } => {
+            let numbers = *first..first.saturating_add(*count);
+            let paths: Vec<String> = numbers.map(|number| format!("{RECEIVED_DIR}/{number}")).collect();
             if host.wait_for_files(&paths) { Ending::Code(0) } else { Ending::Stopped }
         }
         ToolCommand::Unpack { to, bytes, from, files, number } => {

@@ -74,6 +74,9 @@ pub struct ExecutionPlan {
     /// What its first pod is given before its first step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub receives: Vec<Receive>,
+    /// Instances of the same `parallel` wait for each other before this step: what comes before it only fetches content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts_together: Option<usize>,
     /// What its pods leave for others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packs: Vec<Pack>,

@@ -23,6 +23,10 @@ use crate::plan::PlannedService;
 pub const INSTALL: &str = "fairlead-install";
 /// Name of the container that waits for files of other pods.
 pub const RECEIVE: &str = "fairlead-files";
+/// Name of the container that waits until other instances are as far.
+pub const START: &str = "fairlead-start";
+/// What says in [`RECEIVED_DIR`] that they are: a number that no pack has.
+pub const START_NUMBER: usize = 1_000_000;
 /// Name of the collector.
 pub const COLLECTOR: &str = "fairlead-collect";
 /// Name of a service's container.

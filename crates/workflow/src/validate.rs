@@ -251,9 +251,6 @@ fn check_steps<'a>(
         check_steps(checker, &step.steps, &format!("{at}.steps"), depth + 1, ids);
         if let Some(parallel) = &step.parallel {
             let at = format!("{at}.parallel");
-            if parallel.together {
-                checker.fail(format!("{at}.together"), "a common start is not built yet");
-            }
             inner_workflow(checker, &parallel.workflow, &at, depth + 1);
         }
         check_services(checker, &step.services, &at);

@@ -215,6 +215,36 @@ async fn files_go_to_parallel_pods_and_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn instances_begin_together_though_one_fails_before() {
+    let flow = Flow::start().await;
+    // Content takes longer for some; one never comes so far, since its image is nowhere.
+    let workflow = json!({
+        "container": {"image": TOOL},
+        "steps": [{"name": "load", "optional": true, "parallel": {
+            "count": 3, "together": true,
+            "content": {"files": [{"path": "go.txt", "content": "{{ index }}"}]},
+            "services": {"db": {"image": "{{ index == 1 ? 'fairlead.dev/nonexistent:404' : 'fairlead.dev/tool:latest' }}",
+                "command": ["/fairlead", "tool", "serve"], "timeout": "3s"}},
+            "steps": [{"name": "fire", "command": ["/fairlead", "tool", "cat", "/workspace/go.txt"]}],
+        }}],
+    });
+    let (_, steps) = flow.run("together", workflow).await;
+    let fire: Vec<_> = steps.iter().filter(|step| step.name.ends_with("-fire")).collect();
+    let began: Vec<_> = fire
+        .iter()
+        .filter_map(|step| step.attempts.first()?.started_at.as_ref())
+        .map(|time| time.0)
+        .collect();
+    assert_eq!(began.len(), 2, "{steps:#?}");
+    let failed = steps.iter().find(|step| step.name == "load").unwrap();
+    assert_eq!(
+        failed.attempts[0].message.split(';').next().unwrap(),
+        "1 of 3 instances failed",
+        "{steps:#?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_run_leaves_nothing() {
     let flow = Flow::start().await;
     let forever = json!({"name": "wait", "image": TOOL, "command": ["/fairlead", "tool", "sleep", "inf"], "timeout": "1h"});

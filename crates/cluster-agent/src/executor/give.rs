@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use streams::output::Output;
-use tokio::io::AsyncReadExt as _;
+use streams::output::{CommandOutput, Output};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tracing::warn;
 use workflow::plan::Receive;
 use workflow::pod;
@@ -42,6 +42,14 @@ impl Execution {
             }
         }
         Ok(())
+    }
+
+    /// Leaves a mark that a container waits for.
+    pub(super) async fn mark(&self, pod: &str, container: &str, number: usize) -> Result<(), Trouble> {
+        let number = number.to_string();
+        let command = ["unpack", "--bytes", "0", "--number", number.as_str(), "/"];
+        let mut output = self.exec(pod, container, &command, false).await?;
+        heard(&mut output, Ok(())).await
     }
 
     async fn give_one(&self, pod: &str, number: usize, receive: &Receive) -> Result<(), Trouble> {
@@ -88,24 +96,26 @@ impl Execution {
                 }
             }
         }
-        // What the command says tells more than that it takes nothing.
-        let (mut said, mut ended) = (String::new(), None);
-        while let Ok(Some(next)) = tokio::time::timeout(SILENCE, output.next()).await.map_err(late)? {
-            match next {
-                Output::Stderr(bytes) if said.len() < 4096 => said.push_str(&String::from_utf8_lossy(&bytes)),
-                Output::Ended(how) => {
-                    ended = Some(how);
-                    break;
-                }
-                _ => {}
+        heard(&mut output, sent).await
+    }
+}
+
+/// How a command ended. What it says tells more than that it took nothing.
+async fn heard<IO: AsyncRead + AsyncWrite + Unpin>(
+    output: &mut CommandOutput<IO>,
+    sent: Result<(), Trouble>,
+) -> Result<(), Trouble> {
+    let late = |_| Trouble::Broken("nothing was said for too long".to_owned());
+    let mut said = String::new();
+    while let Ok(Some(next)) = tokio::time::timeout(SILENCE, output.next()).await.map_err(late)? {
+        match next {
+            Output::Stderr(bytes) if said.len() < 4096 => said.push_str(&String::from_utf8_lossy(&bytes)),
+            Output::Ended(Ok(())) => return Ok(()),
+            Output::Ended(Err(why)) => {
+                return Err(Trouble::Broken(if said.is_empty() { why } else { said.trim().to_owned() }));
             }
-        }
-        match ended {
-            Some(Ok(())) => Ok(()),
-            Some(Err(why)) => {
-                Err(Trouble::Broken(if said.is_empty() { why } else { said.trim().to_owned() }))
-            }
-            None => sent.and(Err(Trouble::Broken("the connection ended".to_owned()))),
+            _ => {}
         }
     }
+    sent.and(Err(Trouble::Broken("the connection ended".to_owned())))
 }

@@ -1,12 +1,13 @@
 //! Carries out one execution: asks the plan what is next, does it, notes it, tells the hub.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fleet_objects::test_record::{TestNews, TestRecord};
 use fleet_objects::test_run::{ClusterResult, Outcome, TestCounts};
-use futures::StreamExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,7 @@ use workflow::progress::{self, Next};
 
 use super::journal::{Note, Part, PodNote, Verdict};
 use super::secrets::Secrets;
+use super::together::Together;
 use super::{Error, Shared};
 
 /// Between tries to append to an outbox that is full.
@@ -39,6 +41,8 @@ pub(super) struct Execution {
     pub(super) kubeconfig: OnceLock<String>,
     /// Results are handed on one at a time: whoever folds them need not expect two at once of one execution.
     telling: Mutex<()>,
+    /// By part: with whom it begins.
+    pub(super) together: parking_lot::Mutex<BTreeMap<String, Arc<Together>>>,
 }
 
 /// What others want of an execution.
@@ -89,6 +93,7 @@ pub(super) async fn execution(shared: Arc<Shared>, mut note: Note, control: Cont
         secrets,
         kubeconfig,
         telling,
+        together: Default::default(),
     });
     if let Some(verdict) = verdict {
         execution.settled(verdict).await;
@@ -343,9 +348,15 @@ impl Execution {
         let Some(parallel) = &step.parallel else { return Ok(true) };
         let began = now();
         let mut instances = Vec::new();
-        for (number, instance) in parallel.instances.iter().enumerate() {
-            let name = format!("{}-{number}", step.name);
-            instances.push(self.part(Arc::new(instance.clone()), name, step.name.clone()));
+        let names = (0..parallel.instances.len()).map(|number| format!("{}-{number}", step.name));
+        let together = Arc::new(Together::new(names.clone()));
+        for (name, instance) in names.zip(&parallel.instances) {
+            if instance.starts_together.is_some() {
+                self.together.lock().insert(name.clone(), Arc::clone(&together));
+            }
+            let ended = self.part(Arc::new(instance.clone()), name.clone(), step.name.clone());
+            let together = Arc::clone(&together);
+            instances.push(ended.inspect(move |_| together.here(&name)));
         }
         let mut running = futures::stream::iter(instances)
             .buffer_unordered(parallel.parallelism.clamp(1, plan::MAX_INSTANCES));

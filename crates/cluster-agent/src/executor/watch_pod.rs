@@ -174,6 +174,7 @@ impl Watched<'_> {
         let mut pause = execution.pause.clone();
         let total = Instant::now() + left(plan, begun);
         let mut stuck: Option<(Stuck, Instant)> = None;
+        let mut served = String::new();
         let (mut seen, mut ran, mut bound) = (false, false, not_started(plan, steps).min(total));
         loop {
             let wake = match &stuck {
@@ -217,6 +218,9 @@ impl Watched<'_> {
             };
             seen = true;
             let state = observe::steps(&pod);
+            if let Some(over) = self.serve(&state, total, &mut served).await {
+                return Ok(over);
+            }
             if let Some(over) = self.take(&state).await? {
                 return Ok(over);
             }
@@ -235,6 +239,32 @@ impl Watched<'_> {
         }
     }
 
+    /// Does what a container of ours waits for, once; why the pod is over, when that cannot be done.
+    async fn serve(&self, state: &PodState, until: Instant, served: &mut String) -> Option<Over> {
+        let (waits, _) = state.current.as_ref().filter(|(_, runs)| *runs)?;
+        if ![pod::RECEIVE, pod::START].contains(&waits.as_str()) || served == waits {
+            return None;
+        }
+        let told = tokio::select! {
+            told = self.give_what(waits) => told,
+            () = self.execution.cancel.cancelled() => return Some(Over::Cancelled),
+            () = self.execution.shutdown.cancelled() => return Some(Over::Shutdown),
+            () = tokio::time::sleep_until(until) => Err(("TimedOut", "ran longer than its time".to_owned())),
+        };
+        waits.clone_into(served);
+        told.err().map(|(reason, why)| Over::Broken(reason.to_owned(), why))
+    }
+
+    async fn give_what(&self, container: &str) -> Result<(), (&'static str, String)> {
+        let Self { execution, plan, part, steps, name, .. } = *self;
+        if container == pod::START {
+            return execution.start_together(part, name).await.map_err(|why| ("NotStarted", why));
+        }
+        let number = execution.part_note(part).await.number;
+        let given = execution.give(name, &plan.received(part, steps.0, number)).await;
+        given.map_err(|why| ("FilesLost", why))
+    }
+
     /// Takes in what a pod's status says.
     async fn take(&mut self, state: &PodState) -> Result<Option<Over>, Error> {
         let Self { execution, plan, part, parent, steps, .. } = *self;
@@ -245,6 +275,11 @@ impl Watched<'_> {
             self.follow(current).await;
         }
         for (container, ended) in &state.ended {
+            if container == pod::START
+                && let Some(together) = self.execution.together.lock().get(self.part)
+            {
+                together.here(self.part);
+            }
             let Some(index) = place(container) else { continue };
             if ended.exit_code == STOP_HERE && !plan.steps[index].is_bare() && ended.message.is_empty() {
                 continue;

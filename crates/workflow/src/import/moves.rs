@@ -360,10 +360,7 @@ impl Mover {
             to.insert("label".to_owned(), json!(label));
         }
         if from["paused"] == json!(true) {
-            self.lose(
-                format!("{at}.paused"),
-                "a common start of all instances is not built; each starts at once",
-            );
+            to.insert("together".to_owned(), json!(true));
         }
         for list in ["transfer", "fetch"] {
             let files = self.transfers(&from[list], &format!("{at}.{list}"));

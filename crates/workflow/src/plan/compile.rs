@@ -26,6 +26,17 @@ pub(super) fn plan(
     execution: &TestExecutionSpec,
     prefix: &str,
 ) -> Result<ExecutionPlan, Invalid> {
+    planned(spec, scope, at, execution, prefix).map(|(plan, _)| plan)
+}
+
+/// As [`plan`], with how many of the steps come first that only fetch content.
+pub(super) fn planned(
+    spec: &TestWorkflowSpec,
+    scope: &PlanScope,
+    at: &str,
+    execution: &TestExecutionSpec,
+    prefix: &str,
+) -> Result<(ExecutionPlan, usize), Invalid> {
     let mut compiler = Compiler {
         scope,
         execution,
@@ -43,6 +54,7 @@ pub(super) fn plan(
     if let Some(content) = &spec.content {
         compiler.content(content, &inside, &format!("{at}.content"));
     }
+    let fetched = compiler.out.steps.len();
     for (list, steps, after) in
         [("setup", &spec.setup, false), ("steps", &spec.steps, false), ("after", &spec.after, true)]
     {
@@ -85,7 +97,7 @@ pub(super) fn plan(
     out.pvcs = pvcs.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default();
     out.workspace = workspace;
     out.timeout = timeout.unwrap_or(DEFAULT_TOTAL);
-    if errors.is_empty() { Ok(out) } else { Err(Invalid(errors)) }
+    if errors.is_empty() { Ok((out, fetched)) } else { Err(Invalid(errors)) }
 }
 
 /// Resolves the texts of a value.

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     BIN_DIR, CLUSTER_DIR, COLLECTOR, CONTROL_ANNOTATION, EXECUTION_UID_LABEL, FILES_DIR, GRACE_SECONDS,
-    INSTALL, KUBECONFIG_KEY, MANAGED_BY, OUTPUTS_DIRS, PodOptions, RECEIVE, SERVICE, STATE_DIR, USER, name,
-    service_name,
+    INSTALL, KUBECONFIG_KEY, MANAGED_BY, OUTPUTS_DIRS, PodOptions, RECEIVE, SERVICE, START, START_NUMBER,
+    STATE_DIR, USER, name, service_name,
 };
 use crate::plan::{ExecutionPlan, PlannedService, PlannedStep};
 use crate::progress::Progress;
@@ -36,9 +36,12 @@ pub fn steps(
     let mut init = vec![install(options, plan, progress)?];
     let received = plan.received(&options.part, from, number).len();
     if received > 0 {
-        init.push(receive(options, plan, received));
+        init.push(waiting(options, plan, RECEIVE, 0, received));
     }
     for (index, step) in plan.steps.iter().enumerate().take(end).skip(from) {
+        if plan.starts_together == Some(index) {
+            init.push(waiting(options, plan, START, START_NUMBER, 1));
+        }
         let guards = index + 1 < end && plan.steps[index + 1].is_bare();
         init.push(step_container(options, plan, step, index, guards));
     }
@@ -135,7 +138,7 @@ fn give_cluster(spec: &mut Value, secret: &str) {
     add(&mut spec["volumes"], &volume);
     for list in ["initContainers", "containers"] {
         for container in spec[list].as_array_mut().into_iter().flatten() {
-            if [INSTALL, RECEIVE, COLLECTOR].iter().any(|own| container["name"] == *own) {
+            if [INSTALL, RECEIVE, START, COLLECTOR].iter().any(|own| container["name"] == *own) {
                 continue;
             }
             add(&mut container["volumeMounts"], &mount);
@@ -290,13 +293,14 @@ fn mounts(shared: &[(&str, &str, bool)], step: &PlannedStep) -> Value {
     shared.chain(step.volume_mounts.iter().cloned()).collect()
 }
 
-/// Waits until the agent has put the files of other pods into the workspace.
-fn receive(options: &PodOptions, plan: &ExecutionPlan, count: usize) -> Value {
+/// Waits for the agent: until it has put the files of other pods into the workspace, or lets all instances begin.
+fn waiting(options: &PodOptions, plan: &ExecutionPlan, name: &str, first: usize, count: usize) -> Value {
+    let (first, count) = (first.to_string(), count.to_string());
     json!({
-        "name": RECEIVE,
+        "name": name,
         "image": options.tool_image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["/fairlead", "tool", "receive", count.to_string()],
+        "command": ["/fairlead", "tool", "receive", "--first", first, count],
         "volumeMounts": [
             { "name": "workspace", "mountPath": plan.workspace },
             { "name": "fairlead-state", "mountPath": STATE_DIR },

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::super::spread::{self, Spread};
 use super::super::{ExecutionPlan, PlanScope, PlannedParallel, Receive, files};
-use super::{Compiler, Inside, plan, resolved_value};
+use super::{Compiler, Inside, plan, planned, resolved_value};
 use crate::templates::containers;
 use crate::validate::Invalid;
 
@@ -41,11 +41,12 @@ impl Compiler<'_> {
             for instance in instances {
                 let scope = self.scope.with(instance.names());
                 let prefix = format!("{name}-{}", instance.index);
-                let mut made = plan(&workflow, &scope, &format!("{at}.parallel"), self.execution, &prefix);
-                if let Ok(made) = &mut made {
-                    fetches.extend(self.files(parallel, &scope, &prefix, made, at));
-                }
-                plans.push(made);
+                let made = planned(&workflow, &scope, &format!("{at}.parallel"), self.execution, &prefix);
+                plans.push(made.map(|(mut made, fetched)| {
+                    made.starts_together = parallel.together.then_some(fetched);
+                    fetches.extend(self.files(parallel, &scope, &prefix, &mut made, at));
+                    made
+                }));
             }
             if !parallel.transfer.is_empty() || !parallel.fetch.is_empty() {
                 files::keep_workspace(&mut self.out, self.prefix, &self.workspace);
@@ -91,6 +92,11 @@ impl Compiler<'_> {
             }
         }
         let parallelism = usize::try_from(parallelism).unwrap_or(usize::MAX).max(1);
+        if parallelism < instances.len() && instances.iter().any(|plan| plan.starts_together.is_some()) {
+            let message =
+                format!("{} instances cannot begin together when {parallelism} run at once", instances.len());
+            self.fail(&format!("{at}.parallel.parallelism"), message);
+        }
         Some(Box::new(PlannedParallel { instances, parallelism, fail_fast, fetches }))
     }
 
