@@ -24,8 +24,9 @@ impl Together {
 
     /// Until nobody is missing.
     async fn all(&self) {
-        // The sender is this one.
-        let _ = self.0.subscribe().wait_for(BTreeSet::is_empty).await;
+        let mut missing = self.0.subscribe();
+        // Fails when the sender is gone, which is this one.
+        let _ = missing.wait_for(BTreeSet::is_empty).await;
     }
 }
 
