@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Read, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tool_image::pack::{Line, MAX_LINE, Wanted};
 
@@ -49,7 +49,8 @@ pub(super) fn write(from: &Path, wanted: &Wanted, to: &Path) -> io::Result<()> {
 pub(super) fn read(from: impl Read, wanted: &Wanted, to: &Path) -> io::Result<()> {
     let mut from = BufReader::new(from);
     fs::create_dir_all(to)?;
-    let (mut count, mut links) = (0, Vec::new());
+    let mut count = 0;
+    let mut links: Vec<(PathBuf, String)> = Vec::new();
     loop {
         let mut line = Vec::new();
         (&mut from).take(MAX_LINE as u64).read_until(b'\n', &mut line)?;
