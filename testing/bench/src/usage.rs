@@ -41,6 +41,13 @@ pub fn resident(pids: &[u32]) -> anyhow::Result<u64> {
     Ok(kilobytes * 1024)
 }
 
+/// For people.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "far below what a float holds exactly")]
+pub fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1_u32 << 20)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,11 +63,4 @@ mod tests {
         }
         assert!(cpu(&[u32::MAX]).is_err());
     }
-}
-
-/// For people.
-#[must_use]
-#[expect(clippy::cast_precision_loss, reason = "far below what a float holds exactly")]
-pub fn mebibytes(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1_u32 << 20)
 }

@@ -30,7 +30,7 @@ impl Random {
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -43,7 +43,7 @@ impl Random {
         if bound == 0 {
             return 0;
         }
-        usize::try_from(self.next() % bound as u64).unwrap_or_default()
+        usize::try_from(self.draw() % bound as u64).unwrap_or_default()
     }
 }
 

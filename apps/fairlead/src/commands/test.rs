@@ -25,7 +25,7 @@ use crate::failure::{Code, Failure, api};
 #[derive(Subcommand, Debug)]
 pub(crate) enum TestCommand {
     /// Run a workflow in clusters
-    Run(run::RunArguments),
+    Run(Box<run::RunArguments>),
     /// Make Testkube's workflows and templates ours; names what cannot be
     Import(import::ImportArguments),
     /// Follow a run to its end; replays what happened before
@@ -56,7 +56,7 @@ pub(crate) enum TestCommand {
 
 pub(crate) async fn run(global: &Global, command: TestCommand) -> Result<Code, Failure> {
     match command {
-        TestCommand::Run(arguments) => run::run(global, arguments).await,
+        TestCommand::Run(arguments) => run::run(global, *arguments).await,
         TestCommand::Import(arguments) => import::run(global, arguments).await,
         TestCommand::Watch(arguments) => watch::run(global, arguments).await,
         TestCommand::List(arguments) => list::list(global, &arguments).await,

@@ -102,7 +102,7 @@ fn constraints_that_profiles_brought_are_judged_and_templates_alone_are_not() {
     let template = json!({"apiVersion": "templates.gatekeeper.sh/v1", "kind": "ConstraintTemplate", "metadata": {"name": "owners"}});
     let constraint = json!({"apiVersion": "constraints.gatekeeper.sh/v1beta1", "kind": "Owners", "metadata": {"name": "all"}});
     let source = |held: &[HeldPolicy]| Source::of(vec![], vec![], vec![namespace("shop", json!({}))], held);
-    let alone = source(&held(&[template.clone()]));
+    let alone = source(&held(std::slice::from_ref(&template)));
     assert!(alone.is_empty() && alone.documents.gatekeeper.is_empty() && alone.namespaces.is_empty());
     let both = source(&held(&[template, constraint.clone()]));
     assert_eq!((both.policy_names(), both.documents.gatekeeper.len()), (vec!["Owners/all".to_owned()], 2));
