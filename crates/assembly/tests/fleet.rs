@@ -1,5 +1,7 @@
 //! A hub, clusters and agents in one process, over real TLS and real directories: the fleet's promises, one test each.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "fleet/access.rs"]
 mod access;
 #[path = "fleet/alerts.rs"]

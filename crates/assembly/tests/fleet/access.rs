@@ -1,5 +1,4 @@
 //! People reach clusters through the hub: as whom, how far, and how that ends.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! What is wrong in the fleet is told to real receivers, once, signed, and that it is over too.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 

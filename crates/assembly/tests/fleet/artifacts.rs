@@ -1,5 +1,4 @@
 //! Files of test runs that no log carries: taken from pods, kept by agents, sent to the hub, read from it.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,4 @@
 //! What lies on disks and in etcd: nothing of Secrets, of manifests, or of what tests printed is readable there.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,5 +1,4 @@
 //! The workbench: starts, stops and replaces hubs, clusters and agents.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;

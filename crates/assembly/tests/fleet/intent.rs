@@ -1,5 +1,4 @@
 //! Which clusters get what, and how they lose it.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use fleet_objects::rollout::{Rollout, RolloutPhase, RolloutStatus};
 use fleet_objects::{

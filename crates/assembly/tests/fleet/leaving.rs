@@ -1,6 +1,5 @@
 //! Placements that are deleted or name another profile: nobody is emptied without the word, the waves and the gates that
 //! any other withdrawal has.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use assembly::hub_backup;
 use fleet_objects::rollout::{Rollout, RolloutPhase, RolloutStatus, Withdrawal};

@@ -1,5 +1,4 @@
 //! People's tokens: an issuer behind https, a hub that trusts it, and requests over the network.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

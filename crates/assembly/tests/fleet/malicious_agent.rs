@@ -1,7 +1,6 @@
 //! An agent that was taken over plays its scripts: it has a genuine certificate, key and connection, and reaches nothing
 //! beyond its own partition. Rows of the threat model about agents (docs/design/threat-model.md); the matrix of verbs and
 //! resources is in `trust`.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use agent_protocol::endpoint;
 use fleet_objects::{AGENT_GROUP, Assignment, Cluster, condition};

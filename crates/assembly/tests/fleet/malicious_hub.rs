@@ -1,6 +1,5 @@
 //! A hub that was taken over plays its scripts: whatever it sends, the cluster's owner has drawn the line. Rows of the
 //! threat model about hubs (docs/design/threat-model.md).
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use fleet_objects::{

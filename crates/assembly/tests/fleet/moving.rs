@@ -1,5 +1,4 @@
 //! The hub gets another authority or another address, and no cluster is lost on the way.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use assembly::authority;
 use fleet_objects::Cluster;

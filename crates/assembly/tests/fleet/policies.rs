@@ -1,5 +1,4 @@
 //! Policies that profiles bring: what was there before is judged too, all the time, and nothing found is lost.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use fleet_objects::compliance::{ComplianceReport, ComplianceReportStatus};
 use fleet_objects::{Cluster, condition};

@@ -1,5 +1,4 @@
 //! Projects: what each role may do with clusters of its project and of others, and which clusters a project's placements get.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use fleet_objects::multicluster::{ClusterProfile, PlacementDecision};
 use fleet_objects::project::{ANNOTATION_CLUSTER_SETS, LABEL_PROJECT, ROLES};

@@ -1,5 +1,4 @@
 //! Profiles that the hub pulls from where people keep them.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -1,5 +1,4 @@
 //! Tests in a cluster of their own, in one process.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,4 @@
 //! Tests that begin by themselves, with and without a hub.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use fleet_objects::test_run::{Outcome, TestExecution, TestRun};
 use fleet_objects::test_trigger::{TestTrigger, TestTriggerAssignment};

@@ -1,5 +1,4 @@
 //! Who is let in, what it reaches, and how that ends: rows of the threat model about agents.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 
