@@ -38,6 +38,10 @@ impl Default for HistoryBounds {
 /// Events newer than this many keep their encoded frames: watchers that keep up are within a few of the newest.
 const FRAMED_EVENTS: usize = 64;
 
+/// About how many bytes of objects a watcher is handed at once: each writes a piece of its own from them, and thousands may
+/// hold theirs while their clients do not read.
+const BATCH_BYTES: usize = 64 << 10;
+
 /// Whether an object is wanted.
 pub(crate) type Wanted<'a> = Box<dyn Fn(&CachedObject) -> bool + Send + Sync + 'a>;
 
@@ -249,8 +253,8 @@ impl ResourceCache {
         self.events_after(cursor, Revision(u64::MAX), reloads, 1).map(|events| !events.is_empty())
     }
 
-    /// The events behind `cursor` up to a revision, about `limit` (a revision is never split); `None` when some of them are
-    /// gone.
+    /// The events behind `cursor` up to a revision, about `limit` and about [`BATCH_BYTES`] (a revision is never split);
+    /// `None` when some of them are gone.
     pub(super) fn events_after(
         &self,
         cursor: Revision,
@@ -264,11 +268,14 @@ impl ResourceCache {
         }
         let from = state.history.partition_point(|(_, event)| event.revision <= cursor);
         let mut events: Vec<Arc<CachedEvent>> = Vec::new();
+        let mut bytes = 0;
         for (_, event) in state.history.range(from..) {
             let whole = events.last().is_none_or(|last| last.revision != event.revision);
-            if event.revision > up_to || (events.len() >= limit && whole) {
+            let enough = events.len() >= limit || bytes >= BATCH_BYTES;
+            if event.revision > up_to || (enough && whole) {
                 break;
             }
+            bytes += event.object.encoded.len();
             events.push(Arc::clone(event));
         }
         Some(events)

@@ -279,15 +279,15 @@ async fn anew(subject: &Subject) -> anyhow::Result<()> {
     let rolling =
         json!({"f:type": {}, "f:rollingUpdate": {".": {}, "f:maxSurge": {}, "f:maxUnavailable": {}}});
     ensure!(fields["f:strategy"] == rolling, "{fields}");
-    let patch = json!({"metadata": {"annotations": {"a": "b"}}});
+    let patch = json!({"metadata": {"labels": {"a": "b"}}});
     let path = space.of("apps/v1", "deployments/d?fieldManager=two");
     let noted = subject.patch(&path, "merge", &patch).await?.expect(200)?;
-    let wanted = json!(["two", "Update", null, {"f:metadata": {"f:annotations": {".": {}, "f:a": {}}}}]);
+    let wanted = json!(["two", "Update", null, {"f:metadata": {"f:labels": {".": {}, "f:a": {}}}}]);
     ensure!(owners(&noted).as_array().is_some_and(|all| all.contains(&wanted)), "{}", owners(&noted));
-    let more = json!({"metadata": {"annotations": {"c": "d"}}});
+    let more = json!({"metadata": {"labels": {"c": "d"}}});
     let path = space.of("apps/v1", "deployments/d?fieldManager=three");
     let noted = subject.patch(&path, "merge", &more).await?.expect(200)?;
-    let wanted = json!(["three", "Update", null, {"f:metadata": {"f:annotations": {"f:c": {}}}}]);
+    let wanted = json!(["three", "Update", null, {"f:metadata": {"f:labels": {"f:c": {}}}}]);
     ensure!(owners(&noted).as_array().is_some_and(|all| all.contains(&wanted)), "{}", owners(&noted));
     space.end().await
 }
