@@ -78,9 +78,10 @@ pub struct GitSource {
 pub struct GitVerification {
     /// The lines of an `allowed_signers` file of `ssh-keygen`: a principal and a public key each.
     pub allowed_signers: String,
-    /// What they must have signed.
-    #[serde(default)]
-    pub signed: SignedObject,
+    /// What they must have signed: the commit, unless said otherwise. No default of the schema's: one would stay behind, alone,
+    /// where an applied source lets go of its verification.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<SignedObject>,
 }
 
 /// What must be signed.

@@ -264,7 +264,7 @@ fn repository(git: &GitSource, secret: &Words, paths: Vec<PathBuf>) -> Result<Re
         },
         verify: verify.map_or(Verify::Nobody, |verify| Verify::AllowedSigners {
             signers: verify.allowed_signers.clone(),
-            signed: match verify.signed {
+            signed: match verify.signed.unwrap_or_default() {
                 SignedObject::Commit => Signed::Commit,
                 SignedObject::Tag => Signed::Tag,
                 SignedObject::TagAndCommit => Signed::TagAndCommit,
