@@ -1,5 +1,4 @@
 //! Every target bears its seeds and a fixed number of mutations of them.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use fuzz::Target;
 use fuzz::replay::{self, Until};
