@@ -5,6 +5,7 @@
 //! * [`handover`]: what writers of this process leave for the cache, so that it need not parse what they had in hand.
 //! * [`event`]: a change, encoded once per form for all watchers.
 //! * [`pace`]: how often many watchers are woken.
+//! * [`pieces`]: what a crowd of watchers shares.
 //! * [`resource`]: the objects and the recent events of one storage.
 //! * [`subscription`]: a watcher: a cursor into the events, no queue of its own.
 //!
@@ -35,6 +36,7 @@ pub(crate) mod encoded;
 pub(crate) mod event;
 mod handover;
 mod pace;
+mod pieces;
 pub(crate) mod resource;
 pub(crate) mod subscription;
 

@@ -66,9 +66,9 @@ impl Shown {
     }
 
     /// The frames of what was delivered, in order and in one piece; empty when nothing of it is to be shown.
-    async fn frames(&self, deliveries: Vec<Delivery>) -> Result<Bytes, Status> {
+    async fn frames(&self, deliveries: Vec<Delivery>, subscription: &Subscription) -> Result<Bytes, Status> {
         let Some(selector) = &self.selector else {
-            return Ok(self.in_one_piece(&deliveries));
+            return Ok(self.in_one_piece(&deliveries, subscription));
         };
         let mut frames = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
@@ -79,30 +79,24 @@ impl Shown {
                 None => None,
             };
             let selected = |object: &Arc<CachedObject>| selector.matches(object);
-            let told = match (before.filter(selected), !event.deleted && selected(&now)) {
+            let (change, object) = match (before.filter(selected), !event.deleted && selected(&now)) {
                 (None, false) => continue,
                 (None, true) => (Change::Added, now),
                 (Some(_), true) => (Change::Modified, now),
                 (Some(_), false) if event.deleted => (Change::Deleted, now),
                 (Some(before), false) => (Change::Deleted, Arc::new(before.at(event.revision))),
             };
-            frames.push(self.frame(&Delivery { change: told.0, object: told.1, event: Arc::clone(event) }));
+            frames.push(self.frame(&Delivery { change, object, event: Arc::clone(event) }));
         }
         Ok(joined(frames))
     }
 
-    /// One frame is shared by all watchers; several are written into one piece straight from the objects, for each watcher
-    /// that falls behind is behind by others.
-    fn in_one_piece(&self, deliveries: &[Delivery]) -> Bytes {
+    /// One frame is shared by all watchers, and several by those who are told the same.
+    fn in_one_piece(&self, deliveries: &[Delivery], subscription: &Subscription) -> Bytes {
         if deliveries.len() < 2 || self.form.is_some() {
             return joined(deliveries.iter().map(|delivery| self.frame(delivery)).collect());
         }
-        let sizes = deliveries.iter().map(|delivery| delivery.object.encoded.len() + event::JSON_FRAME_BYTES);
-        let mut out = BytesMut::with_capacity(sizes.sum());
-        for Delivery { change, object, .. } in deliveries {
-            event::write_json_frame(*change, object, &mut out);
-        }
-        out.freeze()
+        subscription.piece(deliveries)
     }
 
     async fn view(&self, object: &Arc<CachedObject>) -> Result<Arc<CachedObject>, Status> {
@@ -271,7 +265,7 @@ impl Running {
                     return Some(self.shown.bookmark(revision, false));
                 }
                 // Converting may wait for a webhook; what was delivered is not lost by that, for nothing else runs.
-                Step::Deliver(deliveries) => match self.shown.frames(deliveries).await {
+                Step::Deliver(deliveries) => match self.shown.frames(deliveries, subscription).await {
                     Ok(frames) if frames.is_empty() => {}
                     Ok(frames) => return Some(frames),
                     Err(status) => {

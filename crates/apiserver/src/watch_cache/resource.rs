@@ -14,7 +14,8 @@ use storage::{KeyValue, Revision};
 use tokio::sync::watch;
 
 use super::pace::{Pace, Wake};
-use super::subscription::{Filter, Subscription};
+use super::pieces::{self, Pieces};
+use super::subscription::{Delivery, Filter, Subscription};
 use super::{CachedEvent, CachedObject};
 use crate::catalogue::Resource;
 
@@ -38,8 +39,7 @@ impl Default for HistoryBounds {
 /// Events newer than this many keep their encoded frames: watchers that keep up are within a few of the newest.
 const FRAMED_EVENTS: usize = 64;
 
-/// About how many bytes of objects a watcher is handed at once: each writes a piece of its own from them, and thousands may
-/// hold theirs while their clients do not read.
+/// About how many bytes of objects a watcher is handed at once: thousands may hold theirs while their clients do not read.
 const BATCH_BYTES: usize = 64 << 10;
 
 /// Whether an object is wanted.
@@ -77,6 +77,7 @@ pub(crate) struct ResourceCache {
     /// What subscribers have been told there is; what [`Pace`] puts off is not yet.
     newest: watch::Sender<Progress>,
     pace: Pace,
+    pieces: Pieces,
     /// Events told to subscribers.
     told: AtomicU64,
 }
@@ -117,6 +118,7 @@ impl ResourceCache {
             state: RwLock::default(),
             newest,
             pace: Pace::default(),
+            pieces: Pieces::default(),
             told: AtomicU64::new(0),
         }
     }
@@ -190,6 +192,14 @@ impl ResourceCache {
         let objects = self.objects(namespace, after);
         let newest = objects.iter().map(|object| object.encoded.revision()).max().unwrap_or_default();
         (before.max(newest), objects)
+    }
+
+    /// Changes in plain JSON in one buffer, which a crowd shares.
+    pub(super) fn piece(&self, deliveries: &[Delivery]) -> Bytes {
+        if self.newest.receiver_count() < pieces::CROWD {
+            return pieces::written(deliveries);
+        }
+        self.pieces.of(deliveries)
     }
 
     /// Counts events that a subscriber was told.

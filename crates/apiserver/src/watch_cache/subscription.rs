@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use storage::Revision;
 use tokio::sync::watch;
 
@@ -96,6 +97,11 @@ impl Subscription {
                 return Ok(told);
             }
         }
+    }
+
+    /// What was delivered in plain JSON, in one buffer that others who are told the same share.
+    pub(crate) fn piece(&self, deliveries: &[Delivery]) -> Bytes {
+        self.cache.piece(deliveries)
     }
 
     /// The last revision it has been told of.

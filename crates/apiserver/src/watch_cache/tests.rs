@@ -202,6 +202,34 @@ async fn many_watchers_are_told_of_a_storm_in_few_pieces_and_of_every_event() {
     }
 }
 
+#[tokio::test]
+async fn a_crowd_that_is_told_the_same_shares_one_buffer() {
+    let (store, cache) = started(HistoryBounds::default()).await;
+    let (from, config_maps) = (cache.revision(), cache.storage("", "configmaps").unwrap());
+    let mut crowd: Vec<_> =
+        (0..pieces::CROWD).map(|_| config_maps.subscribe(from, everything()).unwrap()).collect();
+    let mut other = config_maps.subscribe(from, colored("red")).unwrap();
+    let mut last = from;
+    for color in ["red", "blue", "red", "blue"] {
+        last = write(store.as_ref(), vec![put("a", color)]).await;
+    }
+    cache.wait_for(last).await.unwrap();
+    let buffer = |watcher: &mut Subscription| {
+        let told = watcher.ready().unwrap();
+        (told.len(), watcher.piece(&told))
+    };
+    let (count, first) = buffer(&mut crowd[0]);
+    assert_eq!(first.split(|byte| *byte == b'\n').count(), count + 1);
+    for watcher in &mut crowd[1..] {
+        assert_eq!(buffer(watcher).1.as_ptr(), first.as_ptr(), "a copy of its own");
+    }
+    // The same events, seen otherwise.
+    let (_, theirs) = buffer(&mut other);
+    let theirs = String::from_utf8(theirs.to_vec()).unwrap();
+    let kinds: Vec<&str> = theirs.lines().map(|line| line.split('"').nth(3).unwrap()).collect();
+    assert_eq!(kinds, ["ADDED", "DELETED", "ADDED", "DELETED"]);
+}
+
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         any::<i32>().prop_map(Value::from),
