@@ -1,6 +1,7 @@
 //! `fairlead policy …`
 
 mod expectations;
+mod junit;
 mod suites;
 mod test;
 mod view;

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use policy_engines::gatekeeper::Preferred;
 use policy_engines::gatekeeper::suite::{self, GROUP, Outcome};
 use serde::Serialize;
-use workflow::junit::{Case, CaseOutcome, Report, write};
+use workflow::junit::{Case, CaseOutcome};
 use workflow::report::columns;
 
+use super::junit;
 use super::test::TestFormat;
 use crate::documents;
 use crate::failure::{Code, Failure};
@@ -36,7 +37,7 @@ pub(super) fn run(paths: &[PathBuf], format: TestFormat) -> Result<Code, Failure
         TestFormat::Table => table(&rows)?,
         TestFormat::Json => output::data(&(output::json(&rows)? + "\n"))?,
         TestFormat::Yaml => output::data(&output::yaml(&rows)?)?,
-        TestFormat::Junit => output::data(&junit(&rows))?,
+        TestFormat::Junit => output::data(&as_junit(&rows))?,
     }
     let count = |result: &str| rows.iter().filter(|row| row.result == result).count();
     let (failed, error) = (count("failed"), count("error"));
@@ -105,9 +106,7 @@ fn table(rows: &[Row]) -> Result<(), Failure> {
     output::data(&columns(&std::iter::once(header).chain(wrong).collect::<Vec<_>>()))
 }
 
-fn junit(rows: &[Row]) -> String {
-    let mut suites: Vec<&str> = rows.iter().map(|row| row.suite.as_str()).collect();
-    suites.dedup();
+fn as_junit(rows: &[Row]) -> String {
     let case = |row: &Row| Case {
         suite: row.suite.clone(),
         class_name: row.test.clone(),
@@ -120,15 +119,7 @@ fn junit(rows: &[Row]) -> String {
             _ => CaseOutcome::Error { message: row.message.clone() },
         },
     };
-    let suite = |suite: &&str| write::Suite {
-        name: (*suite).to_owned(),
-        report: Report {
-            cases: rows.iter().filter(|row| row.suite == **suite).map(case).collect(),
-            warnings: Vec::new(),
-        },
-        properties: Vec::new(),
-    };
-    write::report("policy test", &suites.iter().map(suite).collect::<Vec<_>>())
+    junit::document(rows.iter().map(case))
 }
 
 #[cfg(test)]
@@ -163,7 +154,7 @@ mod tests {
         let (rows, suites) = rows(&[directory.path().to_owned()]).expect("suites");
         let words: Vec<_> = rows.iter().map(|row| (row.case.as_str(), row.result)).collect();
         assert_eq!((words.as_slice(), suites), (&[("bad", "passed"), ("good", "failed")][..], 1));
-        let xml = junit(&rows);
+        let xml = as_junit(&rows);
         assert!(xml.contains("tests=\"2\"") && xml.contains("nobody owns it"), "{xml}");
     }
 }

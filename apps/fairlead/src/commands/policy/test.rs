@@ -9,10 +9,10 @@ use policy_engines::audit::offline::{Problem, Trial, Tried, flattened};
 use policy_engines::pod_security::{Level, LevelVersion, Policy, Version};
 use serde::Serialize;
 use serde_json::Value;
-use workflow::junit::{Case, CaseOutcome, Report, write};
+use workflow::junit::{Case, CaseOutcome};
 use workflow::report::columns;
 
-use super::{expectations, suites};
+use super::{expectations, junit, suites};
 use crate::arguments::Global;
 use crate::documents::{self, Document};
 use crate::failure::{Code, Failure};
@@ -139,7 +139,7 @@ pub(crate) async fn run(global: &Global, arguments: TestArguments) -> Result<Cod
         TestFormat::Table => table(&rows)?,
         TestFormat::Json => output::data(&(output::json(&Machine { summary, results: &rows })? + "\n"))?,
         TestFormat::Yaml => output::data(&output::yaml(&Machine { summary, results: &rows })?)?,
-        TestFormat::Junit => output::data(&junit(&rows))?,
+        TestFormat::Junit => output::data(&as_junit(&rows))?,
     }
     output::progress(&format!(
         "{} objects, {} policies: {} passed, {} failed, {} could not be judged",
@@ -241,10 +241,7 @@ fn table(rows: &[Row]) -> Result<(), Failure> {
     output::data(&columns(&lines))
 }
 
-fn junit(rows: &[Row]) -> String {
-    let mut policies: Vec<&str> = rows.iter().map(|row| row.policy.as_str()).collect();
-    policies.sort_unstable();
-    policies.dedup();
+fn as_junit(rows: &[Row]) -> String {
     let case = |row: &Row| Case {
         suite: row.policy.clone(),
         class_name: row.policy.clone(),
@@ -256,15 +253,7 @@ fn junit(rows: &[Row]) -> String {
             _ => CaseOutcome::Error { message: row.message.clone() },
         },
     };
-    let suite = |policy: &&str| write::Suite {
-        name: (*policy).to_owned(),
-        report: Report {
-            cases: rows.iter().filter(|row| row.policy == **policy).map(case).collect(),
-            warnings: Vec::new(),
-        },
-        properties: Vec::new(),
-    };
-    write::report("policy test", &policies.iter().map(suite).collect::<Vec<_>>())
+    junit::document(rows.iter().map(case))
 }
 
 #[cfg(test)]
