@@ -100,19 +100,9 @@ fn conflict_message(conflicts: &[Conflict]) -> String {
 
 /// Sets `new`'s managedFields after a write other than an apply: the manager owns what differs from `live` (`None` on a
 /// create). A client that sent no managedFields keeps those of `live`; one that sent a single empty entry resets them.
-/// `reset` are fields that this endpoint ignores. Entries that cannot be read count as not sent.
+/// `reset` are fields that this endpoint ignores; `others` the versions besides the request's that the kind is served in. Entries
+/// that cannot be read count as not sent.
 pub fn track_update(
-    schema: &SchemaRef,
-    live: Option<&Value>,
-    new: &mut Value,
-    manager: &Manager<'_>,
-    reset: &FieldSet,
-) {
-    track_update_among(schema, live, new, manager, reset, &[]);
-}
-
-/// [`track_update`] of a kind that is served in `others` too.
-pub fn track_update_among(
     schema: &SchemaRef,
     live: Option<&Value>,
     new: &mut Value,
@@ -151,27 +141,12 @@ pub fn track_update_among(
 }
 
 /// The object after `manager` has applied `config` onto `live` (`None`: there is no object yet), managedFields included.
-/// Equal to `live` when the apply changes nothing.
+/// Equal to `live` when the apply changes nothing. `reset` and `others` are as for [`track_update`].
 ///
 /// # Errors
 /// [`ApplyError::Conflicts`] unless `force`; [`ApplyError::Invalid`] for list items without their keys or with the same
 /// key twice, or a configuration that brings managedFields.
 pub fn apply(
-    schema: &SchemaRef,
-    live: Option<&Value>,
-    config: &Value,
-    manager: &Manager<'_>,
-    force: bool,
-    reset: &FieldSet,
-) -> Result<Value, ApplyError> {
-    apply_among(schema, live, config, manager, force, reset, &[])
-}
-
-/// [`apply`] of a kind that is served in `others` too.
-///
-/// # Errors
-/// As it.
-pub fn apply_among(
     schema: &SchemaRef,
     live: Option<&Value>,
     config: &Value,

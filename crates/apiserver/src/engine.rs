@@ -184,11 +184,11 @@ pub(crate) fn track(call: &Call, live: Option<&Value>, object: &mut Value) {
     let (resource, manager) = (&call.resource, owner.manager(call));
     let others = conversion::others(resource);
     if conversion::is_identity(resource) {
-        return apply::track_update_among(&resource.schema, live, object, &manager, &reset, &others);
+        return apply::track_update(&resource.schema, live, object, &manager, &reset, &others);
     }
     let before = live.map(|live| conversion::served(resource, live.clone()));
     let mut shown = conversion::served(resource, object.clone());
-    apply::track_update_among(&resource.schema, before.as_ref(), &mut shown, &manager, &reset, &others);
+    apply::track_update(&resource.schema, before.as_ref(), &mut shown, &manager, &reset, &others);
     if let (Some(stored), Some(shown)) =
         (object["metadata"].as_object_mut(), shown["metadata"].as_object_mut())
     {
@@ -206,6 +206,6 @@ pub(crate) fn applied(call: &Call, live: Option<&Value>, config: &Value) -> Resu
     let reset = ignored(call, config);
     let force = call.query.flag("force");
     let others = conversion::others(&call.resource);
-    apply::apply_among(&call.resource.schema, live, config, &owner.manager(call), force, &reset, &others)
+    apply::apply(&call.resource.schema, live, config, &owner.manager(call), force, &reset, &others)
         .map_err(|error| error.to_status())
 }

@@ -40,6 +40,7 @@ fn apply_as(
         &manager(name, "apps/v1", time),
         force,
         &FieldSet::default(),
+        &[],
     )
 }
 
@@ -50,6 +51,7 @@ fn update_as(live: Option<&Value>, mut new: Value, name: &str, time: &str) -> Va
         &mut new,
         &manager(name, "apps/v1", time),
         &FieldSet::default(),
+        &[],
     );
     new
 }
@@ -215,8 +217,9 @@ fn an_item_without_its_key_or_named_twice_is_refused() {
         (json!([{ "id": "a" }, { "id": "a" }]), "duplicate entries"),
     ] {
         let manager = manager("ctl", "v1", T0);
-        let refused = apply(&custom, None, &json!({ "items": items }), &manager, false, &FieldSet::default())
-            .unwrap_err();
+        let refused =
+            apply(&custom, None, &json!({ "items": items }), &manager, false, &FieldSet::default(), &[])
+                .unwrap_err();
         assert!(refused.to_string().contains(complaint), "{refused}");
         assert_eq!(refused.to_status().code, 400);
     }

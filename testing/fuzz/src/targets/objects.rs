@@ -99,9 +99,10 @@ pub(super) fn managed_fields(input: &[u8]) {
             "spec": {"replicas": replicas, "template": {"spec": {"containers": [{"name": "a", "image": "b"}]}}}})
     };
     let (live, mut new) = (object(&sent, 1), object(&sent, 2));
-    track_update(deployment(), Some(&live), &mut new, &manager, &FieldSet::default());
+    track_update(deployment(), Some(&live), &mut new, &manager, &FieldSet::default(), &[]);
     let config = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}, "spec": {"replicas": 3}});
-    if let Ok(applied) = apply(deployment(), Some(&live), &config, &manager, true, &FieldSet::default()) {
+    if let Ok(applied) = apply(deployment(), Some(&live), &config, &manager, true, &FieldSet::default(), &[])
+    {
         assert_eq!(applied["spec"]["replicas"], 3, "a forced apply did not hold");
     }
 }
