@@ -1,26 +1,14 @@
 //! Every object of the upstream API test data decodes, keeps all its fields and stays as it is under defaulting.
 
-use std::path::PathBuf;
-
 use api_machinery::schema::SchemaSet;
 use api_machinery::{defaulting, json, strictness, validation};
 use kube_objects::GroupVersion;
 use serde_json::Value;
 
-fn directory() -> PathBuf {
-    let shared = std::env::var_os("FAIRLEAD_SHARED_DATA").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
-        PathBuf::from,
-    );
-    shared.join("kubernetes-1.36/api-testdata")
-}
-
 #[test]
 fn no_field_is_lost() {
-    let Ok(entries) = std::fs::read_dir(directory()) else {
-        eprintln!("skipped: no API test data in {}", directory().display());
-        return;
-    };
+    let Some(directory) = fixtures::samples::find("kubernetes-1.36/api-testdata") else { return };
+    let entries = std::fs::read_dir(directory).unwrap();
     let mut count = 0;
     for path in entries
         .map(|entry| entry.unwrap().path())

@@ -1,18 +1,8 @@
 //! Every object of the upstream API test data reads the same from protobuf as from JSON, and is written to the same
 //! bytes.
 
-use std::path::PathBuf;
-
 use api_machinery::protobuf;
 use serde_json::Value;
-
-fn directory() -> PathBuf {
-    let shared = std::env::var_os("FAIRLEAD_SHARED_DATA").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
-        PathBuf::from,
-    );
-    shared.join("kubernetes-1.36/api-testdata")
-}
 
 /// Where two values differ.
 fn difference(left: &Value, right: &Value, place: &str, out: &mut Vec<String>) {
@@ -34,10 +24,8 @@ fn difference(left: &Value, right: &Value, place: &str, out: &mut Vec<String>) {
 
 #[test]
 fn protobuf_and_json_say_the_same() {
-    let Ok(entries) = std::fs::read_dir(directory()) else {
-        eprintln!("skipped: no API test data in {}", directory().display());
-        return;
-    };
+    let Some(directory) = fixtures::samples::find("kubernetes-1.36/api-testdata") else { return };
+    let entries = std::fs::read_dir(directory).unwrap();
     let (mut count, mut problems) = (0, Vec::new());
     for path in
         entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "pb"))

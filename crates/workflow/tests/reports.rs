@@ -4,20 +4,13 @@
 #[path = "reports/import.rs"]
 mod import;
 
-use std::path::PathBuf;
-
 use serde_json::Value;
 use workflow::read::report;
 
 #[test]
 fn reports_of_other_projects_are_read() {
-    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-    let data =
-        std::env::var_os("FAIRLEAD_SHARED_DATA").map_or_else(beside, PathBuf::from).join("test-reports");
-    let Ok(go) = std::fs::read(data.join("dorny-test-reporter/golang-json.json")) else {
-        eprintln!("skipped: {} is not there", data.display());
-        return;
-    };
+    let Some(data) = fixtures::samples::find("test-reports") else { return };
+    let go = std::fs::read(data.join("dorny-test-reporter/golang-json.json")).expect("the example");
     let counts = report(&go).expect("go test").counts();
     assert_eq!((counts.passed, counts.failed, counts.errors, counts.skipped), (5, 6, 0, 1));
     let ctrf = std::fs::read(data.join("ctrf/examples/comprehensive.json")).expect("the example");

@@ -222,20 +222,13 @@ fn copy_directory(from: &std::path::Path, to: &std::path::Path) -> Result<()> {
 
 #[test]
 fn real_applications_become_healthy_in_every_cluster() -> Result<()> {
-    let data = std::env::var_os("FAIRLEAD_SHARED_DATA").map_or_else(
-        || std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
-        std::path::PathBuf::from,
-    );
-    let boutique = data.join("manifests/microservices-demo/kubernetes-manifests.yaml");
-    if !boutique.is_file() {
-        eprintln!("skipped: {} is not there", boutique.display());
-        return Ok(());
-    }
+    let Some(samples) = fixtures::samples::find("manifests") else { return Ok(()) };
+    let boutique = samples.join("microservices-demo/kubernetes-manifests.yaml");
     let fleet = Fleet::start(&NAMES, Nodes::Simulated)?;
     let podinfo = fleet.path().join("podinfo");
     std::fs::create_dir(&podinfo)?;
     for file in ["deployment.yaml", "hpa.yaml", "service.yaml"] {
-        std::fs::copy(data.join("manifests/podinfo/kustomize").join(file), podinfo.join(file))?;
+        std::fs::copy(samples.join("podinfo/kustomize").join(file), podinfo.join(file))?;
     }
     for (name, source) in [("boutique", &boutique), ("podinfo", &podinfo)] {
         let source = source.to_str().context("a UTF-8 path")?;

@@ -1,23 +1,12 @@
-use std::path::PathBuf;
-
 use serde_json::Value;
 
 use super::*;
 
 /// Upstream's documents, where the third-party data lies beside the repository.
 fn upstream(name: &str) -> Option<Value> {
-    let data = std::env::var_os("FAIRLEAD_SHARED_DATA").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
-        PathBuf::from,
-    );
-    let path = data.join("kubernetes-1.36/discovery").join(name);
-    match std::fs::read(&path) {
-        Ok(bytes) => Some(serde_json::from_slice(&bytes).expect("published documents are JSON")),
-        Err(_) => {
-            eprintln!("skipped: {} is not there", path.display());
-            None
-        }
-    }
+    let path = fixtures::samples::find(&format!("kubernetes-1.36/discovery/{name}"))?;
+    let bytes = std::fs::read(path).expect("a file");
+    Some(serde_json::from_slice(&bytes).expect("published documents are JSON"))
 }
 
 fn cluster() -> Discovery {

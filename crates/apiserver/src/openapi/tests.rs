@@ -134,15 +134,8 @@ fn the_protobuf_form_holds_the_same_definitions() {
 
 /// Upstream's documents, where the third-party data lies beside the repository.
 fn published() -> Vec<(String, Value)> {
-    let data = std::env::var_os("FAIRLEAD_SHARED_DATA").map_or_else(
-        || std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
-        std::path::PathBuf::from,
-    );
-    let directory = data.join("kubernetes-1.36/openapi-v3");
-    let Ok(entries) = std::fs::read_dir(&directory) else {
-        eprintln!("skipped: {} is not there", directory.display());
-        return Vec::new();
-    };
+    let Some(directory) = fixtures::samples::find("kubernetes-1.36/openapi-v3") else { return Vec::new() };
+    let entries = std::fs::read_dir(directory).unwrap();
     let document = |entry: std::fs::DirEntry| {
         let name = entry.file_name().into_string().unwrap();
         let path = name.strip_suffix("_openapi.json")?.replace("__", "/");

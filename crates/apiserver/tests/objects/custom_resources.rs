@@ -138,19 +138,6 @@ pub(crate) async fn until(holds: impl AsyncFn() -> bool) {
     tokio::time::timeout(Duration::from_secs(10), waited).await.unwrap();
 }
 
-fn shared_data(part: &str) -> Option<std::path::PathBuf> {
-    let data = std::env::var_os("FAIRLEAD_SHARED_DATA").map_or_else(
-        || std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
-        std::path::PathBuf::from,
-    );
-    let path = data.join(part);
-    if !path.exists() {
-        eprintln!("skipped: {} is not there", path.display());
-        return None;
-    }
-    Some(path)
-}
-
 fn yaml_files(directory: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -167,7 +154,7 @@ async fn definitions_of_real_projects_are_accepted_and_served() {
     let (handle, _client, _stop) = start().await;
     let mut files = Vec::new();
     for part in ["crds", "manifests/gateway-api/crd-standard"] {
-        if let Some(directory) = shared_data(part) {
+        if let Some(directory) = fixtures::samples::find(part) {
             yaml_files(&directory, &mut files);
         }
     }

@@ -1,6 +1,5 @@
 //! The policies of Kubernetes' own documentation, as the shared data holds them, with what kube-apiserver 1.36 answers.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use http::Method;
@@ -17,15 +16,8 @@ const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1";
 
 /// A sample without its typing error (`namesapce`), which strict servers refuse.
 fn sample(name: &str) -> Option<Value> {
-    let shared = std::env::var_os("FAIRLEAD_SHARED_DATA").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
-        PathBuf::from,
-    );
-    let path = shared.join("manifests/kubernetes-website/validatingadmissionpolicy").join(name);
-    let Ok(text) = std::fs::read_to_string(&path) else {
-        eprintln!("skipped: {} is not there", path.display());
-        return None;
-    };
+    let path = format!("manifests/kubernetes-website/validatingadmissionpolicy/{name}");
+    let text = std::fs::read_to_string(fixtures::samples::find(&path)?).unwrap();
     let mut object: Value = serde_saphyr::from_str(text.trim_start_matches("---")).unwrap();
     object["metadata"].as_object_mut().unwrap().remove("namesapce");
     Some(object)

@@ -294,15 +294,7 @@ fn default_volumes(pod: &mut Value) {
 /// Upstream's own pods (`pod-security-admission/test/testdata`), as far as the shared data holds them.
 #[test]
 fn upstreams_pods_are_judged_as_upstream_judges_them() {
-    let shared = std::env::var_os("FAIRLEAD_SHARED_DATA").map_or_else(
-        || std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
-        std::path::PathBuf::from,
-    );
-    let root = shared.join("manifests/pod-security-admission");
-    if !root.is_dir() {
-        println!("skipped: no pods in {}", root.display());
-        return;
-    }
+    let Some(root) = fixtures::samples::find("manifests/pod-security-admission") else { return };
     let mut judged = 0;
     for level in ["baseline", "restricted"] {
         let level_folder = root.join(level);

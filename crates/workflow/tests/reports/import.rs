@@ -1,19 +1,11 @@
 //! Testkube's own samples: every one is read, checked and planned, or refused with its reason.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fleet_objects::test_run::{RunReference, TestExecutionSpec};
 use fleet_objects::test_workflow::{TestWorkflow, TestWorkflowTemplate};
 use serde_json::{Value, json};
 use workflow::import::{Imported, document};
-
-/// Third-party samples: beside the repository, or where the environment says.
-fn samples() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-    let root = std::env::var_os("FAIRLEAD_SHARED_DATA").map_or(beside, PathBuf::from);
-    let dir = root.join("manifests/testkube");
-    dir.is_dir().then_some(dir)
-}
 
 fn documents(dir: &Path, out: &mut Vec<(String, Value)>) {
     let mut entries: Vec<_> =
@@ -37,10 +29,7 @@ const KNOWN_LOSSES: [&str; 7] =
 
 #[test]
 fn every_sample_is_read_checked_and_planned() {
-    let Some(dir) = samples() else {
-        eprintln!("skipped: no third-party samples; set FAIRLEAD_SHARED_DATA");
-        return;
-    };
+    let Some(dir) = fixtures::samples::find("manifests/testkube") else { return };
     let mut all = Vec::new();
     documents(&dir, &mut all);
     assert!(all.len() > 150, "{}", all.len());

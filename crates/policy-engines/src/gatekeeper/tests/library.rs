@@ -9,18 +9,6 @@ use serde_json::Value;
 use super::super::suite::{self, Outcome};
 use super::super::{Preferred, TEMPLATES, Template, group_of};
 
-/// Third-party manifests beside the repository, where they are.
-fn shared(path: &str) -> Option<PathBuf> {
-    let base = std::env::var_os("FAIRLEAD_SHARED_DATA").map(PathBuf::from);
-    let base = base.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"));
-    let found = base.join("manifests").join(path);
-    if !found.exists() {
-        eprintln!("skipped: there is no {}", found.display());
-        return None;
-    }
-    Some(found)
-}
-
 fn documents(path: &Path) -> Result<Vec<Value>, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let all = fleet_planner::yaml::values(&text).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -42,7 +30,7 @@ fn files(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
 
 #[test]
 fn every_sample_of_gatekeepers_library_comes_out_as_its_suite_says() {
-    let Some(base) = shared("gatekeeper-library/library") else { return };
+    let Some(base) = fixtures::samples::find("manifests/gatekeeper-library/library") else { return };
     let (mut suites, mut cases) = (Vec::new(), 0);
     files(&base, "suite.yaml", &mut suites);
     assert!(suites.len() >= 30, "the library has grown smaller: {}", suites.len());
@@ -74,7 +62,7 @@ fn every_sample_of_gatekeepers_library_comes_out_as_its_suite_says() {
 
 #[test]
 fn the_templates_of_gatekeepers_demonstration_are_usable() {
-    let Some(base) = shared("gatekeeper/demo-basic/templates") else { return };
+    let Some(base) = fixtures::samples::find("manifests/gatekeeper/demo-basic/templates") else { return };
     for entry in std::fs::read_dir(base).expect("a directory").flatten() {
         for document in documents(&entry.path()).expect("YAML") {
             assert_eq!(group_of(&document), TEMPLATES);

@@ -1,6 +1,6 @@
 //! Policies on manifests, as the command tries them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::json;
 
@@ -51,7 +51,7 @@ fn manifests_get_their_defaults_and_each_policy_answers_for_each_object() {
         ]
     );
     assert_eq!(rows[0].actions, ["Deny"], "without a binding everything is held to it");
-    let xml = junit(&rows);
+    let xml = as_junit(&rows);
     assert!(xml.contains("Deployment/default/one validations[0]") && xml.contains("has 1"), "{xml}");
     assert_eq!(summary(&rows, 3, 1), Summary { objects: 3, policies: 1, pass: 1, fail: 1, error: 0 });
 }
@@ -114,21 +114,11 @@ fn constraints_are_tried_with_all_manifests_as_their_inventory() {
     );
 }
 
-/// Third-party manifests beside the repository, where they are.
-fn shared(path: &str) -> Option<PathBuf> {
-    let base = std::env::var_os("FAIRLEAD_SHARED_DATA").map(PathBuf::from);
-    let base = base.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"));
-    let found = base.join("manifests").join(path);
-    if !found.exists() {
-        eprintln!("skipped: there is no {}", found.display());
-        return None;
-    }
-    Some(found)
-}
-
 #[test]
 fn published_policies_say_what_their_documentation_says() {
-    let Some(base) = shared("kubernetes-website/validatingadmissionpolicy") else { return };
+    let Some(base) = fixtures::samples::find("manifests/kubernetes-website/validatingadmissionpolicy") else {
+        return;
+    };
     let files = |names: &[&str]| {
         let paths: Vec<PathBuf> = names.iter().map(|name| base.join(name)).collect();
         values(&read(&paths).expect("samples"))
@@ -163,7 +153,7 @@ fn published_policies_say_what_their_documentation_says() {
 
 #[test]
 fn published_pods_pass_and_fail_the_standards_as_they_are_filed() {
-    let Some(base) = shared("pod-security-admission") else { return };
+    let Some(base) = fixtures::samples::find("manifests/pod-security-admission") else { return };
     let mut seen = 0;
     for (level, name) in [("baseline", "baseline"), ("restricted", "restricted")] {
         for (folder, fails) in [("pass", false), ("fail", true)] {
