@@ -55,7 +55,7 @@ pub(crate) struct ServingArguments {
     /// Key of that certificate
     #[arg(long, value_name = "FILE", requires = "tls_cert_file", help_heading = "Identity")]
     tls_private_key_file: Option<PathBuf>,
-    /// Accept people's tokens of these OpenID Connect issuers: an AuthenticationConfiguration
+    /// Accept people's tokens of these OpenID Connect issuers: an AuthenticationConfiguration; read again when it changes
     #[arg(long, value_name = "FILE", help_heading = "Identity")]
     authentication_config: Option<PathBuf>,
     /// Accept client certificates of these authorities too; read again when it changes
@@ -71,17 +71,18 @@ impl ServingArguments {
             writes: self.max_mutating_requests_inflight,
             ..apiserver::Limits::default()
         };
-        let issuers = match &self.authentication_config {
-            Some(path) => assembly::oidc::read(path).map_err(|error| Failure::usage(error.to_string()))?,
-            None => Vec::new(),
-        };
-        Ok(Serving { audit: self.audit()?, limits, files: self.files(), issuers })
+        if let Some(path) = &self.authentication_config {
+            // Read again by the server, now and whenever it changes: here a mistake is told as one of usage.
+            assembly::oidc::read(path).map_err(|error| Failure::usage(error.to_string()))?;
+        }
+        Ok(Serving { audit: self.audit()?, limits, files: self.files() })
     }
 
     fn files(&self) -> GivenFiles {
         GivenFiles {
             serving: self.tls_cert_file.clone().zip(self.tls_private_key_file.clone()),
             client_authorities: self.client_ca_file.clone(),
+            authentication: self.authentication_config.clone(),
         }
     }
 

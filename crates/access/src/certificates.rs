@@ -110,11 +110,7 @@ impl CertificateAuthority {
         })?;
         rotation::settle(directory)?;
         let key = match (read(&certificate_path)?, read(&key_path)?) {
-            (Some(pem), Some(key)) => {
-                let key = parse_key(&key, &key_path)?;
-                let own = Self::from_pem(&certificate_path.display().to_string(), &pem, key)?;
-                return own.with_others(rotation::others(directory)?);
-            }
+            (Some(pem), Some(key)) => return Self::kept(directory, &pem, &key),
             (Some(_), None) => {
                 return Err(CertificateError::KeyMissing { certificate: certificate_path, key: key_path });
             }
@@ -128,6 +124,25 @@ impl CertificateAuthority {
         let pem = self_sign(common_name, &key)?;
         write(&certificate_path, pem.as_bytes(), Visibility::Public)?;
         Self::from_pem(&certificate_path.display().to_string(), &pem, key)
+    }
+
+    /// What [`Self::open`] would answer, of files that are there already; nothing is made or mended. For who has it open and
+    /// finds that a file has changed.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`CertificateError::Unusable`] also while a step of a rotation is half done.
+    pub fn read(directory: &Path) -> Result<Self, CertificateError> {
+        let (certificate_path, key_path) = (directory.join("ca.crt"), directory.join("ca.key"));
+        match (read(&certificate_path)?, read(&key_path)?) {
+            (Some(pem), Some(key)) => Self::kept(directory, &pem, &key),
+            _ => Err(CertificateError::KeyMissing { certificate: certificate_path, key: key_path }),
+        }
+    }
+
+    fn kept(directory: &Path, pem: &str, key: &str) -> Result<Self, CertificateError> {
+        let key = parse_key(key, &directory.join("ca.key"))?;
+        let own = Self::from_pem(&directory.join("ca.crt").display().to_string(), pem, key)?;
+        own.with_others(rotation::others(directory)?)
     }
 
     fn from_pem(subject: &str, pem: &str, key: KeyPair) -> Result<Self, CertificateError> {

@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -104,15 +105,16 @@ struct Issuer {
     turn: tokio::sync::Mutex<()>,
 }
 
-/// The issuers that a server trusts.
+/// The issuers that a server trusts; replaced without a restart.
 pub struct Issuers {
-    all: Vec<Issuer>,
+    all: ArcSwap<Vec<Arc<Issuer>>>,
     fetch: Arc<dyn Fetch>,
 }
 
 impl fmt::Debug for Issuers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.all.iter().map(|issuer| &issuer.configuration.url)).finish()
+        let all = self.all.load();
+        f.debug_list().entries(all.iter().map(|issuer| &issuer.configuration.url)).finish()
     }
 }
 
@@ -131,17 +133,30 @@ impl Issuers {
     /// Nobody is asked before the first token comes.
     #[must_use]
     pub fn new(configurations: Vec<IssuerConfiguration>, fetch: Arc<dyn Fetch>) -> Self {
-        let issuer = |configuration| Issuer {
-            configuration,
-            keys: Mutex::default(),
-            asked: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
+        let issuers = Self { all: ArcSwap::default(), fetch };
+        issuers.replace(configurations);
+        issuers
+    }
+
+    /// Trusts these from the next token on, and no others. Of those that stay as they are the keys stay known.
+    pub fn replace(&self, configurations: Vec<IssuerConfiguration>) {
+        let before = self.all.load();
+        let issuer = |configuration: IssuerConfiguration| {
+            let known = before.iter().find(|known| known.configuration == configuration);
+            known.cloned().unwrap_or_else(|| {
+                Arc::new(Issuer {
+                    configuration,
+                    keys: Mutex::default(),
+                    asked: Mutex::default(),
+                    turn: tokio::sync::Mutex::default(),
+                })
+            })
         };
-        Self { all: configurations.into_iter().map(issuer).collect(), fetch }
+        self.all.store(Arc::new(configurations.into_iter().map(issuer).collect()));
     }
 
     /// Whose token this claims to be; nothing is verified.
-    fn of(&self, token: &str) -> Option<&Issuer> {
+    fn of(&self, token: &str) -> Option<Arc<Issuer>> {
         let mut parts = token.split('.');
         let (Some(_), Some(payload), Some(_), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
@@ -150,7 +165,7 @@ impl Issuers {
         };
         let bytes = URL_SAFE_NO_PAD.decode(payload).ok().filter(|_| token.len() <= MAX_TOKEN)?;
         let claims: Unverified = serde_json::from_slice(&bytes).ok()?;
-        self.all.iter().find(|issuer| issuer.configuration.url == claims.iss)
+        self.all.load().iter().find(|issuer| issuer.configuration.url == claims.iss).cloned()
     }
 
     /// Whether a token claims to be of one of the issuers.
@@ -170,10 +185,10 @@ impl Issuers {
             return Err(OidcError::Malformed);
         }
         let id = header.kid.as_deref();
-        let claims = match self.verified(issuer, token, id, header.alg, false).await? {
+        let claims = match self.verified(&issuer, token, id, header.alg, false).await? {
             Some(claims) => claims,
             // A key that is not known may be a new one.
-            None => self.verified(issuer, token, id, header.alg, true).await?.ok_or(OidcError::Signature)?,
+            None => self.verified(&issuer, token, id, header.alg, true).await?.ok_or(OidcError::Signature)?,
         };
         user(&issuer.configuration, &claims, now)
     }

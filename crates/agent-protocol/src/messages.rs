@@ -173,6 +173,8 @@ pub enum StreamMessage {
     Ping,
     /// Somebody wants to reach the cluster: dial [`endpoint::TUNNEL`].
     OpenTunnel,
+    /// The hub's authorities are others than before: ask [`endpoint::CA`] again.
+    Authority,
     /// A line of a newer hub.
     #[serde(other)]
     Unknown,

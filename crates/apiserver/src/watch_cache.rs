@@ -55,6 +55,9 @@ const WAIT_LIMIT: Duration = Duration::from_secs(3);
 /// healthy one needs.
 const STORE_BUFFER: usize = 4096;
 
+/// How often history that is old is let go of where nothing happens.
+const SWEEP: Duration = Duration::from_secs(30);
+
 /// How long to wait before listing the store again after it failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
@@ -237,13 +240,20 @@ impl WatchCache {
         let start = Some(revision.next());
         let request = WatchRequest { range: KeyRange::prefix(""), start, buffer: STORE_BUFFER };
         let mut stream = store.watch(request).await?;
-        while let Some(batch) = stream.next().await {
-            let batch = batch?;
+        let mut sweep = tokio::time::interval(SWEEP);
+        loop {
+            let batch = tokio::select! {
+                batch = stream.next() => batch,
+                _ = sweep.tick() => {
+                    self.caches.read().values().for_each(|cache| cache.forget_old());
+                    continue;
+                }
+            };
+            let Some(batch) = batch.transpose()? else { return Ok(()) };
             let reached = batch.revision;
             self.apply(store, batch).await?;
             *revision = reached;
         }
-        Ok(())
     }
 
     async fn apply(&self, store: &dyn Store, batch: WatchBatch) -> Result<(), StoreError> {

@@ -1,5 +1,4 @@
-//! Rotation of a hub's authority, on the files of its directory. A running hub goes on with what it opened; it follows
-//! when it is started anew.
+//! Rotation of a hub's authority, on the files of its directory. A running hub looks at them every few seconds and follows.
 
 use std::path::Path;
 

@@ -195,7 +195,7 @@ fn start_controllers(plane: &mut ControlPlane, name: &str) -> (controllers::Hand
     let mut options = controllers::Options::new(manager);
     options.identities = plane.controllers();
     options.pods = Some(pods.clone());
-    options.root_certificate = Some(plane.identity.authority.bundle_pem().to_owned());
+    options.root_certificate = Some(plane.identity.authority.now().bundle_pem().to_owned());
     let (service, stop) = (controllers::Service::new(options), plane.tasks.stop.clone());
     let working = service.handle();
     plane

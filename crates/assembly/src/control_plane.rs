@@ -14,6 +14,7 @@ use controllers::identity::Identities;
 use kube_objects::UserInfo;
 use parking_lot::Mutex;
 use storage::Store;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -36,10 +37,8 @@ pub struct Serving {
     pub audit: Option<apiserver::audit::Options>,
     /// How many requests run at once.
     pub limits: apiserver::Limits,
-    /// Certificates and authorities from outside.
+    /// Certificates, authorities and issuers from outside.
     pub files: GivenFiles,
-    /// Whose tokens people may show; those that [`crate::oidc::read`] found.
-    pub issuers: Vec<access::oidc::IssuerConfiguration>,
 }
 
 /// What a control plane is made of.
@@ -66,6 +65,8 @@ pub(crate) struct ControlPlane {
     pub(crate) store: Arc<dyn Store>,
     /// The same store, when it seals.
     pub(crate) sealed: Option<storage_sealed::SealedStore>,
+    /// Counts up when it seals otherwise than before.
+    pub(crate) resealed: watch::Receiver<u64>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) tasks: Tasks,
@@ -101,14 +102,14 @@ impl ControlPlane {
         extensions.push(crate::backup::extension(Arc::clone(&store)));
         let identity = Arc::new(Identity::open(state.directory(), &name, names, &serving.files)?);
         let mut authenticator = Authenticator::new(true).with_client_roots(identity.client_roots.clone());
-        if !serving.issuers.is_empty() {
-            authenticator = authenticator.with_issuers(crate::oidc::issuers(serving.issuers));
+        if serving.files.authentication.is_some() {
+            authenticator = authenticator.with_issuers(Arc::clone(&identity.issuers));
         }
         let audiences = vec![ISSUER.to_owned()];
         let facts = Facts {
             service_cidr,
             advertise_address: None,
-            certificate_authority: identity.authority.bundle_pem().to_owned(),
+            certificate_authority: identity.authority.now().bundle_pem().to_owned(),
             front_proxy_authority: String::new(),
             cluster: catalogue.is_cluster(),
         };
@@ -140,22 +141,25 @@ impl ControlPlane {
             .directory()
             .zip(server.address())
             .map(|(directory, address)| (kubeconfig_path(directory), name.clone(), address));
+        let own = kubeconfig.clone();
         tasks.spawn("certificate renewal", async move {
-            fresh.keep_fresh(kubeconfig, stop).await;
+            fresh.keep_fresh(own, stop).await;
             Ok::<(), AssemblyError>(())
         });
         let (fresh, stop) = (Arc::clone(&identity), tasks.stop.clone());
         tasks.spawn("certificates from outside", async move {
-            fresh.follow_files(stop).await;
+            fresh.follow_files(kubeconfig, stop).await;
             Ok::<(), AssemblyError>(())
         });
         let stop = tasks.stop.clone();
         tasks.spawn("store", crate::witness::keep(Arc::clone(&store), witness, stop));
-        if let Some(sealed) = sealed.clone() {
+        let (told, resealed) = watch::channel(0);
+        let sealed = sealed.map(|(sealed, path)| {
             let stop = tasks.stop.clone();
-            tasks.spawn("sealing of older values", sealing::catch_up(sealed, stop));
-        }
-        Ok(Self { server, store, sealed, identity, authorizer, tasks, shared, name, state })
+            tasks.spawn("sealing of older values", sealing::keep(sealed.clone(), path, told, stop));
+            sealed
+        });
+        Ok(Self { server, store, sealed, resealed, identity, authorizer, tasks, shared, name, state })
     }
 
     /// Waits until the server answers everything, then leaves the administrator's kubeconfig in the state directory.
@@ -177,7 +181,7 @@ impl ControlPlane {
 
     /// Runs the controllers of certificates and bootstrap tokens.
     pub(crate) fn start_credentials(&mut self) {
-        let signer = Arc::new(Signer(Arc::clone(&self.identity.authority)));
+        let signer = Arc::new(Signer(self.identity.authority.clone()));
         let service = credentials::Service::new(credentials::Options::new(self.controllers(), signer));
         let stop = self.tasks.stop.clone();
         self.tasks.spawn("controllers of credentials", async move { service.run(stop).await });

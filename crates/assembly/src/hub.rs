@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use access::CertificateAuthority;
 use access::authorization::{Attributes, Guard, Scopes};
 use access::certificates::{ClientSubject, ServerNames, requested_pin};
 use apiserver::{Body, Catalogue, Connected, Connector, Extension};
@@ -19,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::control_plane::{ControlPlane, Plan, Serving};
 use crate::error::AssemblyError;
 use crate::expressions::Cel;
+use crate::identity::Authority;
 use crate::state::{State, StoreOptions};
 
 /// What a hub is made of.
@@ -87,7 +87,7 @@ impl Hub {
         plane.ready().await?;
         plane.start_credentials();
         let client = plane.client("system:fairlead:hub");
-        let issuer = Arc::new(Issuer(Arc::clone(&plane.identity.authority)));
+        let issuer = Arc::new(Issuer(plane.identity.authority.clone()));
         let epoch = plane.store.incarnation().to_string();
         let data_dir = options.directory.join("data");
         let mut hub_options = hub::Options::new(client, data_dir, epoch, issuer);
@@ -132,6 +132,15 @@ impl Hub {
         plane.authorizer.widen(Arc::new(Projects(handle.project_scopes())));
         let stop = plane.tasks.stop.clone();
         plane.tasks.spawn("hub", async move { service.run(stop).await });
+        let (resealing, mut resealed, stop) =
+            (handle.clone(), plane.resealed.clone(), plane.tasks.stop.clone());
+        plane.tasks.spawn("sealing of the hub's files", async move {
+            while let Some(Ok(())) = stop.run_until_cancelled(resealed.changed()).await {
+                resealing.seal_anew().await;
+                tracing::info!("the hub's files are sealed as its encryption configuration says now");
+            }
+            Ok::<(), AssemblyError>(())
+        });
         Ok(Self { plane, handle })
     }
 
@@ -156,7 +165,7 @@ impl Hub {
     /// By what agents recognise it: `sha256:…` of its authority's public key.
     #[must_use]
     pub fn pin(&self) -> String {
-        self.plane.identity.authority.pin().to_string()
+        self.plane.identity.authority.now().pin().to_string()
     }
 
     /// Runs until `shutdown`, then ends every part.
@@ -285,7 +294,7 @@ pub(crate) fn starting() -> http::Response<Body> {
 
 /// Signs agents' certificates with the hub's authority.
 #[derive(Debug)]
-struct Issuer(Arc<CertificateAuthority>);
+struct Issuer(Authority);
 
 impl CertificateIssuer for Issuer {
     fn requested_key(&self, csr_pem: &str) -> Result<String, IssueError> {
@@ -303,7 +312,7 @@ impl CertificateIssuer for Issuer {
         let subject =
             ClientSubject { user: subject.common_name.clone(), groups: vec![subject.organization.clone()] };
         let certificate_pem =
-            self.0.sign_client_request(csr_pem, &subject, validity).map_err(|error| match error {
+            self.0.now().sign_client_request(csr_pem, &subject, validity).map_err(|error| match error {
                 access::CertificateError::Unusable { .. } => IssueError::BadRequest(error.to_string()),
                 error => IssueError::Authority(error.to_string()),
             })?;
@@ -312,6 +321,6 @@ impl CertificateIssuer for Issuer {
     }
 
     fn ca_bundle(&self) -> String {
-        self.0.bundle_pem().to_owned()
+        self.0.now().bundle_pem().to_owned()
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use access::authentication::ClientRoots;
 use access::certificates::{ClientSubject, ServerNames, not_after, read_request};
+use access::oidc::Issuers;
 use access::tls::{ClientIdentity, ServerCertificate, server_config};
 use access::tokens::{KeyDirectory, KeyRing, SigningKey};
 use access::{CertificateAuthority, CertificateError, Issued};
@@ -34,17 +35,44 @@ const ADMIN_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 #[derive(Debug)]
 pub struct Identity {
     /// Signs everything the server's clients trust.
-    pub authority: Arc<CertificateAuthority>,
+    pub authority: Authority,
     /// Sign and verify service-account tokens.
     pub token_keys: KeyRing,
     /// Whose client certificates are good.
     pub client_roots: ClientRoots,
+    /// Whose tokens people may show; nobody's where no file says.
+    pub(crate) issuers: Arc<Issuers>,
     certificate: ServerCertificate,
     files: watched::Files,
     front_proxy: FrontProxyIdentity,
     names: ServerNames,
     common_name: String,
     lifetimes: Lifetimes,
+}
+
+/// The authority as it is now: one that is rotated on the disk is another from then on. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Authority(Arc<ArcSwap<CertificateAuthority>>);
+
+impl Authority {
+    fn new(authority: CertificateAuthority) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(authority)))
+    }
+
+    /// As it is now. Whoever keeps this keeps an authority that may have been followed by another.
+    #[must_use]
+    pub fn now(&self) -> Arc<CertificateAuthority> {
+        self.0.load_full()
+    }
+
+    /// Takes over what lies in a directory, when that is another authority or one in another company.
+    fn follow(&self, directory: &Path) -> Result<(), CertificateError> {
+        let kept = CertificateAuthority::read(directory)?;
+        if kept.bundle_pem() != self.now().bundle_pem() {
+            self.0.store(Arc::new(kept));
+        }
+        Ok(())
+    }
 }
 
 /// How long issued certificates hold, and when they are renewed.
@@ -139,9 +167,10 @@ impl Identity {
         let client_roots = ClientRoots::new(authority.roots()).map_err(|error| failed(error.into()))?;
         let files = watched::Files::new(given, directory.map(|directory| directory.join("pki")));
         let identity = Self {
-            authority: Arc::new(authority),
+            authority: Authority::new(authority),
             token_keys,
             client_roots,
+            issuers: crate::oidc::issuers(),
             certificate,
             files,
             front_proxy,
@@ -175,11 +204,7 @@ impl Identity {
     /// Renews the serving certificate, the front proxy's and the administrator's in the kubeconfig that `kubeconfig`
     /// names (path, cluster's name, address), until `shutdown` and without a restart. A failed renewal is logged and
     /// tried again an hour later: the old certificates still hold for weeks.
-    pub async fn keep_fresh(
-        self: Arc<Self>,
-        kubeconfig: Option<(PathBuf, String, SocketAddr)>,
-        shutdown: CancellationToken,
-    ) {
+    pub async fn keep_fresh(self: Arc<Self>, kubeconfig: Option<Kubeconfig>, shutdown: CancellationToken) {
         let mut pause = self.lifetimes.renewal;
         while shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             let (fresh, kubeconfig) = (Arc::clone(&self), kubeconfig.clone());
@@ -196,10 +221,10 @@ impl Identity {
         }
     }
 
-    fn renew(&self, kubeconfig: Option<&(PathBuf, String, SocketAddr)>) -> Result<(), String> {
+    fn renew(&self, kubeconfig: Option<&Kubeconfig>) -> Result<(), String> {
         let validity = self.lifetimes.server;
         if !self.files.give_certificate() {
-            let issued = self.authority.issue_server(&self.common_name, &self.names, validity);
+            let issued = self.authority.now().issue_server(&self.common_name, &self.names, validity);
             let issued = issued.map_err(|error| error.to_string())?;
             self.certificate.replace(&issued).map_err(|error| error.to_string())?;
         }
@@ -217,7 +242,7 @@ impl Identity {
     pub fn administrator(&self) -> Result<Issued, AssemblyError> {
         let subject =
             ClientSubject { user: "kubernetes-admin".to_owned(), groups: vec!["system:masters".to_owned()] };
-        self.authority.issue_client(&subject, ADMIN_VALIDITY).map_err(|error| {
+        self.authority.now().issue_client(&subject, ADMIN_VALIDITY).map_err(|error| {
             AssemblyError::new(
                 format!("failed to issue the administrator's certificate of {}", self.common_name),
                 error.into(),
@@ -248,7 +273,7 @@ impl Identity {
              server: https://{server}\n    certificate-authority-data: {ca}\ncontexts:\n- name: {name}\n  context:\n    \
              cluster: {name}\n    user: {name}-admin\nusers:\n- name: {name}-admin\n  user:\n    \
              client-certificate-data: {certificate}\n    client-key-data: {key}\n",
-            ca = encode(self.authority.bundle_pem()),
+            ca = encode(self.authority.now().bundle_pem()),
             certificate = encode(&admin.certificate_pem),
             key = encode(admin.key_pem.reveal()),
         ))
@@ -257,7 +282,7 @@ impl Identity {
 
 /// Signs for the controllers with an authority.
 #[derive(Debug)]
-pub(crate) struct Signer(pub(crate) Arc<CertificateAuthority>);
+pub(crate) struct Signer(pub(crate) Authority);
 
 impl CertificateSigner for Signer {
     fn read(&self, request_pem: &str) -> Result<Requested, String> {
@@ -273,7 +298,7 @@ impl CertificateSigner for Signer {
     }
 
     fn sign(&self, request_pem: &str, usages: &[String], validity: Duration) -> Result<String, String> {
-        self.0.sign_request(request_pem, usages, validity).map_err(|error| error.to_string())
+        self.0.now().sign_request(request_pem, usages, validity).map_err(|error| error.to_string())
     }
 
     fn expires(&self, certificate_pem: &str) -> Option<jiff::Timestamp> {
@@ -320,6 +345,7 @@ pub(crate) fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 mod watched;
 
 pub use watched::GivenFiles;
+pub(crate) use watched::Kubeconfig;
 
 #[cfg(test)]
 mod tests;

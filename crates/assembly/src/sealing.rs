@@ -1,10 +1,12 @@
 //! What stores seal at rest, and sealing it anew after keys have changed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use storage::Store;
 use storage_sealed::{Configuration, Rewritten, SealedStore, Sealer};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::backup::{self, Place};
@@ -39,9 +41,49 @@ impl hub::ContentSealer for Content {
     }
 }
 
+/// Between two looks at the configuration's file.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Seals what is older as it is wanted, then follows the file of the configuration until `stop`: what it says is taken over,
+/// and what is older sealed anew; `resealed` counts that up. One that cannot be used is said in the log, and what was stays.
+pub(crate) async fn keep(
+    store: SealedStore,
+    path: PathBuf,
+    resealed: watch::Sender<u64>,
+    stop: CancellationToken,
+) -> Result<(), AssemblyError> {
+    let changed = || std::fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
+    let mut seen = changed();
+    catch_up(&store, &stop).await;
+    while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
+        let now = changed();
+        if std::mem::replace(&mut seen, now) == now {
+            continue;
+        }
+        let taken = match Configuration::open(&path) {
+            Ok(configuration) => store.replace(configuration).await.map_err(Cause::from),
+            Err(error) => Err(error.into()),
+        };
+        match taken {
+            Ok(()) => {
+                tracing::info!("the encryption configuration was read again");
+                catch_up(&store, &stop).await;
+                resealed.send_modify(|times| *times += 1);
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = &*error,
+                    "a changed encryption configuration cannot be used; the old one stays"
+                )
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Seals, once, what was written before it was to be sealed or with a key that is not the first any more. What fails is
-/// said and left to the next start: everything can be read meanwhile.
-pub(crate) async fn catch_up(store: SealedStore, stop: CancellationToken) -> Result<(), AssemblyError> {
+/// said and left to the next time: everything can be read meanwhile.
+async fn catch_up(store: &SealedStore, stop: &CancellationToken) {
     match stop.run_until_cancelled(store.rewrite()).await {
         Some(Ok(Rewritten { rewritten: 0, unreadable: 0, .. })) | None => {}
         Some(Ok(done)) => tracing::info!(
@@ -51,7 +93,6 @@ pub(crate) async fn catch_up(store: SealedStore, stop: CancellationToken) -> Res
         ),
         Some(Err(error)) => tracing::warn!(%error, "older values of the store were not sealed anew"),
     }
-    Ok(())
 }
 
 /// Seals everything in a store anew that is not as its configuration wants it: one that nobody serves, or one in etcd.

@@ -108,8 +108,8 @@ impl Default for StoreOptions {
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) witness: Option<WitnessFile>,
-    /// The same store, when it seals.
-    pub(crate) sealed: Option<SealedStore>,
+    /// The same store, when it seals, and the file of its configuration.
+    pub(crate) sealed: Option<(SealedStore, PathBuf)>,
 }
 
 /// Where a state directory has its encryption configuration: among the keys, which servers of one store share.
@@ -122,21 +122,22 @@ fn encryption(
     directory: Option<&Path>,
     given: Option<&Path>,
     resources: &[&str],
-) -> Result<Option<Configuration>, AssemblyError> {
+) -> Result<Option<(Configuration, PathBuf)>, AssemblyError> {
     use std::os::unix::fs::DirBuilderExt as _;
     let failed = |cause: Cause| AssemblyError::new("failed to prepare encryption at rest", cause);
-    let configuration = match (given, directory) {
-        (Some(path), _) => Configuration::open(path),
+    let (configuration, path) = match (given, directory) {
+        (Some(path), _) => (Configuration::open(path), path.to_owned()),
         (None, Some(directory)) if !resources.is_empty() => {
             let path = encryption_path(directory);
             let parent = path.parent().unwrap_or(directory);
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
             made.map_err(|error| failed(error.into()))?;
-            Configuration::open_or_make(&path, resources)
+            (Configuration::open_or_make(&path, resources), path)
         }
         (None, _) => return Ok(None),
     };
-    configuration.map(Some).map_err(|error| failed(error.into()))
+    let configuration = configuration.map_err(|error| failed(error.into()))?;
+    Ok(Some((configuration, path)))
 }
 
 impl State {
@@ -196,11 +197,13 @@ impl State {
                 Arc::new(EmbeddedStore::open(&path, options).map_err(|error| failed(error.into()))?)
             }
         };
-        let Some(configuration) = encryption else { return Ok(Opened { store, witness, sealed: None }) };
+        let Some((configuration, path)) = encryption else {
+            return Ok(Opened { store, witness, sealed: None });
+        };
         let sealed = SealedStore::open(store, configuration).await;
         let sealed =
             sealed.map_err(|error| AssemblyError::new("failed to open the sealed store", error.into()))?;
-        Ok(Opened { store: Arc::new(sealed.clone()), witness, sealed: Some(sealed) })
+        Ok(Opened { store: Arc::new(sealed.clone()), witness, sealed: Some((sealed, path)) })
     }
 }
 

@@ -160,7 +160,7 @@ impl Session {
         let Open { hub, lines, ping, hub_epoch } = open;
         let (hub, ping) = (&*hub, *ping);
         tokio::select! {
-            lost = self.listen(lines, ping) => Err(lost),
+            lost = self.listen(hub, lines, ping) => Err(lost),
             lost = self.ping(hub, ping) => Err(lost),
             lost = self.send_outbox(hub) => Err(lost),
             lost = self.follow_assignments(hub, &identity.name, hub_epoch) => Err(lost),
@@ -169,7 +169,12 @@ impl Session {
     }
 
     /// Hears what the hub says until it is lost.
-    async fn listen<R: AsyncBufRead + Unpin>(&self, lines: &mut Lines<R>, ping: Duration) -> Error {
+    async fn listen<R: AsyncBufRead + Unpin>(
+        &self,
+        hub: &HubClient,
+        lines: &mut Lines<R>,
+        ping: Duration,
+    ) -> Error {
         loop {
             match next_line(lines, ping * 3 + Duration::from_secs(1)).await {
                 Ok(StreamMessage::OpenTunnel) => {
@@ -177,6 +182,7 @@ impl Session {
                         tunnels.open(self.connector.upgradable(&self.credentials).await);
                     }
                 }
+                Ok(StreamMessage::Authority) => self.learn(hub).await,
                 Ok(_) => {}
                 Err(lost) => return lost,
             }

@@ -1,4 +1,5 @@
-//! Where a profile's content is kept, for the hub to pull: Git or an OCI registry.
+//! Where a profile's content is kept, for the hub to pull: Git, an OCI registry, or a repository of Helm charts. Each layer
+//! may be kept elsewhere.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
@@ -29,16 +30,14 @@ use serde_json::Value;
 pub struct SourceSpec {
     /// The Profile, in the source's namespace; made when it is not there.
     pub profile: String,
-    /// A Git repository. Exactly one of this and `oci`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub git: Option<GitSource>,
-    /// An artifact in an OCI registry.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub oci: Option<OciSource>,
+    /// Where the profile's first part is kept, and each layer that does not say otherwise. May be missing where every layer
+    /// says where it is kept: the profile then has no first part of the source's.
+    #[serde(flatten)]
+    pub place: SourcePlace,
     /// What of it: the profile's first part.
     #[serde(flatten)]
     pub content: SourceContent,
-    /// The profile's layers, in their order. Without any, the profile's layers are people's.
+    /// The profile's layers, in their order, at most 64. Without any, the profile's layers are people's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<SourceLayer>,
     /// How often it is looked at, from 10 to 86400; 300 when not given.
@@ -47,6 +46,65 @@ pub struct SourceSpec {
     /// While true it is not looked at; the profile stays as it is.
     #[serde(default)]
     pub suspend: bool,
+}
+
+/// Where something is kept: at most one of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SourcePlace {
+    /// A Git repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitSource>,
+    /// An artifact in an OCI registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oci: Option<OciSource>,
+    /// A chart in a repository of Helm charts. One in an OCI registry is an artifact: `oci`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chart: Option<ChartSource>,
+}
+
+impl SourcePlace {
+    /// Whether it names nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Where it is, for people.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match (&self.git, &self.oci, &self.chart) {
+            (Some(git), ..) => git.url.clone(),
+            (None, Some(oci), _) => oci.url.clone(),
+            (None, None, Some(chart)) => {
+                format!("{}/{}", chart.repository.trim_end_matches('/'), chart.name)
+            }
+            (None, None, None) => String::new(),
+        }
+    }
+}
+
+/// A chart in a repository of Helm charts: what `index.yaml` below an HTTP address lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ChartSource {
+    /// `https://…`, below which `index.yaml` is.
+    pub repository: String,
+    /// The chart's name.
+    pub name: String,
+    /// A version, or a range of versions (`1.2.3`, `^1.2`, `~1.2.3`, `1.x`, `>=1.2, <2`) of which the newest is taken; the
+    /// newest of all when not given. Versions before a release count only where the range names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The chart's archive must have this SHA-256: `sha256:` and 64 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// A Secret of the source's namespace: `username` and `password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretReference>,
+    /// The repository may be at `http://…`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plain_http: bool,
 }
 
 /// A Git repository. Of `branch`, `tag` and `commit` at most one; the repository's HEAD without any.
@@ -189,9 +247,35 @@ pub struct HelmSource {
 pub struct SourceLayer {
     /// Its name.
     pub name: String,
-    /// What of the repository or artifact.
+    /// Where it is kept; where the source's first part is, when nothing is said.
+    #[serde(flatten)]
+    pub place: SourcePlace,
+    /// What of it.
     #[serde(flatten)]
     pub content: SourceContent,
+}
+
+impl SourceSpec {
+    /// Where a layer is kept.
+    #[must_use]
+    pub fn place_of<'a>(&'a self, layer: &'a SourceLayer) -> &'a SourcePlace {
+        if layer.place.is_empty() { &self.place } else { &layer.place }
+    }
+}
+
+/// What a layer of the profile was made of last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PulledLayer {
+    /// Its name.
+    pub name: String,
+    /// Where it is kept.
+    pub url: String,
+    /// The commit, or the digest of the manifest or chart.
+    pub revision: String,
+    /// Objects in it.
+    #[serde(default)]
+    pub objects: u32,
 }
 
 /// What came of pulling.
@@ -201,12 +285,15 @@ pub struct SourceStatus {
     /// The `metadata.generation` this status speaks of.
     #[serde(default)]
     pub observed_generation: i64,
-    /// The commit, or the digest of the manifest, that the profile was made of last.
+    /// The commit, or the digest of the manifest or chart, that the profile's first part was made of last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     /// The SHA-256 of what it became.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// The layers, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<PulledLayer>,
     /// The value of the annotation `fleet.fairlead.dev/sync` that was followed last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub synced: Option<String>,

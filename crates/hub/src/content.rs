@@ -64,6 +64,11 @@ impl ContentStore {
         Self { shared: Some(SharedContent(store)), ..self }
     }
 
+    /// Seals content; none where it is kept as it is.
+    pub(crate) fn sealer(&self) -> Option<&Arc<dyn ContentSealer>> {
+        self.sealer.as_ref()
+    }
+
     /// What is kept under a digest elsewhere, as it was given.
     async fn fetch(&self, digest: &str) -> Result<Option<Bytes>, Error> {
         let Some(shared) = &self.shared else { return Ok(None) };

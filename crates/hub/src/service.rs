@@ -33,6 +33,9 @@ use crate::registration;
 use crate::replicas::Replica;
 use crate::test_runs::{self, TestRuns};
 
+/// Where in a hub's directory the key of records lies.
+const RECORD_KEY: &str = "records.key";
+
 /// What a hub is made of.
 pub struct Options {
     /// The hub's own API, with all rights.
@@ -183,7 +186,7 @@ impl Service {
                 (Inbox::open_shared(store, max_bytes, key.clone()).await?, key)
             }
             None => {
-                let key = RecordKey::open(&options.data_dir.join("records.key"), sealer.as_ref())?;
+                let key = RecordKey::open(&options.data_dir.join(RECORD_KEY), sealer.as_ref())?;
                 (Inbox::open(options.data_dir.join("inbox"), options.inbox, key.clone()).await?, key)
             }
         };
@@ -295,6 +298,11 @@ impl Handle {
     #[must_use]
     pub fn content(&self) -> &ContentStore {
         &self.shared.content
+    }
+
+    /// Seals its files anew that are not sealed as is wanted now. What fails is said and left to the next time.
+    pub async fn seal_anew(&self) {
+        loops::seal_files(&self.shared).await;
     }
 
     /// The inbox.

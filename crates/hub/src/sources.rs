@@ -6,6 +6,7 @@
 mod due;
 mod publish;
 mod pull;
+mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Unpacks what a registry holds: files and directories below one place, and nothing else.
 
 use std::io::Read;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use crate::error::Error;
 
@@ -18,6 +18,15 @@ pub(crate) fn unpack(bytes: &[u8], into: &Path) -> Result<(), Error> {
         entries(flate2::read::GzDecoder::new(bytes), into)
     } else {
         entries(bytes, into)
+    }
+}
+
+/// Where the content of an unpacked archive is: a chart's has a directory of the chart's name.
+pub(crate) fn content(into: &Path) -> PathBuf {
+    let mut entries = std::fs::read_dir(into).into_iter().flatten().flatten();
+    match (entries.next(), entries.next()) {
+        (Some(only), None) if only.path().join("Chart.yaml").is_file() => only.path(),
+        _ => into.to_owned(),
     }
 }
 

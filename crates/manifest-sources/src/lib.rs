@@ -1,4 +1,5 @@
-//! Manifests from where people keep them: Git repositories and OCI registries, as they are or built by Kustomize or Helm.
+//! Manifests from where people keep them: Git repositories, OCI registries and repositories of Helm charts, as they are or built
+//! by Kustomize or Helm.
 //!
 //! What is well known is left to the well-known programs: `git`, `kustomize` (or `kubectl`), `helm`. Each runs as a child
 //! process without a shell, without a terminal, within bounds of time and output; one that is missing is named with where
@@ -8,6 +9,7 @@
 //! an argument, a message or a URL.
 
 mod archive;
+pub mod charts;
 mod directory;
 mod error;
 pub mod git;

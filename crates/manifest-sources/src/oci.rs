@@ -1,7 +1,7 @@
 //! Artifacts in OCI registries, by the distribution specification's HTTP API: a manifest by tag or digest, and the archive
 //! that its first layer is. Everything is checked against its digest.
 
-mod client;
+pub(crate) mod client;
 mod login;
 mod signature;
 
@@ -137,7 +137,7 @@ impl Artifact {
         let Got { body, .. } = client.get(&path, "*/*", MAX_LAYER).await?;
         check(&body, &layer.digest, &self.url)?;
         let into = into.to_owned();
-        let unpacked = aside(move || archive::unpack(&body, &into).map(|()| content(&into))).await?;
+        let unpacked = aside(move || archive::unpack(&body, &into).map(|()| archive::content(&into))).await?;
         Ok((digest, unpacked))
     }
 
@@ -186,15 +186,6 @@ fn check(body: &Bytes, digest: &str, what: &str) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::Invalid(format!("{what}: the registry sent {found} for {digest}")))
-}
-
-/// Where the content of an unpacked artifact is.
-fn content(into: &Path) -> PathBuf {
-    let mut entries = std::fs::read_dir(into).into_iter().flatten().flatten();
-    match (entries.next(), entries.next()) {
-        (Some(only), None) if only.path().join("Chart.yaml").is_file() => only.path(),
-        _ => into.to_owned(),
-    }
 }
 
 #[cfg(test)]

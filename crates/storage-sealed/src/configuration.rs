@@ -278,6 +278,11 @@ impl Configuration {
         }
     }
 
+    /// The keys that write.
+    pub(crate) fn writing(&self) -> impl Iterator<Item = usize> {
+        self.entries.iter().filter_map(|entry| entry.writes)
+    }
+
     /// The prefix of every key that the configuration may want sealed: one resource's, where all entries name it, else all
     /// objects.
     pub(crate) fn prefixes(&self) -> Vec<String> {

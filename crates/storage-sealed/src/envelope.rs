@@ -115,6 +115,12 @@ impl KeyRing {
         &self.keys[index].named.name
     }
 
+    /// Whether a key of another ring is among these, under the same name.
+    pub(crate) fn has_key_of(&self, other: &Self, index: usize) -> bool {
+        let wanted = &other.keys[index].named;
+        self.keys.iter().any(|own| own.named.name == wanted.name && own.named.is(&wanted.bytes))
+    }
+
     /// Seals a value for its key in the store, with a configured key.
     ///
     /// # Errors

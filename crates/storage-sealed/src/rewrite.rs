@@ -30,7 +30,7 @@ impl SealedStore {
     /// As the store's.
     pub async fn rewrite(&self) -> Result<Rewritten, StoreError> {
         let mut done = Rewritten::default();
-        for prefix in self.rules.configuration.prefixes() {
+        for prefix in self.rules().configuration.prefixes() {
             let whole = KeyRange::prefix(prefix);
             let mut start = whole.start.clone();
             loop {
@@ -50,7 +50,8 @@ impl SealedStore {
     }
 
     async fn rewrite_one(&self, key: &[u8], done: &mut Rewritten) -> Result<(), StoreError> {
-        if self.rules.configuration.wanted(key) == Wanted::Unnamed {
+        let rules = self.rules();
+        if rules.configuration.wanted(key) == Wanted::Unnamed {
             return Ok(());
         }
         done.seen += 1;
@@ -58,11 +59,11 @@ impl SealedStore {
             let key = bytes::Bytes::copy_from_slice(key);
             let read = self.inner.range(RangeRequest::all(KeyRange::single(key.clone()))).await?;
             let Some(kv) = read.kvs.into_iter().next() else { return Ok(()) };
-            if self.rules.is_current(&kv.key, &kv.value) {
+            if rules.is_current(&kv.key, &kv.value) {
                 return Ok(());
             }
             let plain = if is_sealed(&kv.value) {
-                match self.rules.ring.open(&kv.key, &kv.value) {
+                match rules.ring.open(&kv.key, &kv.value) {
                     Ok(plain) => plain.into(),
                     Err(_) => {
                         done.unreadable += 1;
@@ -72,7 +73,7 @@ impl SealedStore {
             } else {
                 kv.value.clone()
             };
-            let value = self.rules.seal(&kv.key, plain)?;
+            let value = rules.seal(&kv.key, plain)?;
             let transaction = Transaction {
                 compare: vec![Compare::unchanged_since(key.clone(), kv.mod_revision)],
                 success: vec![Operation::Put(storage::PutRequest { key, value, lease: kv.lease })],

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use storage::{
@@ -18,7 +19,7 @@ use crate::envelope::{KeyRing, Unopened, is_sealed, key_name};
 #[derive(Clone)]
 pub struct SealedStore {
     pub(crate) inner: Arc<dyn Store>,
-    pub(crate) rules: Arc<Rules>,
+    rules: Arc<ArcSwap<Rules>>,
 }
 
 /// What is sealed with what.
@@ -30,7 +31,7 @@ pub(crate) struct Rules {
 
 impl std::fmt::Debug for SealedStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SealedStore").field("rules", &self.rules).finish_non_exhaustive()
+        f.debug_struct("SealedStore").field("rules", &self.rules()).finish_non_exhaustive()
     }
 }
 
@@ -41,24 +42,48 @@ impl SealedStore {
     /// # Errors
     /// [`StoreError::InvalidRequest`] when something is sealed with a key that is not configured, or another of that name;
     /// else as the store's.
-    pub async fn open(inner: Arc<dyn Store>, mut configuration: Configuration) -> Result<Self, StoreError> {
-        let ring = KeyRing::new(std::mem::take(&mut configuration.keys));
-        let store = Self { inner, rules: Arc::new(Rules { configuration, ring }) };
-        for prefix in store.rules.configuration.prefixes() {
-            let read = store.inner.range(RangeRequest::all(KeyRange::prefix(prefix))).await?;
-            for kv in read.kvs.iter().filter(|kv| is_sealed(&kv.value)) {
-                store.rules.ring.open(&kv.key, &kv.value).map_err(|why| {
-                    StoreError::InvalidRequest(format!("{} cannot be read: {why}", kv.key.escape_ascii()))
-                })?;
-            }
+    pub async fn open(inner: Arc<dyn Store>, configuration: Configuration) -> Result<Self, StoreError> {
+        let rules = Rules::new(configuration);
+        rules.check(inner.as_ref()).await?;
+        Ok(Self { inner, rules: Arc::new(ArcSwap::from_pointee(rules)) })
+    }
+
+    /// Takes another configuration from now on; [`Self::rewrite`] then seals what is older as it wants it.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; and [`StoreError::InvalidRequest`] when a key that writes now is no longer among the keys: what is
+    /// being written with it at this moment could not be read. What was stays.
+    pub async fn replace(&self, configuration: Configuration) -> Result<(), StoreError> {
+        let next = Rules::new(configuration);
+        let now = self.rules();
+        if let Some(index) =
+            now.configuration.writing().find(|index| !next.ring.has_key_of(&now.ring, *index))
+        {
+            return Err(StoreError::InvalidRequest(format!(
+                "the key {} writes until now and must stay among the keys until everything is sealed anew",
+                now.ring.name(index)
+            )));
         }
-        Ok(store)
+        next.check(self.inner.as_ref()).await?;
+        self.rules.store(Arc::new(next));
+        Ok(())
+    }
+
+    /// What is sealed with what at this moment.
+    pub(crate) fn rules(&self) -> Arc<Rules> {
+        self.rules.load_full()
     }
 }
 
 /// Seals values that lie elsewhere as if they were in the store, by the same configuration.
-#[derive(Clone, Debug)]
-pub struct Sealer(Arc<Rules>);
+#[derive(Clone)]
+pub struct Sealer(Arc<ArcSwap<Rules>>);
+
+impl std::fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Sealer").field(&self.0.load()).finish()
+    }
+}
 
 impl SealedStore {
     /// Seals values that lie elsewhere.
@@ -74,7 +99,7 @@ impl Sealer {
     /// # Errors
     /// [`StoreError::Unavailable`] when it cannot be sealed.
     pub fn seal(&self, key: &[u8], value: &[u8]) -> Result<Bytes, StoreError> {
-        self.0.seal(key, Bytes::copy_from_slice(value))
+        self.0.load().seal(key, Bytes::copy_from_slice(value))
     }
 
     /// As it was given; what is not sealed stays as it is.
@@ -82,17 +107,35 @@ impl Sealer {
     /// # Errors
     /// When its key is not configured, or it is damaged.
     pub fn open(&self, key: &[u8], value: Vec<u8>) -> Result<Vec<u8>, Unopened> {
-        if is_sealed(&value) { self.0.ring.open(key, &value) } else { Ok(value) }
+        if is_sealed(&value) { self.0.load().ring.open(key, &value) } else { Ok(value) }
     }
 
     /// Whether it is kept as the store would keep it now.
     #[must_use]
     pub fn is_current(&self, key: &[u8], value: &[u8]) -> bool {
-        self.0.is_current(key, value)
+        self.0.load().is_current(key, value)
     }
 }
 
 impl Rules {
+    fn new(mut configuration: Configuration) -> Self {
+        let ring = KeyRing::new(std::mem::take(&mut configuration.keys));
+        Self { configuration, ring }
+    }
+
+    /// Reads everything that is sealed of what the configuration speaks of.
+    async fn check(&self, store: &dyn Store) -> Result<(), StoreError> {
+        for prefix in self.configuration.prefixes() {
+            let read = store.range(RangeRequest::all(KeyRange::prefix(prefix))).await?;
+            for kv in read.kvs.iter().filter(|kv| is_sealed(&kv.value)) {
+                self.ring.open(&kv.key, &kv.value).map_err(|why| {
+                    StoreError::InvalidRequest(format!("{} cannot be read: {why}", kv.key.escape_ascii()))
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a value is kept as the configuration wants it.
     pub(crate) fn is_current(&self, key: &[u8], value: &[u8]) -> bool {
         match self.configuration.wanted(key) {
@@ -169,13 +212,15 @@ impl Rules {
 #[async_trait]
 impl Store for SealedStore {
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse, StoreError> {
-        Ok(self.rules.range(self.inner.range(request).await?))
+        let read = self.inner.range(request).await?;
+        Ok(self.rules().range(read))
     }
 
     async fn transact(&self, transaction: Transaction) -> Result<TransactionResponse, StoreError> {
+        let rules = self.rules();
         for compare in &transaction.compare {
             let by_value = matches!(compare.target, CompareTarget::Value(_));
-            if by_value && self.rules.configuration.wanted(&compare.key) != Wanted::Unnamed {
+            if by_value && rules.configuration.wanted(&compare.key) != Wanted::Unnamed {
                 return Err(StoreError::InvalidRequest(format!(
                     "{} may be sealed: it cannot be compared by value",
                     compare.key.escape_ascii()
@@ -183,7 +228,7 @@ impl Store for SealedStore {
             }
         }
         let seal = |operations: Vec<Operation>| -> Result<Vec<_>, _> {
-            operations.into_iter().map(|operation| self.rules.operation(operation)).collect()
+            operations.into_iter().map(|operation| rules.operation(operation)).collect()
         };
         let transaction = Transaction {
             compare: transaction.compare,
@@ -191,13 +236,14 @@ impl Store for SealedStore {
             failure: seal(transaction.failure)?,
         };
         let mut done = self.inner.transact(transaction).await?;
-        done.responses = done.responses.into_iter().map(|response| self.rules.answer(response)).collect();
+        let rules = self.rules();
+        done.responses = done.responses.into_iter().map(|response| rules.answer(response)).collect();
         Ok(done)
     }
 
     async fn watch(&self, request: WatchRequest) -> Result<WatchStream, StoreError> {
         let rules = Arc::clone(&self.rules);
-        Ok(self.inner.watch(request).await?.map(move |batch| rules.batch(batch)))
+        Ok(self.inner.watch(request).await?.map(move |batch| rules.load().batch(batch)))
     }
 
     async fn compact(&self, revision: Revision) -> Result<(), StoreError> {

@@ -158,3 +158,28 @@ fn fixture() -> Fixture {
 }
 
 storage::engine_suite!(super::fixture());
+
+#[tokio::test]
+async fn another_configuration_is_taken_while_it_runs_and_no_key_is_lost_on_the_way() {
+    let inner: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let store = sealed(&inner, &[("one", 'Q')]).await;
+    let (clone, sealer) = (store.clone(), store.sealer());
+    put(&store, SECRET, PLAIN).await;
+    let elsewhere = sealer.seal(SECRET.as_bytes(), PLAIN).expect("sealed");
+    // The key that writes is not let go of before the next one writes, nor while something is sealed with it.
+    for keys in [vec![("two", 'A')], vec![("one", 'A')]] {
+        let refused = store.replace(configuration(&keys, false)).await;
+        assert!(matches!(refused, Err(StoreError::InvalidRequest(_))), "{refused:?}");
+    }
+    store.replace(configuration(&[("two", 'A'), ("one", 'Q')], false)).await.expect("the next one first");
+    let refused = store.replace(configuration(&[("two", 'A')], false)).await;
+    assert!(matches!(refused, Err(StoreError::InvalidRequest(_))), "{refused:?}");
+    assert_eq!(get(&clone, SECRET).await, PLAIN);
+    assert!(!sealer.is_current(SECRET.as_bytes(), &elsewhere));
+    assert_eq!(sealer.open(SECRET.as_bytes(), elsewhere.to_vec()).expect("the old one reads"), PLAIN);
+    let done = store.rewrite().await.expect("rewritten");
+    assert_eq!(done, Rewritten { seen: 1, rewritten: 1, unreadable: 0 });
+    store.replace(configuration(&[("two", 'A')], false)).await.expect("the old one is let go of");
+    assert_eq!(get(&clone, SECRET).await, PLAIN);
+    assert!(sealer.open(SECRET.as_bytes(), elsewhere.to_vec()).is_err());
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use fleet_objects::source::{Source, SourceStatus};
+use fleet_objects::source::{Source, SourceContent, SourcePlace, SourceStatus};
 use fleet_objects::{ANNOTATION_SYNC, condition};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
@@ -20,6 +20,8 @@ const POLL: Duration = Duration::from_millis(500);
 pub(crate) enum SourceCommand {
     /// List sources: what was pulled, and what is wrong
     List(ListArguments),
+    /// Show where each part of a source's profile is kept, and what it was made of last
+    Show(NameArguments),
     /// Have the hub look at a source now. Exit code 0: the profile holds what it names; 1: not; 5: out of time
     Sync(SyncArguments),
     /// Have the hub leave a source alone; the profile stays as it is
@@ -57,6 +59,16 @@ pub(crate) async fn run(global: &Global, command: SourceCommand) -> Result<Code,
             let found = sources.list(&ListParams::default()).await.map_err(api("cannot list sources"))?;
             let header = ["NAME", "PROFILE", "READY", "REVISION", "MESSAGE", "AGE"];
             output::objects(arguments.output, "source", &header, &found.items, row)?;
+            Ok(Code::Ok)
+        }
+        SourceCommand::Show(NameArguments { name }) => {
+            let source = sources.get(&name).await.map_err(api(format!("cannot get source {name}")))?;
+            output::data(&workflow::report::columns(&parts(&source)))?;
+            if let Some(ready) =
+                source.status.as_ref().and_then(|status| condition(&status.conditions, "Ready"))
+            {
+                output::progress(&format!("{}: {}", ready.reason, ready.message));
+            }
             Ok(Code::Ok)
         }
         SourceCommand::Sync(arguments) => sync(&sources, &arguments).await,
@@ -108,6 +120,25 @@ async fn follow(sources: &Api<Source>, name: &str, word: &str) -> Result<SourceS
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// A line for the profile's first part and for each layer, under a header.
+fn parts(source: &Source) -> Vec<Vec<String>> {
+    let (spec, status) = (&source.spec, source.status.clone().unwrap_or_default());
+    let line = |name: &str, place: &SourcePlace, content: &SourceContent, revision: Option<&str>| {
+        let path = content.path.as_deref().unwrap_or(".");
+        vec![name.to_owned(), place.url(), path.to_owned(), revision.unwrap_or("<none>").to_owned()]
+    };
+    let mut rows = vec![["PART", "FROM", "PATH", "REVISION"].map(str::to_owned).to_vec()];
+    if !spec.place.is_empty() {
+        rows.push(line("-", &spec.place, &spec.content, status.revision.as_deref()));
+    }
+    for layer in &spec.layers {
+        let pulled = status.layers.iter().find(|pulled| pulled.name == layer.name);
+        let revision = pulled.map(|pulled| pulled.revision.as_str());
+        rows.push(line(&layer.name, spec.place_of(layer), &layer.content, revision));
+    }
+    rows
 }
 
 fn row(source: &Source) -> Vec<String> {

@@ -4,7 +4,7 @@
 //! 2. [`switch`]: the next one signs; certificates of the previous one are still good.
 //! 3. [`finish`]: the previous one is forgotten.
 //!
-//! All work on the files of a directory; who has the authority open sees them when it opens it again.
+//! All work on the files of a directory; who has the authority open sees them when it reads it again.
 
 use std::path::Path;
 

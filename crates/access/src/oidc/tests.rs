@@ -163,10 +163,10 @@ async fn keys_are_kept_asked_for_anew_when_a_token_names_another_and_not_lost_wi
     // Not within the ten seconds in which it is not asked again: nobody makes the server ask by naming keys.
     assert_eq!(issuers.user(&new.sign(&claims()), now()).await, Err(OidcError::Signature));
     assert_eq!(*issuer.asked.lock(), 2);
-    *issuers.all[0].asked.lock() = None;
+    *issuers.all.load()[0].asked.lock() = None;
     issuers.user(&new.sign(&claims()), now()).await.expect("the new key");
     issuer.documents.lock().clear();
-    *issuers.all[0].asked.lock() = None;
+    *issuers.all.load()[0].asked.lock() = None;
     assert_eq!(issuers.user(&Key::new("x").sign(&claims()), now()).await, Err(OidcError::Signature));
     issuers.user(&old.sign(&claims()), now()).await.expect("what is known goes on counting");
     let never = Issuers::new(configuration(), Arc::clone(&issuer) as _);

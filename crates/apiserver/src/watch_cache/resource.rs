@@ -396,6 +396,25 @@ impl ResourceCache {
         {
             older.forget_frames();
         }
+        self.trim(state, now);
+    }
+
+    /// Lets go of history that is older than wanted, and of the room that it took: what happened in a burst would else be held
+    /// until something happens again.
+    pub(super) fn forget_old(&self) {
+        let now = Instant::now();
+        let is_old = |state: &State| {
+            state.history.front().is_some_and(|(since, _)| now.duration_since(*since) > self.bounds.age)
+        };
+        if !is_old(&self.state.read()) {
+            return;
+        }
+        let mut state = self.state.write();
+        self.trim(&mut state, now);
+        state.history.shrink_to_fit();
+    }
+
+    fn trim(&self, state: &mut State, now: Instant) {
         while let Some((since, oldest)) = state.history.front() {
             let too_much =
                 state.history.len() > self.bounds.events || state.history_bytes > self.bounds.bytes;

@@ -127,7 +127,7 @@ pub(crate) struct TlsPeers(pub(crate) Arc<Identity>);
 impl TlsPeers {
     fn config(&self) -> Result<rustls::ClientConfig, String> {
         let subject = ClientSubject { user: USER.to_owned(), groups: vec!["system:masters".to_owned()] };
-        let authority = &self.0.authority;
+        let authority = self.0.authority.now();
         let issued = authority.issue_client(&subject, CERTIFICATE).map_err(|error| error.to_string())?;
         let identity = ClientIdentity { certificate_pem: issued.certificate_pem, key_pem: issued.key_pem };
         client_config(authority.bundle_pem(), Some(&identity)).map_err(|error| error.to_string())

@@ -3,6 +3,7 @@
 //! Files are looked at by time, as upstream's server does: what replaces them (a Secret's volume, a certificate's renewal)
 //! swaps links and directories, which notifications of single files miss.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -21,6 +22,12 @@ use crate::error::{AssemblyError, Cause};
 /// Between two looks. A look costs a few system calls; a rotated key must be verified before its tokens come around.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// What an authority consists of on the disk, a rotation of it included.
+const AUTHORITY: [&str; 4] = ["ca.crt", "ca.key", "ca-next.crt", "ca-previous.crt"];
+
+/// Where the administrator's kubeconfig is written, the server's name, and its address.
+pub(crate) type Kubeconfig = (PathBuf, String, SocketAddr);
+
 /// Files that are given to a server, by the flags of kube-apiserver.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GivenFiles {
@@ -28,19 +35,22 @@ pub struct GivenFiles {
     pub serving: Option<(PathBuf, PathBuf)>,
     /// Authorities whose client certificates are good, besides the server's own.
     pub client_authorities: Option<PathBuf>,
+    /// An `AuthenticationConfiguration`: whose tokens people may show.
+    pub authentication: Option<PathBuf>,
 }
 
 /// What is looked at, and how it was when it was read last.
 #[derive(Debug)]
 pub(super) struct Files {
     given: GivenFiles,
-    keys: Option<PathBuf>,
+    /// Where the server's own are.
+    pki: Option<PathBuf>,
     seen: Mutex<Vec<Option<SystemTime>>>,
 }
 
 impl Files {
-    pub(super) fn new(given: &GivenFiles, keys: Option<PathBuf>) -> Self {
-        let files = Self { given: given.clone(), keys, seen: Mutex::default() };
+    pub(super) fn new(given: &GivenFiles, pki: Option<PathBuf>) -> Self {
+        let files = Self { given: given.clone(), pki, seen: Mutex::default() };
         *files.seen.lock() = files.times();
         files
     }
@@ -52,12 +62,11 @@ impl Files {
     /// When each was changed last; `None` for one that is not there. A directory changes with what is in it.
     fn times(&self) -> Vec<Option<SystemTime>> {
         let (certificate, key) = self.given.serving.as_ref().map(|(own, key)| (own, key)).unzip();
-        let keys = self
-            .keys
-            .iter()
-            .flat_map(|pki| [pki.join("service-account.key"), pki.join("service-account-keys")]);
-        let given = [certificate, key, self.given.client_authorities.as_ref()];
-        let all = given.into_iter().flatten().cloned().chain(keys);
+        let own = ["service-account.key", "service-account-keys"].into_iter().chain(AUTHORITY);
+        let own = self.pki.iter().flat_map(|pki| own.clone().map(|name| pki.join(name)));
+        let given =
+            [certificate, key, self.given.client_authorities.as_ref(), self.given.authentication.as_ref()];
+        let all = given.into_iter().flatten().cloned().chain(own);
         all.map(|path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()).collect()
     }
 
@@ -72,45 +81,73 @@ impl Files {
 impl Identity {
     /// Reads all that is given in files. What cannot be used leaves what was.
     pub(super) fn load_given(&self) -> Result<(), AssemblyError> {
+        if let Some(pki) = &self.files.pki {
+            self.authority.follow(pki).map_err(|error| unusable(pki, error.into()))?;
+        }
         if let Some((certificate, key)) = &self.files.given.serving {
             let given =
                 ClientIdentity { certificate_pem: read(certificate)?, key_pem: Secret::new(read(key)?) };
             self.certificate.replace_pem(&given).map_err(|error| unusable(certificate, error.into()))?;
         }
-        if let Some(path) = &self.files.given.client_authorities {
-            let text = read(path)?;
-            let given = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
-            let given = given.map_err(|_| unusable(path, "it is not PEM".into()))?;
-            if given.is_empty() {
-                return Err(unusable(path, "it holds no certificate".into()));
-            }
-            let all = given.iter().chain(self.authority.roots());
-            self.client_roots.replace(all).map_err(|error| unusable(path, error.into()))?;
+        self.load_client_roots()?;
+        if let Some(path) = &self.files.given.authentication {
+            self.issuers.replace(crate::oidc::read(path)?);
         }
-        if let Some(pki) = &self.files.keys {
+        if let Some(pki) = &self.files.pki {
             let keys = KeyDirectory::new(pki).open().map_err(|error| unusable(pki, error.into()))?;
             self.token_keys.replace(&keys);
         }
         Ok(())
     }
 
+    /// Whose client certificates are good: the authority's own, those of a rotation under way, and those that are given.
+    fn load_client_roots(&self) -> Result<(), AssemblyError> {
+        let mut given = Vec::new();
+        let path = self.files.given.client_authorities.as_deref();
+        if let Some(path) = path {
+            let text = read(path)?;
+            let parsed = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
+            given = parsed.map_err(|_| unusable(path, "it is not PEM".into()))?;
+            if given.is_empty() {
+                return Err(unusable(path, "it holds no certificate".into()));
+            }
+        }
+        let authority = self.authority.now();
+        let replaced = self.client_roots.replace(given.iter().chain(authority.roots()));
+        replaced.map_err(|error| unusable(path.unwrap_or(Path::new("the authority")), error.into()))
+    }
+
     /// Reads them again whenever one changes, until `shutdown`. What cannot be used is said in the log, and tried again
-    /// with the next change.
-    pub(crate) async fn follow_files(self: Arc<Self>, shutdown: CancellationToken) {
+    /// with the next change. Under another authority the serving certificate and the administrator's in `kubeconfig` are
+    /// issued anew.
+    pub(crate) async fn follow_files(
+        self: Arc<Self>,
+        kubeconfig: Option<Kubeconfig>,
+        shutdown: CancellationToken,
+    ) {
         while shutdown.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
-            let fresh = Arc::clone(&self);
-            let looked = tokio::task::spawn_blocking(move || fresh.look()).await;
+            let (fresh, kubeconfig) = (Arc::clone(&self), kubeconfig.clone());
+            let looked = tokio::task::spawn_blocking(move || fresh.look(kubeconfig.as_ref())).await;
             if let Err(panic) = looked {
                 tracing::error!(%panic, "failed to look at the files of certificates and keys");
             }
         }
     }
 
-    fn look(&self) {
+    fn look(&self, kubeconfig: Option<&Kubeconfig>) {
         if !self.files.changed() {
             return;
         }
-        match self.load_given() {
+        let before = self.authority.now();
+        let loaded = self.load_given();
+        let authority = self.authority.now();
+        if !Arc::ptr_eq(&before, &authority) {
+            tracing::info!(pin = %authority.pin(), roots = authority.root_count(), "the authority was rotated");
+            if let Err(error) = self.renew(kubeconfig) {
+                tracing::error!(%error, "no certificates were issued by the rotated authority");
+            }
+        }
+        match loaded {
             Ok(()) => tracing::info!("certificates and keys were read again"),
             Err(error) => {
                 let why: &dyn std::error::Error = &error;
@@ -130,7 +167,7 @@ fn unusable(path: &Path, cause: Cause) -> AssemblyError {
 
 #[cfg(test)]
 mod tests {
-    use access::certificates::{ClientSubject, ServerNames};
+    use access::certificates::{ClientSubject, ServerNames, rotation};
     use access::tokens::TokenIssuer;
     use access::{Authenticator, CertificateAuthority};
 
@@ -153,7 +190,16 @@ mod tests {
         let given = GivenFiles {
             serving: Some((at("tls.crt"), at("tls.key"))),
             client_authorities: Some(at("clients.crt")),
+            authentication: Some(at("authentication.yaml")),
         };
+        let trust = |url: &str| {
+            let text = format!(
+                "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\njwt:\n- issuer: {{url: \"{url}\", \
+                 audiences: [a]}}\n  claimMappings: {{username: {{claim: sub, prefix: \"\"}}}}\n"
+            );
+            std::fs::write(at("authentication.yaml"), text).unwrap();
+        };
+        trust("https://one.example.com");
         let state = at("state");
         let identity = Identity::open(Some(&state), "c", ServerNames::default(), &given).unwrap();
         let accepts = |authority: &CertificateAuthority| {
@@ -164,7 +210,8 @@ mod tests {
             authenticator.verify_peer(&[client.certificate().clone()]).is_ok()
         };
         let next = CertificateAuthority::ephemeral("next").unwrap();
-        assert!(accepts(&elsewhere) && accepts(&identity.authority) && !accepts(&next));
+        let own = identity.authority.now();
+        assert!(accepts(&elsewhere) && accepts(&own) && !accepts(&next));
 
         let issuer = TokenIssuer::new(identity.token_keys.clone(), "https://a", vec![]);
         let keys = || issuer.key_set()["keys"].as_array().unwrap().len();
@@ -173,13 +220,63 @@ mod tests {
         KeyDirectory::new(&state.join("pki")).rotate().unwrap();
         // A file system may not tell two moments apart.
         identity.files.seen.lock().clear();
-        identity.look();
-        assert!(!accepts(&elsewhere) && accepts(&identity.authority) && accepts(&next));
+        trust("https://two.example.com");
+        identity.look(None);
+        assert!(!accepts(&elsewhere) && accepts(&own) && accepts(&next));
         assert_eq!(keys(), 2);
+        let trusted = || format!("{:?}", identity.issuers);
+        assert!(trusted().contains("two") && !trusted().contains("one"), "{}", trusted());
 
         std::fs::write(at("clients.crt"), "nonsense").unwrap();
         identity.files.seen.lock().clear();
-        identity.look();
+        identity.look(None);
         assert!(accepts(&next), "what cannot be used leaves what was");
+        write(&next);
+        std::fs::write(at("authentication.yaml"), "jwt: nonsense").unwrap();
+        identity.files.seen.lock().clear();
+        identity.look(None);
+        assert!(trusted().contains("two"), "{}", trusted());
+    }
+
+    #[test]
+    fn a_rotation_is_followed_step_by_step() {
+        let home = tempfile::tempdir().unwrap();
+        let pki = home.path().join("pki");
+        let open = |given| Identity::open(Some(home.path()), "c", ServerNames::default(), given).unwrap();
+        let identity = open(&GivenFiles::default());
+        let kubeconfig = home.path().join("admin.kubeconfig");
+        let place = (kubeconfig.clone(), "c".to_owned(), "127.0.0.1:1".parse().unwrap());
+        let look = || {
+            identity.files.seen.lock().clear();
+            identity.look(Some(&place));
+        };
+        let accepts = |authority: &CertificateAuthority| {
+            let subject = ClientSubject { user: "u".into(), groups: Vec::new() };
+            let client = authority.issue_client(&subject, HOUR).unwrap();
+            let authenticator = Authenticator::new(false).with_client_roots(identity.client_roots.clone());
+            authenticator.verify_peer(&[client.certificate().clone()]).is_ok()
+        };
+        let first = identity.authority.now();
+        look();
+        assert!(Arc::ptr_eq(&first, &identity.authority.now()) && !kubeconfig.exists(), "nothing happened");
+        let prepared = rotation::prepare(&pki, "c").unwrap();
+        look();
+        assert_eq!(identity.authority.now().pin(), first.pin());
+        assert_eq!(identity.authority.now().root_count(), 2);
+        rotation::switch(&pki).unwrap();
+        look();
+        let second = identity.authority.now();
+        assert_eq!(Some(second.pin()), prepared.next.as_ref());
+        assert!(accepts(&first) && accepts(&second));
+        let told = std::fs::read_to_string(&kubeconfig).unwrap();
+        // What is half done is not used; the next step of whoever does it is seen.
+        std::fs::rename(pki.join("ca.key"), pki.join("aside")).unwrap();
+        look();
+        assert!(accepts(&second), "what cannot be used leaves what was");
+        std::fs::rename(pki.join("aside"), pki.join("ca.key")).unwrap();
+        rotation::finish(&pki).unwrap();
+        look();
+        assert!(!accepts(&first) && accepts(&second));
+        assert_ne!(std::fs::read_to_string(&kubeconfig).unwrap(), told);
     }
 }

@@ -8,6 +8,7 @@ use access::certificates::ServerNames;
 use access::tls::{ServerCertificate, server_config};
 use assembly::control_plane::Serving;
 use assembly::hub::{Hub, Options};
+use assembly::identity::GivenFiles;
 use assembly::state::StoreOptions;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -107,8 +108,9 @@ async fn a_person_is_who_the_issuer_says_and_may_what_roles_say() {
     );
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("authentication.yaml");
-    std::fs::write(&file, configuration).unwrap();
-    let serving = Serving { issuers: assembly::oidc::read(&file).unwrap(), ..Serving::default() };
+    std::fs::write(&file, &configuration).unwrap();
+    let files = GivenFiles { authentication: Some(file.clone()), ..GivenFiles::default() };
+    let serving = Serving { files, ..Serving::default() };
     let hub = Hub::start(Options {
         directory: directory.path().join("hub"),
         store: StoreOptions::default(),
@@ -214,6 +216,18 @@ async fn a_person_is_who_the_issuer_says_and_may_what_roles_say() {
     ] {
         assert_eq!(ask(&token, "POST", who, review.clone()).await.0, 401, "{what}");
     }
+    // The file says otherwise while the hub runs.
+    std::fs::write(&file, configuration.replace("prefix: ''", "prefix: 'sso:'")).unwrap();
+    let named = async || {
+        let answer = ask(&issuer.token(json!({})), "POST", who, review.clone()).await.1;
+        answer["status"]["userInfo"]["username"].as_str().unwrap_or_default().to_owned()
+    };
+    crate::bench::eventually("names are given as the file says now", || async {
+        named().await == "sso:ada@example.com"
+    })
+    .await;
+    std::fs::write(&file, configuration.replace("[fairlead]", "[another]")).unwrap();
+    crate::bench::eventually("who was let in is not any more", || async { named().await.is_empty() }).await;
     let stop = CancellationToken::new();
     stop.cancel();
     hub.run(stop).await.unwrap();

@@ -47,13 +47,28 @@ impl Server {
         Some(server)
     }
 
+    /// A further repository behind the same server; answers its URL.
+    fn another(&self, name: &str, path: &str, content: &str) -> String {
+        let directory = self.directory.path().join(name);
+        std::fs::create_dir(&directory).unwrap();
+        self.git_in(&directory, &["init", "--quiet"]);
+        std::fs::write(directory.join(path), content).unwrap();
+        self.git_in(&directory, &["add", "--all"]);
+        self.git_in(&directory, &["commit", "--quiet", "-m", "one"]);
+        self.url.replace("/shop", &format!("/{name}"))
+    }
+
     fn repository(&self) -> std::path::PathBuf {
         self.directory.path().join("shop")
     }
 
     fn git(&self, arguments: &[&str]) -> String {
+        self.git_in(&self.repository(), arguments)
+    }
+
+    fn git_in(&self, directory: &Path, arguments: &[&str]) -> String {
         let mut command = Command::new("git");
-        command.current_dir(self.repository()).env("GIT_CONFIG_GLOBAL", "/dev/null");
+        command.current_dir(directory).env("GIT_CONFIG_GLOBAL", "/dev/null");
         command.args(["-c", "user.name=test", "-c", "user.email=test@example.com"]);
         command.args(["-c", "init.defaultBranch=main", "-c", "commit.gpgsign=false"]).args(arguments);
         let output = command.output().unwrap();
@@ -140,5 +155,79 @@ async fn a_repository_becomes_a_profile_and_what_is_wrong_in_it_changes_nothing(
     sources.delete("shop", &DeleteParams::default()).await.unwrap();
     maps.delete("shop", &DeleteParams::default()).await.unwrap();
     eventually("enforced on", || async { value(&maps, "shop").await.as_deref() == Some("small") }).await;
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_layer_may_be_kept_elsewhere_and_one_that_fails_changes_nothing() {
+    let Some(server) = Server::start() else { return };
+    let bench = Bench::start(&["dev"]).await;
+    let map = |name: &str, text: &str| config_map(name, text).to_string();
+    let first = server.commit("deploy/map.yaml", &map("shop", "1"));
+    server.commit("late/map.yaml", &map("late", "1"));
+    let database = server.another("database", "db.yaml", &map("db", "1"));
+    let of = |database: &str| {
+        json!({"profile": "shop", "git": {"url": server.url, "commit": first}, "path": "deploy", "layers": [
+            {"name": "db", "git": {"url": database}},
+            {"name": "late", "git": {"url": server.url, "branch": "main"}, "path": "late"}]})
+    };
+    bench.put("sources", "Source", "shop", of(&database)).await;
+    bench.place("shop", json!({}), json!({})).await;
+    bench.applied("dev", "default.shop").await;
+    let maps = bench.config_maps("dev");
+    for name in ["shop", "db", "late"] {
+        assert_eq!(value(&maps, name).await.as_deref(), Some("1"), "{name}");
+    }
+    let told = status(&bench).await;
+    let head = server.git(&["rev-parse", "HEAD"]);
+    let layers: Vec<_> = told.layers.iter().map(|layer| (layer.name.as_str(), layer.url.as_str())).collect();
+    assert_eq!(layers, [("db", database.as_str()), ("late", server.url.as_str())]);
+    assert_eq!((told.revision.as_ref(), &told.layers[1].revision), (Some(&first), &head));
+    // Each follows its own place.
+    server.commit("late/map.yaml", &map("late", "2"));
+    let again = sync(&bench, "1").await;
+    assert_eq!((&again.revision, &again.layers[0]), (&told.revision, &told.layers[0]));
+    eventually("the layer is followed", || async { value(&maps, "late").await.as_deref() == Some("2") })
+        .await;
+    // One of them cannot be had: nothing changes, and which it is is said.
+    server.commit("late/map.yaml", &map("late", "3"));
+    bench.put("sources", "Source", "shop", of(&format!("{database}-gone"))).await;
+    let (state, reason, message) = ready(&sync(&bench, "2").await);
+    assert_eq!((state.as_str(), reason.as_str()), ("False", "PullFailed"), "{message}");
+    assert!(message.starts_with("layer db: "), "{message}");
+    assert_eq!(value(&maps, "late").await.as_deref(), Some("2"));
+    // Without a first part; and nothing that says where a layer is kept.
+    let layers = json!({"profile": "other", "layers": [{"name": "db", "git": {"url": database}}]});
+    bench.put("sources", "Source", "other", layers).await;
+    let profiles: Api<Profile> = Api::namespaced(bench.hub_client(), "default");
+    eventually("a profile of layers alone", || async {
+        let found = profiles.get_opt("other").await.unwrap();
+        found.is_some_and(|found| found.spec.source.is_none() && found.spec.layers.len() == 1)
+    })
+    .await;
+    for (spec, part) in [
+        (
+            json!({"profile": "shop", "layers": [{"name": "db"}]}),
+            "layer db: it does not say where it is kept",
+        ),
+        (json!({"profile": "shop"}), "exactly one of git, oci and chart"),
+        (
+            json!({"profile": "shop", "layers": [{"name": "db", "git": {"url": database}, "oci": {"url": "oci://a/b"}}]}),
+            "layer db: exactly one of git, oci and chart",
+        ),
+        (
+            json!({"profile": "shop", "git": {"url": database}, "layers": [{"name": "a"}, {"name": "a"}]}),
+            "two layers are called a",
+        ),
+    ] {
+        let sources: Api<Source> = Api::namespaced(bench.hub_client(), "default");
+        sources.delete("shop", &DeleteParams::default()).await.unwrap();
+        bench.put("sources", "Source", "shop", spec).await;
+        eventually("what is wrong is said", || async {
+            let told = status(&bench).await;
+            !told.conditions.is_empty() && ready(&told).2.contains(part)
+        })
+        .await;
+    }
     bench.stop().await;
 }

@@ -20,8 +20,26 @@ struct Stream {
     guard: StreamGuard,
     hello: Option<StreamMessage>,
     every: Duration,
+    /// The authorities that the agent has heard of, or was told to ask for; by their digest.
+    authorities: String,
     /// Changes when somebody waits for a tunnel to the agent's cluster.
     asks: tokio::sync::watch::Receiver<u64>,
+}
+
+impl Stream {
+    /// What is said when nothing else is: that the hub is there, or once that its authorities have changed.
+    fn tell(&mut self, shared: &Shared) -> StreamMessage {
+        let now = authorities(shared);
+        if std::mem::replace(&mut self.authorities, now.clone()) == now {
+            StreamMessage::Ping
+        } else {
+            StreamMessage::Authority
+        }
+    }
+}
+
+fn authorities(shared: &Shared) -> String {
+    fleet_planner::digest(shared.issuer.ca_bundle().as_bytes())
 }
 
 pub(super) fn open(shared: &Arc<Shared>, agent: &AgentIdentity) -> Response<Body> {
@@ -33,7 +51,9 @@ pub(super) fn open(shared: &Arc<Shared>, agent: &AgentIdentity) -> Response<Body
         ping_millis: u64::try_from(every.as_millis()).unwrap_or(5000),
     };
     let asks = shared.tunnels.asks(&agent.name);
-    let state = Stream { guard: shared.presence.open(&agent.name), hello: Some(hello), every, asks };
+    let authorities = authorities(shared);
+    let guard = shared.presence.open(&agent.name);
+    let state = Stream { guard, hello: Some(hello), every, authorities, asks };
     let shared = shared.clone();
     let agent = agent.clone();
     let lines = stream::unfold(state, move |mut state| {
@@ -45,7 +65,7 @@ pub(super) fn open(shared: &Arc<Shared>, agent: &AgentIdentity) -> Response<Body
                     let message = tokio::select! {
                         () = shared.stopping.cancelled() => return None,
                         Ok(()) = state.asks.changed() => StreamMessage::OpenTunnel,
-                        () = tokio::time::sleep(state.every) => StreamMessage::Ping,
+                        () = tokio::time::sleep(state.every) => state.tell(&shared),
                     };
                     // A cluster that was revoked or removed loses its stream with the next line.
                     shared.check_member(&agent).await.ok()?;

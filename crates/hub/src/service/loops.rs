@@ -7,9 +7,10 @@ use fleet_objects::{SYSTEM_NAMESPACE, set_condition};
 use kube::ResourceExt;
 use tokio_util::sync::CancellationToken;
 
-use super::Shared;
+use super::{RECORD_KEY, Shared};
 use crate::error::Error;
 use crate::materialise::{self, RecordHandler};
+use crate::record_key::RecordKey;
 use crate::replicas::{Term, directory};
 use crate::test_runs::TestRuns;
 use crate::{
@@ -67,14 +68,24 @@ async fn write_presence(shared: Arc<Shared>, shutdown: CancellationToken) {
     }
 }
 
-/// Once: what was kept before encryption was wanted, or with an older key.
-async fn seal_content(shared: Arc<Shared>, shutdown: CancellationToken) {
-    match shutdown.run_until_cancelled(shared.content.seal_anew()).await {
-        Some(Ok(0)) | None => {}
-        Some(Ok(files)) => tracing::info!(files, "content was sealed anew"),
-        Some(Err(error)) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "older content was not sealed anew");
-        }
+/// What was kept before encryption was wanted, or with an older key: content, and the key of records.
+pub(super) async fn seal_files(shared: &Shared) {
+    let said = |error: &Error| {
+        let why: &dyn std::error::Error = error;
+        tracing::warn!(error = why, "older files were not sealed anew");
+    };
+    match shared.content.seal_anew().await {
+        Ok(0) => {}
+        Ok(files) => tracing::info!(files, "content was sealed anew"),
+        Err(error) => said(&error),
+    }
+    // Opening it seals it as is wanted now.
+    let key = match &shared.replica {
+        Some(replica) => RecordKey::open_shared(&replica.store, shared.content.sealer()).await.map(drop),
+        None => RecordKey::open(&shared.data_dir.join(RECORD_KEY), shared.content.sealer()).map(drop),
+    };
+    if let Err(error) = key {
+        said(&error);
     }
 }
 
@@ -101,7 +112,7 @@ pub(super) async fn beside(shared: &Arc<Shared>, shutdown: &CancellationToken) {
             directory::run(replica, shared.presence.clone(), shutdown.clone()).await;
         }
     };
-    tokio::join!(seal_content(shared.clone(), shutdown.clone()), told);
+    tokio::join!(shutdown.run_until_cancelled(seal_files(shared)), told);
 }
 
 /// Runs the control loops: until `shutdown` where the hub is one process, else again and again while this one leads.

@@ -1,15 +1,15 @@
 //! What was pulled becomes the profile's content, and the source says so.
 
 use api_client::ObjectCache;
-use fleet_objects::source::Source;
+use fleet_objects::source::{PulledLayer, Source, SourceContent, SourceLayer, SourcePlace, SourceSpec};
 use fleet_objects::{
     ANNOTATION_SOURCE, ANNOTATION_SYNC, ConditionChange, GROUP, Profile, VERSION, set_condition,
 };
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::pull::{Failure, Pulled};
+use super::pull::{Failure, Layer, Main, Pulled};
 use crate::cluster_status;
 use crate::error::Error;
 use crate::service::Shared;
@@ -23,21 +23,29 @@ const MAX_MESSAGE: usize = 2048;
 pub(super) async fn profile(
     shared: &Shared,
     source: &Source,
-    revision: &str,
-    digest: &str,
-    layers: Vec<(String, Vec<Value>)>,
+    main: Option<&Main>,
+    layers: &[Layer],
 ) -> Result<(), Failure> {
     let (namespace, name) = (source.namespace().unwrap_or_default(), source.spec.profile.clone());
-    let origin = origin(source, revision);
-    let mut spec = json!({"source": {"digest": digest, "format": "Yaml", "origin": origin}});
-    if !layers.is_empty() {
-        let layer = |(name, manifests)| json!({"name": name, "origin": origin, "manifests": manifests});
-        spec["layers"] = layers.into_iter().map(layer).collect();
+    let mut spec = json!({});
+    let mut annotation = None;
+    if let Some(Main { revision, digest }) = main {
+        let origin = origin(&source.spec.place, &source.spec.content, revision);
+        spec["source"] = json!({"digest": digest, "format": "Yaml", "origin": origin});
+        annotation = Some(origin);
     }
+    if !layers.is_empty() {
+        let layer = |(wanted, (pulled, manifests)): (&SourceLayer, &Layer)| {
+            let origin = origin_of_layer(&source.spec, wanted, pulled);
+            json!({"name": pulled.name, "origin": origin, "manifests": manifests})
+        };
+        spec["layers"] = source.spec.layers.iter().zip(layers).map(layer).collect();
+    }
+    let annotation = annotation.or_else(|| Some(spec["layers"][0]["origin"].as_str()?.to_owned()));
     let document = json!({
         "apiVersion": format!("{GROUP}/{VERSION}"),
         "kind": "Profile",
-        "metadata": {"name": name, "namespace": namespace, "annotations": {ANNOTATION_SOURCE: origin}},
+        "metadata": {"name": name, "namespace": namespace, "annotations": {ANNOTATION_SOURCE: annotation}},
         "spec": spec,
     });
     let api: Api<Profile> = Api::namespaced(shared.client.clone(), &namespace);
@@ -55,11 +63,13 @@ pub(super) async fn profile(
 }
 
 /// Where it came from, as exactly as can be told.
-fn origin(source: &Source, revision: &str) -> String {
-    let git = source.spec.git.as_ref().map(|git| git.url.as_str());
-    let url = git.or_else(|| source.spec.oci.as_ref().map(|oci| oci.url.as_str())).unwrap_or_default();
-    let path = source.spec.content.path.as_deref().unwrap_or(".");
-    format!("{url}@{revision} {path}")
+fn origin(place: &SourcePlace, content: &SourceContent, revision: &str) -> String {
+    format!("{}@{revision} {}", place.url(), content.path.as_deref().unwrap_or("."))
+}
+
+/// As [`origin`], of a layer that was pulled.
+pub(super) fn origin_of_layer(spec: &SourceSpec, layer: &SourceLayer, pulled: &PulledLayer) -> String {
+    origin(spec.place_of(layer), &layer.content, &pulled.revision)
 }
 
 /// Says what came of a look, when that is news.
@@ -75,8 +85,9 @@ pub(super) async fn status(
     after.observed_generation = generation;
     after.synced = source.annotations().get(ANNOTATION_SYNC).cloned();
     let (good, reason, message) = match pulled {
-        Ok(Pulled { revision, digest, message }) => {
-            (after.revision, after.digest) = (Some(revision), Some(digest));
+        Ok(Pulled { main, layers, message }) => {
+            (after.revision, after.digest) = main.map(|main| (main.revision, main.digest)).unzip();
+            after.layers = layers;
             (true, "Pulled", message)
         }
         Err(Failure { reason, message }) => (false, reason, format!("{message}; the profile stays as it is")),

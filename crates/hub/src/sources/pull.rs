@@ -1,22 +1,18 @@
-//! Pulls one source: what it names now, fetched into a directory of its own, built, checked and stored.
+//! Pulls one source: what its places name now, each fetched once into a directory of its own, built, checked and stored.
 
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use fleet_objects::source::{
-    GitSource, OciSource, SecretReference, SignedObject, Source, SourceContent, SourceRendering, SourceSpec,
-};
+use fleet_objects::source::{PulledLayer, Source, SourceContent, SourcePlace, SourceRendering, SourceSpec};
 use fleet_objects::{ANNOTATION_SYNC, Profile};
 use fleet_planner::yaml;
 use foundation::causes;
-use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
-use manifest_sources::git::{Credentials, Reference, Repository, Signed, Verify};
-use manifest_sources::oci::{Artifact, Login, Version};
 use manifest_sources::{HelmOptions, Rendering, Surroundings};
 use serde_json::Value;
 
 use super::publish;
+use super::upstream::Upstream;
 use crate::error::Error;
 use crate::service::Shared;
 
@@ -24,17 +20,32 @@ use crate::service::Shared;
 const PLACE: &str = "sources";
 /// Objects of a layer, together with what the first part's text is bounded by elsewhere.
 const MAX_LAYER_OBJECTS: usize = 5000;
+/// Layers of a source, and places that all of them together may be kept at: each takes some disk while it is fetched.
+const MAX_LAYERS: usize = 64;
+const MAX_PLACES: usize = 16;
 
 /// What a source gave.
 #[derive(Debug)]
 pub(super) struct Pulled {
-    /// The commit, or the digest of the manifest.
-    pub(super) revision: String,
-    /// The SHA-256 of what it became.
-    pub(super) digest: String,
+    /// The first part, where the source has one.
+    pub(super) main: Option<Main>,
+    /// The layers, in their order.
+    pub(super) layers: Vec<PulledLayer>,
     /// For people.
     pub(super) message: String,
 }
+
+/// What the first part became.
+#[derive(Debug)]
+pub(super) struct Main {
+    /// The commit, or the digest of the manifest or chart.
+    pub(super) revision: String,
+    /// The SHA-256 of what it became.
+    pub(super) digest: String,
+}
+
+/// A layer with what it holds.
+pub(super) type Layer = (PulledLayer, Vec<Value>);
 
 /// Why it gave nothing.
 #[derive(Debug)]
@@ -110,217 +121,211 @@ pub(super) async fn clean(data_dir: &Path) {
     let _ = tokio::fs::remove_dir_all(data_dir.join(PLACE)).await;
 }
 
-/// What a source names.
-enum Upstream {
-    Git(Repository),
-    Oci(Artifact),
+/// A place that parts of a source are kept at, with what it names now.
+struct Origin<'a> {
+    place: &'a SourcePlace,
+    upstream: Upstream,
+    scratch: Scratch,
+    revision: String,
+    /// Where its content is, once it is fetched.
+    root: PathBuf,
+}
+
+impl<'a> Origin<'a> {
+    async fn resolve(
+        shared: &Shared,
+        namespace: &str,
+        place: &'a SourcePlace,
+        parts: &[&SourceContent],
+    ) -> Result<Self, Failure> {
+        let mut upstream = Upstream::of(shared, namespace, place, parts).await?;
+        let scratch = Scratch::make(&shared.data_dir).await?;
+        let revision = upstream.resolve(&scratch.surroundings(), &scratch.files()).await?;
+        Ok(Self { place, upstream, scratch, revision, root: PathBuf::new() })
+    }
+
+    async fn fetch(&mut self) -> Result<(), Failure> {
+        let (content, files) = (self.scratch.content(), self.scratch.files());
+        (self.revision, self.root) =
+            self.upstream.fetch(content, &self.scratch.surroundings(), &files).await?;
+        Ok(manifest_sources::check(&self.root).await?)
+    }
+}
+
+/// Of which layer a failure is.
+fn of_layer(name: &str) -> impl FnOnce(Failure) -> Failure {
+    move |failure| Failure::new(failure.reason, format!("layer {name}: {}", failure.message))
 }
 
 /// Looks at a source; pulls it when it is news.
 pub(super) async fn pull(shared: &Shared, source: &Source) -> Result<Pulled, Failure> {
-    let namespace = source.namespace().unwrap_or_default();
-    let upstream = upstream(shared, &source.spec, &namespace).await?;
-    let scratch = Scratch::make(&shared.data_dir).await?;
-    let revision = match &upstream {
-        Upstream::Git(repository) => repository.resolve(&scratch.surroundings(), &scratch.files()).await?,
-        Upstream::Oci(artifact) => artifact.resolve().await?,
-    };
-    if let Some(known) = known(shared, source, &revision).await? {
+    let spec = &source.spec;
+    check(spec)?;
+    let mut origins = origins(shared, source).await?;
+    if let Some(known) = known(shared, source, &origins).await? {
         return Ok(known);
     }
-    let (revision, root) = match &upstream {
-        Upstream::Git(repository) => {
-            let content = scratch.content();
-            let commit = repository.check_out(&content, &scratch.surroundings(), &scratch.files()).await?;
-            (commit, content)
-        }
-        Upstream::Oci(artifact) => artifact.pull(&scratch.content()).await?,
-    };
-    manifest_sources::check(&root).await?;
-    let builder = Builder { source, root: &root, scratch: &scratch };
-    let main = builder.text(&source.spec.content).await?;
-    let count = objects(&main, "content")?.len();
-    if count == 0 {
-        return Err(Failure::new("Invalid", "it holds no object"));
+    for origin in &mut origins {
+        origin.fetch().await.map_err(|failure| named(spec, origin.place, failure))?;
     }
-    let mut layers = Vec::with_capacity(source.spec.layers.len());
-    let mut total = count;
-    for layer in &source.spec.layers {
-        let text = builder.text(&layer.content).await.map_err(|failure| {
-            Failure::new(failure.reason, format!("layer {}: {}", layer.name, failure.message))
-        })?;
+    let mut total = 0;
+    let mut main = None;
+    if let Some(origin) = at(&origins, &spec.place) {
+        let text = build(spec, origin, &spec.content).await?;
+        let count = objects(&text, "content")?.len();
+        if count == 0 {
+            return Err(Failure::new("Invalid", "it holds no object"));
+        }
+        total += count;
+        let digest = shared.content.put(Bytes::from(text)).await?;
+        main = Some(Main { revision: origin.revision.clone(), digest });
+    }
+    let mut layers: Vec<Layer> = Vec::with_capacity(spec.layers.len());
+    for layer in &spec.layers {
+        let Some(origin) = at(&origins, spec.place_of(layer)) else { continue };
+        let text = build(spec, origin, &layer.content).await.map_err(of_layer(&layer.name))?;
         let objects = objects(&text, &format!("layer {}", layer.name))?;
         if objects.len() > MAX_LAYER_OBJECTS {
             let message = format!("layer {} has more than {MAX_LAYER_OBJECTS} objects", layer.name);
             return Err(Failure::new("Invalid", message));
         }
         total += objects.len();
-        layers.push((layer.name.clone(), objects));
+        let pulled = PulledLayer {
+            name: layer.name.clone(),
+            url: origin.place.url(),
+            revision: origin.revision.clone(),
+            objects: u32::try_from(objects.len()).unwrap_or(u32::MAX),
+        };
+        layers.push((pulled, objects));
     }
-    let digest = shared.content.put(Bytes::from(main)).await?;
-    publish::profile(shared, source, &revision, &digest, layers).await?;
-    Ok(Pulled { message: message(&revision, total), revision, digest })
+    publish::profile(shared, source, main.as_ref(), &layers).await?;
+    let layers: Vec<PulledLayer> = layers.into_iter().map(|(layer, _)| layer).collect();
+    Ok(Pulled { message: message(total, &origins), main, layers })
 }
 
-fn message(revision: &str, objects: usize) -> String {
-    format!("{objects} objects of {revision}")
+/// What can be told without asking anybody.
+fn check(spec: &SourceSpec) -> Result<(), Failure> {
+    let invalid = |message: String| Err(Failure::new("Invalid", message));
+    if spec.layers.len() > MAX_LAYERS {
+        return invalid(format!("there are more than {MAX_LAYERS} layers"));
+    }
+    for (index, layer) in spec.layers.iter().enumerate() {
+        if spec.place_of(layer).is_empty() {
+            return invalid(format!(
+                "layer {}: it does not say where it is kept (git, oci or chart), and neither does the source",
+                layer.name
+            ));
+        }
+        if spec.layers[..index].iter().any(|other| other.name == layer.name) {
+            return invalid(format!("two layers are called {}", layer.name));
+        }
+    }
+    let has_content = spec.content != SourceContent::default();
+    if spec.place.is_empty() && (spec.layers.is_empty() || has_content) {
+        return invalid("exactly one of git, oci and chart must be given".to_owned());
+    }
+    Ok(())
+}
+
+/// Every place once, with what it names now.
+async fn origins<'a>(shared: &Shared, source: &'a Source) -> Result<Vec<Origin<'a>>, Failure> {
+    let (spec, namespace) = (&source.spec, source.namespace().unwrap_or_default());
+    let main = (!spec.place.is_empty()).then_some((&spec.place, &spec.content));
+    let layers = spec.layers.iter().map(|layer| (spec.place_of(layer), &layer.content));
+    let parts: Vec<(&SourcePlace, &SourceContent)> = main.into_iter().chain(layers).collect();
+    let mut origins: Vec<Origin<'a>> = Vec::new();
+    for (place, _) in &parts {
+        if at(&origins, place).is_some() {
+            continue;
+        }
+        if origins.len() == MAX_PLACES {
+            let message = format!("its parts are kept at more than {MAX_PLACES} places");
+            return Err(Failure::new("Invalid", message));
+        }
+        let own: Vec<&SourceContent> =
+            parts.iter().filter(|(other, _)| other == place).map(|(_, content)| *content).collect();
+        let origin = Origin::resolve(shared, &namespace, place, &own).await;
+        origins.push(origin.map_err(|failure| named(spec, place, failure))?);
+    }
+    Ok(origins)
+}
+
+fn at<'a, 'b>(origins: &'b [Origin<'a>], place: &SourcePlace) -> Option<&'b Origin<'a>> {
+    origins.iter().find(|origin| origin.place == place)
+}
+
+/// Which part a place's failure is of, where that is not all of them.
+fn named(spec: &SourceSpec, place: &SourcePlace, failure: Failure) -> Failure {
+    match spec.layers.iter().find(|layer| layer.place == *place) {
+        Some(layer) if spec.place != *place => of_layer(&layer.name)(failure),
+        _ => failure,
+    }
+}
+
+fn message(objects: usize, origins: &[Origin<'_>]) -> String {
+    match origins {
+        [only] => format!("{objects} objects of {}", only.revision),
+        many => format!("{objects} objects from {} places", many.len()),
+    }
 }
 
 /// What the profile holds already, where that is what the source names and nobody asked to pull it anew.
-async fn known(shared: &Shared, source: &Source, revision: &str) -> Result<Option<Pulled>, Failure> {
-    let Some(status) = &source.status else { return Ok(None) };
+async fn known(shared: &Shared, source: &Source, origins: &[Origin<'_>]) -> Result<Option<Pulled>, Failure> {
+    let (spec, Some(status)) = (&source.spec, &source.status) else { return Ok(None) };
     let word = source.annotations().get(ANNOTATION_SYNC);
-    let same = status.revision.as_deref() == Some(revision)
+    let of = |place| at(origins, place).map(|origin| origin.revision.as_str());
+    let layers = spec.layers.iter().map(|layer| (layer.name.as_str(), of(spec.place_of(layer))));
+    let same = status.revision.as_deref() == of(&spec.place)
+        && layers.eq(status.layers.iter().map(|known| (known.name.as_str(), Some(known.revision.as_str()))))
         && Some(status.observed_generation) == source.metadata.generation
         && word.is_none_or(|word| status.synced.as_ref() == Some(word));
-    let Some(digest) = status.digest.clone().filter(|_| same) else { return Ok(None) };
-    let api: Api<Profile> = Api::namespaced(shared.client.clone(), &source.namespace().unwrap_or_default());
-    let found = api.get_opt(&source.spec.profile).await;
-    let found = found.map_err(Error::api(format!("read profile {}", source.spec.profile)))?;
-    let holds = found.and_then(|profile| profile.spec.source).is_some_and(|own| own.digest == digest);
     let ready = fleet_objects::condition(&status.conditions, "Ready").filter(|ready| ready.status == "True");
-    let message = ready.map(|ready| ready.message.clone());
-    Ok(message.filter(|_| holds).map(|message| Pulled { revision: revision.to_owned(), digest, message }))
+    let Some(ready) = ready.filter(|_| same) else { return Ok(None) };
+    let api: Api<Profile> = Api::namespaced(shared.client.clone(), &source.namespace().unwrap_or_default());
+    let found = api.get_opt(&spec.profile).await;
+    let found = found.map_err(Error::api(format!("read profile {}", spec.profile)))?;
+    let Some(profile) = found else { return Ok(None) };
+    let main = status.revision.clone().zip(status.digest.clone());
+    let main = main.map(|(revision, digest)| Main { revision, digest });
+    let holds = main
+        .as_ref()
+        .is_none_or(|main| profile.spec.source.as_ref().is_some_and(|own| own.digest == main.digest));
+    let wanted = spec.layers.iter().zip(&status.layers);
+    let wanted =
+        wanted.map(|(layer, known)| (&layer.name, Some(publish::origin_of_layer(spec, layer, known))));
+    let own = profile.spec.layers.iter().map(|layer| (&layer.name, layer.origin.clone()));
+    if !holds || (!spec.layers.is_empty() && !wanted.eq(own)) {
+        return Ok(None);
+    }
+    Ok(Some(Pulled { main, layers: status.layers.clone(), message: ready.message.clone() }))
 }
 
 fn objects(text: &str, origin: &str) -> Result<Vec<Value>, Failure> {
     yaml::documents(text, origin).map_err(|error| Failure::new("Invalid", error.to_string()))
 }
 
-async fn upstream(shared: &Shared, spec: &SourceSpec, namespace: &str) -> Result<Upstream, Failure> {
-    match (&spec.git, &spec.oci) {
-        (Some(git), None) => {
-            let secret = secret(shared, namespace, git.secret_ref.as_ref()).await?;
-            repository(git, &secret, paths(spec)).map(Upstream::Git)
-        }
-        (None, Some(oci)) => {
-            let secret = secret(shared, namespace, oci.secret_ref.as_ref()).await?;
-            artifact(oci, &secret).map(Upstream::Oci)
-        }
-        _ => Err(Failure::new("Invalid", "exactly one of git and oci must be given")),
-    }
-}
-
-/// What a Secret says, by key.
-struct Words(Option<Secret>);
-
-impl Words {
-    fn get(&self, key: &str) -> Result<Option<String>, Failure> {
-        let found = self.0.as_ref().and_then(|secret| secret.data.as_ref()?.get(key));
-        let text = found.map(|bytes| String::from_utf8(bytes.0.clone()));
-        text.transpose().map_err(|_| Failure::new("Invalid", format!("{key} of the Secret is no text")))
-    }
-
-    fn pair(&self, first: &str, second: &str) -> Result<Option<(String, String)>, Failure> {
-        match (self.get(first)?, self.get(second)?) {
-            (Some(a), Some(b)) => Ok(Some((a, b))),
-            (None, None) => Ok(None),
-            _ => {
-                Err(Failure::new("Invalid", format!("the Secret must have {first} and {second}, or neither")))
-            }
-        }
-    }
-}
-
-async fn secret(
-    shared: &Shared,
-    namespace: &str,
-    reference: Option<&SecretReference>,
-) -> Result<Words, Failure> {
-    let Some(SecretReference { name }) = reference else { return Ok(Words(None)) };
-    let api: Api<Secret> = Api::namespaced(shared.client.clone(), namespace);
-    let found = api.get_opt(name).await.map_err(Error::api(format!("read secret {namespace}/{name}")))?;
-    match found {
-        Some(secret) => Ok(Words(Some(secret))),
-        None => Err(Failure::new("Invalid", format!("there is no secret {name} in namespace {namespace}"))),
-    }
-}
-
-/// What of a repository is used; all of it where one part is all of it.
-fn paths(spec: &SourceSpec) -> Vec<PathBuf> {
-    let parts = [&spec.content].into_iter().chain(spec.layers.iter().map(|layer| &layer.content));
-    let paths = parts.flat_map(|content| {
-        let files = content.helm.iter().flat_map(|helm| helm.values_files.iter());
-        [content.path.as_deref().unwrap_or(".")].into_iter().chain(files.map(String::as_str))
-    });
-    paths.map(PathBuf::from).collect()
-}
-
-fn repository(git: &GitSource, secret: &Words, paths: Vec<PathBuf>) -> Result<Repository, Failure> {
-    let reference = match (&git.branch, &git.tag, &git.commit) {
-        (None, None, None) => Reference::Head,
-        (Some(branch), None, None) => Reference::Branch(branch.clone()),
-        (None, Some(tag), None) => Reference::Tag(tag.clone()),
-        (None, None, Some(commit)) => Reference::Commit(commit.clone()),
-        _ => return Err(Failure::new("Invalid", "of branch, tag and commit only one may be given")),
+/// A part as a text of manifests.
+async fn build(spec: &SourceSpec, origin: &Origin<'_>, content: &SourceContent) -> Result<String, Failure> {
+    let at = |path: &str| manifest_sources::inside(&origin.root, Path::new(path));
+    let path = at(content.path.as_deref().unwrap_or("."))?;
+    let rendering = match content.render {
+        SourceRendering::Auto => Rendering::Auto,
+        SourceRendering::Plain => Rendering::Plain,
+        SourceRendering::Kustomize => Rendering::Kustomize,
+        SourceRendering::Helm => Rendering::Helm,
     };
-    let verify = git.verify.as_ref();
-    Ok(Repository {
-        url: git.url.clone(),
-        reference,
-        credentials: Credentials {
-            basic: secret.pair("username", "password")?,
-            ssh: secret.pair("identity", "known_hosts")?,
-        },
-        verify: verify.map_or(Verify::Nobody, |verify| Verify::AllowedSigners {
-            signers: verify.allowed_signers.clone(),
-            signed: match verify.signed.unwrap_or_default() {
-                SignedObject::Commit => Signed::Commit,
-                SignedObject::Tag => Signed::Tag,
-                SignedObject::TagAndCommit => Signed::TagAndCommit,
-            },
-        }),
-        paths,
-    })
-}
-
-fn artifact(oci: &OciSource, secret: &Words) -> Result<Artifact, Failure> {
-    let version = match (&oci.tag, &oci.digest) {
-        (None, None) => Version::default(),
-        (Some(tag), None) => Version::Tag(tag.clone()),
-        (None, Some(digest)) => Version::Digest(digest.clone()),
-        _ => return Err(Failure::new("Invalid", "of tag and digest only one may be given")),
-    };
-    let credentials = secret.pair("username", "password")?;
-    Ok(Artifact {
-        url: oci.url.clone(),
-        version,
-        credentials: credentials.map(|(user, password)| Login { user, password }),
-        signers: oci.verify.as_ref().map(|verify| verify.public_keys.clone()),
-        plain_http: oci.plain_http,
-    })
-}
-
-/// Builds parts of what was fetched.
-struct Builder<'a> {
-    source: &'a Source,
-    root: &'a Path,
-    scratch: &'a Scratch,
-}
-
-impl Builder<'_> {
-    async fn text(&self, content: &SourceContent) -> Result<String, Failure> {
-        let at = |path: &str| manifest_sources::inside(self.root, Path::new(path));
-        let path = at(content.path.as_deref().unwrap_or("."))?;
-        let rendering = match content.render {
-            SourceRendering::Auto => Rendering::Auto,
-            SourceRendering::Plain => Rendering::Plain,
-            SourceRendering::Kustomize => Rendering::Kustomize,
-            SourceRendering::Helm => Rendering::Helm,
-        };
-        let helm = content.helm.clone().unwrap_or_default();
-        let mut values = helm.values_files.iter().map(|file| at(file)).collect::<Result<Vec<_>, _>>()?;
-        if let Some(given) = &helm.values {
-            let file = self.scratch.files().join("values.json");
-            let written = tokio::fs::write(&file, given.to_string()).await;
-            written.map_err(Error::file("write", &file))?;
-            values.push(file);
-        }
-        let options = HelmOptions {
-            release: helm.release.unwrap_or_else(|| self.source.spec.profile.clone()),
-            namespace: helm.namespace,
-            values,
-        };
-        Ok(manifest_sources::render(&path, rendering, &options, &self.scratch.surroundings()).await?)
+    let helm = content.helm.clone().unwrap_or_default();
+    let mut values = helm.values_files.iter().map(|file| at(file)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(given) = &helm.values {
+        let file = origin.scratch.files().join("values.json");
+        let written = tokio::fs::write(&file, given.to_string()).await;
+        written.map_err(Error::file("write", &file))?;
+        values.push(file);
     }
+    let options = HelmOptions {
+        release: helm.release.unwrap_or_else(|| spec.profile.clone()),
+        namespace: helm.namespace,
+        values,
+    };
+    Ok(manifest_sources::render(&path, rendering, &options, &origin.scratch.surroundings()).await?)
 }

@@ -24,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 const MAX_REDIRECTS: usize = 5;
 
 /// Talks to one registry.
-pub(super) struct Client {
+pub(crate) struct Client {
     http: legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
     registry: String,
     scheme: &'static str,
@@ -34,14 +34,14 @@ pub(super) struct Client {
 }
 
 /// An answer.
-pub(super) struct Got {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+pub(crate) struct Got {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Client {
-    pub(super) fn new(registry: &str, plain_http: bool, login: Option<Login>) -> Result<Self, Error> {
+    pub(crate) fn new(registry: &str, plain_http: bool, login: Option<Login>) -> Result<Self, Error> {
         let unusable = |source: Box<dyn std::error::Error + Send + Sync>| Error::Registry {
             operation: "prepare TLS".to_owned(),
             registry: registry.to_owned(),
@@ -64,7 +64,7 @@ impl Client {
     }
 
     /// Gets a path of the registry; an answer other than 200 is an error.
-    pub(super) async fn get(&mut self, path: &str, accept: &str, most: usize) -> Result<Got, Error> {
+    pub(crate) async fn get(&mut self, path: &str, accept: &str, most: usize) -> Result<Got, Error> {
         let got = self.follow(path, accept, most).await?;
         let got = match (got.status, challenge(&got.headers)) {
             (StatusCode::UNAUTHORIZED, Some(challenge)) if self.authorization.is_none() => {

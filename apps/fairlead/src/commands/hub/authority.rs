@@ -8,9 +8,9 @@ use clap::{Args, Subcommand};
 use crate::failure::{Code, Failure, program};
 use crate::output;
 
-/// Rotate the authority by which agents recognise the hub. Between the steps the hub is started anew, and agents get the
-/// time to connect once: `prepare`, then `switch`, then, after agents' certificates were renewed, `finish`. Who was away
-/// for all of it is brought back by `fairlead agent rebind`.
+/// Rotate the authority by which agents recognise the hub. A running hub follows each step within seconds. `prepare`; when
+/// every agent has been connected since, `switch`; when agents' certificates are renewed, `finish`. Who was away for all of
+/// it is brought back by `fairlead agent rebind`.
 #[derive(Subcommand, Debug)]
 pub(crate) enum AuthorityCommand {
     /// Show the present authority and how far a rotation is
@@ -38,14 +38,14 @@ pub(crate) fn run(command: &AuthorityCommand) -> Result<Code, Failure> {
         AuthorityCommand::Prepare(arguments) => (
             arguments,
             authority::prepare,
-            Some("start the hub anew; when every agent has connected since: fairlead hub authority switch"),
+            Some("when every agent has been connected since: fairlead hub authority switch"),
         ),
         AuthorityCommand::Switch(arguments) => (
             arguments,
             authority::switch,
-            Some("start the hub anew; when agents' certificates are renewed: fairlead hub authority finish"),
+            Some("when agents' certificates are renewed: fairlead hub authority finish"),
         ),
-        AuthorityCommand::Finish(arguments) => (arguments, authority::finish, Some("start the hub anew")),
+        AuthorityCommand::Finish(arguments) => (arguments, authority::finish, None),
     };
     let directory = arguments.dir.as_ref().ok_or_else(|| Failure::usage("--dir is missing"))?;
     let rotation = step(directory).map_err(program)?;
