@@ -36,11 +36,13 @@ use futures::StreamExt;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
+use sealing::Files;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 pub use clusters::{EphemeralCluster, EphemeralClusters};
+pub(crate) use content::DAMAGED;
 pub use content::{MAX_SPOOL, Spool};
 pub use local::LocalRuns;
 
@@ -68,6 +70,8 @@ pub struct Options {
     pub max_spool_bytes: u64,
     /// Executions under way at once; more wait.
     pub max_concurrent: usize,
+    /// How collected files are kept meanwhile.
+    pub files: Files,
 }
 
 impl Options {
@@ -81,6 +85,7 @@ impl Options {
             spool_dir,
             max_spool_bytes: MAX_SPOOL,
             max_concurrent: MAX_CONCURRENT,
+            files: Files::default(),
         }
     }
 }
@@ -121,8 +126,22 @@ pub struct LargeFile {
     pub sha256: String,
     /// Where it lies.
     pub path: PathBuf,
-    /// Bytes.
+    /// Bytes of its content.
     pub size: u64,
+    /// How it is kept there.
+    pub files: Files,
+}
+
+impl LargeFile {
+    /// Its content from this byte on, at most so much. Blocks.
+    ///
+    /// # Errors
+    /// As the file system's; [`std::io::ErrorKind::InvalidData`] when it was damaged.
+    pub fn piece(&self, offset: u64, most: usize) -> std::io::Result<Vec<u8>> {
+        let mut input = self.files.read(&self.path, content::PLACE)?;
+        input.seek(offset)?;
+        input.next(most)
+    }
 }
 
 /// Where collected files go: to the hub.
@@ -199,7 +218,7 @@ impl Executor {
         records: Arc<dyn RecordSink>,
         upload: Arc<dyn ContentUpload>,
     ) -> Result<Self, Error> {
-        let spool = Spool::open(options.spool_dir.clone(), options.max_spool_bytes)?;
+        let spool = Spool::open(options.spool_dir.clone(), options.max_spool_bytes, options.files.clone())?;
         let (local, requests) = LocalRuns::new(notes.clone());
         let journal = journal::Journal::new(notes);
         Ok(Self {
@@ -251,7 +270,8 @@ impl Executor {
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
         let mut dispatch = Dispatch::new(Arc::clone(&self.shared), shutdown.clone());
         dispatch.load().await?;
-        let uploads = self.shared.spool.clone().deliver(Arc::clone(&self.upload), shutdown.clone());
+        let losses = Arc::new(results::ByRecords(Arc::clone(&self.shared)));
+        let uploads = self.shared.spool.clone().deliver(Arc::clone(&self.upload), losses, shutdown.clone());
         let uploads = tokio::spawn(uploads);
         let api: Api<TestExecution> = Api::namespaced(self.hub.clone(), &self.shared.options.partition);
         let events = watcher::watcher(api, watcher::Config::default()).default_backoff();

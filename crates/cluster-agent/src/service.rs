@@ -13,7 +13,7 @@ use fleet_planner::health::{NoObjectExpressions, ObjectExpressions};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt};
 use parking_lot::Mutex;
-use sealing::Key;
+use sealing::{BulkKey, Files, Key};
 use storage::Store;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -341,10 +341,13 @@ async fn run_tests(
         },
     };
     let hub = link.client();
+    let key = BulkKey::drawn(&options.state_key, "files of tests").map_err(Error::seal("files of tests"))?;
+    let files = Files::sealed(Arc::new(key));
     let executor = Executor::new(
         executor::Options {
             max_concurrent: options.max_tests,
             max_spool_bytes: options.max_test_files,
+            files,
             ..executor::Options::new(&name, options.state_dir.join("collected"))
         },
         ceilings.guarded(options.cluster.clone()),

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use agent_protocol::ARTIFACT_CHUNK;
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 use tracing::{info, warn};
 
 use crate::error::Error;
-use crate::executor::{ContentUpload, LargeFile, SinkError};
+use crate::executor::{ContentUpload, DAMAGED, LargeFile, SinkError};
 use crate::hub_client::HubClient;
 
 /// How long to wait when the hub says that this cluster asks too much.
@@ -66,14 +65,12 @@ fn continue_from(received: u64) -> agent_protocol::ArtifactState {
 
 /// What stands in the file from `offset` on.
 async fn chunk(file: &LargeFile, offset: u64) -> Result<Vec<u8>, SinkError> {
-    let read = async {
-        let mut open = tokio::fs::File::open(&file.path).await?;
-        open.seek(SeekFrom::Start(offset)).await?;
-        let mut chunk = Vec::new();
-        open.take(ARTIFACT_CHUNK as u64).read_to_end(&mut chunk).await?;
-        Ok(chunk)
-    };
-    read.await.map_err(|error: std::io::Error| SinkError::Unavailable(error.to_string()))
+    let own = file.clone();
+    let read = tokio::task::spawn_blocking(move || own.piece(offset, ARTIFACT_CHUNK)).await;
+    read.map_err(|error| SinkError::Unavailable(error.to_string()))?.map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidData => SinkError::Refused(DAMAGED.to_owned()),
+        _ => SinkError::Unavailable(error.to_string()),
+    })
 }
 
 fn failed(error: Error) -> SinkError {

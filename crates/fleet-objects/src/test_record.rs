@@ -59,9 +59,16 @@ pub enum TestNews {
         /// What came of it.
         result: StepResult,
     },
-    /// The execution ended; holds everything, and nothing follows it.
+    /// The execution ended; holds everything that came of it.
     Finished {
         /// The whole result.
         result: ClusterResult,
+    },
+    /// A file that its result names will not come; the one thing that follows the end.
+    Lost {
+        /// Which, by the digest of its content.
+        sha256: String,
+        /// Why, for people.
+        reason: String,
     },
 }

@@ -287,6 +287,9 @@ pub struct Artifact {
     /// Whether it was kept as a JUnit report.
     #[serde(default, skip_serializing_if = "is_false")]
     pub junit: bool,
+    /// Why it is lost, if it is: it will not come.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub lost: String,
 }
 
 /// A test run's part in one cluster. Made by the hub, carried out by the agent, which never writes to it.

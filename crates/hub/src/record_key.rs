@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
-use sealing::{BulkKey, KEY_BYTES};
+use sealing::{BulkKey, Files, KEY_BYTES};
 use storage::{Compare, KeyRange, Operation, RangeRequest, Store, StoreError, Transaction};
 
 use crate::content::ContentSealer;
@@ -98,6 +98,17 @@ impl RecordKey {
                 return Ok(key);
             }
         }
+    }
+
+    /// How large files are kept.
+    pub(crate) fn files(&self) -> Files {
+        self.0.clone().map(Files::sealed).unwrap_or_default()
+    }
+
+    /// A key of these bytes.
+    #[cfg(test)]
+    pub(crate) fn of(bytes: [u8; KEY_BYTES]) -> Self {
+        Self(Some(Arc::new(BulkKey::new(&bytes))))
     }
 
     /// As it is kept.

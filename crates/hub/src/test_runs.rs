@@ -113,7 +113,7 @@ impl TestRuns {
     /// When the log directory cannot be made.
     pub fn new(options: Options, client: Client, content: Arc<dyn ContentSource>) -> Result<Self, Error> {
         let logs = Arc::new(LogStore::open(options.log_dir.clone(), options.log_key.clone())?);
-        let artifacts = ArtifactStore::open(options.artifact_dir.clone(), options.max_run_bytes)?;
+        let artifacts = ArtifactStore::open(options.artifact_dir.clone(), options.max_run_bytes, &options.log_key)?;
         Ok(Self { client, logs, artifacts, content, options })
     }
 

@@ -2,6 +2,7 @@
 //! text is sealed with a key that is drawn from the master by a salt, and the salt changes long before that.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::{hmac, rand};
@@ -49,6 +50,23 @@ impl BulkKey {
     pub fn new(bytes: &[u8; KEY_BYTES]) -> Self {
         let master = hmac::Key::new(hmac::HMAC_SHA256, bytes);
         Self { master, writing: Mutex::new(None), reading: Mutex::new(None) }
+    }
+
+    /// The key of a purpose, drawn from the one in a file: that itself seals other things.
+    ///
+    /// # Errors
+    /// [`SealError::File`], [`SealError::NoKey`].
+    pub fn drawn(path: &Path, purpose: &str) -> Result<Self, SealError> {
+        let read = std::fs::read(path);
+        let bytes =
+            read.map_err(|source| SealError::File { action: "read", path: path.to_owned(), source })?;
+        if bytes.len() != KEY_BYTES {
+            return Err(SealError::NoKey { path: path.to_owned() });
+        }
+        let whole = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &bytes), purpose.as_bytes());
+        let mut drawn = [0; KEY_BYTES];
+        drawn.copy_from_slice(whole.as_ref());
+        Ok(Self::new(&drawn))
     }
 
     fn derive(&self, salt: &Salt) -> Arc<Key> {

@@ -5,8 +5,10 @@
 //! nobody who can write the disk moves things about. Never: a key of a text, or a text of a key, in an error or a print.
 
 mod bulk;
+mod file;
 
 pub use bulk::{BULK_OVERHEAD, BulkKey, is_bulk_sealed};
+pub use file::{Files, Input, Output};
 
 use std::fmt;
 use std::io::Write as _;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use workflow::collect::{Encoder, Globs, Keep, PACKS, Way};
+use workflow::collect::{Encoder, Globs, Keep, PACKS, RECORD, Way};
 
 use crate::execute::Collection;
 
@@ -25,7 +25,8 @@ pub fn print(
     let mut held = 0;
     let mut print = |text: &str| text.lines().for_each(&mut line);
     print(&encoder.begin());
-    for (path, size) in files {
+    let (first, rest): (Vec<_>, Vec<_>) = files.iter().partition(|(path, _)| path == RECORD);
+    for (path, size) in first.into_iter().chain(rest) {
         let pack = from.packs && path.starts_with(PACKS);
         let Some(keep) = globs.matches(path).or(pack.then_some(Keep::Pack)) else { continue };
         let within = |size: u64| {

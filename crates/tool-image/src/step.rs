@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use fleet_objects::test_run::Outcome;
 use serde_json::{Value, json};
-use workflow::collect::Globs;
+use workflow::collect::{Globs, RECORD};
 use workflow::expression::{Expression, Template, truthy};
-use workflow::plan::{ExecutionPlan, PlannedStep};
+use workflow::plan::{ExecutionPlan, Lists, PlannedStep};
 use workflow::pod::{
-    CONTROL_FILE, FILES_DIR, PLAN_FILE, PROGRESS_FILE, RECEIVED_DIR, RESULTS_DIR, TERMINATION_LOG,
+    CONTROL_FILE, FILES_DIR, PLAN_FILE, PLAN_VARIABLE, PROGRESS_FILE, PROGRESS_VARIABLE, RECEIVED_DIR,
+    RESULTS_DIR, TERMINATION_LOG,
 };
 use workflow::progress::{self, AttemptMessage, Progress, StepMessage, StepScope};
 use workflow::words::expand;
@@ -29,6 +30,8 @@ pub const STOP_HERE: u8 = 64;
 const PAUSE_LOOK: Duration = Duration::from_millis(500);
 /// Files looked at for one step's globs.
 const MAX_LOOKED_AT: usize = 20_000;
+/// Bytes of what one step finds of lists: thousands of paths. An agent holds them in its notes.
+const MAX_LISTS: usize = 256 * 1024;
 /// Bytes of a message about one attempt.
 const MAX_MESSAGE: usize = 160;
 
@@ -266,13 +269,16 @@ impl<'a> Runner<'a> {
         if timeout.is_zero() {
             return Ok(Some(RunEnd::TimedOut));
         }
-        if step.command.is_empty() {
+        if step.command.is_empty() && step.lists.is_none() {
             return Ok(None);
         }
         let mut env = vec![("FAIRLEAD_ATTEMPT".to_owned(), number.to_string())];
         for variable in step.env.iter().filter(|variable| variable.value.contains("{{")) {
             env.push((variable.name.clone(), self.text(&variable.value)?));
             self.environment[&variable.name] = Value::from(env.last().map(|(_, value)| value.clone()));
+        }
+        if let Some(lists) = &step.lists {
+            return self.find(lists).map(|()| None);
         }
         let mut command = Vec::new();
         for word in step.command.iter().chain(&step.args) {
@@ -285,6 +291,20 @@ impl<'a> Runner<'a> {
         }
         let dir = self.text(&step.working_dir)?;
         Ok(Some(self.host.run(&Run { command, dir, env, timeout })))
+    }
+
+    /// Finds out what instances of another step are told by.
+    fn find(&mut self, lists: &Lists) -> Result<(), String> {
+        let found = self.with_machine(|own, machine| {
+            lists.find(&StepScope::new(&own.plan, &own.progress, own.index, machine))
+        })?;
+        let bytes = serde_json::to_vec(&found).map_or(usize::MAX, |text| text.len());
+        if bytes > MAX_LISTS {
+            return Err(format!("the lists have {bytes} bytes; at most {MAX_LISTS}"));
+        }
+        self.host.out(&found.told());
+        self.progress.lists.insert(lists.name.clone(), found);
+        Ok(())
     }
 
     /// Whether no further attempt is wanted.
@@ -313,9 +333,16 @@ impl<'a> Runner<'a> {
         let record = serde_json::to_vec(&self.progress).expect("maps of texts and numbers always serialise");
         // The steps, the installation and the collector share what a pod has for messages.
         let told = message.clone().fitted(self.plan.steps.len() + 2).into_bytes();
-        // A step of another user may have written it.
+        let others = self.progress.for_others();
+        let others =
+            others.map(|own| serde_json::to_vec(&own).expect("maps of texts and numbers always serialise"));
+        let for_others = format!("{FILES_DIR}/{RECORD}");
+        // A step of another user may have written them.
         self.host.remove(PROGRESS_FILE);
-        for (path, content) in [(PROGRESS_FILE, &record), (TERMINATION_LOG, &told)] {
+        self.host.remove(&for_others);
+        let others = others.as_ref().map(|content| (for_others.as_str(), content));
+        for (path, content) in [(PROGRESS_FILE, &record), (TERMINATION_LOG, &told)].into_iter().chain(others)
+        {
             if let Err(error) = self.host.write(path, content) {
                 self.host.err(&format!("fairlead: cannot write {path}: {error}"));
             }
@@ -343,26 +370,28 @@ fn short(text: &str) -> String {
     line
 }
 
+/// A text that comes in as many variables as it needs.
+fn pieces(name: &str, host: &dyn Host) -> String {
+    (0..).map_while(|number| host.variable(&format!("{name}{number}"))).collect()
+}
+
 /// Writes the plan, which comes in pieces through the environment, into the state volume.
 pub(crate) fn install(dir: &str, host: &mut dyn Host) -> Result<(), String> {
-    let mut plan = String::new();
-    let mut number = 0;
-    while let Some(piece) = host.variable(&format!("FAIRLEAD_PLAN_{number}")) {
-        plan.push_str(&piece);
-        number += 1;
-    }
+    let plan = pieces(PLAN_VARIABLE, host);
     let write = |host: &mut dyn Host, path: &str, text: &str| {
         host.write(path, text.as_bytes()).map_err(|error| format!("cannot write {path}: {error}"))
     };
     write(host, PLAN_FILE, &plan)?;
-    if let Some(progress) = host.variable("FAIRLEAD_PROGRESS") {
+    let progress = pieces(PROGRESS_VARIABLE, host);
+    if !progress.is_empty() {
         write(host, PROGRESS_FILE, &progress)?;
     }
     host.install(dir).map_err(|error| format!("cannot install the step runner in {dir}: {error}"))?;
     let (files, reports) = (format!("{FILES_DIR}/file"), format!("{FILES_DIR}/junit"));
     // Steps may run as different users.
     let packs = format!("{FILES_DIR}/{}", workflow::collect::PACKS.trim_end_matches('/'));
-    host.make_dirs(&[FILES_DIR, &files, &reports, &packs, RESULTS_DIR, RECEIVED_DIR])
+    let record = format!("{FILES_DIR}/record");
+    host.make_dirs(&[FILES_DIR, &files, &reports, &packs, &record, RESULTS_DIR, RECEIVED_DIR])
         .map_err(|error| format!("cannot make directories: {error}"))
 }
 

@@ -94,6 +94,9 @@ pub enum Keep {
     Pack,
 }
 
+/// What steps noted for others than those of their own pod, among what is collected: always first, since it steers what
+/// comes next.
+pub const RECORD: &str = "record/progress.json";
 /// Where packs lie among what is collected.
 pub const PACKS: &str = "packs/";
 
@@ -372,7 +375,7 @@ impl Decoder {
     fn held(&mut self, rest: &str) -> Result<(), CollectError> {
         self.close_file()?;
         let FileFrame { path, size, sha256, .. } = self.frame(rest)?;
-        let artifact = Artifact { path, sha256, size, junit: false };
+        let artifact = Artifact { path, sha256, size, ..Artifact::default() };
         self.files.push(Collected { artifact, content: Vec::new(), held: true });
         Ok(())
     }
@@ -415,7 +418,7 @@ impl Decoder {
             return Err(CollectError::Digest { path: frame.path });
         }
         let FileFrame { path, size, sha256, junit } = frame;
-        self.files.push(Collected { artifact: Artifact { path, sha256, size, junit }, content, held: false });
+        self.files.push(Collected { artifact: Artifact { path, sha256, size, junit, ..Artifact::default() }, content, held: false });
         Ok(())
     }
 

@@ -128,6 +128,8 @@ pub struct Names {
     known: BTreeMap<String, Value>,
     /// Names that are known to nobody here but will be.
     later: &'static [&'static str],
+    /// What known objects do not have may be known later.
+    open: bool,
 }
 
 /// Names that only a container, or whoever starts it, knows.
@@ -162,7 +164,13 @@ impl Names {
     #[must_use]
     pub fn new(known: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
         let known = known.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Self { known, later: LATER }
+        Self { known, later: LATER, open: false }
+    }
+
+    /// With members of known objects that come later, or without.
+    #[must_use]
+    pub(crate) fn open(self, open: bool) -> Self {
+        Self { open, ..self }
     }
 
     /// With one more.
@@ -180,6 +188,10 @@ impl Scope for Names {
             None if self.later.contains(&name) => Lookup::Later,
             None => Lookup::Unknown,
         }
+    }
+
+    fn comes_later(&self, _: &str, _: &str) -> bool {
+        self.open
     }
 
     fn calls_later(&self, name: &str) -> bool {

@@ -7,6 +7,7 @@
 //! Never: touches a file, a clock or the environment. Functions that need one ask their [`Scope`].
 
 mod functions;
+mod jq;
 mod lex;
 mod parse;
 mod print;
@@ -148,6 +149,11 @@ pub trait Scope {
     fn missing(&self, root: &str, key: &str) -> Option<Value> {
         let _ = (root, key);
         None
+    }
+    /// Whether a member that an object known under `root` does not have will be known to a later scope.
+    fn comes_later(&self, root: &str, key: &str) -> bool {
+        let _ = (root, key);
+        false
     }
     /// A function beyond the built-in ones, called with values alone. `None`: not one of this scope's.
     ///

@@ -307,6 +307,7 @@ mod tests {
             sha256: crate::collect::digest(content.as_bytes()),
             size: content.len() as u64,
             junit: true,
+            ..Default::default()
         };
         Collected { artifact, content: content.into(), held: false }
     }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use fleet_objects::test_run::{Outcome, RunReference, TestExecutionSpec};
 use fleet_objects::test_workflow::{ConcurrencyMode, EnvironmentVariable};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -25,6 +26,8 @@ use crate::progress;
 use crate::validate::{self, FieldError, Invalid};
 
 pub(crate) use scope::PlanScope;
+pub(crate) use spread::OPEN;
+pub use spread::{Found, Lists};
 
 /// How long an attempt may take when the step does not say.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -80,6 +83,9 @@ pub struct ExecutionPlan {
     /// What its pods leave for others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packs: Vec<Pack>,
+    /// The services whose addresses were put in, in this order: what is planned later gets them as well.
+    #[serde(skip)]
+    pub addresses: Vec<Value>,
 }
 
 /// Files of a pod that outlive it.
@@ -242,6 +248,15 @@ pub struct PlannedStep {
     /// As in a container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volume_mounts: Vec<Value>,
+    /// Finds out what the instances of a later step are told by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lists: Option<Lists>,
+    /// Lists that steps before it find, by their names; until then its instances are not known ([`expanded`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<String>,
+    /// Starts services that need what steps before it left, instead of a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts: Option<Vec<PlannedService>>,
     /// Runs plans of their own instead of a container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel: Option<Box<PlannedParallel>>,
@@ -294,9 +309,35 @@ pub struct PlannedService {
     /// Settings of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<Value>,
+    /// What it is given before it starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub receives: Vec<Receive>,
 }
 
 impl ExecutionPlan {
+    /// Its services: those that are there from the start, and those that steps start.
+    pub fn all_services(&self) -> impl Iterator<Item = &PlannedService> {
+        self.services.iter().chain(self.steps.iter().flat_map(|step| step.starts.iter().flatten()))
+    }
+
+    /// Whether this step, one behind it or one within those has services of its own.
+    fn has_services(&self, from: usize) -> bool {
+        let within = |plan: &Self| !plan.services.is_empty() || plan.has_services(0);
+        self.steps.iter().skip(from).any(|step| {
+            step.starts.is_some()
+                || step.parallel.as_ref().is_some_and(|parallel| parallel.instances.iter().any(within))
+        })
+    }
+
+    /// What runs within it has the same services.
+    fn hand_on_addresses(&mut self) {
+        for step in &mut self.steps {
+            for instance in step.parallel.iter_mut().flat_map(|parallel| &mut parallel.instances) {
+                instance.addresses.clone_from(&self.addresses);
+            }
+        }
+    }
+
     /// What the pod with the number `number` of the part, whose first step is `from`, is given before it: what its first pod
     /// was to have, or what the pod before it left, and what instances of `parallel` brought meanwhile.
     #[must_use]
@@ -351,6 +392,12 @@ impl PlannedStep {
         !self.artifacts.is_empty() || !self.junit.is_empty()
     }
 
+    /// Whether it is carried out by the agent, not in the pod of the steps around it.
+    #[must_use]
+    pub fn is_apart(&self) -> bool {
+        self.parallel.is_some() || self.starts.is_some()
+    }
+
     /// Whether the image's own entry point runs, which nothing can stand around.
     #[must_use]
     pub fn is_bare(&self) -> bool {
@@ -363,6 +410,10 @@ impl PlannedStep {
 /// # Errors
 /// When the workflow, its variables or its parameters are not valid; the agent reports that as "could not run".
 pub fn execution(spec: &TestExecutionSpec) -> Result<ExecutionPlan, Invalid> {
+    with_found(spec, BTreeMap::new())
+}
+
+fn with_found(spec: &TestExecutionSpec, found: BTreeMap<String, Found>) -> Result<ExecutionPlan, Invalid> {
     validate::workflow(&spec.workflow, "spec.workflow")?;
     if let Some(name) = crate::templates::names(&spec.workflow).first() {
         let message = format!("the template {name} was not put in; a hub does that when it makes the run");
@@ -373,17 +424,68 @@ pub fn execution(spec: &TestExecutionSpec) -> Result<ExecutionPlan, Invalid> {
         crate::config::values(&spec.workflow.config, &spec.config, "spec.config").map_err(Invalid)?;
     let mut workflow = spec.workflow.clone();
     workflow.variables.extend(spec.variables.clone());
-    let scope = PlanScope::of_execution(spec, values);
+    let scope = PlanScope::of_execution(spec, values).with_found(found);
     compile::plan(&workflow, &scope, "spec.workflow", spec, "")
 }
 
-/// Puts addresses of services into a plan: `services.<name>.<index>.ip`.
+/// The plan `plan` of a part of an execution, with the instances of its step at `index`, which wait for what containers
+/// `found` (by the name of the list, those of steps around it as well).
+///
+/// # Errors
+/// When there are too many, or one of them is not valid.
+pub fn expanded(
+    spec: &TestExecutionSpec,
+    found: BTreeMap<String, Found>,
+    plan: &ExecutionPlan,
+    index: usize,
+) -> Result<ExecutionPlan, Invalid> {
+    let whole = with_found(spec, found)?;
+    let name = &plan.steps[index].name;
+    let found = step_called(&whole, name).filter(|step| step.waits_for.is_empty());
+    let Some(mut step) = found.cloned() else {
+        let message = "what its instances are told by is not known".to_owned();
+        return Err(Invalid(vec![FieldError { field: name.clone(), message }]));
+    };
+    // What is asked of others is put in with those.
+    for services in &plan.addresses {
+        step = with_addresses(&step, services, true)?;
+    }
+    let mut plan = plan.clone();
+    plan.steps[index] = step;
+    plan.hand_on_addresses();
+    Ok(plan)
+}
+
+fn step_called<'a>(plan: &'a ExecutionPlan, name: &str) -> Option<&'a PlannedStep> {
+    plan.steps.iter().find_map(|step| {
+        if step.name == name {
+            return Some(step);
+        }
+        let instances = step.parallel.iter().flat_map(|parallel| &parallel.instances);
+        instances.into_iter().find_map(|instance| step_called(instance, name))
+    })
+}
+
+/// Puts addresses of services into a plan: `services.<name>.<index>.ip`. `from`: the step at whose beginning they are there;
+/// services that steps behind it start are not known yet.
 ///
 /// # Errors
 /// When the plan's texts cannot be resolved with them.
-pub fn with_services(plan: &ExecutionPlan, services: &Value) -> Result<ExecutionPlan, Invalid> {
-    let value = serde_json::to_value(plan).map_err(|error| unreadable(&error))?;
-    let names = Names::new([("services", services.clone())]);
+pub fn with_services(plan: &ExecutionPlan, services: &Value, from: usize) -> Result<ExecutionPlan, Invalid> {
+    let mut with = with_addresses(plan, services, plan.has_services(from))?;
+    with.addresses = plan.addresses.iter().chain([services]).cloned().collect();
+    with.hand_on_addresses();
+    Ok(with)
+}
+
+/// `more`: there will be other services, whose addresses stay open.
+fn with_addresses<T: Serialize + DeserializeOwned>(
+    of: &T,
+    services: &Value,
+    more: bool,
+) -> Result<T, Invalid> {
+    let value = serde_json::to_value(of).map_err(|error| unreadable(&error))?;
+    let names = Names::new([("services", services.clone())]).open(more);
     let mut errors = Vec::new();
     let resolved = crate::templates::resolve_document(&value, &names, "plan", &mut errors);
     if !errors.is_empty() {

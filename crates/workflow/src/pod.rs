@@ -46,6 +46,10 @@ pub const USER: i64 = 1000;
 pub const BIN_DIR: &str = "/.fairlead/bin";
 /// Where the plan and the record lie.
 pub const STATE_DIR: &str = "/.fairlead/state";
+/// The variables in which the plan comes, numbered from 0.
+pub const PLAN_VARIABLE: &str = "FAIRLEAD_PLAN_";
+/// The variables in which the record of other pods comes, numbered from 0.
+pub const PROGRESS_VARIABLE: &str = "FAIRLEAD_PROGRESS_";
 /// The plan.
 pub const PLAN_FILE: &str = "/.fairlead/state/plan.json";
 /// The record of what ended.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::expression::{Expression, ExpressionError, Lookup, Scope, truthy};
-use crate::plan::{ExecutionPlan, PlannedStep};
+use crate::plan::{ExecutionPlan, Found, PlannedStep};
 
 /// What is known of an execution under way.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -25,6 +25,25 @@ pub struct Progress {
     /// When groups with a timeout began, in milliseconds of the pod's clock.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub begun: BTreeMap<usize, u64>,
+    /// What steps found of lists that others are told by, by the names of those.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lists: BTreeMap<String, Found>,
+}
+
+impl Progress {
+    /// What others than a pod's own steps need of what its steps noted; nothing where they noted nothing of the sort.
+    #[must_use]
+    pub fn for_others(&self) -> Option<Self> {
+        let (outputs, lists) = (self.outputs.clone(), self.lists.clone());
+        let some = !outputs.is_empty() || !lists.is_empty();
+        some.then(|| Self { outputs, lists, ..Self::default() })
+    }
+
+    /// Takes in what the steps of a pod noted for others.
+    pub fn take_in(&mut self, noted: Self) {
+        self.outputs.extend(noted.outputs);
+        self.lists.extend(noted.lists);
+    }
 }
 
 /// How a step ended, as its runner tells it: short enough for a container's termination message, which a pod with many
@@ -115,6 +134,8 @@ pub enum Next {
     Pod(usize, usize),
     /// The plans of this step.
     Parallel(usize),
+    /// The services that this step starts.
+    Services(usize),
     /// This step waits until the run is let go on.
     Wait(usize),
     /// This step is left out.
@@ -133,7 +154,7 @@ pub fn next(plan: &ExecutionPlan, progress: &Progress, resumed: &dyn Fn(usize) -
     };
     let step = &plan.steps[first];
     // A container of its own cannot ask; every other step asks where its environment and files are.
-    let known = step.is_bare() || step.parallel.is_some() || step.paused || certain(plan, progress, first);
+    let known = step.is_bare() || step.is_apart() || step.paused || certain(plan, progress, first);
     if known {
         match begins(plan, progress, first, &NoMachine) {
             Ok(true) => {}
@@ -147,9 +168,12 @@ pub fn next(plan: &ExecutionPlan, progress: &Progress, resumed: &dyn Fn(usize) -
     if step.parallel.is_some() {
         return Next::Parallel(first);
     }
+    if step.starts.is_some() {
+        return Next::Services(first);
+    }
     let mut end = first + 1;
     while let Some(step) = plan.steps.get(end)
-        && step.parallel.is_none()
+        && !step.is_apart()
         && (!step.paused || resumed(end))
         && !progress.ended.contains_key(&end)
     {

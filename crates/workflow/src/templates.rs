@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::config::{self, Names};
 use crate::expression::{Expression, Template};
+use crate::plan::OPEN;
 use crate::validate::{FieldError, Invalid};
 
 /// Templates within templates.
@@ -238,6 +239,8 @@ fn resolve_at(value: &Value, names: &Names, at: &str, plain: bool, errors: &mut 
                         (name.clone(), resolve_at(list, names, &format!("{at}.{name}"), true, errors))
                     });
                     Value::Object(lists.collect())
+                } else if let (OPEN, Value::String(text)) = (key.as_str(), item) {
+                    open(text, names, &at, errors)
                 } else {
                     let expression = EXPRESSIONS.contains(&key.as_str());
                     let resolved = resolve_at(item, names, &at, expression && item.is_string(), errors);
@@ -253,6 +256,17 @@ fn resolve_at(value: &Value, names: &Names, at: &str, plain: bool, errors: &mut 
             Value::Object(out)
         }
         other => other.clone(),
+    }
+}
+
+/// What is left of an expression that a container is to work out; it stays one, whatever it came to.
+fn open(text: &str, names: &Names, at: &str, errors: &mut Vec<FieldError>) -> Value {
+    match Expression::parse(text).and_then(|expression| expression.resolve(names)) {
+        Ok(expression) => Value::String(expression.to_string()),
+        Err(error) => {
+            errors.push(FieldError { field: at.to_owned(), message: error.to_string() });
+            text.into()
+        }
     }
 }
 

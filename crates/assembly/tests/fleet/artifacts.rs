@@ -172,9 +172,10 @@ async fn a_large_file_arrives_whole_though_agent_and_hub_end_in_the_middle() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn results_do_not_wait_for_files_and_a_damaged_file_is_not_taken() {
+async fn results_do_not_wait_for_files_and_what_the_disk_damaged_is_told_as_lost() {
     let mut bench = Bench::start(&["dev"]).await;
-    let spool = bench.agent_dir("dev").join("collected").join("large");
+    let collected = bench.agent_dir("dev").join("collected");
+    let (spool, small) = (collected.join("large"), collected.join("small"));
     begin(&bench, "away", json!([leaves(9 * MIB, 1)])).await;
     // As soon as the run is under way the hub is gone.
     eventually("it is under way", || async {
@@ -187,20 +188,29 @@ async fn results_do_not_wait_for_files_and_a_damaged_file_is_not_taken() {
     bench.stop_hub().await;
     eventually("the file waits on the agent's disk", || async { below(&spool, "").is_some() }).await;
     eventually("the result waits, too", || async { bench.tests_waiting("dev").await == 1 }).await;
-    // The disk fails: another byte stands in the middle.
+    // The disk fails: other bytes stand in the middle, also of what is small.
     let (token, store) = bench.stop_agent("dev").await;
-    let (file, size) = below(&spool, "").unwrap();
-    assert_eq!(size, 9 * MIB);
-    let mut content = std::fs::read(&file).unwrap();
-    content[5_000_000] ^= 1;
-    std::fs::write(&file, content).unwrap();
+    for dir in [&spool, &small] {
+        let (file, _) = below(dir, "").unwrap();
+        let mut content = std::fs::read(&file).unwrap();
+        let middle = content.len() / 2;
+        content[middle] ^= 1;
+        assert!(!content.windows(5).any(|window| window == b"hello"), "it lies there unsealed");
+        std::fs::write(&file, content).unwrap();
+    }
     bench.start_hub().await;
     bench.start_agent("dev", token, store).await;
     let result = ended(&bench, "away").await;
-    let big = named(&result.steps, "big.bin");
-    assert_eq!(big.size, 9 * MIB);
-    eventually("the agent gives it up", || async { below(&spool, "").is_none() }).await;
-    assert_eq!(state(&bench, "away", "big.bin").await, "Pending", "it never came");
+    assert_eq!(named(&result.steps, "big.bin").size, 9 * MIB);
+    eventually("the agent gives them up", || async { below(&spool, "").or(below(&small, "")).is_none() }).await;
+    for path in ["big.bin", "small.txt"] {
+        eventually("that is told", || async { state(&bench, "away", path).await == "Lost" }).await;
+        let result = ended(&bench, "away").await;
+        let lost = named(&result.steps, path).lost.clone();
+        assert_eq!(lost, "the agent's disk damaged it while it waited for the hub");
+        let warnings = &result.steps[0].attempts[0].warnings;
+        assert!(warnings.contains(&format!("{path} is lost: {lost}")), "{warnings:?}");
+    }
     assert!(below(&bench.hub_dir().join("data/test-artifacts"), "").is_none(), "nothing of it is kept");
     bench.stop().await;
 }

@@ -176,10 +176,6 @@ async fn a_matrix_runs_with_a_service_and_a_pause() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_go_to_parallel_pods_and_come_back() {
     let flow = Flow::start().await;
-    let tool = |name: &str, lines: &[&str]| {
-        let command: Vec<&str> = ["/fairlead", "tool", "do"].iter().chain(lines).copied().collect();
-        json!({"name": name, "command": command})
-    };
     let workflow = json!({
         "container": {"image": TOOL},
         "steps": [
@@ -212,6 +208,105 @@ async fn files_go_to_parallel_pods_and_come_back() {
     assert_eq!(outcome, Outcome::NotRun, "{steps:#?}");
     let told = format!("{steps:?}");
     assert!(told.contains("FilesLost") && told.contains("left none"), "{told}");
+}
+
+fn tool(name: &str, lines: &[&str]) -> Value {
+    let command: Vec<&str> = ["/fairlead", "tool", "do"].iter().chain(lines).copied().collect();
+    json!({"name": name, "command": command})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_are_told_by_the_files_of_a_checkout() {
+    let flow = Flow::start().await;
+    let files = ["tests/a.spec.js", "tests/b.spec.js", "tests/deep/c.spec.js", "tests/helper.js"];
+    let mut files: Vec<_> = files.iter().map(|path| json!({"path": path, "content": path})).collect();
+    files.push(json!({"path": "ci.json", "content": "{\"browsers\": [{\"name\": \"x\", \"on\": true}, {\"name\": \"y\"}]}"}));
+    let workflow = json!({
+        "container": {"image": TOOL},
+        "content": {"files": files},
+        "steps": [
+            tool("leave", &["write /.fairlead/outputs/areas [\\\"north\\\",\\\"south\\\"]"]),
+            {"name": "spread", "parallel": {
+                "matrix": {"browser": "jq(json(file(\"ci.json\")), \".browsers[] | select(.on) | .name\")"},
+                "shards": {"spec": "glob(\"tests/**/*.spec.js\")"}, "maxCount": 2,
+                "transfer": [{"from": "tests"}],
+                "fetch": [{"from": "out", "to": "/workspace/back/{{ index }}"}],
+                "steps": [tool("run", &[
+                    "cat /workspace/{{ shard.spec.0 }}",
+                    "write /workspace/out/said {{ matrix.browser }}:{{ join(shard.spec, '+') }}:{{ index }}/{{ count }}",
+                ])],
+            }},
+            tool("first", &["cat /workspace/back/0/said"]),
+            {"name": "said", "command": ["/fairlead", "tool", "exit", "{{ file('/workspace/back/1/said') == 'x:tests/b.spec.js+tests/deep/c.spec.js:1/2' ? 0 : 1 }}"]},
+            // What a step of an earlier pod left.
+            {"name": "areas", "parallel": {
+                "matrix": {"area": "json(step.leave.outputs.areas)"},
+                "steps": [tool("go", &["print {{ matrix.area }}"])],
+            }},
+            {"name": "none", "parallel": {"shards": {"spec": "glob(\"nothing/*\")"}, "steps": [tool("go", &["exit 1"])]}},
+            {"name": "many", "optional": true, "parallel": {"count": "len(range(300))  + len(glob(\"ci.json\"))", "steps": [tool("go", &["exit 0"])]}},
+            {"name": "wrong", "optional": true, "parallel": {"shards": {"spec": "split(file(\"absent\"))"}, "steps": [tool("go", &["exit 0"])]}},
+        ],
+    });
+    let (outcome, steps) = flow.run("spread", workflow).await;
+    let of = |name: &str| {
+        steps.iter().find(|step| step.name == name).unwrap_or_else(|| panic!("no {name}: {steps:#?}"))
+    };
+    assert_eq!(outcome, Outcome::Passed, "{steps:#?}");
+    let children = |parent: &str| steps.iter().filter(|step| step.parent == parent).count();
+    assert_eq!((children("spread"), children("areas"), children("none")), (2, 2, 0), "{steps:#?}");
+    assert_eq!(of("spread-instances").title, "Instances of spread");
+    assert!(of("none").attempts[0].warnings[0].contains("no instances"), "{steps:#?}");
+    let many = &of("many").attempts[0];
+    assert!(many.message.contains("parallel.count: 301 instances; at most 256"), "{many:?}");
+    let wrong = &of("wrong-instances").attempts[0];
+    assert!(wrong.message.contains("shards.spec: /workspace/absent: "), "{wrong:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_are_given_files_and_told_by_them() {
+    let flow = Flow::start().await;
+    let serve = |lines: &[&str]| {
+        json!(["/fairlead", "tool", "do"].iter().chain(lines).chain(&["serve"]).collect::<Vec<_>>())
+    };
+    let workflow = json!({
+        "container": {"image": TOOL},
+        "services": {
+            "web": {"image": TOOL, "command": serve(&["cat /srv/site/index.html", "cat /workspace/more"]), "logs": "always",
+                    "transfer": [{"from": "site", "to": "/srv/site"}, {"from": "/workspace", "files": ["more"]}]},
+            "plain": {"image": TOOL, "command": ["/fairlead", "tool", "serve"]},
+            "mock": {"image": TOOL, "command": serve(&["print I am {{ matrix.name }}"]), "logs": "always",
+                     "matrix": {"name": "glob(\"mocks/*\")"}},
+        },
+        "content": {"files": [
+            {"path": "site/index.html", "content": "hello"}, {"path": "more", "content": "and more"},
+            {"path": "mocks/bank", "content": ""}, {"path": "mocks/shop", "content": ""},
+        ]},
+        "steps": [
+            tool("ask", &["print {{ services.web.0.ip }} {{ services.plain.0.ip }} {{ services.mock.1.ip }}", "cat /workspace/more"]),
+        ],
+    });
+    let (outcome, steps) = flow.run("given", workflow).await;
+    assert_eq!(outcome, Outcome::Passed, "{steps:#?}");
+    let request = http::Request::get("/fleet/v1/testruns/default/given/log").body(vec![]).unwrap();
+    let mut log = String::new();
+    let stream = flow.bed.hub().request_stream(request).await.unwrap();
+    std::pin::pin!(stream).read_to_string(&mut log).await.unwrap();
+    for (step, text) in [
+        ("services.web.0", "hello"),
+        ("services.web.0", "and more"),
+        ("services.mock.0", "I am mocks/bank"),
+        ("services.mock.1", "I am mocks/shop"),
+    ] {
+        let said =
+            log.lines().any(|line| line.contains(&format!("\"step\":\"{step}\"")) && line.contains(text));
+        assert!(said, "{step} does not say {text}: {log}");
+    }
+    let pods: Api<Pod> = Api::namespaced(flow.bed.cluster().client(), "fairlead-tests");
+    eventually("the pods are gone", || async {
+        pods.list(&ListParams::default()).await.unwrap().items.is_empty()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,11 +7,13 @@ use std::time::Duration;
 use futures::{AsyncBufReadExt, TryStreamExt};
 use kube::api::LogParams;
 use tokio::time::timeout;
-use workflow::collect::{self, Collected, Skipped};
+use tracing::warn;
+use workflow::collect::{self, Collected, RECORD, Skipped};
 use workflow::fold::{self, Collection};
 use workflow::mask::Mask;
 use workflow::plan::ExecutionPlan;
 use workflow::pod;
+use workflow::progress::Progress;
 
 use super::Error;
 use super::run::Execution;
@@ -62,6 +64,8 @@ impl Execution {
         steps: (usize, usize),
         collection: Collection,
     ) -> Result<(), Error> {
+        let mut collection = collection;
+        self.take_record(part, &mut collection).await?;
         let mut by_step: BTreeMap<String, Gathered> = BTreeMap::new();
         let known = self.part_note(part).await.progress;
         let ended = (steps.0..steps.1).filter(|index| known.ended.contains_key(index));
@@ -99,11 +103,26 @@ impl Execution {
         self.shared.journal.save(&note).await
     }
 
+    /// Takes in what the pod's steps noted for steps of other pods.
+    async fn take_record(&self, part: &str, collection: &mut Collection) -> Result<(), Error> {
+        let Ok((files, _)) = collection else { return Ok(()) };
+        let Some(place) = files.iter().position(|file| file.artifact.path == RECORD) else { return Ok(()) };
+        match serde_json::from_slice::<Progress>(&files.remove(place).content) {
+            Ok(noted) => self.note_part(part, |own| own.progress.take_in(noted)).await,
+            Err(error) => {
+                warn!(%error, execution = %self.uid, "what steps noted for others cannot be read");
+                Ok(())
+            }
+        }
+    }
+
     async fn keep(&self, name: &str, wanted: bool, mut own: Collection) {
         let mut lost = Vec::new();
         if let Ok((files, _)) = &mut own {
             for file in files.iter().filter(|file| !file.held) {
-                if let Err(error) = self.shared.spool.put(&file.artifact.sha256, file.content.clone()).await {
+                if let Err(error) =
+                    self.shared.spool.put(&self.owner(), &file.artifact.sha256, file.content.clone()).await
+                {
                     lost.push((file.artifact.path.clone(), error.to_string()));
                 }
             }

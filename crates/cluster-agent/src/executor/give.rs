@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use streams::output::{CommandOutput, Output};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::warn;
 use workflow::plan::Receive;
 use workflow::pod;
 
+use super::content;
 use super::run::Execution;
 use super::take::Trouble;
 
@@ -18,8 +19,10 @@ const TRIES: u32 = 5;
 const RETRY: Duration = Duration::from_secs(1);
 /// How long the other side may take for a chunk, or to end.
 const SILENCE: Duration = Duration::from_secs(60);
+/// Bytes that are read at once.
+const CHUNK: usize = 1 << 20;
 /// Bytes that are sent at once.
-const CHUNK: usize = 64 << 10;
+const PART: usize = 64 << 10;
 
 impl Execution {
     /// Gives a pod what it waits for. Doing so again changes nothing.
@@ -57,7 +60,12 @@ impl Execution {
         let place = self.shared.spool.pack(&self.owner(), &receive.pack);
         let place =
             place.ok_or_else(|| Trouble::Final(format!("{:?} is no name of a file", receive.pack)))?;
-        let mut file = match tokio::fs::File::open(&place).await {
+        let files = self.shared.spool.files();
+        let opened = tokio::task::spawn_blocking(move || {
+            let input = files.read(&place, content::PLACE)?;
+            input.length().map(|length| (input, length))
+        });
+        let file = match opened.await.map_err(std::io::Error::other).map_err(local)? {
             Ok(file) => Some(file),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && receive.optional => None,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -67,10 +75,7 @@ impl Execution {
             }
             Err(error) => return Err(local(error)),
         };
-        let bytes = match &file {
-            Some(file) => file.metadata().await.map_err(local)?.len(),
-            None => 0,
-        };
+        let (mut file, bytes) = file.map_or((None, 0), |(input, length)| (Some(input), length));
         let (bytes_text, number) = (bytes.to_string(), number.to_string());
         let mut command = vec!["unpack", "--bytes", &bytes_text, "--number", &number];
         let from = format!("--from={}", receive.from);
@@ -82,14 +87,17 @@ impl Execution {
         let late = |_| Trouble::Broken("nothing was taken for too long".to_owned());
         let broken = |error: streams::StreamError| Trouble::Broken(error.to_string());
         let mut sent = Ok(());
-        if let Some(file) = &mut file {
-            let mut buffer = vec![0; CHUNK];
-            loop {
-                let read = file.read(&mut buffer).await.map_err(local)?;
-                if read == 0 {
-                    break;
-                }
-                let push = tokio::time::timeout(SILENCE, output.send(&buffer[..read]));
+        while let Some(mut input) = file.take() {
+            let read =
+                tokio::task::spawn_blocking(move || input.next(CHUNK).map(|piece| (input, piece))).await;
+            let (input, piece) = read.map_err(std::io::Error::other).and_then(|read| read).map_err(local)?;
+            if piece.is_empty() {
+                break;
+            }
+            file = Some(input);
+            // In pieces that the other side takes one by one.
+            for part in piece.chunks(PART) {
+                let push = tokio::time::timeout(SILENCE, output.send(part));
                 sent = push.await.map_err(late)?.map_err(broken);
                 if sent.is_err() {
                     break;

@@ -1,18 +1,21 @@
 //! What came of steps, into the notes and to the hub.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_objects::test_record::TestNews;
-use fleet_objects::test_run::{AttemptResult, Outcome};
+use async_trait::async_trait;
+use fleet_objects::test_record::{TestNews, TestRecord};
+use fleet_objects::test_run::{AttemptResult, Outcome, RunReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use tracing::info;
+use tracing::{info, warn};
 use workflow::fold;
 use workflow::observe;
 use workflow::plan::{ExecutionPlan, PlannedStep};
 use workflow::progress::{self, StepMessage};
 
-use super::Error;
+use super::content::{Losses, Owner};
 use super::run::{Execution, now};
+use super::{Error, Shared};
 
 /// An attempt that did not run.
 pub(super) fn not_run(reason: &str, message: &str) -> AttemptResult {
@@ -107,6 +110,31 @@ fn of_message(step: &PlannedStep, message: &StepMessage, ended: &observe::Ended)
         _ => {}
     }
     attempts
+}
+
+/// Lost files, told by records.
+pub(super) struct ByRecords(pub(super) Arc<Shared>);
+
+#[async_trait]
+impl Losses for ByRecords {
+    /// After the result that names it: that is the last record of an execution.
+    async fn tell(&self, owner: &Owner, sha256: &str, reason: &str) -> bool {
+        match self.0.journal.get(&owner.uid).await {
+            Ok(note) if note.as_ref().is_none_or(|note| note.finished) => {}
+            Ok(_) => return false,
+            Err(error) => {
+                warn!(%error, "cannot see whether a test execution has ended");
+                return false;
+            }
+        }
+        let record = TestRecord {
+            run: RunReference::default(),
+            execution_uid: owner.uid.clone(),
+            execution: owner.execution.clone(),
+            news: TestNews::Lost { sha256: sha256.to_owned(), reason: reason.to_owned() },
+        };
+        self.0.records.append(record).await.is_ok()
+    }
 }
 
 impl Execution {

@@ -1,6 +1,6 @@
 //! Carries out one execution: asks the plan what is next, does it, notes it, tells the hub.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use workflow::fold;
-use workflow::plan::{self, CANCELLED, ExecutionPlan};
+use workflow::plan::{self, CANCELLED, ExecutionPlan, PlannedService};
 use workflow::pod::PodOptions;
 use workflow::progress::{self, Next};
 
@@ -22,6 +22,8 @@ use super::secrets::Secrets;
 use super::together::Together;
 use super::{Error, Shared};
 
+/// Why instances are not run.
+const LISTS_LOST: &str = "what its instances are told by did not come out of the pod that found it";
 /// Between tries to append to an outbox that is full.
 const OUTBOX_RETRY: Duration = Duration::from_secs(1);
 
@@ -43,6 +45,8 @@ pub(super) struct Execution {
     telling: Mutex<()>,
     /// By part: with whom it begins.
     pub(super) together: parking_lot::Mutex<BTreeMap<String, Arc<Together>>>,
+    /// By part: the services that were started for it.
+    pub(super) started: parking_lot::Mutex<BTreeMap<String, Vec<PlannedService>>>,
 }
 
 /// What others want of an execution.
@@ -94,6 +98,7 @@ pub(super) async fn execution(shared: Arc<Shared>, mut note: Note, control: Cont
         kubeconfig,
         telling,
         together: Default::default(),
+        started: Default::default(),
     });
     if let Some(verdict) = verdict {
         execution.settled(verdict).await;
@@ -244,7 +249,7 @@ impl Execution {
                 return Ok(Some(Ended::NotRun(reason, message)));
             }
             let with_services = tokio::select! {
-                services = self.start_services(&plan, &part) => services,
+                services = self.start_services(&plan, &part, &plan.services, 0) => services,
                 () = self.shutdown.cancelled() => return Ok(None),
                 () = self.cancel.cancelled() => Ok(None),
             };
@@ -274,11 +279,39 @@ impl Execution {
         parent: &str,
         begun: &Time,
     ) -> Result<Option<Outcome>, Error> {
+        let (mut with_instances, mut started) = (Arc::clone(plan), BTreeSet::new());
         loop {
             if self.shutdown.is_cancelled() {
                 return Ok(None);
             }
             let known = self.part_note(part).await;
+            if let Some((index, expanded)) = self.expanded(&with_instances, &known).await {
+                match expanded {
+                    Ok(plan) => with_instances = Arc::new(plan),
+                    Err(why) => {
+                        Arc::make_mut(&mut with_instances).steps[index].waits_for.clear();
+                        let attempt = super::results::not_run("InvalidWorkflow", &why);
+                        self.ended(&with_instances, part, parent, index, Outcome::NotRun, vec![attempt])
+                            .await?;
+                    }
+                }
+                continue;
+            }
+            if let Some(index) = again(&with_instances, &known, &started) {
+                started.insert(index);
+                let services = with_instances.steps[index].starts.clone().unwrap_or_default();
+                let there = tokio::select! {
+                    there = self.start_services(&with_instances, part, &services, index + 1) => there,
+                    () = self.shutdown.cancelled() => return Ok(None),
+                    () = self.cancel.cancelled() => Ok(None),
+                };
+                match there {
+                    Ok(with) => with_instances = with.map_or(with_instances, Arc::new),
+                    Err((reason, message)) => warn!(reason, message, "services of an execution are gone"),
+                }
+                continue;
+            }
+            let plan = &with_instances;
             if let Some(pod) = known.pod {
                 if self.pod(plan, part, parent, pod, begun).await? {
                     continue;
@@ -308,8 +341,35 @@ impl Execution {
                         super::results::not_run("InvalidExpression", &format!("its condition: {why}"));
                     self.ended(plan, part, parent, index, Outcome::NotRun, vec![attempt]).await?;
                 }
-                Next::Pod(..) | Next::Parallel(_) if held => self.wait_for_change(pause).await,
+                Next::Pod(..) | Next::Parallel(_) | Next::Services(_) if held => {
+                    self.wait_for_change(pause).await
+                }
                 Next::Wait(_) => self.wait_for_change(pause).await,
+                Next::Parallel(index) | Next::Services(index) if !plan.steps[index].waits_for.is_empty() => {
+                    let attempt = super::results::not_run("ListsLost", LISTS_LOST);
+                    self.ended(plan, part, parent, index, Outcome::NotRun, vec![attempt]).await?;
+                }
+                Next::Services(index) => {
+                    let began = now();
+                    let services = plan.steps[index].starts.clone().unwrap_or_default();
+                    let there = tokio::select! {
+                        there = self.start_services(plan, part, &services, index + 1) => there,
+                        () = self.shutdown.cancelled() => return Ok(None),
+                        () = self.cancel.cancelled() => continue,
+                    };
+                    started.insert(index);
+                    let (outcome, mut attempt) = match there {
+                        Ok(_) => (Outcome::Passed, super::results::not_run("Completed", "")),
+                        Err((reason, ref message)) => {
+                            (Outcome::NotRun, super::results::not_run(reason, message))
+                        }
+                    };
+                    (attempt.outcome, attempt.started_at) = (outcome, Some(began));
+                    self.ended(plan, part, parent, index, outcome, vec![attempt]).await?;
+                    if let Ok(Some(with)) = there {
+                        with_instances = Arc::new(with);
+                    }
+                }
                 Next::Parallel(index) => {
                     if !self.parallel(plan, part, parent, index).await? {
                         return Ok(None);
@@ -324,6 +384,29 @@ impl Execution {
                 }
             }
         }
+    }
+
+    /// The plan with the instances of a step that waited for what has been found out meanwhile, and the step's place; why
+    /// not, for people.
+    async fn expanded(
+        &self,
+        plan: &ExecutionPlan,
+        known: &Part,
+    ) -> Option<(usize, Result<ExecutionPlan, String>)> {
+        let waits = |index: &usize| {
+            let waits_for = &plan.steps[*index].waits_for;
+            !waits_for.is_empty() && waits_for.iter().all(|list| known.progress.lists.contains_key(list))
+        };
+        let index = (0..plan.steps.len()).find(waits)?;
+        let (spec, found) = {
+            let note = self.note.lock().await;
+            // Those of the parts that this one is in tell what this one is.
+            let lists = note.parts.values().flat_map(|part| part.progress.lists.clone());
+            (note.spec.clone(), lists.collect())
+        };
+        let expanded = plan::expanded(&spec, found, plan, index).map_err(|invalid| invalid.to_string());
+        let expanded = expanded.and_then(|plan| self.secrets.name(&plan).map(|()| plan));
+        Some((index, expanded))
     }
 
     /// Until somebody holds the run, lets it go on or ends it.
@@ -389,6 +472,9 @@ impl Execution {
         attempt.started_at = Some(began);
         attempt.finished_at = Some(now());
         attempt.outcome = if step.negative { progress::inverted(worst) } else { worst };
+        if parallel.instances.is_empty() {
+            attempt.warnings.push("no instances: a list that they are told by is empty".to_owned());
+        }
         if failed > 0 {
             "InstancesFailed".clone_into(&mut attempt.reason);
             attempt.message = format!("{failed} of {} instances failed", parallel.instances.len());
@@ -417,6 +503,15 @@ impl Execution {
         }
         Ok(())
     }
+}
+
+/// A step that started services before the agent was started anew: their addresses are to be found again.
+fn again(plan: &ExecutionPlan, known: &Part, started: &BTreeSet<usize>) -> Option<usize> {
+    let was = |index: &usize| {
+        let passed = known.progress.ended.get(index) == Some(&Outcome::Passed);
+        plan.steps[*index].starts.is_some() && passed && !started.contains(index)
+    };
+    (0..plan.steps.len()).find(was)
 }
 
 /// What is left of a plan's time.

@@ -21,7 +21,7 @@ use super::run::Execution;
 /// What is masked, and of what.
 #[derive(Default)]
 pub(super) struct Secrets {
-    references: BTreeSet<SecretReference>,
+    references: Mutex<BTreeSet<SecretReference>>,
     values: Mutex<BTreeSet<Vec<u8>>>,
     mask: Mutex<Arc<Mask>>,
 }
@@ -34,8 +34,15 @@ impl Secrets {
             .filter_map(|(name, parameter)| note.spec.config.get(name).or(parameter.default.as_ref()))
             .map(|value| workflow::expression::render(value).into_bytes());
         let references = plan.map(mask::references).transpose().map_err(|error| error.to_string())?;
-        let own = Self { references: references.unwrap_or_default(), ..Self::default() };
+        let own = Self { references: Mutex::new(references.unwrap_or_default()), ..Self::default() };
         own.add(values).map(|()| own)
+    }
+
+    /// Secrets that a plan names which was made later.
+    pub(super) fn name(&self, plan: &ExecutionPlan) -> Result<(), String> {
+        let more = mask::references(plan).map_err(|error| error.to_string())?;
+        self.references.lock().extend(more);
+        Ok(())
     }
 
     pub(super) fn mask(&self) -> Arc<Mask> {
@@ -58,7 +65,8 @@ impl Execution {
     /// Reads the Secrets that the plan names. One that is not there has no value to mask.
     pub(super) async fn read_secrets(&self) -> Result<(), pods::Refused> {
         let api: Api<Secret> = Api::namespaced(self.shared.cluster.clone(), &self.shared.options.namespace);
-        let names: BTreeSet<&String> = self.secrets.references.iter().map(|(name, _)| name).collect();
+        let references = self.secrets.references.lock().clone();
+        let names: BTreeSet<&String> = references.iter().map(|(name, _)| name).collect();
         for name in names {
             let found = loop {
                 match api.get_opt(name).await {
@@ -77,8 +85,8 @@ impl Execution {
             };
             let data = found.and_then(|secret| secret.data).unwrap_or_default();
             let wanted = |key: &String| {
-                let whole = self.secrets.references.contains(&(name.clone(), None));
-                whole || self.secrets.references.contains(&(name.clone(), Some(key.clone())))
+                let whole = references.contains(&(name.clone(), None));
+                whole || references.contains(&(name.clone(), Some(key.clone())))
             };
             let values = data.into_iter().filter(|(key, _)| wanted(key)).map(|(_, value)| value.0);
             self.secrets.add(values).map_err(|why| ("SecretUnreadable".to_owned(), why))?;

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use workflow::plan::{self, ExecutionPlan};
+use workflow::plan::{self, ExecutionPlan, PlannedService};
 use workflow::{observe, pod};
 
 use super::log_follow::{Followed, Progress};
@@ -26,22 +26,25 @@ const LOG: Duration = Duration::from_secs(30);
 type NotThere = (&'static str, String);
 
 impl Execution {
-    /// Starts every service at once and waits until all are ready; the plan with their addresses, `None` when there are
-    /// none.
+    /// Starts services at once and waits until all are ready; the plan with their addresses, `None` when there are none.
+    /// `from`: the step at whose beginning they are there. Doing so again finds those that are there.
     pub(super) async fn start_services(
         &self,
         plan: &ExecutionPlan,
         part: &str,
+        services: &[PlannedService],
+        from: usize,
     ) -> Result<Option<ExecutionPlan>, NotThere> {
-        if plan.services.is_empty() {
+        if services.is_empty() {
             return Ok(None);
         }
+        self.started.lock().entry(part.to_owned()).or_default().extend(services.iter().cloned());
         let mut starts = Vec::new();
-        for service in &plan.services {
+        for service in services {
             starts.push(self.start_service(plan, part, service));
         }
         let mut by_name: Map<String, Value> = Map::new();
-        for (service, started) in plan.services.iter().zip(futures::future::join_all(starts).await) {
+        for (service, started) in services.iter().zip(futures::future::join_all(starts).await) {
             let told = |why: String| {
                 ("ServiceNotReady", format!("service {} {}: {why}", service.name, service.index))
             };
@@ -51,7 +54,7 @@ impl Execution {
                 list.push(json!({ "ip": ip, "index": service.index, "name": service.name }));
             }
         }
-        let with = plan::with_services(plan, &Value::Object(by_name));
+        let with = plan::with_services(plan, &Value::Object(by_name), from);
         with.map(Some).map_err(|invalid| ("InvalidWorkflow", invalid.to_string()))
     }
 
@@ -70,13 +73,21 @@ impl Execution {
         let deadline = Instant::now() + service.container.timeout;
         let mut events = std::pin::pin!(watch_object(self.pods(), &name));
         let mut last = String::from("it did not become ready in time");
+        let mut given = service.receives.is_empty();
         while let Ok(event) = timeout_at(deadline, events.next()).await {
             match event {
                 Some(Ok(Some(pod))) => {
                     if let Some(ip) = observe::ready(&pod)? {
                         return Ok(ip);
                     }
-                    if let Some(stuck) = observe::steps(&pod).stuck {
+                    let state = observe::steps(&pod);
+                    if !given
+                        && state.current.as_ref().is_some_and(|(own, runs)| own == pod::RECEIVE && *runs)
+                    {
+                        self.give(&name, &service.receives).await?;
+                        given = true;
+                    }
+                    if let Some(stuck) = state.stuck {
                         last = format!("{}: {}", stuck.reason, stuck.message);
                         if stuck.forever {
                             break;
@@ -99,7 +110,11 @@ impl Execution {
         outcome: Option<Outcome>,
     ) {
         let options = self.options(part);
-        for service in &plan.services {
+        let mut services = self.started.lock().remove(part).unwrap_or_default();
+        services.extend(plan.all_services().cloned());
+        services.sort_by(|left, right| (&left.name, left.index).cmp(&(&right.name, right.index)));
+        services.dedup_by(|left, right| (&left.name, left.index) == (&right.name, right.index));
+        for service in &services {
             match service.keeps_log(outcome) {
                 Ok(true) => self.keep_log(pod::service_name(&options, service), service.log_name()).await,
                 Ok(false) => {}
@@ -107,7 +122,7 @@ impl Execution {
             }
         }
         let names: Vec<String> =
-            plan.services.iter().map(|service| pod::service_name(&options, service)).collect();
+            services.iter().map(|service| pod::service_name(&options, service)).collect();
         let mut removals = Vec::new();
         for name in &names {
             removals.push(self.remove_pod(name));

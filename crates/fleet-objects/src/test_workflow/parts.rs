@@ -387,6 +387,10 @@ pub struct Service {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "anything")]
     pub count: Option<Value>,
+    /// How many at most, when shards do not give that many. Expression or number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "anything")]
+    pub max_count: Option<Value>,
     /// Every combination of these lists, as `matrix.<name>`. Each an expression or a list.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "open_object")]
@@ -448,6 +452,9 @@ pub struct Service {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "open_list")]
     pub volume_mounts: Vec<Value>,
+    /// Files of the steps' workspace given to each; it starts when the content of what it stands in is fetched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transfer: Vec<Transfer>,
     /// As the workflow's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "open_object")]

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,10 +16,12 @@ use bytes::Bytes;
 use fleet_planner::is_digest;
 use kube_objects::{Reason, Status};
 use parking_lot::Mutex;
+use sealing::{Files, Input};
 use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
 use super::Error;
+use crate::record_key::RecordKey;
 
 /// Bytes of one run's files unless said otherwise: what an agent keeps waiting, from some clusters.
 pub const MAX_RUN_BYTES: u64 = 16 << 30;
@@ -27,6 +29,8 @@ pub const MAX_RUN_BYTES: u64 = 16 << 30;
 const STRIPES: usize = 16;
 /// Files whose digest so far is remembered; that of others is found by reading them again.
 const MAX_HASHES: usize = 1000;
+/// For what the files are sealed.
+const PLACE: &[u8] = b"test-file";
 /// Bytes that are read at once.
 const BUFFER: usize = 1 << 20;
 
@@ -57,20 +61,21 @@ pub(crate) struct Place<'a> {
 pub struct ArtifactStore {
     dir: PathBuf,
     max_run_bytes: u64,
+    files: Files,
     stripes: [tokio::sync::Mutex<()>; STRIPES],
     /// By path of a file that is being sent: how long it is, and the digest of that.
     hashes: Mutex<HashMap<PathBuf, (u64, Sha256)>>,
 }
 
 impl ArtifactStore {
-    /// Opens or makes the directory; a run may keep so many bytes.
+    /// Opens or makes the directory; a run may keep so many bytes. `key` seals what is added.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn open(dir: PathBuf, max_run_bytes: u64) -> Result<Arc<Self>, Error> {
+    pub fn open(dir: PathBuf, max_run_bytes: u64, key: &RecordKey) -> Result<Arc<Self>, Error> {
         std::fs::create_dir_all(&dir).map_err(|source| Error::Logs { path: dir.clone(), source })?;
         let stripes = std::array::from_fn(|_| tokio::sync::Mutex::new(()));
-        Ok(Arc::new(Self { dir, max_run_bytes, stripes, hashes: Mutex::default() }))
+        Ok(Arc::new(Self { dir, max_run_bytes, files: key.files(), stripes, hashes: Mutex::default() }))
     }
 
     /// The directory.
@@ -80,8 +85,8 @@ impl ArtifactStore {
 
     /// How much of a file there is from this cluster.
     pub(crate) async fn state(&self, place: Place<'_>) -> Result<ArtifactState, Status> {
-        let paths = self.paths(place)?;
-        blocking(move || Ok(paths.state())).await
+        let (paths, files) = (self.paths(place)?, self.files.clone());
+        blocking(move || Ok(paths.state(&files))).await
     }
 
     /// How much of a file there is from any cluster: bytes, and why it is not taken.
@@ -107,14 +112,17 @@ impl ArtifactStore {
     }
 
     /// Opens a file that is whole, and says how long it is.
-    pub(super) async fn open_whole(&self, run_uid: &str, sha256: &str) -> Option<(tokio::fs::File, u64)> {
+    pub(super) async fn open_whole(&self, run_uid: &str, sha256: &str) -> Option<(Input, u64)> {
         let paths = self.paths(Place { run_uid, cluster: "", sha256 }).ok()?;
-        let file = tokio::fs::File::open(paths.whole).await.ok()?;
-        let size = file.metadata().await.ok()?.len();
-        Some((file, size))
+        let files = self.files.clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            let input = files.read(&paths.whole, PLACE)?;
+            input.length().map(|size| (input, size))
+        });
+        opened.await.ok()?.ok()
     }
 
-    /// Takes a file of this machine as it is.
+    /// Takes a file of this machine as it is: where nothing is sealed.
     ///
     /// # Errors
     /// When the disk fails.
@@ -133,7 +141,7 @@ impl ArtifactStore {
     }
 
     fn append_blocking(&self, paths: &Paths, sha256: &str, chunk: &Chunk) -> Result<ArtifactState, Status> {
-        let state = paths.state();
+        let state = paths.state(&self.files);
         if state.whole {
             return Ok(state);
         }
@@ -157,10 +165,15 @@ impl ArtifactStore {
         self.within_quota(paths, chunk)?;
         let failed = |error: std::io::Error| disk(&paths.partial, &error);
         std::fs::create_dir_all(&paths.dir).map_err(failed)?;
-        let mut open = std::fs::OpenOptions::new();
-        let mut file = open.read(true).append(true).create(true).open(&paths.partial).map_err(failed)?;
-        let mut hash = self.hash_of(&paths.partial, &mut file, chunk.offset).map_err(failed)?;
-        file.write_all(&chunk.bytes).map_err(failed)?;
+        let mut file = self.files.append(&paths.partial, PLACE).map_err(failed)?;
+        // A crash may have torn what came last.
+        let there = file.length().map_err(failed)?;
+        if there != chunk.offset {
+            let message = format!("there are {there} bytes of it, not {}", chunk.offset);
+            return Err(Status::new(Reason::Conflict, message));
+        }
+        let mut hash = self.hash_of(&paths.partial, chunk.offset).map_err(failed)?;
+        file.write_all(&chunk.bytes).and_then(|()| file.flush()).map_err(failed)?;
         hash.update(&chunk.bytes);
         if end < chunk.size {
             self.remember(&paths.partial, end, hash);
@@ -174,7 +187,7 @@ impl ArtifactStore {
             status.code = 422;
             return Err(status);
         }
-        file.sync_all().map_err(failed)?;
+        file.sync().map_err(failed)?;
         std::fs::rename(&paths.partial, &paths.whole).map_err(failed)?;
         std::fs::File::open(&paths.dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
         info!(sha256, size = end, "a large file of a test run is whole");
@@ -200,7 +213,7 @@ impl ArtifactStore {
     }
 
     /// The digest of what there is.
-    fn hash_of(&self, path: &Path, file: &mut std::fs::File, length: u64) -> std::io::Result<Sha256> {
+    fn hash_of(&self, path: &Path, length: u64) -> std::io::Result<Sha256> {
         if let Some((known, hash)) = self.hashes.lock().remove(path)
             && known == length
         {
@@ -209,7 +222,7 @@ impl ArtifactStore {
         // Another process of this hub began it.
         let mut hash = Sha256::new();
         let mut buffer = vec![0; BUFFER];
-        file.seek(SeekFrom::Start(0))?;
+        let mut file = self.files.read(path, PLACE)?;
         loop {
             match file.read(&mut buffer)? {
                 0 => return Ok(hash),
@@ -256,8 +269,8 @@ struct Paths {
 }
 
 impl Paths {
-    fn state(&self) -> ArtifactState {
-        let length = |path: &Path| std::fs::metadata(path).ok().map(|facts| facts.len());
+    fn state(&self, files: &Files) -> ArtifactState {
+        let length = |path: &Path| files.length(path).ok();
         if let Some(received) = length(&self.whole) {
             return ArtifactState { received, whole: true, refused: None };
         }

@@ -10,9 +10,8 @@ use http::{HeaderMap, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, StreamBody};
 use kube::{Api, ResourceExt as _};
 use kube_objects::{Reason, Status};
+use sealing::Input;
 use serde::Serialize;
-use tokio::io::{AsyncSeekExt as _, SeekFrom};
-use tokio_util::io::ReaderStream;
 use tower::BoxError;
 
 use super::artifacts::{Chunk, Place};
@@ -47,6 +46,8 @@ enum State {
     Pending,
     /// The run may not keep it.
     Refused,
+    /// It will not come.
+    Lost,
 }
 
 /// Where a reader wants to begin: `Range: bytes=N-`, the one form that goes on with what broke off. Others are answered
@@ -70,8 +71,10 @@ impl Endpoints {
                         let state = match &known.refused {
                             _ if here => State::Stored,
                             Some(_) => State::Refused,
+                            None if !artifact.lost.is_empty() => State::Lost,
                             None => State::Pending,
                         };
+                        let lost = Some(artifact.lost.clone()).filter(|why| !here && !why.is_empty());
                         all.push(File {
                             cluster: result.cluster.clone(),
                             step: step.name.clone(),
@@ -79,7 +82,7 @@ impl Endpoints {
                             artifact: artifact.clone(),
                             received: if here { artifact.size } else { known.received },
                             state,
-                            reason: known.refused,
+                            reason: known.refused.or(lost),
                         });
                     }
                 }
@@ -120,6 +123,7 @@ impl Endpoints {
         let known = self.artifacts.known(&uid, &found.sha256, cluster).await;
         Err(missing(&match known.refused {
             Some(why) => format!("{path} of cluster {cluster} was not kept: {why}"),
+            None if !found.lost.is_empty() => format!("{path} of cluster {cluster} is lost: {}", found.lost),
             None => format!(
                 "{path} is pending: {} of {} bytes have arrived from cluster {cluster}; try again later",
                 known.received, found.size
@@ -165,7 +169,7 @@ impl Endpoints {
 }
 
 /// A file from one of its bytes on, as its reader takes it.
-async fn stream(mut file: tokio::fs::File, size: u64, from: Option<u64>) -> Result<Response<Body>, Status> {
+async fn stream(mut file: Input, size: u64, from: Option<u64>) -> Result<Response<Body>, Status> {
     let begin = from.unwrap_or(0);
     let mut answer = Response::builder()
         .header(header::CONTENT_TYPE, "application/octet-stream")
@@ -176,16 +180,28 @@ async fn stream(mut file: tokio::fs::File, size: u64, from: Option<u64>) -> Resu
         return answer.map_err(Status::internal);
     }
     if from.is_some() {
-        file.seek(SeekFrom::Start(begin)).await.map_err(|error| internal(&error))?;
+        file.seek(begin).map_err(|error| internal(&error))?;
         let range = format!("bytes {begin}-{}/{size}", size - 1);
         answer = answer.status(StatusCode::PARTIAL_CONTENT).header(header::CONTENT_RANGE, range);
     }
-    let pieces = ReaderStream::with_capacity(file, PIECE);
-    let frames = pieces.map(|piece: std::io::Result<Bytes>| {
+    let frames = pieces(file).map(|piece: std::io::Result<Bytes>| {
         piece.map(http_body::Frame::data).map_err(|error| Box::new(error) as BoxError)
     });
     let answer = answer.header(header::CONTENT_LENGTH, size - begin);
     answer.body(StreamBody::new(frames).boxed_unsync()).map_err(Status::internal)
+}
+
+/// What is left of a file, piece by piece; it ends with the first that cannot be read.
+fn pieces(file: Input) -> impl futures::Stream<Item = std::io::Result<Bytes>> + Send {
+    futures::stream::unfold(Some(file), |file| async {
+        let mut file = file?;
+        let read = tokio::task::spawn_blocking(move || file.next(PIECE).map(|piece| (piece, file))).await;
+        match read.map_err(std::io::Error::other).and_then(|read| read) {
+            Ok((piece, _)) if piece.is_empty() => None,
+            Ok((piece, file)) => Some((Ok(Bytes::from(piece)), Some(file))),
+            Err(error) => Some((Err(error), None)),
+        }
+    })
 }
 
 #[cfg(test)]

@@ -1,14 +1,17 @@
 //! Takes in what agents report about executions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fleet_objects::partition_namespace;
 use fleet_objects::test_record::{TestNews, TestRecord};
-use fleet_objects::test_run::{ClusterResult, Outcome, TestExecution, TestExecutionStatus};
+use fleet_objects::test_run::{
+    ClusterResult, Outcome, RunReference, TestExecution, TestExecutionStatus, TestRun,
+};
 use fleet_objects::test_trigger::TriggerNews;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt as _};
 use tracing::warn;
 use workflow::fold;
 
@@ -16,6 +19,11 @@ use super::Error;
 use super::controller::api_error;
 use super::fired;
 use super::logs::{LogStore, Piece};
+
+/// How often a run is looked at for whether it is settled, and how long between two looks: its controller does that as soon
+/// as an execution has ended.
+const SETTLING: u32 = 20;
+const SETTLE: Duration = Duration::from_millis(250);
 
 /// Folds records; cheap to clone. Handling a record again changes nothing.
 #[derive(Clone)]
@@ -67,11 +75,51 @@ impl Handler {
             return Ok(());
         }
         let before = execution.status.clone().unwrap_or_default();
+        let lost = matches!(record.news, TestNews::Lost { .. });
         let Some(after) = fold_record(&execution, &before, record.news) else { return Ok(()) };
+        let lost = after.result.clone().filter(|_| lost);
         let patch = Patch::Merge(serde_json::json!({ "status": after }));
         api.patch_status(&record.execution, &PatchParams::default(), &patch)
             .await
             .map_err(api_error("write an execution's status"))?;
+        match lost {
+            Some(result) => self.tell_run(&execution.spec.run, &result).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Brings what came of an execution into the record of its run, where that has been settled already.
+    async fn tell_run(&self, run: &RunReference, result: &ClusterResult) -> Result<(), Error> {
+        let api: Api<TestRun> = Api::namespaced(self.client.clone(), &run.namespace);
+        for _ in 0..SETTLING {
+            let found = api.get_opt(&run.name).await.map_err(api_error("read a run"))?;
+            let Some(found) = found.filter(|found| found.uid().as_deref() == Some(&run.uid)) else {
+                return Ok(());
+            };
+            let mut clusters = found.status.clone().unwrap_or_default().clusters;
+            let Some(own) = clusters.iter_mut().find(|own| own.cluster == result.cluster) else {
+                return Ok(());
+            };
+            // Until then the run's controller is about to take the whole result over.
+            if own.outcome.is_some() {
+                if own == result {
+                    return Ok(());
+                }
+                own.clone_from(result);
+                let patch = Patch::Merge(serde_json::json!({
+                    "metadata": { "resourceVersion": found.resource_version() },
+                    "status": { "clusters": clusters },
+                }));
+                match api.patch_status(&run.name, &PatchParams::default(), &patch).await {
+                    Ok(_) => return Ok(()),
+                    Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+                    Err(kube::Error::Api(status)) if status.code == 409 => {}
+                    Err(error) => return Err(api_error("write a run's status")(error)),
+                }
+            }
+            tokio::time::sleep(SETTLE).await;
+        }
+        warn!(run = %run.name, cluster = %result.cluster, "a lost file is told by the execution alone");
         Ok(())
     }
 }
@@ -87,10 +135,14 @@ fn fold_record(
         ..ClusterResult::default()
     });
     if known.outcome.is_some() {
-        return None;
+        let TestNews::Lost { sha256, reason } = news else { return None };
+        let mut result = known.clone();
+        mark_lost(&mut result, &sha256, &reason);
+        let status = TestExecutionStatus { result: Some(result), ..before.clone() };
+        return (status != *before).then_some(status);
     }
     let mut result = match news {
-        TestNews::Log { .. } => return None,
+        TestNews::Log { .. } | TestNews::Lost { .. } => return None,
         TestNews::Finished { result } => result,
         TestNews::Queued { at, message } if known.started_at.is_none() && known.queued_at.is_none() => {
             ClusterResult { queued_at: Some(at), reason: fold::QUEUED.to_owned(), message, ..known.clone() }
@@ -134,9 +186,21 @@ fn fold_record(
     Some(TestExecutionStatus { conditions, result: Some(result) })
 }
 
+/// Notes at every place where a result names a file that it will not come, and why.
+fn mark_lost(result: &mut ClusterResult, sha256: &str, reason: &str) {
+    for attempt in result.steps.iter_mut().flat_map(|step| &mut step.attempts) {
+        let mut paths = Vec::new();
+        for artifact in attempt.artifacts.iter_mut().filter(|own| own.sha256 == sha256 && own.lost.is_empty()) {
+            reason.clone_into(&mut artifact.lost);
+            paths.push(artifact.path.clone());
+        }
+        attempt.warnings.extend(paths.iter().map(|path| format!("{path} is lost: {reason}")));
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use fleet_objects::test_run::{AttemptResult, RunReference, StepResult, TestExecutionSpec};
+    use fleet_objects::test_run::{Artifact, AttemptResult, StepResult, TestExecutionSpec};
     use fleet_objects::test_workflow::{TestStep, TestWorkflowSpec};
 
     use super::*;
@@ -197,6 +261,28 @@ mod tests {
             None,
             "nothing follows the end"
         );
+    }
+
+    #[test]
+    fn a_lost_file_is_told_after_the_end_and_once() {
+        let execution = execution();
+        let artifact = |path: &str| Artifact { path: path.into(), sha256: "d".into(), ..Artifact::default() };
+        let TestNews::Step { result: mut step } = attempt("a", Outcome::Passed) else { panic!("a step") };
+        step.attempts[0].artifacts = vec![artifact("a.xml"), artifact("copy.xml")];
+        let mut result = ClusterResult { cluster: "dev".into(), steps: vec![step], ..Default::default() };
+        let lost = || TestNews::Lost { sha256: "d".into(), reason: "the disk".into() };
+        let before = TestExecutionStatus { result: Some(result.clone()), ..Default::default() };
+        assert_eq!(fold_record(&execution, &before, lost()), None, "the end tells of its files");
+        fold::cluster(&mut result, true);
+        let done = fold_record(&execution, &before, TestNews::Finished { result }).expect("news");
+        let after = fold_record(&execution, &done, lost()).expect("news");
+        assert_eq!((after.conditions.as_slice(), done.result.as_ref().and_then(|own| own.outcome)), (done.conditions.as_slice(), Some(Outcome::Passed)));
+        let own = &after.result.as_ref().expect("a result").steps[0].attempts[0];
+        assert!(own.artifacts.iter().all(|artifact| artifact.lost == "the disk"));
+        assert_eq!(own.warnings, ["a.xml is lost: the disk", "copy.xml is lost: the disk"]);
+        assert_eq!(fold_record(&execution, &after, lost()), None, "it came again");
+        let other = TestNews::Lost { sha256: "e".into(), reason: "the disk".into() };
+        assert_eq!(fold_record(&execution, &after, other), None);
     }
 
     #[test]

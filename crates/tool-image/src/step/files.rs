@@ -12,6 +12,8 @@ use super::{Runner, short};
 
 /// Bytes of one output.
 const MAX_OUTPUT: usize = 16 * 1024;
+/// Bytes of the outputs of all steps together: they go from pod to pod in variables, and a pod must fit into a store.
+const MAX_OUTPUTS_BYTES: usize = 256 * 1024;
 /// Outputs of one step.
 const MAX_OUTPUTS: usize = 32;
 
@@ -87,12 +89,21 @@ impl Runner<'_> {
         }
     }
 
+    fn bytes_of_outputs(&self) -> usize {
+        self.progress.outputs.values().flat_map(BTreeMap::values).map(String::len).sum()
+    }
+
     pub(super) fn take_outputs(&mut self, step: &PlannedStep) {
         let mut outputs = BTreeMap::new();
         for dir in OUTPUTS_DIRS {
             for (key, size) in self.host.list(dir, MAX_OUTPUTS) {
                 let path = format!("{dir}/{key}");
-                if size as usize <= MAX_OUTPUT
+                let all = self.bytes_of_outputs() + outputs.values().map(String::len).sum::<usize>();
+                if all + size as usize > MAX_OUTPUTS_BYTES {
+                    self.host.err(&format!(
+                        "fairlead: the outputs of all steps have more than {MAX_OUTPUTS_BYTES} bytes; {key} is not kept"
+                    ));
+                } else if size as usize <= MAX_OUTPUT
                     && let Ok(content) = self.host.read(&path)
                 {
                     let text = String::from_utf8_lossy(&content).trim_end_matches('\n').to_owned();

@@ -209,3 +209,27 @@ fn what_is_no_plan_is_said() {
     assert_eq!(run(0, false, &mut host), Ending::Code(1));
     assert!(host.told.iter().all(|line| line.starts_with("fairlead: ")));
 }
+
+#[test]
+fn lists_of_files_are_noted_for_others() {
+    let lists: Lists = serde_json::from_value(json!({
+        "for": "all", "shards": {"file": {"fairlead.dev/expression": "glob(\"**/*.js\")"}}, "count": 2,
+    }))
+    .unwrap();
+    let mut host = host(vec![PlannedStep { lists: Some(lists.clone()), ..step(&[]) }]);
+    for path in ["/data/b.js", "/data/x/a.js", "/data/x/a.css"] {
+        host.files.insert(path.to_owned(), Vec::new());
+    }
+    assert_eq!(run(0, false, &mut host), Ending::Code(0));
+    assert_eq!(message(&host).outcome, Some(Outcome::Passed), "{:?}", host.told);
+    let noted: Value = serde_json::from_slice(&host.files[&format!("{FILES_DIR}/{RECORD}")]).unwrap();
+    assert_eq!(noted, json!({"lists": {"all": {"shards": {"file": ["b.js", "x/a.js"]}, "count": 2}}}));
+    // More than an agent keeps.
+    let name = "n".repeat(60);
+    for number in 0..6000 {
+        host.files.insert(format!("/data/{name}{number}.js"), Vec::new());
+    }
+    run(0, false, &mut host);
+    assert_eq!(message(&host).outcome, Some(Outcome::NotRun));
+    assert!(message(&host).attempts[0].message.contains("at most 262144"), "{:?}", message(&host));
+}

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{MAX_ITEMS, render, truthy};
 
 /// Names of the functions that need nothing but their arguments.
-const NAMES: [&str; 32] = [
+const NAMES: [&str; 33] = [
     "string",
     "list",
     "join",
@@ -30,6 +30,7 @@ const NAMES: [&str; 32] = [
     "filter",
     "entries",
     "eval",
+    "jq",
     "relpath",
     "abspath",
     "range",
@@ -135,6 +136,10 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
         ("any", values) => {
             values.iter().find(|value| truthy(value)).or(values.last()).cloned().unwrap_or_default()
         }
+        ("jq", [value, Value::String(query)]) => {
+            super::jq::run(value, query).map_err(|why| format!("jq: {why}"))?
+        }
+        ("jq", _) => return wrong("a value and a query as text"),
         ("map" | "filter", _) => return wrong("a list and an expression as text"),
         ("eval", _) => return wrong("an expression as text"),
         _ => return Err(format!("{name} does not take {}", told(arguments))),

@@ -28,6 +28,7 @@ pub(super) fn node(node: &Node, scope: &dyn Scope, depth: usize) -> Resolved {
                 Node::Name { name, .. } => name.as_str(),
                 _ => "",
             };
+            let known_as = base.as_ref();
             let base = inner(base)?;
             let mut keys = Vec::new();
             for key in path {
@@ -38,6 +39,9 @@ pub(super) fn node(node: &Node, scope: &dyn Scope, depth: usize) -> Resolved {
             }
             let known = keys.iter().all(|key| !matches!(key, Key::Index(index) if literal(index).is_none()));
             match literal(&base) {
+                Some(value) if known && comes_later(value, &keys, root, scope) => {
+                    Ok(Node::Access { at: *at, base: Box::new(known_as.clone()), path: keys })
+                }
                 Some(value) if known => {
                     let missing = |key: &str| scope.missing(root, key);
                     let told = |message| ExpressionError { at: *at, message };
@@ -109,6 +113,16 @@ pub(super) fn node(node: &Node, scope: &dyn Scope, depth: usize) -> Resolved {
             }
         }
     }
+}
+
+/// Whether the first key of a path is of what a named object will only have later.
+fn comes_later(value: &Value, keys: &[Key], root: &str, scope: &dyn Scope) -> bool {
+    let key = match keys.first() {
+        Some(Key::Member(name)) => name.clone(),
+        Some(Key::Index(Node::Literal(index))) => render(index),
+        _ => return false,
+    };
+    !root.is_empty() && value.get(&key).is_none() && scope.comes_later(root, &key)
 }
 
 fn literal(node: &Node) -> Option<&Value> {

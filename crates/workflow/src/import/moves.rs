@@ -28,9 +28,10 @@ const PARALLEL: [&str; 6] = ["count", "maxCount", "matrix", "shards", "paralleli
 /// What a workflow within `parallel` may have of a step: it becomes one.
 const STEP_IN_PARALLEL: [&str; 9] =
     ["run", "shell", "execute", "artifacts", "delay", "negative", "optional", "retry", "template"];
-const SERVICE: [&str; 20] = [
+const SERVICE: [&str; 21] = [
     "description",
     "count",
+    "maxCount",
     "matrix",
     "shards",
     "use",
@@ -190,7 +191,11 @@ impl Mover {
             if let Some(pod) = self.pod(from.get("pod"), &format!("{at}.pod")) {
                 to.insert("pod".to_owned(), pod);
             }
-            let known: Vec<&str> = SERVICE.into_iter().chain(["pod"]).collect();
+            let files = self.transfers(&from["transfer"], &format!("{at}.transfer"));
+            if !files.is_empty() {
+                to.insert("transfer".to_owned(), Value::Array(files));
+            }
+            let known: Vec<&str> = SERVICE.into_iter().chain(["pod", "transfer"]).collect();
             self.rest(from, &known, &at);
             out.insert(name.clone(), Value::Object(to));
         }
@@ -334,13 +339,7 @@ impl Mover {
         let mut out = Vec::new();
         for (index, from) in from.as_array().into_iter().flatten().enumerate() {
             let at = format!("{at}[{index}]");
-            if from["mount"] == json!(true) {
-                self.lose(
-                    format!("{at}.mount"),
-                    "files go into the workspace; mount a volume under pod.volumes",
-                );
-                continue;
-            }
+            // What lies beside the workspace has a volume of its own, whether or not it asks for one.
             if from.get("files").is_some_and(|files| !files.is_array()) {
                 self.lose(format!("{at}.files"), "a list of globs is needed; expressions may stand in each");
                 continue;
@@ -361,6 +360,11 @@ impl Mover {
         }
         if from["paused"] == json!(true) {
             to.insert("together".to_owned(), json!(true));
+        }
+        for (index, fetch) in from["fetch"].as_array().into_iter().flatten().enumerate() {
+            if fetch["mount"] == json!(true) {
+                self.lose(format!("{at}.fetch[{index}].mount"), "what is fetched goes into the workspace");
+            }
         }
         for list in ["transfer", "fetch"] {
             let files = self.transfers(&from[list], &format!("{at}.{list}"));

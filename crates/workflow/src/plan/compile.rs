@@ -55,6 +55,7 @@ pub(super) fn planned(
         compiler.content(content, &inside, &format!("{at}.content"));
     }
     let fetched = compiler.out.steps.len();
+    compiler.late_services(&spec.services, &inside, at);
     for (list, steps, after) in
         [("setup", &spec.setup, false), ("steps", &spec.steps, false), ("after", &spec.after, true)]
     {
@@ -160,6 +161,7 @@ impl Compiler<'_> {
         let resolved = self.text(text, at);
         match Template::parse(&resolved).ok().and_then(|template| template.text()) {
             Some(text) => text,
+            None if self.scope.is_trial() => resolved,
             None => {
                 let message =
                     format!("{resolved} must be known before the pod starts; only containers know it");
@@ -193,6 +195,9 @@ impl Compiler<'_> {
 
     fn duration(&mut self, text: Option<&str>, at: &str) -> Option<Duration> {
         let text = self.known(text?, at);
+        if self.scope.is_trial() && text.contains("{{") {
+            return None;
+        }
         match duration::parse(&text) {
             Ok(value) => Some(value),
             Err(error) => {

@@ -2,21 +2,30 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use fleet_objects::test_run::TestExecutionSpec;
 use fleet_objects::test_workflow::EnvironmentVariable;
 use serde_json::{Value, json};
 
+use super::Found;
 use crate::collect;
 use crate::expression::{Expression, Lookup, Scope};
 
 /// The Secret whose keys `credential("…")` reads.
 const CREDENTIALS: &str = "credentials";
 
+/// What an instance sees of its place among the others.
+const OF_INSTANCES: [&str; 4] = ["matrix", "shard", "index", "count"];
+
 /// Parameters, the execution, matrix and shard; what a container knows comes later.
 #[derive(Debug, Default)]
 pub(crate) struct PlanScope {
     known: BTreeMap<String, Value>,
+    /// What containers found of lists, by the name of the step that runs instances of them.
+    found: Arc<BTreeMap<String, Found>>,
+    /// What an instance sees is not known: the plan of one is only tried.
+    trial: bool,
     /// Secrets that were asked for since the last [`PlanScope::take_secrets`].
     secrets: RefCell<BTreeMap<String, EnvironmentVariable>>,
 }
@@ -40,14 +49,37 @@ impl PlanScope {
             ),
         ];
         let known = known.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Self { known, secrets: RefCell::default() }
+        Self { known, ..Self::default() }
+    }
+
+    /// With what containers found.
+    pub(super) fn with_found(self, found: BTreeMap<String, Found>) -> Self {
+        Self { found: Arc::new(found), ..self }
+    }
+
+    /// What a container found for a step.
+    pub(super) fn found(&self, step: &str) -> Option<Found> {
+        self.found.get(step).cloned()
+    }
+
+    /// For an instance of which nobody knows yet what it sees.
+    pub(super) fn trial(&self) -> Self {
+        let mut trial = self.with([]);
+        trial.known.retain(|name, _| !OF_INSTANCES.contains(&name.as_str()));
+        trial.trial = true;
+        trial
+    }
+
+    /// Whether what is made with this is only tried.
+    pub(super) fn is_trial(&self) -> bool {
+        self.trial
     }
 
     /// The same with more names.
     pub(crate) fn with(&self, more: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
         let mut known = self.known.clone();
         known.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        Self { known, secrets: RefCell::default() }
+        Self { known, found: Arc::clone(&self.found), trial: self.trial, secrets: RefCell::default() }
     }
 
     /// The variables that stand for the secrets asked for.
@@ -73,6 +105,7 @@ impl Scope for PlanScope {
             return Lookup::Known(value.clone());
         }
         match name {
+            _ if self.trial && OF_INSTANCES.contains(&name) => Lookup::Later,
             "env" | "step" | "services" | "passed" | "failed" | "status" | "self" => Lookup::Later,
             _ => Lookup::Unknown,
         }

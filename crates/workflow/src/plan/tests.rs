@@ -62,7 +62,7 @@ fn services_are_found_by_their_addresses() {
     );
     assert_eq!(plan.services.len(), 2);
     let services = json!({"db": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}]});
-    let with = with_services(&plan, &services).expect("resolves");
+    let with = with_services(&plan, &services, 0).expect("resolves");
     assert_eq!(with.steps[0].args, ["psql 10.0.0.1 10.0.0.1,10.0.0.2"]);
 }
 
@@ -85,4 +85,47 @@ fn every_mistake_is_told_with_its_field() {
     );
     let Invalid(errors) = execution(&spec).expect_err("wrong");
     insta::assert_snapshot!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn lists_of_files_are_found_by_a_step_and_planned_then() {
+    let text = "container: {image: alpine}\nsteps: [{name: all, optional: true, condition: always, parallel: {shards: {file: 'glob(\"tests/*.js\")'}, maxCount: 2, parallelism: 1, matrix: {db: [a]}, transfer: [{from: '{{ shard.file.0 }}'}], steps: [{name: go, image: 'x:{{ matrix.db }}', timeout: '{{ count }}m', shell: 'run {{ join(shard.file, \" \") }} {{ index }}/{{ count }}'}]}}]\n";
+    let (spec, plan) = (spec(text), planned(text));
+    let [look, all] = plan.steps.as_slice() else { panic!("{:#?}", plan.steps) };
+    assert_eq!((look.name.as_str(), look.condition.as_str(), look.optional), ("all-instances", "true", true));
+    assert_eq!(all.waits_for, ["all"]);
+    assert!(all.parallel.as_ref().is_some_and(|parallel| parallel.instances.is_empty()));
+    assert_eq!(plan.packs.len(), 1, "the workspace outlives its pod");
+    let found = json!({"matrix": {"db": ["a"]}, "shards": {"file": ["tests/a.js", "tests/b.js", "tests/c.js"]}, "maxCount": 2});
+    let found = BTreeMap::from([("all".to_owned(), serde_json::from_value(found).expect("lists"))]);
+    let with = expanded(&spec, found, &plan, 1).expect("instances");
+    let instances = &with.steps[1].parallel.as_ref().expect("parallel").instances;
+    let told: Vec<_> =
+        instances.iter().map(|own| (own.steps[0].image.as_str(), own.steps[0].args[0].as_str())).collect();
+    assert_eq!(told, [("x:a", "run tests/a.js 0/2"), ("x:a", "run tests/b.js tests/c.js 1/2")]);
+    assert!(with.steps[1].waits_for.is_empty());
+    assert!(expanded(&spec, BTreeMap::new(), &plan, 1).is_err());
+    let many = json!({"shards": {"file": vec!["x"; 10_000]}, "count": 1000});
+    let many = BTreeMap::from([("all".to_owned(), serde_json::from_value(many).expect("lists"))]);
+    let why = expanded(&spec, many, &plan, 1).expect_err("too many").to_string();
+    assert!(why.contains("spec.workflow.steps[0].parallel.count: 1000 instances; at most 256"), "{why}");
+}
+
+#[test]
+fn services_with_files_start_where_the_files_are_there() {
+    let plan = planned(
+        "container: {image: alpine}\nservices: {db: {image: postgres}, web: {image: nginx, transfer: [{from: site, to: /srv}], shell: 'serve'}}\ncontent: {files: [{path: site/index.html, content: x}]}\nsteps: [{name: go, shell: 'get {{ services.web.0.ip }} {{ services.db.0.ip }}'}]\n",
+    );
+    let names: Vec<_> = plan.steps.iter().map(|step| step.name.as_str()).collect();
+    assert_eq!(names, ["write-files", "start-services", "go"]);
+    assert_eq!((plan.services.len(), plan.all_services().count(), plan.packs.len()), (1, 2, 1));
+    let with = with_services(&plan, &json!({"db": [{"ip": "10.0.0.1"}]}), 0).expect("resolves");
+    assert_eq!(with.steps[2].args, ["get {{services.web.0.ip}} 10.0.0.1"]);
+    let with = with_services(&with, &json!({"web": [{"ip": "10.0.0.2"}]}), 2).expect("resolves");
+    assert_eq!(with.steps[2].args, ["get 10.0.0.2 10.0.0.1"]);
+    let wrong = planned(
+        "services: {db: {image: x}}\nsteps: [{name: go, image: i, args: ['{{ services.bd.0.ip }}']}]\n",
+    );
+    let why = with_services(&wrong, &json!({"db": []}), 0).expect_err("nobody has it").to_string();
+    assert!(why.contains("services has no \"bd\""), "{why}");
 }

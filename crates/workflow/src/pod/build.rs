@@ -1,5 +1,7 @@
 //! Builds pods as documents, so that what a workflow says about its pods lies over what they have anyway.
 
+use std::collections::BTreeMap;
+
 use fleet_objects::test_run::RUN_UID_LABEL;
 use fleet_objects::test_workflow::EnvironmentVariable;
 use k8s_openapi::api::core::v1::Pod;
@@ -7,15 +9,19 @@ use serde_json::{Map, Value, json};
 
 use super::{
     BIN_DIR, CLUSTER_DIR, COLLECTOR, CONTROL_ANNOTATION, EXECUTION_UID_LABEL, FILES_DIR, GRACE_SECONDS,
-    INSTALL, KUBECONFIG_KEY, MANAGED_BY, OUTPUTS_DIRS, PodOptions, RECEIVE, SERVICE, START, START_NUMBER,
-    STATE_DIR, USER, name, service_name,
+    INSTALL, KUBECONFIG_KEY, MANAGED_BY, OUTPUTS_DIRS, PLAN_VARIABLE, PROGRESS_VARIABLE, PodOptions, RECEIVE,
+    SERVICE, START, START_NUMBER, STATE_DIR, USER, name, service_name,
 };
-use crate::plan::{ExecutionPlan, PlannedService, PlannedStep};
+use crate::collect::RECORD;
+use crate::plan::{ExecutionPlan, PlannedService, PlannedStep, Receive};
 use crate::progress::Progress;
 use crate::templates::merged;
 
-/// Bytes of the plan in one variable: Linux allows 128 KiB per variable with its name.
+/// Bytes of a text in one variable: Linux allows 128 KiB per variable with its name.
 const PIECE: usize = 100_000;
+
+/// What volumes are called for files that are given to directories beside the workspace.
+const GIVEN: &str = "fairlead-given-";
 
 /// Why a workflow's settings do not make a pod.
 #[derive(Debug, thiserror::Error)]
@@ -34,9 +40,10 @@ pub fn steps(
     number: u32,
 ) -> Result<Pod, BuildError> {
     let mut init = vec![install(options, plan, progress)?];
-    let received = plan.received(&options.part, from, number).len();
-    if received > 0 {
-        init.push(waiting(options, plan, RECEIVE, 0, received));
+    let received = plan.received(&options.part, from, number);
+    let given = outside(&plan.workspace, &received);
+    if !received.is_empty() {
+        init.push(waiting(options, plan, RECEIVE, 0, received.len()));
     }
     for (index, step) in plan.steps.iter().enumerate().take(end).skip(from) {
         if plan.starts_together == Some(index) {
@@ -45,7 +52,9 @@ pub fn steps(
         let guards = index + 1 < end && plan.steps[index + 1].is_bare();
         init.push(step_container(options, plan, step, index, guards));
     }
-    let spec = json!({
+    let own = |container: &Value| ![INSTALL, START].iter().any(|name| container["name"] == *name);
+    init.iter_mut().filter(|container| own(container)).for_each(|container| mount_given(container, &given));
+    let mut spec = json!({
         "initContainers": init,
         "containers": [collector(options, plan)?],
         "restartPolicy": "Never",
@@ -60,6 +69,7 @@ pub fn steps(
             }] } },
         ],
     });
+    add_volumes(&mut spec, &given);
     pod(options, name(options, number), spec, plan.pod.as_ref())
 }
 
@@ -80,13 +90,56 @@ pub fn service(
     if let Some(probe) = &service.readiness_probe {
         container["readinessProbe"] = probe.clone();
     }
-    let spec = json!({
+    let given = outside(&plan.workspace, &service.receives);
+    let mut volumes = vec![json!({ "name": "workspace", "emptyDir": {} })];
+    let mut init = Vec::new();
+    if !service.receives.is_empty() {
+        let mut waiting = waiting(options, plan, RECEIVE, 0, service.receives.len());
+        volumes.push(json!({ "name": "fairlead-state", "emptyDir": {} }));
+        [&mut waiting, &mut container].into_iter().for_each(|container| mount_given(container, &given));
+        init.push(waiting);
+    }
+    let mut spec = json!({
+        "initContainers": init,
         "containers": [container],
         "restartPolicy": service.restart_policy,
-        "volumes": [{ "name": "workspace", "emptyDir": {} }],
+        "volumes": volumes,
     });
+    add_volumes(&mut spec, &given);
     let settings = merged(plan.pod.clone(), service.pod.clone());
     pod(options, service_name(options, service), spec, settings.as_ref())
+}
+
+/// Directories beside the workspace to which files are given, none within another.
+fn outside(workspace: &str, receives: &[Receive]) -> Vec<String> {
+    let within = |path: &str, dir: &str| {
+        path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let places = receives.iter().map(|receive| receive.to.trim_end_matches('/').to_owned());
+    let mut places: Vec<_> = places.filter(|to| !within(to, workspace.trim_end_matches('/'))).collect();
+    places.sort();
+    places.dedup();
+    let inner = |place: &String| places.iter().any(|other| other != place && within(place, other));
+    places.iter().filter(|place| !inner(place)).cloned().collect()
+}
+
+/// Volumes for those directories.
+fn add_volumes(spec: &mut Value, given: &[String]) {
+    let volumes =
+        (0..given.len()).map(|number| json!({ "name": format!("{GIVEN}{number}"), "emptyDir": {} }));
+    if let Some(all) = spec["volumes"].as_array_mut() {
+        all.extend(volumes);
+    }
+}
+
+/// Those volumes in a container; a mount of its own at the same place wins.
+fn mount_given(container: &mut Value, given: &[String]) {
+    let Some(mounts) = container["volumeMounts"].as_array_mut() else { return };
+    for (number, place) in given.iter().enumerate() {
+        if mounts.iter().all(|mount| mount["mountPath"] != json!(place)) {
+            mounts.push(json!({ "name": format!("{GIVEN}{number}"), "mountPath": place }));
+        }
+    }
 }
 
 fn pod(options: &PodOptions, name: String, spec: Value, settings: Option<&Value>) -> Result<Pod, BuildError> {
@@ -164,15 +217,11 @@ fn no_rights() -> Value {
 }
 
 fn install(options: &PodOptions, plan: &ExecutionPlan, progress: &Progress) -> Result<Value, BuildError> {
-    let mut env = Vec::new();
-    let mut rest = serde_json::to_string(plan)?;
-    while !rest.is_empty() {
-        let tail = rest.split_off(rest.floor_char_boundary(PIECE));
-        env.push(json!({ "name": format!("FAIRLEAD_PLAN_{}", env.len()), "value": plain(&rest) }));
-        rest = tail;
-    }
-    if *progress != Progress::default() {
-        env.push(json!({ "name": "FAIRLEAD_PROGRESS", "value": plain(&serde_json::to_string(progress)?) }));
+    let mut env = pieces(PLAN_VARIABLE, serde_json::to_string(&for_pod(plan))?);
+    // What lists came to is in the plan.
+    let progress = Progress { lists: BTreeMap::new(), ..progress.clone() };
+    if progress != Progress::default() {
+        env.extend(pieces(PROGRESS_VARIABLE, serde_json::to_string(&progress)?));
     }
     Ok(json!({
         "name": INSTALL,
@@ -187,6 +236,26 @@ fn install(options: &PodOptions, plan: &ExecutionPlan, progress: &Progress) -> R
         "securityContext": no_rights(),
         "resources": { "requests": { "cpu": "1m", "memory": "16Mi" } },
     }))
+}
+
+/// The plan without what runs in pods of its own.
+fn for_pod(plan: &ExecutionPlan) -> ExecutionPlan {
+    let mut plan = plan.clone();
+    for parallel in plan.steps.iter_mut().filter_map(|step| step.parallel.as_mut()) {
+        (parallel.instances, parallel.fetches) = Default::default();
+    }
+    plan
+}
+
+/// A text in as many variables as it needs.
+fn pieces(name: &str, text: String) -> Vec<Value> {
+    let (mut env, mut rest) = (Vec::new(), text);
+    while !rest.is_empty() {
+        let tail = rest.split_off(rest.floor_char_boundary(PIECE));
+        env.push(json!({ "name": format!("{name}{}", env.len()), "value": plain(&rest) }));
+        rest = tail;
+    }
+    env
 }
 
 /// Kubernetes replaces `$(NAME)` in values; a doubled dollar is one.
@@ -323,6 +392,7 @@ fn collector(options: &PodOptions, plan: &ExecutionPlan) -> Result<Value, BuildE
     ]
     .map(str::to_owned)
     .to_vec();
+    command.push(format!("--artifact={RECORD}"));
     for pack in &plan.packs {
         command.push(format!("--pack={}", plain(&serde_json::to_string(pack)?)));
     }

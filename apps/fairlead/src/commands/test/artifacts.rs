@@ -65,6 +65,7 @@ struct State {
     path: String,
     received: u64,
     state: String,
+    reason: Option<String>,
 }
 
 async fn list(client: &Client, global: &Global, run: &str, all: &[Kept<'_>]) -> Result<(), Failure> {
@@ -90,7 +91,14 @@ async fn list(client: &Client, global: &Global, run: &str, all: &[Kept<'_>]) -> 
             kept.artifact.path.clone(),
         ]
     }));
-    output::data(&workflow::report::columns(&rows))
+    output::data(&workflow::report::columns(&rows))?;
+    for state in &states {
+        if let Some(why) = &state.reason {
+            let State { cluster, step, attempt, path, .. } = state;
+            output::progress(&format!("{cluster}/{step}/{attempt}/{path}: {why}"));
+        }
+    }
+    Ok(())
 }
 
 /// `stored`, `refused`, or how far it has come: `pending 42%`.

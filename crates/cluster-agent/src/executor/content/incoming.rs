@@ -1,17 +1,17 @@
 //! Files of any size on their way into the spool: as far as they have come they are on the disk, also over a restart.
 
-use std::io::{ErrorKind, Read as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_objects::test_run::Artifact;
+use sealing::{Input, Output};
 use sha2::{Digest as _, Sha256};
-use tokio::io::{AsyncWriteExt as _, BufWriter};
 use tracing::warn;
 use workflow::mask::Mask;
 
-use super::{Spool, masked, used};
+use super::{PLACE, Spool, masked, used};
 
 /// Below the spool: a directory for each pod whose files are being taken.
 const INCOMING: &str = "incoming";
@@ -31,10 +31,27 @@ pub(in super::super) struct Owner {
     pub(in super::super) uid: String,
 }
 
+impl Owner {
+    /// Name of the directory with its files; `None` for a name that no execution has.
+    pub(super) fn directory(&self) -> Option<String> {
+        let plain = is_plain(&self.execution) && is_plain(&self.uid);
+        plain.then(|| format!("{}_{}", self.execution, self.uid))
+    }
+
+    /// Whose a directory is.
+    pub(super) fn of_directory(name: &str) -> Option<Self> {
+        let (execution, uid) = name.split_once('_')?;
+        Some(Self { execution: execution.to_owned(), uid: uid.to_owned() })
+    }
+}
+
 /// A file that is being taken.
 pub(in super::super) struct Incoming {
     path: PathBuf,
-    file: BufWriter<tokio::fs::File>,
+    /// Not there after the disk failed.
+    output: Option<Output>,
+    /// What is not written yet.
+    buffer: Vec<u8>,
     hash: Sha256,
     length: u64,
     _room: Room,
@@ -77,21 +94,25 @@ impl Spool {
         let failed = |error: std::io::Error| disk(&error);
         std::fs::create_dir_all(dir).map_err(failed)?;
         let path = dir.join(format!("{}.partial", artifact.sha256));
-        let mut open = std::fs::OpenOptions::new();
-        let mut file = open.read(true).append(true).create(true).open(&path).map_err(failed)?;
-        let (mut hash, mut length) = digest(&mut file).map_err(failed)?;
-        if length > artifact.size {
-            file.set_len(0).map_err(failed)?;
-            (hash, length) = (Sha256::new(), 0);
-        }
+        let mut output = self.files.append(&path, PLACE).map_err(failed)?;
+        let known = self.files.read(&path, PLACE).and_then(|mut input| digest(&mut input));
+        let (hash, length) = match known {
+            Ok((hash, length)) if length <= artifact.size => (hash, length),
+            // What is there cannot be of this file, or was damaged: it comes anew.
+            Err(error) if error.kind() != ErrorKind::InvalidData => return Err(disk(&error)),
+            _ => {
+                output.clear().map_err(failed)?;
+                (Sha256::new(), 0)
+            }
+        };
         let room = self.reserve(artifact.size - length).map_err(|left| {
             format!(
                 "{} bytes are more than the agent has room for: {left} of {} bytes are left for files that wait for the hub",
                 artifact.size, self.max_bytes
             )
         })?;
-        let file = BufWriter::with_capacity(BUFFER, tokio::fs::File::from_std(file));
-        Ok(Incoming { path, file, hash, length, _room: room })
+        let output = Some(output);
+        Ok(Incoming { path, output, buffer: Vec::with_capacity(BUFFER), hash, length, _room: room })
     }
 
     /// Keeps room for so many bytes.
@@ -120,20 +141,14 @@ impl Spool {
         artifact: &Artifact,
         mask: Arc<Mask>,
     ) -> Result<(String, u64), String> {
-        let Incoming { path, mut file, .. } = incoming;
-        let durable = async {
-            file.flush().await?;
-            file.get_ref().sync_all().await
-        };
-        durable.await.map_err(|error| disk(&error))?;
-        drop(file);
+        let path = incoming.durable().await?;
         let dir =
             self.ready(owner).ok_or_else(|| format!("{:?} is no name of a directory", owner.execution))?;
-        let artifact = artifact.clone();
+        let (artifact, files) = (artifact.clone(), self.files.clone());
         let work = move || -> std::io::Result<(String, u64)> {
             let marker = path.with_extension("taken");
             let without = path.with_extension("masked");
-            let (sha256, size, whole) = match masked::copy(&mask, &path, &without)? {
+            let (sha256, size, whole) = match masked::copy(&mask, &files, &path, &without)? {
                 Some((sha256, size)) => (sha256, size, without),
                 None => (artifact.sha256, artifact.size, path.clone()),
             };
@@ -163,12 +178,7 @@ impl Spool {
         owner: &Owner,
         name: &str,
     ) -> Result<(), String> {
-        let Incoming { path, mut file, .. } = incoming;
-        let durable = async {
-            file.flush().await?;
-            file.get_ref().sync_all().await
-        };
-        durable.await.map_err(|error| disk(&error))?;
+        let path = incoming.durable().await?;
         let target = self.pack(owner, name).ok_or_else(|| format!("{name:?} is no name of a file"))?;
         let moved = async {
             if let Some(dir) = target.parent() {
@@ -177,6 +187,11 @@ impl Spool {
             tokio::fs::rename(path, target).await
         };
         moved.await.map_err(|error| disk(&error))
+    }
+
+    /// How its files are kept.
+    pub(in super::super) fn files(&self) -> sealing::Files {
+        self.files.clone()
     }
 
     /// Where a pack of an execution is, if it has come.
@@ -239,10 +254,10 @@ impl Incoming {
     /// # Errors
     /// When the disk fails.
     pub(in super::super) async fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.file.write_all(bytes).await.map_err(|error| disk(&error))?;
         self.hash.update(bytes);
         self.length += bytes.len() as u64;
-        Ok(())
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= BUFFER { self.work(|_| Ok(())).await } else { Ok(()) }
     }
 
     /// Throws away what has come.
@@ -250,15 +265,36 @@ impl Incoming {
     /// # Errors
     /// When the disk fails.
     pub(in super::super) async fn restart(&mut self) -> Result<(), String> {
-        self.file.flush().await.map_err(|error| disk(&error))?;
-        self.file.get_ref().set_len(0).await.map_err(|error| disk(&error))?;
+        self.work(Output::clear).await?;
         (self.hash, self.length) = (Sha256::new(), 0);
         Ok(())
     }
 
     /// Lets what has come be found after a restart.
+    ///
+    /// # Errors
+    /// When the disk fails.
     pub(in super::super) async fn pause(&mut self) -> Result<(), String> {
-        self.file.flush().await.map_err(|error| disk(&error))
+        self.work(|output| output.flush()).await
+    }
+
+    /// Makes it durable; where it lies.
+    async fn durable(mut self) -> Result<PathBuf, String> {
+        self.work(Output::sync).await?;
+        Ok(self.path)
+    }
+
+    /// Writes what is not written yet, then does this.
+    async fn work(
+        &mut self,
+        then: impl FnOnce(&mut Output) -> std::io::Result<()> + Send + 'static,
+    ) -> Result<(), String> {
+        let buffer = std::mem::replace(&mut self.buffer, Vec::with_capacity(BUFFER));
+        let mut output = self.output.take().ok_or("the agent's disk failed before")?;
+        let work = move || output.write_all(&buffer).and_then(|()| then(&mut output)).map(|()| output);
+        let done = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?;
+        self.output = Some(done.map_err(|error| disk(&error))?);
+        Ok(())
     }
 }
 
@@ -269,7 +305,7 @@ pub(super) fn is_plain(name: &str) -> bool {
 }
 
 /// Digest and length of a file, read piece by piece.
-pub(super) fn digest(file: &mut std::fs::File) -> std::io::Result<(Sha256, u64)> {
+fn digest(file: &mut Input) -> std::io::Result<(Sha256, u64)> {
     let (mut hash, mut length) = (Sha256::new(), 0);
     let mut buffer = vec![0; BUFFER];
     loop {

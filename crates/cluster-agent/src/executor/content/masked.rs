@@ -1,11 +1,13 @@
 //! A file without values of secrets, written piece by piece.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
+use sealing::{Files, Input};
 use sha2::{Digest as _, Sha256};
 use workflow::mask::Mask;
+
+use super::PLACE;
 
 /// Bytes that are looked at once.
 const WINDOW: usize = 1 << 20;
@@ -15,12 +17,14 @@ const WINDOW: usize = 1 << 20;
 ///
 /// # Errors
 /// When the disk fails.
-pub(super) fn copy(mask: &Mask, from: &Path, to: &Path) -> io::Result<Option<(String, u64)>> {
-    if mask.is_empty() || !is_text(from)? {
+pub(super) fn copy(mask: &Mask, files: &Files, from: &Path, to: &Path) -> io::Result<Option<(String, u64)>> {
+    if mask.is_empty() || !is_text(files.read(from, PLACE)?)? {
         return Ok(None);
     }
-    let mut source = File::open(from)?;
-    let mut target = BufWriter::new(File::create(to)?);
+    let mut source = files.read(from, PLACE)?;
+    // Left by a crash.
+    let _ = std::fs::remove_file(to);
+    let mut target = files.append(to, PLACE)?;
     let (mut hash, mut size, mut changed) = (Sha256::new(), 0, false);
     // The first `context` bytes were given out before.
     let (mut bytes, mut context, mut more) = (Vec::new(), 0, true);
@@ -41,7 +45,7 @@ pub(super) fn copy(mask: &Mask, from: &Path, to: &Path) -> io::Result<Option<(St
         bytes.drain(..start);
         context = end - start;
     }
-    target.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    target.sync()?;
     if !changed {
         std::fs::remove_file(to)?;
         return Ok(None);
@@ -50,7 +54,7 @@ pub(super) fn copy(mask: &Mask, from: &Path, to: &Path) -> io::Result<Option<(St
 }
 
 /// Reads until the buffer is full or the file ends.
-fn fill(source: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+fn fill(source: &mut Input, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match source.read(&mut buffer[filled..])? {
@@ -61,8 +65,7 @@ fn fill(source: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-fn is_text(path: &Path) -> io::Result<bool> {
-    let mut source = File::open(path)?;
+fn is_text(mut source: Input) -> io::Result<bool> {
     let mut bytes = vec![0; WINDOW];
     // A character that the last piece cut.
     let mut kept = 0;

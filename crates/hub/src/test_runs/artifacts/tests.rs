@@ -18,11 +18,11 @@ async fn a_file_comes_in_pieces_also_over_a_restart_and_is_whole_by_its_digest()
     let dir = tempfile::tempdir().expect("a directory");
     let content = content();
     let sha256 = fleet_planner::digest(&content);
-    let store = ArtifactStore::open(dir.path().to_owned(), 1 << 30).expect("opens");
+    let store = ArtifactStore::open(dir.path().to_owned(), 1 << 30, &RecordKey::default()).expect("opens");
     assert_eq!(store.state(place(&sha256)).await.expect("a state"), ArtifactState::default());
     store.append(place(&sha256), chunk(&content, 0, 1_000_000)).await.expect("taken");
     // Another life: the digest of what is there is found anew.
-    let store = ArtifactStore::open(dir.path().to_owned(), 1 << 30).expect("opens");
+    let store = ArtifactStore::open(dir.path().to_owned(), 1 << 30, &RecordKey::default()).expect("opens");
     let state = store.state(place(&sha256)).await.expect("a state");
     assert_eq!((state.received, state.whole), (1_000_000, false));
     let told = store.append(place(&sha256), chunk(&content, 0, 500)).await.expect_err("not where it is");
@@ -39,9 +39,32 @@ async fn a_file_comes_in_pieces_also_over_a_restart_and_is_whole_by_its_digest()
 }
 
 #[tokio::test]
+async fn what_is_kept_is_unreadable_without_the_key() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let key = RecordKey::of([7; sealing::KEY_BYTES]);
+    let store = ArtifactStore::open(dir.path().to_owned(), 1 << 30, &key).expect("opens");
+    let content = b"CANARY of a trace ".repeat(30_000);
+    let sha256 = fleet_planner::digest(&content);
+    store.append(place(&sha256), chunk(&content, 0, 100_001)).await.expect("taken");
+    // Another life, which goes on in the middle of a piece.
+    let store = ArtifactStore::open(dir.path().to_owned(), 1 << 30, &key).expect("opens");
+    assert_eq!(store.state(place(&sha256)).await.expect("a state").received, 100_001);
+    let state = store.append(place(&sha256), chunk(&content, 100_001, content.len())).await.expect("taken");
+    assert_eq!((state.whole, state.received), (true, content.len() as u64));
+    let kept = std::fs::read(dir.path().join("run-1").join(&sha256)).expect("a file");
+    assert!(!kept.windows(6).any(|window| window == b"CANARY"));
+    let (mut file, size) = store.open_whole("run-1", &sha256).await.expect("whole");
+    assert_eq!(size, content.len() as u64);
+    file.seek(70_000).expect("there");
+    assert!(file.next(usize::MAX).expect("read") == content[70_000..]);
+    let other = ArtifactStore::open(dir.path().to_owned(), 1 << 30, &RecordKey::default()).expect("opens");
+    assert!(other.open_whole("run-1", &sha256).await.is_none());
+}
+
+#[tokio::test]
 async fn what_is_not_what_it_is_called_is_not_kept() {
     let dir = tempfile::tempdir().expect("a directory");
-    let store = ArtifactStore::open(dir.path().to_owned(), 1 << 30).expect("opens");
+    let store = ArtifactStore::open(dir.path().to_owned(), 1 << 30, &RecordKey::default()).expect("opens");
     let content = content();
     let other = fleet_planner::digest(b"other");
     let half = content.len() / 2;
@@ -62,7 +85,7 @@ async fn what_is_not_what_it_is_called_is_not_kept() {
 #[tokio::test]
 async fn a_run_keeps_no_more_than_it_may_and_says_so() {
     let dir = tempfile::tempdir().expect("a directory");
-    let store = ArtifactStore::open(dir.path().to_owned(), 4_000_000).expect("opens");
+    let store = ArtifactStore::open(dir.path().to_owned(), 4_000_000, &RecordKey::default()).expect("opens");
     let (one, two) = (content(), vec![7; 2_000_000]);
     let (first, second) = (fleet_planner::digest(&one), fleet_planner::digest(&two));
     store.append(place(&first), chunk(&one, 0, one.len())).await.expect("taken");

@@ -1,46 +1,71 @@
 //! Workflows within a workflow: the instances of `parallel` and what `execute` names.
 
-use fleet_objects::test_workflow::{ContainerDefaults, Parallel, TestStep, TestWorkflowSpec};
-use serde_json::json;
+use fleet_objects::test_workflow::{ContainerDefaults, Parallel, TestStep, TestWorkflowSpec, Transfer};
+use serde_json::{Value, json};
 
-use super::super::spread::{self, Spread};
-use super::super::{ExecutionPlan, PlanScope, PlannedParallel, Receive, files};
+use super::super::spread::{self, Reading};
+use super::super::{ExecutionPlan, Lists, PlanScope, PlannedParallel, Receive, files};
 use super::{Compiler, Inside, plan, planned, resolved_value};
 use crate::templates::containers;
 use crate::validate::Invalid;
 
+/// What a step runs in pods of their own.
+pub(super) struct Instances {
+    pub(super) parallel: Box<PlannedParallel>,
+    /// What a step before it finds out for that.
+    pub(super) lists: Option<Lists>,
+    /// It has not been found out yet: there are no instances.
+    pub(super) later: bool,
+}
+
 impl Compiler<'_> {
+    /// What a step runs beside its own container.
     pub(super) fn parallel(
         &mut self,
         step: &TestStep,
         inside: &Inside,
         name: &str,
         at: &str,
-    ) -> Option<Box<PlannedParallel>> {
+    ) -> Option<Instances> {
         let mut plans = Vec::new();
         let parallelism;
         let mut fail_fast = false;
         let mut fetches = Vec::new();
+        let mut lists = None;
+        let mut later = false;
         if let Some(parallel) = &step.parallel {
-            let spread = Spread {
-                count: parallel.count.as_ref(),
-                max_count: parallel.max_count.as_ref(),
-                matrix: &parallel.matrix,
-                shards: &parallel.shards,
-            };
             parallelism = parallel.parallelism.unwrap_or(1000);
             fail_fast = parallel.fail_fast;
-            let instances = match spread::instances(&spread, self.scope) {
+            let told = |(field, message): (String, String)| (format!("{at}.parallel.{field}"), message);
+            let found = match Lists::of_parallel(parallel, name).read(self.scope).map_err(told) {
+                Ok(Reading::Known(found)) => Some(found),
+                Ok(Reading::Later(open)) => {
+                    lists = Some(open);
+                    self.scope.found(name)
+                }
+                Err((field, message)) => {
+                    self.fail(&field, message);
+                    return None;
+                }
+            };
+            let instances = match found.as_ref().map(spread::instances).transpose().map_err(told) {
                 Ok(instances) => instances,
                 Err((field, message)) => {
-                    self.fail(&format!("{at}.parallel.{field}"), message);
+                    self.fail(&field, message);
                     return None;
                 }
             };
             let workflow = self.inherited(&parallel.workflow, inside);
-            for instance in instances {
-                let scope = self.scope.with(instance.names());
-                let prefix = format!("{name}-{}", instance.index);
+            later = instances.is_none();
+            let scopes = match instances {
+                Some(instances) => {
+                    let scope = |own: spread::Instance| (own.index, self.scope.with(own.names()));
+                    instances.into_iter().map(scope).collect()
+                }
+                None => vec![(0, self.scope.trial())],
+            };
+            for (index, scope) in scopes {
+                let prefix = format!("{name}-{index}");
                 let made = planned(&workflow, &scope, &format!("{at}.parallel"), self.execution, &prefix);
                 plans.push(made.map(|(mut made, fetched)| {
                     made.starts_together = parallel.together.then_some(fetched);
@@ -59,6 +84,10 @@ impl Compiler<'_> {
                     self.fail(&format!("{field}.name"), format!("there is no TestWorkflow {}", wanted.name));
                     continue;
                 };
+                let open = |value: &Value| value.as_str().is_some_and(|text| text.contains("{{"));
+                if self.scope.is_trial() && wanted.config.values().any(open) {
+                    continue;
+                }
                 let given = wanted.config.iter().map(|(key, value)| {
                     let resolved = resolved_value(value, self.scope).unwrap_or_else(|_| value.clone());
                     (key.clone(), resolved)
@@ -91,13 +120,18 @@ impl Compiler<'_> {
                 }
             }
         }
+        // What was only tried is not run.
+        if later {
+            (instances, fetches) = Default::default();
+        }
         let parallelism = usize::try_from(parallelism).unwrap_or(usize::MAX).max(1);
         if parallelism < instances.len() && instances.iter().any(|plan| plan.starts_together.is_some()) {
             let message =
                 format!("{} instances cannot begin together when {parallelism} run at once", instances.len());
             self.fail(&format!("{at}.parallel.parallelism"), message);
         }
-        Some(Box::new(PlannedParallel { instances, parallelism, fail_fast, fetches }))
+        let parallel = Box::new(PlannedParallel { instances, parallelism, fail_fast, fetches });
+        Some(Instances { parallel, lists, later })
     }
 
     /// What goes to an instance and comes back from it; answers the latter.
@@ -110,19 +144,17 @@ impl Compiler<'_> {
         at: &str,
     ) -> Vec<Receive> {
         let mut fetches = Vec::new();
-        for (index, wanted) in parallel.transfer.iter().enumerate() {
-            match files::transfer(wanted, scope, self.prefix, &self.workspace) {
-                Ok(receive) => instance.receives.push(receive),
-                Err(why) => self.fail(&format!("{at}.parallel.transfer[{index}]"), why),
-            }
-        }
-        for (index, wanted) in parallel.fetch.iter().enumerate() {
+        let whole = self.workspace.clone();
+        let at = &format!("{at}.parallel");
+        instance.receives.extend(self.transfers(&parallel.transfer, scope, self.prefix, &whole, at));
+        let open = |wanted: &Transfer| is_open(wanted, scope);
+        for (index, wanted) in parallel.fetch.iter().enumerate().filter(|(_, wanted)| !open(wanted)) {
             match files::fetch(wanted, scope, format!("fetch-{part}-{index}"), &self.workspace) {
                 Ok((pack, receive)) => {
                     instance.packs.push(pack);
                     fetches.push(receive);
                 }
-                Err(why) => self.fail(&format!("{at}.parallel.fetch[{index}]"), why),
+                Err(why) => self.fail(&format!("{at}.fetch[{index}]"), why),
             }
         }
         if !parallel.fetch.is_empty() {
@@ -130,6 +162,25 @@ impl Compiler<'_> {
             files::keep_workspace(instance, part, &whole);
         }
         fetches
+    }
+
+    /// What goes from the workspace `whole` of `part` to another pod.
+    pub(super) fn transfers(
+        &mut self,
+        transfer: &[Transfer],
+        scope: &PlanScope,
+        part: &str,
+        whole: &str,
+        at: &str,
+    ) -> Vec<Receive> {
+        let mut receives = Vec::new();
+        for (index, wanted) in transfer.iter().enumerate().filter(|(_, wanted)| !is_open(wanted, scope)) {
+            match files::transfer(wanted, scope, part, whole) {
+                Ok(receive) => receives.push(receive),
+                Err(why) => self.fail(&format!("{at}.transfer[{index}]"), why),
+            }
+        }
+        receives
     }
 
     /// A workflow within this one: it has the image and the global variables of where it stands.
@@ -156,4 +207,10 @@ impl Compiler<'_> {
             ..spec.clone()
         }
     }
+}
+
+/// Whether it cannot be told yet what is meant.
+fn is_open(wanted: &Transfer, scope: &PlanScope) -> bool {
+    let mut texts = wanted.files.iter().chain(&wanted.to).chain([&wanted.from]);
+    scope.is_trial() && texts.any(|text| text.contains("{{"))
 }

@@ -1,8 +1,10 @@
 //! Steps: groups written out with their iterations, and the containers in them.
 
+use std::collections::BTreeMap;
+
 use fleet_objects::test_workflow::{ContainerDefaults, Content, EnvironmentVariable, TestStep};
 
-use super::super::{DEFAULT_TIMEOUT, Group, PlannedFile, PlannedStep, content};
+use super::super::{DEFAULT_TIMEOUT, Group, Lists, PlannedFile, PlannedStep, content, files};
 use super::{Compiler, Inside};
 use crate::expression::absolute;
 use crate::templates::{containers, variables};
@@ -15,6 +17,7 @@ impl Compiler<'_> {
         if step.working_dir.is_some() {
             container.working_dir.clone_from(&step.working_dir);
         }
+        let late = step.services.values().any(|service| self.is_late(service));
         if !step.services.is_empty() {
             let inside = Inside { group: inside.group, container: container.clone() };
             self.services(&step.services, &inside, at);
@@ -22,6 +25,7 @@ impl Compiler<'_> {
         let runs = step.runs_a_container() || step.parallel.is_some() || step.execute.is_some();
         let grouped = !step.setup.is_empty()
             || !step.steps.is_empty()
+            || late
             || (step.content.is_some() && runs)
             || usize::from(step.runs_a_container()) + usize::from(step.parallel.is_some()) > 1;
         let always = if after || step.always { Some("always") } else { None };
@@ -86,6 +90,7 @@ impl Compiler<'_> {
         if let Some(content) = &step.content {
             self.content(content, inside, &format!("{at}.content"));
         }
+        self.late_services(&step.services, inside, at);
         for (index, part) in step.setup.iter().enumerate() {
             self.step(part, inside, &format!("{at}.setup[{index}]"), false);
         }
@@ -96,6 +101,7 @@ impl Compiler<'_> {
             optional: false,
             timeout: None,
             content: None,
+            services: BTreeMap::new(),
             ..step.clone()
         };
         // Files are kept when everything in the step has ended.
@@ -165,7 +171,11 @@ impl Compiler<'_> {
         };
         let mut env = self.environment(step, base, &name, at);
         let artifacts = self.list(&step.artifacts, &format!("{at}.artifacts"));
-        let parallel = self.parallel(step, inside, &name, at);
+        let (mut parallel, mut lists, mut waits_for) = (None, None, Vec::new());
+        if let Some(instances) = self.parallel(step, inside, &name, at) {
+            waits_for.extend(instances.later.then(|| name.clone()));
+            (parallel, lists) = (Some(instances.parallel), instances.lists);
+        }
         let secrets = self.scope.take_secrets();
         env = variables(&secrets, &env);
         let planned = PlannedStep {
@@ -195,11 +205,44 @@ impl Compiler<'_> {
             resources: base.resources.clone(),
             security_context: base.security_context.clone(),
             volume_mounts: base.volume_mounts.clone(),
+            lists: None,
+            waits_for,
+            starts: None,
             parallel,
             image,
             name,
         };
+        if let Some(lists) = lists {
+            self.find(lists, &planned);
+        }
         self.out.steps.push(planned);
+    }
+
+    /// The step that finds out what the instances of the step `of` are told by: where that stands, with what it has.
+    pub(super) fn find(&mut self, lists: Lists, of: &PlannedStep) {
+        let name = self.names.give("", &format!("{}-instances", of.name));
+        // A step before that ended its pod would have left nothing to look at.
+        if self.out.steps.iter().any(|step| step.is_apart() || step.paused) {
+            files::keep_workspace(&mut self.out, self.prefix, &self.workspace);
+        }
+        let title = if of.title.is_empty() { &of.name } else { &of.title };
+        self.out.steps.push(PlannedStep {
+            title: format!("Instances of {title}"),
+            id: name.clone(),
+            name,
+            group: of.group,
+            env: of.env.clone(),
+            env_from: of.env_from.clone(),
+            working_dir: of.working_dir.clone(),
+            condition: of.condition.clone(),
+            timeout: DEFAULT_TIMEOUT,
+            attempts: 1,
+            optional: of.optional,
+            security_context: of.security_context.clone(),
+            volume_mounts: of.volume_mounts.clone(),
+            lists: Some(lists),
+            ..PlannedStep::default()
+        });
     }
 
     pub(super) fn directory(&mut self, dir: Option<&str>, at: &str) -> String {
