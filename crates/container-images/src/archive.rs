@@ -2,10 +2,12 @@
 //! imports images takes it. The same input gives the same bytes.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write};
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+
+use crate::elf::Stripped;
 
 /// One file or directory of the image's layer.
 #[derive(Clone, Debug)]
@@ -19,6 +21,13 @@ pub enum Entry {
     File {
         /// Its content.
         content: Vec<u8>,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// An executable or library of this machine, read when it is written.
+    Program {
+        /// Which.
+        file: Stripped,
         /// Permission bits.
         mode: u32,
     },
@@ -48,13 +57,33 @@ pub fn digest(content: &[u8]) -> String {
     hex::encode(Sha256::digest(content))
 }
 
-/// Writes an image of one layer; `entries` by path without a leading `/`.
+/// Bytes that were written, and their digest.
+#[derive(Default)]
+struct Measure {
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl Write for Measure {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes an image of one layer; `entries` by path without a leading `/`. The layer is written twice, first to learn its digest,
+/// and never held: programs of a debug build have some hundred megabytes.
 ///
 /// # Errors
-/// For a path or link that tar cannot hold.
-pub fn write(config: &Config, entries: &BTreeMap<String, Entry>) -> io::Result<Vec<u8>> {
-    let layer = layer(entries)?;
-    let diff_id = digest(&layer);
+/// For a path or link that tar cannot hold, and when a program cannot be read or `out` not be written.
+pub fn write<W: Write>(config: &Config, entries: &BTreeMap<String, Entry>, out: W) -> io::Result<W> {
+    let Measure { hash, bytes: layer_bytes } = layer(entries, Measure::default())?;
+    let diff_id = hex::encode(hash.finalize());
     let image = json!({
         "architecture": config.architecture,
         "os": "linux",
@@ -74,7 +103,11 @@ pub fn write(config: &Config, entries: &BTreeMap<String, Entry>) -> io::Result<V
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": descriptor("application/vnd.oci.image.config.v1+json", image.as_bytes()),
-        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+        "layers": [{
+            "mediaType": "application/vnd.oci.image.layer.v1.tar",
+            "digest": format!("sha256:{diff_id}"),
+            "size": layer_bytes,
+        }],
     })
     .to_string();
     let mut listed = descriptor("application/vnd.oci.image.manifest.v1+json", manifest.as_bytes());
@@ -97,18 +130,31 @@ pub fn write(config: &Config, entries: &BTreeMap<String, Entry>) -> io::Result<V
     }])
     .to_string();
 
-    let mut tar = tar::Builder::new(Vec::new());
+    let mut tar = tar::Builder::new(out);
     append(&mut tar, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     append(&mut tar, "index.json", index.as_bytes())?;
     append(&mut tar, "manifest.json", saved.as_bytes())?;
     let manifest_digest = digest(manifest.as_bytes());
+    // The layer is the one without content here.
     let blobs = BTreeMap::from([
-        (manifest_digest, manifest.into_bytes()),
-        (image_digest, image.into_bytes()),
-        (diff_id, layer),
+        (manifest_digest, Some(manifest.into_bytes())),
+        (image_digest, Some(image.into_bytes())),
+        (diff_id, None),
     ]);
     for (digest, blob) in &blobs {
-        append(&mut tar, &format!("blobs/sha256/{digest}"), blob)?;
+        let path = format!("blobs/sha256/{digest}");
+        match blob {
+            Some(blob) => append(&mut tar, &path, blob)?,
+            None => {
+                let mut header = header(0o644);
+                header.set_path(&path)?;
+                header.set_size(layer_bytes);
+                header.set_cksum();
+                tar.get_mut().write_all(header.as_bytes())?;
+                // A tar file is made of whole blocks: nothing is to be filled up behind it.
+                layer(entries, tar.get_mut())?;
+            }
+        }
     }
     tar.into_inner()
 }
@@ -117,7 +163,7 @@ fn descriptor(media_type: &str, content: &[u8]) -> Value {
     json!({ "mediaType": media_type, "digest": format!("sha256:{}", digest(content)), "size": content.len() })
 }
 
-fn append(tar: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8]) -> io::Result<()> {
+fn append<W: Write>(tar: &mut tar::Builder<W>, path: &str, content: &[u8]) -> io::Result<()> {
     let mut header = header(0o644);
     header.set_size(content.len() as u64);
     tar.append_data(&mut header, path, content)
@@ -133,8 +179,8 @@ fn header(mode: u32) -> tar::Header {
     header
 }
 
-fn layer(entries: &BTreeMap<String, Entry>) -> io::Result<Vec<u8>> {
-    let mut tar = tar::Builder::new(Vec::new());
+fn layer<W: Write>(entries: &BTreeMap<String, Entry>, out: W) -> io::Result<W> {
+    let mut tar = tar::Builder::new(out);
     for (path, entry) in entries {
         match entry {
             Entry::Directory { mode } => {
@@ -147,6 +193,11 @@ fn layer(entries: &BTreeMap<String, Entry>) -> io::Result<Vec<u8>> {
                 let mut header = header(*mode);
                 header.set_size(content.len() as u64);
                 tar.append_data(&mut header, path, content.as_slice())?;
+            }
+            Entry::Program { file, mode } => {
+                let mut header = header(*mode);
+                header.set_size(file.length());
+                tar.append_data(&mut header, path, file.content()?)?;
             }
             Entry::Link { target } => {
                 let mut header = header(0o777);

@@ -5,12 +5,17 @@
 //! executable's loaded part, a few MB in a release build and some tens in a debug build.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use tool_image::{EXECUTABLE, TOOL_IMAGE};
 
 use crate::archive::{self, Config, Entry};
 use crate::elf::{self, ElfError};
+
+/// Bytes that are written at once.
+const BUFFER: usize = 1 << 20;
 
 /// Why the image was not made.
 #[derive(Debug, thiserror::Error)]
@@ -27,21 +32,6 @@ pub enum BuildError {
         #[source]
         source: std::io::Error,
     },
-}
-
-/// Makes the tool image of `executable`; the bytes of an archive.
-///
-/// # Errors
-/// When the executable or a library of it cannot be read.
-pub fn tool_image(executable: &Path) -> Result<Vec<u8>, BuildError> {
-    let config = Config {
-        reference: TOOL_IMAGE.to_owned(),
-        entrypoint: vec![EXECUTABLE.to_owned(), "tool".to_owned()],
-        command: vec!["pause".to_owned()],
-        architecture: architecture().to_owned(),
-    };
-    archive::write(&config, &tool_files(executable)?)
-        .map_err(|source| BuildError::Write { path: TOOL_IMAGE.into(), source })
 }
 
 /// This machine's architecture as images name it.
@@ -72,11 +62,11 @@ pub fn tool_files(executable: &Path) -> Result<BTreeMap<String, Entry>, BuildErr
     }
     let executable_name = EXECUTABLE.trim_start_matches('/');
     entries
-        .insert(executable_name.to_owned(), Entry::File { content: elf::stripped(executable)?, mode: 0o755 });
+        .insert(executable_name.to_owned(), Entry::Program { file: elf::stripped(executable)?, mode: 0o755 });
     for library in elf::libraries(executable)? {
         let path = library.to_string_lossy().trim_start_matches('/').to_owned();
         add_parents(&mut entries, &path);
-        entries.insert(path, Entry::File { content: elf::stripped(&library)?, mode: 0o755 });
+        entries.insert(path, Entry::Program { file: elf::stripped(&library)?, mode: 0o755 });
     }
     Ok(entries)
 }
@@ -87,14 +77,23 @@ fn add_parents(entries: &mut BTreeMap<String, Entry>, path: &str) {
     }
 }
 
-/// As [`tool_image`], into a file, which appears whole or not at all.
+/// Makes the tool image of `executable` as an archive, which appears whole or not at all.
 ///
 /// # Errors
-/// Also when the file cannot be written.
+/// When the executable or a library of it cannot be read, or the file not be written.
 pub fn write_tool_image(executable: &Path, archive: &Path) -> Result<(), BuildError> {
-    let content = tool_image(executable)?;
-    let wrong = |source| BuildError::Write { path: archive.to_path_buf(), source };
+    let config = Config {
+        reference: TOOL_IMAGE.to_owned(),
+        entrypoint: vec![EXECUTABLE.to_owned(), "tool".to_owned()],
+        command: vec!["pause".to_owned()],
+        architecture: architecture().to_owned(),
+    };
+    let entries = tool_files(executable)?;
     let partial = archive.with_extension("partial");
-    std::fs::write(&partial, content).map_err(wrong)?;
-    std::fs::rename(&partial, archive).map_err(wrong)
+    let write = || -> io::Result<()> {
+        let out = BufWriter::with_capacity(BUFFER, File::create(&partial)?);
+        archive::write(&config, &entries, out)?.flush()?;
+        std::fs::rename(&partial, archive)
+    };
+    write().map_err(|source| BuildError::Write { path: archive.to_path_buf(), source })
 }

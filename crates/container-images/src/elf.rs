@@ -2,7 +2,11 @@
 //!
 //! Only 64-bit little-endian files are read: every machine Fairlead is built for has those.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 const PT_LOAD: u32 = 1;
@@ -10,10 +14,16 @@ const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
 const DT_NEEDED: u64 = 1;
 const DT_STRTAB: u64 = 5;
+const DT_STRSZ: u64 = 10;
 const DT_RUNPATH: u64 = 29;
 
 /// Libraries of one executable, at most: a guard against circles that aren't.
 const MAX_LIBRARIES: usize = 256;
+
+/// Bytes that are read of one part of a file, at most: its tables and names, never its code.
+const MAX_PART: u64 = 16 << 20;
+/// Bytes of an ELF header.
+const HEADER: u64 = 64;
 
 /// Why an executable cannot be packed.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +62,72 @@ struct Needs {
     libraries: Vec<String>,
     run_path: Vec<String>,
     /// Bytes up to the end of what is loaded: symbols and debug information lie behind.
-    loaded_end: usize,
+    loaded_end: u64,
+}
+
+/// A file that is read where it is wanted.
+trait Content {
+    fn length(&self) -> u64;
+    /// A part of it, if it is all there and no larger than a table may be.
+    fn part(&self, offset: u64, size: u64) -> Option<Cow<'_, [u8]>>;
+}
+
+impl Content for [u8] {
+    fn length(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn part(&self, offset: u64, size: u64) -> Option<Cow<'_, [u8]>> {
+        let start = usize::try_from(offset).ok()?;
+        self.get(start..start.checked_add(usize::try_from(size).ok()?)?).map(Cow::Borrowed)
+    }
+}
+
+impl Content for File {
+    fn length(&self) -> u64 {
+        self.metadata().map_or(0, |facts| facts.len())
+    }
+
+    fn part(&self, offset: u64, size: u64) -> Option<Cow<'_, [u8]>> {
+        if size > MAX_PART || offset.checked_add(size)? > self.length() {
+            return None;
+        }
+        let mut part = vec![0; usize::try_from(size).ok()?];
+        self.read_exact_at(&mut part, offset).ok().map(|()| Cow::Owned(part))
+    }
+}
+
+/// An executable or library without what is not loaded: section headers are dropped, and everything behind the last segment.
+#[derive(Clone, Debug)]
+pub struct Stripped {
+    path: PathBuf,
+    length: u64,
+}
+
+impl Stripped {
+    /// Bytes of it.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Its content, which is never in memory as a whole.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn content(&self) -> io::Result<impl Read + use<>> {
+        let mut file = File::open(&self.path)?;
+        let mut header = Vec::new();
+        (&mut file).take(self.length.min(HEADER)).read_to_end(&mut header)?;
+        // e_shoff, then e_shentsize, e_shnum and e_shstrndx: no section headers any more.
+        for range in [0x28..0x30, 0x3A..0x40] {
+            if let Some(field) = header.get_mut(range) {
+                field.fill(0);
+            }
+        }
+        let rest = self.length - header.len() as u64;
+        Ok(io::Cursor::new(header).chain(file.take(rest)))
+    }
 }
 
 /// The interpreter and every library, directly or not, that `executable` needs: paths on this machine, which are the
@@ -65,8 +140,7 @@ pub fn libraries(executable: &Path) -> Result<BTreeSet<PathBuf>, ElfError> {
     let mut queue = vec![executable.to_path_buf()];
     let configured = configured_dirs();
     while let Some(path) = queue.pop() {
-        let content = read(&path)?;
-        let needs = needs(&path, &content)?;
+        let needs = needs(&path, &open(&path)?)?;
         let interpreter = needs.interpreter.iter().map(PathBuf::from);
         let origin = path.parent().unwrap_or(Path::new("/"));
         let dirs: Vec<PathBuf> = needs
@@ -77,10 +151,10 @@ pub fn libraries(executable: &Path) -> Result<BTreeSet<PathBuf>, ElfError> {
             .collect();
         let mut next: Vec<PathBuf> = interpreter.collect();
         for library in &needs.libraries {
-            let place = dirs.iter().map(|dir| dir.join(library)).find(|place| {
-                place.is_file()
-                    && read(place).is_ok_and(|content| content.get(..6) == Some(b"\x7fELF\x02\x01"))
-            });
+            let place = dirs
+                .iter()
+                .map(|dir| dir.join(library))
+                .find(|place| place.is_file() && open(place).is_ok_and(|file| is_elf(&file)));
             next.push(
                 place.ok_or_else(|| ElfError::Library { path: path.clone(), library: library.clone() })?,
             );
@@ -115,25 +189,21 @@ fn configured_dirs() -> Vec<PathBuf> {
     dirs
 }
 
-/// The file without what is not loaded: section headers are dropped, and everything behind the last segment.
+/// The file without what is not loaded.
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn stripped(path: &Path) -> Result<Vec<u8>, ElfError> {
-    let mut content = read(path)?;
-    let end = needs(path, &content)?.loaded_end;
-    content.truncate(end);
-    // e_shoff, then e_shentsize, e_shnum and e_shstrndx: no section headers any more.
-    for range in [0x28..0x30, 0x3A..0x40] {
-        if let Some(field) = content.get_mut(range) {
-            field.fill(0);
-        }
-    }
-    Ok(content)
+pub fn stripped(path: &Path) -> Result<Stripped, ElfError> {
+    let length = needs(path, &open(path)?)?.loaded_end;
+    Ok(Stripped { path: path.to_path_buf(), length })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, ElfError> {
-    std::fs::read(path).map_err(|source| ElfError::Read { path: path.to_path_buf(), source })
+fn open(path: &Path) -> Result<File, ElfError> {
+    File::open(path).map_err(|source| ElfError::Read { path: path.to_path_buf(), source })
+}
+
+fn is_elf(content: &(impl Content + ?Sized)) -> bool {
+    content.part(0, 6).as_deref() == Some(b"\x7fELF\x02\x01")
 }
 
 struct Segment {
@@ -143,9 +213,9 @@ struct Segment {
     size: u64,
 }
 
-fn needs(path: &Path, content: &[u8]) -> Result<Needs, ElfError> {
+fn needs(path: &Path, content: &(impl Content + ?Sized)) -> Result<Needs, ElfError> {
     let wrong = |what| ElfError::Format { path: path.to_path_buf(), what };
-    if content.get(..6) != Some(b"\x7fELF\x02\x01") {
+    if !is_elf(content) {
         return Err(wrong("its first bytes"));
     }
     let table = number(content, 0x20, 8).ok_or_else(|| wrong("its header"))?;
@@ -166,15 +236,14 @@ fn needs(path: &Path, content: &[u8]) -> Result<Needs, ElfError> {
         segments.push(segment.ok_or_else(|| wrong("its program headers"))?);
     }
     let bytes =
-        |segment: &Segment| slice(content, segment.offset, segment.size).ok_or_else(|| wrong("a segment"));
+        |segment: &Segment| content.part(segment.offset, segment.size).ok_or_else(|| wrong("a segment"));
     let mut needs = Needs::default();
     let table_end = table.saturating_add(count * entry_size);
     let end = segments.iter().map(|segment| segment.offset.saturating_add(segment.size)).max();
-    needs.loaded_end =
-        usize::try_from(end.unwrap_or(0).max(table_end)).unwrap_or(usize::MAX).min(content.len());
+    needs.loaded_end = end.unwrap_or(0).max(table_end).min(content.length());
     for segment in &segments {
         if segment.kind == PT_INTERP {
-            needs.interpreter = Some(text(bytes(segment)?, 0));
+            needs.interpreter = Some(text(&bytes(segment)?, 0));
         }
     }
     let Some(dynamic) = segments.iter().find(|segment| segment.kind == PT_DYNAMIC) else { return Ok(needs) };
@@ -191,29 +260,25 @@ fn needs(path: &Path, content: &[u8]) -> Result<Needs, ElfError> {
             && (segment.address..segment.address.saturating_add(segment.size)).contains(&strings)
     });
     let home = home.ok_or_else(|| wrong("its string table"))?;
-    let strings = slice(content, home.offset, home.size)
-        .and_then(|bytes| bytes.get(usize::try_from(strings - home.address).ok()?..))
-        .ok_or_else(|| wrong("its string table"))?;
+    let rest = home.size - (strings - home.address);
+    let size = entries.iter().find(|(tag, _)| *tag == DT_STRSZ).map_or(rest, |(_, size)| rest.min(*size));
+    let strings = home.offset.checked_add(strings - home.address).and_then(|at| content.part(at, size));
+    let strings = strings.ok_or_else(|| wrong("its string table"))?;
     for (tag, offset) in entries {
         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
         match tag {
-            DT_NEEDED => needs.libraries.push(text(strings, offset)),
-            DT_RUNPATH => needs.run_path.extend(text(strings, offset).split(':').map(str::to_owned)),
+            DT_NEEDED => needs.libraries.push(text(&strings, offset)),
+            DT_RUNPATH => needs.run_path.extend(text(&strings, offset).split(':').map(str::to_owned)),
             _ => {}
         }
     }
     Ok(needs)
 }
 
-fn slice(content: &[u8], offset: u64, size: u64) -> Option<&[u8]> {
-    let start = usize::try_from(offset).ok()?;
-    content.get(start..start.checked_add(usize::try_from(size).ok()?)?)
-}
-
 /// A little-endian number of 2, 4 or 8 bytes.
-fn number(content: &[u8], at: u64, size: u64) -> Option<u64> {
-    slice(content, at, size)
-        .map(|bytes| bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+fn number(content: &(impl Content + ?Sized), at: u64, size: u64) -> Option<u64> {
+    let bytes = content.part(at, size)?;
+    Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
 }
 
 fn text(bytes: &[u8], at: usize) -> String {
@@ -229,16 +294,16 @@ mod tests {
     #[test]
     fn damaged_files_are_refused_and_never_panic() {
         let own = std::env::current_exe().expect("own path");
-        let content = read(&own).expect("readable");
+        let content = std::fs::read(&own).expect("readable");
         for cut in [0, 5, 16, 0x30, 0x40, 0x60, 0x200] {
             let _ = needs(&own, &content[..cut.min(content.len())]);
         }
         for at in 0..0x400.min(content.len()) {
             let mut damaged = content[..content.len().min(0x4000)].to_vec();
             damaged[at] ^= 0xFF;
-            let _ = needs(&own, &damaged);
+            let _ = needs(&own, damaged.as_slice());
         }
-        assert!(matches!(needs(&own, b"#!/bin/sh"), Err(ElfError::Format { .. })));
+        assert!(matches!(needs(&own, b"#!/bin/sh".as_slice()), Err(ElfError::Format { .. })));
     }
 
     #[test]
@@ -247,8 +312,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let copy = dir.path().join("copy");
         let small = stripped(&own).expect("stripped");
-        assert!(small.len() as u64 <= std::fs::metadata(&own).expect("there").len());
-        std::fs::write(&copy, small).expect("written");
+        assert!(small.length() <= std::fs::metadata(&own).expect("there").len());
+        let written = io::copy(&mut small.content().expect("open"), &mut File::create(&copy).expect("made"));
+        assert_eq!(written.expect("written"), small.length());
         std::os::unix::fs::PermissionsExt::set_mode(
             &mut std::fs::metadata(&copy).expect("there").permissions(),
             0o755,

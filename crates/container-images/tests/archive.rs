@@ -17,7 +17,7 @@ fn image() -> Vec<u8> {
         ("dir/file".to_owned(), Entry::File { content: b"content of the file".to_vec(), mode: 0o644 }),
         ("link".to_owned(), Entry::Link { target: "dir/file".to_owned() }),
     ]);
-    archive::write(&config, &entries).expect("written")
+    archive::write(&config, &entries, Vec::new()).expect("written")
 }
 
 #[test]

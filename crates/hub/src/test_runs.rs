@@ -113,7 +113,8 @@ impl TestRuns {
     /// When the log directory cannot be made.
     pub fn new(options: Options, client: Client, content: Arc<dyn ContentSource>) -> Result<Self, Error> {
         let logs = Arc::new(LogStore::open(options.log_dir.clone(), options.log_key.clone())?);
-        let artifacts = ArtifactStore::open(options.artifact_dir.clone(), options.max_run_bytes, &options.log_key)?;
+        let artifacts =
+            ArtifactStore::open(options.artifact_dir.clone(), options.max_run_bytes, &options.log_key)?;
         Ok(Self { client, logs, artifacts, content, options })
     }
 
@@ -132,7 +133,7 @@ impl TestRuns {
     /// What takes in the agents' records.
     #[must_use]
     pub fn handler(&self) -> Handler {
-        Handler::new(self.client.clone(), Arc::clone(&self.logs))
+        Handler::new(self.client.clone(), Arc::clone(&self.logs), Arc::clone(&self.artifacts))
     }
 
     /// What answers `GET /fleet/v1/testruns/…`.

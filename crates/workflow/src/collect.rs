@@ -418,7 +418,11 @@ impl Decoder {
             return Err(CollectError::Digest { path: frame.path });
         }
         let FileFrame { path, size, sha256, junit } = frame;
-        self.files.push(Collected { artifact: Artifact { path, sha256, size, junit, ..Artifact::default() }, content, held: false });
+        self.files.push(Collected {
+            artifact: Artifact { path, sha256, size, junit, ..Artifact::default() },
+            content,
+            held: false,
+        });
         Ok(())
     }
 

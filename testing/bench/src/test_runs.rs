@@ -3,14 +3,16 @@
 //!
 //! Hub, executor and cluster live in this process, in memory: what a network and a disk add is not in these figures.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use assembly::cluster;
 use assembly::ephemeral::{Options, TestBed};
 use fleet_objects::test_run::{Outcome, TestRun};
-use futures::{AsyncBufReadExt, StreamExt, TryStreamExt, stream};
-use kube::api::{ListParams, PostParams};
+use futures::{AsyncBufReadExt, Stream, StreamExt, TryStreamExt, stream};
+use kube::api::PostParams;
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
@@ -141,18 +143,24 @@ async fn drain(client: &Client, count: usize) -> anyhow::Result<Vec<Figure>> {
     };
     let watching = async {
         let mut most = before;
-        loop {
-            most = most.max(usage::resident(&own)?);
-            let all = list(client, "drain-").await?;
-            if all.len() == count && all.iter().all(Option::is_some) {
-                return anyhow::Ok((began.elapsed(), most));
+        let mut ended = std::pin::pin!(ends(client, "drain-"));
+        let mut outcomes = HashMap::new();
+        let mut look = tokio::time::interval(Duration::from_millis(500));
+        while outcomes.len() < count {
+            tokio::select! {
+                next = ended.try_next() => {
+                    let (name, outcome) = next?.context("the watch of runs ended")?;
+                    outcomes.insert(name, outcome);
+                }
+                _ = look.tick() => most = most.max(usage::resident(&own)?),
             }
-            tokio::time::sleep(Duration::from_millis(500)).await;
         }
+        let passed = outcomes.values().filter(|outcome| **outcome == Outcome::Passed).count();
+        anyhow::Ok((began.elapsed(), most, passed))
     };
     let (made, drained) = tokio::join!(making, watching);
-    let (made, (drained, most)) = (made?, drained?);
-    ensure!(passed(client, "drain-").await? == count, "some executions did not pass");
+    let (made, (drained, most, passed)) = (made?, drained?);
+    ensure!(passed == count, "only {passed} of {count} executions passed");
     let minutes = drained.as_secs_f64() / 60.0;
     let memory = usage::mebibytes(most.saturating_sub(before));
     Ok(vec![
@@ -170,27 +178,13 @@ async fn drain(client: &Client, count: usize) -> anyhow::Result<Vec<Figure>> {
     ])
 }
 
-async fn passed(client: &Client, prefix: &str) -> anyhow::Result<usize> {
-    let all = list(client, prefix).await?;
-    Ok(all.iter().filter(|outcome| **outcome == Some(Outcome::Passed)).count())
-}
-
-/// How runs ended, read in pages.
-async fn list(client: &Client, prefix: &str) -> anyhow::Result<Vec<Option<Outcome>>> {
+/// Runs that have ended, and how, as they end: each once or more often. Listing them again and again would be most of the work.
+fn ends(client: &Client, prefix: &str) -> impl Stream<Item = anyhow::Result<(String, Outcome)>> {
     let runs: Api<TestRun> = Api::namespaced(client.clone(), "default");
-    let (mut out, mut params) = (Vec::new(), ListParams::default().limit(500));
-    loop {
-        let page = runs.list(&params).await?;
-        for run in page.items {
-            if run.metadata.name.as_deref().is_some_and(|name| name.starts_with(prefix)) {
-                let outcome =
-                    run.status.and_then(|status| status.clusters.first().and_then(|own| own.outcome));
-                out.push(outcome);
-            }
-        }
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(out),
-        }
-    }
+    let events = watcher::watcher(runs, watcher::Config::default()).applied_objects();
+    events.map_err(anyhow::Error::new).try_filter_map(move |run| {
+        let outcome = run.status.and_then(|status| status.clusters.first().and_then(|own| own.outcome));
+        let name = run.metadata.name.filter(|name| name.starts_with(prefix));
+        std::future::ready(Ok(name.zip(outcome)))
+    })
 }

@@ -193,5 +193,82 @@ fn other_image() -> Result<Vec<u8>> {
         command: Vec::new(),
         architecture: container_images::build::architecture().to_owned(),
     };
-    Ok(archive::write(&config, &entries)?)
+    Ok(archive::write(&config, &entries, Vec::new())?)
+}
+
+const OWN_CLUSTER: &str = r#"
+apiVersion: fleet.fairlead.dev/v1alpha1
+kind: TestWorkflow
+metadata: { name: own, namespace: default }
+spec:
+  ephemeralCluster:
+    nodes: 2
+    seed:
+      - { apiVersion: v1, kind: ConfigMap, metadata: { name: seeded, namespace: default }, data: { from: "{{ cluster.name }}" } }
+  container: { image: "example.test/kubectl:v1", env: [{ name: HOME, value: /workspace }] }
+  content:
+    files:
+      - { path: apps/first.yaml, content: '{apiVersion: v1, kind: ConfigMap, metadata: {name: first}}' }
+      - { path: apps/second.yaml, content: '{apiVersion: v1, kind: ConfigMap, metadata: {name: second}}' }
+  steps:
+    - name: read
+      command: [/kubectl, get, configmap, seeded, -o, "jsonpath=seeded by {.data.from}"]
+      timeout: 1m
+    - name: nodes
+      command: [/kubectl, get, nodes, -o, name]
+    - name: apply
+      parallel:
+        shards: { file: 'glob("apps/*.yaml")' }
+        transfer: [{ from: apps }]
+        steps: [{ name: one, command: [/kubectl, apply, -f, "/workspace/{{ shard.file.0 }}"] }]
+    - name: see
+      command: [/kubectl, get, configmaps, first, second, -o, name]
+"#;
+
+/// `kubectl` as an image: what the machine has, and what it needs to run.
+fn kubectl_image() -> Result<Vec<u8>> {
+    use container_images::archive::{self, Config, Entry};
+    let path = std::env::var_os("PATH").context("PATH is not set")?;
+    let kubectl = std::env::split_paths(&path).map(|dir| dir.join("kubectl")).find(|file| file.is_file());
+    let kubectl = std::fs::canonicalize(kubectl.context("kubectl is not on PATH")?)?;
+    let program = |file: &std::path::Path| -> Result<Entry> {
+        Ok(Entry::Program { file: container_images::elf::stripped(file)?, mode: 0o755 })
+    };
+    let mut entries = std::collections::BTreeMap::from([("kubectl".to_owned(), program(&kubectl)?)]);
+    for library in container_images::elf::libraries(&kubectl)? {
+        entries.insert(library.to_string_lossy().trim_start_matches('/').to_owned(), program(&library)?);
+    }
+    let config = Config {
+        reference: "example.test/kubectl:v1".to_owned(),
+        entrypoint: vec!["/kubectl".to_owned()],
+        command: Vec::new(),
+        architecture: container_images::build::architecture().to_owned(),
+    };
+    Ok(archive::write(&config, &entries, Vec::new())?)
+}
+
+#[test]
+fn containers_of_a_run_reach_the_cluster_that_is_its_own() -> Result<()> {
+    let Some(up) = Up::start()? else { return Ok(()) };
+    let image = up.dir.path().join("kubectl.tar");
+    std::fs::write(&image, kubectl_image()?)?;
+    let (code, out, said) = up.run(&["image", "load", image.to_str().context("a UTF-8 path")?])?;
+    ensure!(code == 0, "{code}: {out}{said}");
+    let file = up.dir.path().join("own.yaml");
+    std::fs::write(&file, OWN_CLUSTER)?;
+    let file = file.to_str().context("a UTF-8 path")?;
+    let started =
+        ["test", "run", "-f", file, "--clusters", "dev", "--watch", "--name", "own", "--timeout", "180s"];
+    let (code, out, said) = up.run(&started)?;
+    let (_, log, _) = up.run(&["test", "logs", "own"])?;
+    ensure!(code == 0, "ended with {code}: {out}{said}{log}");
+    ensure!(log.contains("seeded by dev"), "{log}");
+    ensure!(log.matches("node/").count() == 2, "{log}");
+    for name in ["first", "second"] {
+        ensure!(log.contains(&format!("configmap/{name} created")), "{log}");
+    }
+    // What the steps made is in no other cluster.
+    let kubectl = e2e::kubectl::Kubectl::new(&up.dir.path().join("dev.kubeconfig"));
+    ensure!(kubectl.find(&["configmap", "first"])?.is_none(), "it is in the cluster that the steps ran in");
+    Ok(())
 }

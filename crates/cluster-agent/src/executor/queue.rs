@@ -150,7 +150,9 @@ impl Queue {
     pub(super) fn next(&mut self) -> Option<String> {
         let settling = self.taken.values().filter(|own| own.settling).count();
         let free = self.running() < self.places;
-        let place = self.waiting.iter().find_map(|(place, entry)| {
+        // Those that are only settled come first: without a place for others the rest is not looked at.
+        let mut looked_at = self.waiting.iter().take_while(|(place, _)| free || !place.0);
+        let place = looked_at.find_map(|(place, entry)| {
             let settle = !place.0;
             let fits = if settle { settling < SETTLING } else { free && self.group_has_place(entry) };
             fits.then_some(*place)

@@ -111,6 +111,18 @@ impl ArtifactStore {
         blocking(move || store.append_blocking(&paths, &sha256, &chunk)).await
     }
 
+    /// Lets go of what has come of a file that will not come whole.
+    pub(super) async fn give_up(&self, place: Place<'_>) {
+        let Ok(paths) = self.paths(place) else { return };
+        let _turn = self.stripe(&paths.partial).lock().await;
+        match tokio::fs::remove_file(&paths.partial).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                warn!(%error, path = %paths.partial.display(), "what came of a lost file stays for now");
+            }
+            _ => {}
+        }
+    }
+
     /// Opens a file that is whole, and says how long it is.
     pub(super) async fn open_whole(&self, run_uid: &str, sha256: &str) -> Option<(Input, u64)> {
         let paths = self.paths(Place { run_uid, cluster: "", sha256 }).ok()?;

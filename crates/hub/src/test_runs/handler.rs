@@ -16,6 +16,7 @@ use tracing::warn;
 use workflow::fold;
 
 use super::Error;
+use super::artifacts::{ArtifactStore, Place};
 use super::controller::api_error;
 use super::fired;
 use super::logs::{LogStore, Piece};
@@ -30,11 +31,12 @@ const SETTLE: Duration = Duration::from_millis(250);
 pub struct Handler {
     client: Client,
     logs: Arc<LogStore>,
+    artifacts: Arc<ArtifactStore>,
 }
 
 impl Handler {
-    pub(super) fn new(client: Client, logs: Arc<LogStore>) -> Self {
-        Self { client, logs }
+    pub(super) fn new(client: Client, logs: Arc<LogStore>, artifacts: Arc<ArtifactStore>) -> Self {
+        Self { client, logs, artifacts }
     }
 
     /// Takes in news of a trigger; as [`Handler::handle`] otherwise.
@@ -76,6 +78,11 @@ impl Handler {
         }
         let before = execution.status.clone().unwrap_or_default();
         let lost = matches!(record.news, TestNews::Lost { .. });
+        if let TestNews::Lost { sha256, .. } = &record.news {
+            // What had come of it is of no use.
+            let run_uid = &execution.spec.run.uid;
+            self.artifacts.give_up(Place { run_uid, cluster, sha256 }).await;
+        }
         let Some(after) = fold_record(&execution, &before, record.news) else { return Ok(()) };
         let lost = after.result.clone().filter(|_| lost);
         let patch = Patch::Merge(serde_json::json!({ "status": after }));
@@ -190,7 +197,8 @@ fn fold_record(
 fn mark_lost(result: &mut ClusterResult, sha256: &str, reason: &str) {
     for attempt in result.steps.iter_mut().flat_map(|step| &mut step.attempts) {
         let mut paths = Vec::new();
-        for artifact in attempt.artifacts.iter_mut().filter(|own| own.sha256 == sha256 && own.lost.is_empty()) {
+        for artifact in attempt.artifacts.iter_mut().filter(|own| own.sha256 == sha256 && own.lost.is_empty())
+        {
             reason.clone_into(&mut artifact.lost);
             paths.push(artifact.path.clone());
         }
@@ -276,7 +284,10 @@ mod tests {
         fold::cluster(&mut result, true);
         let done = fold_record(&execution, &before, TestNews::Finished { result }).expect("news");
         let after = fold_record(&execution, &done, lost()).expect("news");
-        assert_eq!((after.conditions.as_slice(), done.result.as_ref().and_then(|own| own.outcome)), (done.conditions.as_slice(), Some(Outcome::Passed)));
+        assert_eq!(
+            (after.conditions.as_slice(), done.result.as_ref().and_then(|own| own.outcome)),
+            (done.conditions.as_slice(), Some(Outcome::Passed))
+        );
         let own = &after.result.as_ref().expect("a result").steps[0].attempts[0];
         assert!(own.artifacts.iter().all(|artifact| artifact.lost == "the disk"));
         assert_eq!(own.warnings, ["a.xml is lost: the disk", "copy.xml is lost: the disk"]);
