@@ -85,6 +85,10 @@ const IN_CLUSTER: &str = "secretKeyRef";
 /// How a Secret on the hub is referred to.
 const ON_HUB: &str = "hubSecretKeyRef";
 
+/// Stands between the name of a Secret on the hub and its uid; no Kubernetes name has it. A Secret that was made anew under its
+/// name is another one, and what refers to it changes as it does for any other change. Agents take the whole for a name.
+const INCARNATION: &str = "..";
+
 /// Where the value of a secret variable is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretReference {
@@ -128,6 +132,15 @@ impl SecretReference {
         values.values().filter_map(Self::of).filter(|reference| reference.on_hub)
     }
 
+    /// The name that people know, and the uid of the very Secret that is meant, where it is said.
+    #[must_use]
+    pub fn incarnation(&self) -> (&str, Option<&str>) {
+        match self.name.split_once(INCARNATION) {
+            Some((name, uid)) if self.on_hub => (name, Some(uid)),
+            _ => (&self.name, None),
+        }
+    }
+
     fn value(&self) -> Value {
         let mut inner = serde_json::json!({"name": self.name, "key": self.key});
         if let Some(namespace) = &self.namespace {
@@ -139,7 +152,21 @@ impl SecretReference {
 
     /// What stands in a manifest where the value is not known: everywhere but in the cluster's agent.
     fn stand_in(&self) -> Value {
-        Value::from(format!("(key {} of secret {})", self.key, self.name))
+        Value::from(format!("(key {} of secret {})", self.key, self.incarnation().0))
+    }
+}
+
+/// Has every reference to a Secret on the hub mean the one that is there now; those that are not known stay as they are.
+pub fn pin_incarnations<'a>(values: &mut Values, uid_of: impl Fn(&str) -> Option<&'a str>) {
+    for value in values.values_mut() {
+        let Some(mut reference) = SecretReference::of(value).filter(|reference| reference.on_hub) else {
+            continue;
+        };
+        let (name, _) = reference.incarnation();
+        if let Some(uid) = uid_of(name) {
+            reference.name = format!("{name}{INCARNATION}{uid}");
+            *value = reference.value();
+        }
     }
 }
 
@@ -194,6 +221,7 @@ fn typed(definition: &VariableDefinition, value: &Value) -> Result<Value, Variab
     if definition.secret {
         // Whatever was given instead is not repeated: it may be the secret.
         let reference = SecretReference::of(value)
+            .filter(|reference| reference.incarnation().1.is_none())
             .ok_or_else(|| VariableError::NoReference { name: definition.name.clone() })?;
         return Ok(reference.value());
     }
@@ -407,7 +435,7 @@ mod tests {
         let error = resolve(std::slice::from_ref(&secret), &given(json!("hunter2"))).unwrap_err().to_string();
         assert!(error.contains("secretKeyRef") && !error.contains("hunter2"), "{error}");
         let reference = json!({"secretKeyRef": {"name": "db", "key": "pw"}});
-        let values = resolve(&[secret], &given(reference.clone())).unwrap();
+        let values = resolve(std::slice::from_ref(&secret), &given(reference.clone())).unwrap();
         assert_eq!(values["password"], reference);
         let text =
             substitute(json!({"a": "${var.password}", "b": "x=${var.password}"}), &values, "o").unwrap();
@@ -415,9 +443,27 @@ mod tests {
         let on_hub = json!({"hubSecretKeyRef": {"name": "db", "key": "pw"}});
         assert!(SecretReference::of(&on_hub).is_some_and(|found| found.on_hub && found.value() == on_hub));
         assert_eq!(
-            SecretReference::on_hub(&Values::from([("a".into(), on_hub), ("b".into(), reference)])).count(),
+            SecretReference::on_hub(&Values::from([
+                ("a".into(), on_hub.clone()),
+                ("b".into(), reference.clone())
+            ]))
+            .count(),
             1
         );
+        let mut pinned = Values::from([("a".into(), on_hub.clone()), ("b".into(), reference.clone())]);
+        pin_incarnations(&mut pinned, |name| (name == "db").then_some("u-1"));
+        assert_eq!(pinned["b"], reference);
+        assert_eq!(pinned["a"], json!({"hubSecretKeyRef": {"name": "db..u-1", "key": "pw"}}));
+        let meant = SecretReference::of(&pinned["a"]).expect("a reference");
+        assert_eq!(meant.incarnation(), ("db", Some("u-1")));
+        assert_eq!(meant.stand_in(), SecretReference::of(&on_hub).expect("a reference").stand_in());
+        // Made anew, it is another; gone, nothing changes.
+        pin_incarnations(&mut pinned, |_| Some("u-2"));
+        assert_eq!(pinned["a"]["hubSecretKeyRef"]["name"], "db..u-2");
+        pin_incarnations(&mut pinned, |_| None);
+        assert_eq!(pinned["a"]["hubSecretKeyRef"]["name"], "db..u-2");
+        let given = Values::from([(secret.name.clone(), pinned["a"].clone())]);
+        assert!(resolve(std::slice::from_ref(&secret), &given).is_err(), "people name no incarnation");
         for bad in [
             json!({"hubSecretKeyRef": {"name": "db", "key": "pw", "namespace": "other"}}),
             json!({"hubSecretKeyRef": {"name": "../db", "key": "pw"}}),

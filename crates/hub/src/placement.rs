@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent_protocol::TOKEN_SECRET_TYPE;
 use api_client::ObjectCache;
 use fleet_objects::multicluster::PlacementDecision;
 use fleet_objects::rollout::Rollout;
@@ -28,6 +29,8 @@ use fleet_planner::placement::{Asked, Guarded, decide_all};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::PartialObjectMeta;
 use kube::{Api, ResourceExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -55,6 +58,8 @@ pub(crate) struct Caches {
     published: ObjectCache<PlacementDecision>,
     clusters: ObjectCache<Cluster>,
     assignments: ObjectCache<Assignment>,
+    /// Which Secrets there are, and nothing of what they say.
+    secrets: ObjectCache<PartialObjectMeta<Secret>>,
 }
 
 /// One placement with what it decided.
@@ -97,18 +102,24 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
             Api::all(all()),
             api_client::CacheOptions::new("assignments").strip(shorten),
         ),
+        secrets: ObjectCache::start(
+            Api::all(all()),
+            api_client::CacheOptions::new("secrets").fields(format!("type!={TOKEN_SECRET_TYPE}")).strip(bare),
+        ),
     };
     let wake = Arc::new(tokio::sync::Notify::new());
     let notify = |wake: &Arc<tokio::sync::Notify>| {
         let wake = wake.clone();
         move || wake.notify_one()
     };
-    let (a, b, c, d, e) = (notify(&wake), notify(&wake), notify(&wake), notify(&wake), notify(&wake));
+    let (a, b, c, d, e, f) =
+        (notify(&wake), notify(&wake), notify(&wake), notify(&wake), notify(&wake), notify(&wake));
     caches.profiles.on_change(move |_| a());
     caches.placements.on_change(move |_| b());
     caches.clusters.on_change(move |_| c());
     caches.assignments.on_change(move |_| d());
     caches.rollouts.on_change(move |_| e());
+    caches.secrets.on_change(move |_| f());
     shared.projects.on_change(notify(&wake));
     // Nothing is decided on half a view.
     let synced = async {
@@ -118,6 +129,7 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
         caches.assignments.has_synced().await;
         caches.rollouts.has_synced().await;
         caches.published.has_synced().await;
+        caches.secrets.has_synced().await;
         shared.projects.has_synced().await;
     };
     tokio::select! {
@@ -146,6 +158,13 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
     }
 }
 
+/// Of a Secret its name and uid count here.
+fn bare(secret: &mut PartialObjectMeta<Secret>) {
+    secret.metadata.annotations = None;
+    secret.metadata.labels = None;
+    secret.metadata.owner_references = None;
+}
+
 /// Each object's health is for people, and the larger part of what an agent reports: nothing is decided by it here.
 fn shorten(assignment: &mut Assignment) {
     if let Some(status) = &mut assignment.status {
@@ -171,6 +190,7 @@ impl Passed {
 async fn pass(shared: &Shared, caches: &Caches, profiles: &mut Profiles) -> Passed {
     let mut complete = true;
     profiles.refresh(shared, &caches.profiles.list()).await;
+    profiles.know_secrets(&caches.secrets.list());
     let clusters = caches.clusters.list();
     let assignments = by_partition(caches.assignments.list());
     profiles.remember(shared, rollouts::earlier(caches)).await;

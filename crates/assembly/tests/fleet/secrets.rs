@@ -164,6 +164,17 @@ async fn a_secret_of_the_hub_reaches_the_clusters_that_were_chosen_and_nobody_el
     }
     assert_eq!(code(hub.clone(), "/fleet/v1/values/default/db-1/password").await, 403, "people read Secrets");
 
+    // Made anew under its name it is another, which goes the way of a change; while it is gone nothing changes.
+    let again = format!("{WORD}-again");
+    secrets.delete("db-1", &DeleteParams::default()).await.unwrap();
+    bench.place("app", json!({"matchLabels": {"name": "dev"}}), given("db-1")).await;
+    secrets.create(&PostParams::default(), &secret("db-1", &again, true)).await.unwrap();
+    let url = format!("postgres://{again}@db");
+    eventually("the new value is there", || async {
+        made.get("app").await.unwrap().data.unwrap()["url"].0 == url.as_bytes()
+    })
+    .await;
+
     // Without the hub, from the agent's disk; its repairs know the value.
     drop((hub, secrets, assignments, dev, prod));
     bench.stop_hub().await;

@@ -1,6 +1,7 @@
 //! Values of secret variables that the hub keeps: each is a key of an immutable Secret beside the profile, given to the
 //! agents whose assignments refer to it and to nobody else. A value is never in an assignment, a status, an event, a message
-//! or a digest; a changed value is a Secret of another name, so that it goes the way of every change, in waves.
+//! or a digest; a changed value is a Secret of another name, so that it goes the way of every change, in waves. One that was made
+//! anew under its name is another, too: assignments name the very Secret that is meant.
 
 use bytes::Bytes;
 use fleet_objects::{AgentIdentity, Assignment, AssignmentState, partition_namespace};
@@ -28,11 +29,15 @@ impl Router {
         let api: Api<Assignment> =
             Api::namespaced(self.shared.client.clone(), &partition_namespace(&agent.name));
         let all = api.list(&ListParams::default()).await.map_err(Error::api("list assignments"))?;
+        let meant =
+            SecretReference { on_hub: true, namespace: None, name: name.to_owned(), key: key.to_owned() };
+        let (name, uid) = meant.incarnation();
         let refers = |assignment: &Assignment| {
             let spec = &assignment.spec;
             spec.state == AssignmentState::Present
                 && spec.profile.namespace == namespace
-                && SecretReference::on_hub(&spec.variables).any(|one| one.name == name && one.key == key)
+                && SecretReference::on_hub(&spec.variables)
+                    .any(|one| one.incarnation().0 == name && one.key == key)
         };
         if !all.items.iter().any(refers) {
             let message = "you may not read secrets that no assignment of yours refers to";
@@ -41,6 +46,10 @@ impl Router {
         let api: Api<Secret> = Api::namespaced(self.shared.client.clone(), namespace);
         let found = api.get_opt(name).await.map_err(Error::api(format!("read secret {namespace}/{name}")))?;
         let secret = found.ok_or_else(|| Status::not_found("", "secrets", name))?;
+        if uid.is_some() && secret.metadata.uid.as_deref() != uid {
+            let message = format!("secret {namespace}/{name} was made anew meanwhile");
+            return Err(Status::new(Reason::NotFound, message));
+        }
         if secret.immutable != Some(true) {
             let message = format!(
                 "secret {namespace}/{name} is not immutable: agents keep what they were given, and a changed value needs \

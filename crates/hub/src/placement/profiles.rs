@@ -13,7 +13,9 @@ use fleet_planner::cluster_view::ClusterView;
 use fleet_planner::expressions::Expressions;
 use fleet_planner::variables::{self, Values};
 use fleet_planner::{health, render, values};
+use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
+use kube::core::PartialObjectMeta;
 use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
 
@@ -60,6 +62,8 @@ pub(super) struct Profiles {
     verdicts: Mutex<BTreeMap<(String, String), Option<String>>>,
     /// Bundles of revisions that no profile says any more, read back from the content store.
     earlier: BTreeMap<String, Bundle>,
+    /// The uids of Secrets, by namespace and name. One that is gone stays: what refers to it is not changed by that.
+    secrets: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl Profiles {
@@ -84,6 +88,14 @@ impl Profiles {
             next.insert(reference, known);
         }
         self.known = next;
+    }
+
+    /// Takes over which Secrets there are.
+    pub(super) fn know_secrets(&mut self, all: &[Arc<PartialObjectMeta<Secret>>]) {
+        for secret in all {
+            let of_namespace = self.secrets.entry(secret.namespace().unwrap_or_default()).or_default();
+            of_namespace.insert(secret.name_any(), secret.uid().unwrap_or_default());
+        }
     }
 
     pub(super) fn get(&self, reference: &ProfileReference) -> Option<&ProfileState> {
@@ -132,10 +144,13 @@ impl Profiles {
                 .err()
                 .map(|error| error.to_string())
         };
-        match verdicts.entry(key).or_insert_with(judge) {
-            Some(problem) => Err(problem.clone()),
-            None => Ok(values),
+        if let Some(problem) = verdicts.entry(key).or_insert_with(judge) {
+            return Err(problem.clone());
         }
+        let mut values = values;
+        let secrets = self.secrets.get(&reference.namespace);
+        variables::pin_incarnations(&mut values, |name| Some(secrets?.get(name)?.as_str()));
+        Ok(values)
     }
 
     /// Reads back what earlier revisions said. What cannot be read stays unknown, and so unused.
