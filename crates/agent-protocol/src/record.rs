@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fleet_objects::compliance::ComplianceState;
 use fleet_objects::test_record::TestRecord;
-use fleet_objects::test_trigger::TriggerNews;
+use fleet_objects::test_trigger::{HeldTrigger, TriggerNews};
 use fleet_objects::{AssignmentStatus, HeldAssignment, NodeCount, ObjectReference, Refusal};
 use jiff::Timestamp;
 use serde::de::Error as _;
@@ -47,6 +47,8 @@ pub enum RecordBody {
     Test(Box<TestRecord>),
     /// News of a test trigger that the agent judges.
     Trigger(Box<TriggerNews>),
+    /// Test triggers that the agent holds and the hub does not list, all of them; sent when that changes.
+    OrphanedTriggers(Vec<HeldTrigger>),
     /// What policies say of the cluster's objects; the whole state, sent when it changes.
     Compliance(Box<ComplianceState>),
     /// A kind this release does not know; kept as it came.
@@ -157,6 +159,7 @@ impl RecordBody {
             Self::Dropped { .. } => "Dropped",
             Self::Test(_) => "Test",
             Self::Trigger(_) => "Trigger",
+            Self::OrphanedTriggers(_) => "OrphanedTriggers",
             Self::Compliance(_) => "Compliance",
             Self::Unknown { kind, .. } => kind,
         }
@@ -173,6 +176,7 @@ impl Serialize for RecordBody {
             Self::Dropped { count } => serde_json::to_value(DroppedData { count: *count }),
             Self::Test(data) => serde_json::to_value(data),
             Self::Trigger(data) => serde_json::to_value(data),
+            Self::OrphanedTriggers(data) => serde_json::to_value(data),
             Self::Compliance(data) => serde_json::to_value(data),
             Self::Unknown { data, .. } => Ok(data.clone()),
         };
@@ -194,6 +198,7 @@ impl<'de> Deserialize<'de> for RecordBody {
             }
             "Test" => serde_json::from_value(data).map(Self::Test),
             "Trigger" => serde_json::from_value(data).map(Self::Trigger),
+            "OrphanedTriggers" => serde_json::from_value(data).map(Self::OrphanedTriggers),
             "Compliance" => serde_json::from_value(data).map(Self::Compliance),
             _ => return Ok(Self::Unknown { kind, data }),
         };
@@ -218,6 +223,7 @@ mod tests {
                 ..ClusterFacts::default()
             }),
             RecordBody::Held(HeldReport::default()),
+            RecordBody::OrphanedTriggers(vec![HeldTrigger { name: "default.nightly".into(), revision: 7 }]),
         ] {
             let record = record(body);
             let text = serde_json::to_string(&record).unwrap();

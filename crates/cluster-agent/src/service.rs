@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use agent_protocol::RecordBody;
 use fleet_objects::test_record::TestRecord;
-use fleet_objects::test_trigger::TriggerNews;
+use fleet_objects::test_trigger::{HeldTrigger, TriggerNews};
 use fleet_planner::health::{NoObjectExpressions, ObjectExpressions};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt};
@@ -374,6 +374,14 @@ async fn run_tests(
 impl NewsSink for Outbox {
     async fn append_news(&self, news: TriggerNews) -> Result<(), SinkError> {
         match self.append(RecordBody::Trigger(Box::new(news))).await {
+            Ok(_) => Ok(()),
+            Err(error) if is_full(&error) => Err(SinkError::Full),
+            Err(error) => Err(SinkError::Unavailable(error.to_string())),
+        }
+    }
+
+    async fn append_orphans(&self, orphans: Vec<HeldTrigger>) -> Result<(), SinkError> {
+        match self.append(RecordBody::OrphanedTriggers(orphans)).await {
             Ok(_) => Ok(()),
             Err(error) if is_full(&error) => Err(SinkError::Full),
             Err(error) => Err(SinkError::Unavailable(error.to_string())),

@@ -9,13 +9,15 @@ mod decide;
 mod held;
 mod resource;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use fleet_objects::test_run::{RunReference, TestExecutionSpec};
-use fleet_objects::test_trigger::{TestTriggerAssignment, TriggerConcurrency, TriggerNews, fired_run_name};
+use fleet_objects::test_trigger::{
+    HeldTrigger, TestTriggerAssignment, TriggerConcurrency, TriggerNews, fired_run_name,
+};
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -43,6 +45,9 @@ const OUTBOX_RETRY: Duration = Duration::from_secs(1);
 pub(crate) trait NewsSink: Send + Sync + 'static {
     /// Appends one piece of news; durable when it answers.
     async fn append_news(&self, news: TriggerNews) -> Result<(), SinkError>;
+
+    /// Appends which triggers are held and not listed by the hub: all of them. As [`Self::append_news`].
+    async fn append_orphans(&self, orphans: Vec<HeldTrigger>) -> Result<(), SinkError>;
 }
 
 /// What judges triggers.
@@ -58,8 +63,18 @@ pub(crate) struct Triggers {
 /// A firing of a watch, with the trigger's name.
 type Seen = (String, Firing);
 
+/// What the hub lists, and what of the rest it was told.
+#[derive(Default)]
+struct Listing {
+    names: BTreeSet<String>,
+    /// A list has been read whole; before that nothing is known to be missing in it.
+    whole: bool,
+    told: Option<Vec<HeldTrigger>>,
+}
+
 struct Judge {
     held: HeldTriggers,
+    listing: Listing,
     known: HashMap<String, Held>,
     watches: HashMap<String, CancellationToken>,
     seen: mpsc::Sender<Seen>,
@@ -79,6 +94,7 @@ impl Triggers {
         let mut judge = Judge {
             known: HashMap::new(),
             watches: HashMap::new(),
+            listing: Listing::default(),
             held,
             seen,
             cluster: self.cluster,
@@ -98,15 +114,14 @@ impl Triggers {
         loop {
             let now = Timestamp::now();
             judge.clock(now, &shutdown).await?;
+            judge.tell_orphans().await;
             let sleep = decide::sleep(judge.known.values(), now).map_or(LOOK, |wait| wait.min(LOOK));
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
                 () = tokio::time::sleep(sleep) => {}
                 Some((name, firing)) = firings.recv() => judge.fire(&name, firing, &shutdown).await?,
                 event = events.next() => match event {
-                    Some(Ok(Event::Apply(part) | Event::InitApply(part))) => judge.take(part, &shutdown).await?,
-                    // What is gone without a withdrawal goes on: it may be the hub that forgot.
-                    Some(Ok(_)) => {}
+                    Some(Ok(event)) => judge.hear(event, &shutdown).await?,
                     Some(Err(error)) => warn!(%error, "cannot watch test triggers at the hub; those held go on"),
                     None => return Ok(()),
                 },
@@ -116,6 +131,47 @@ impl Triggers {
 }
 
 impl Judge {
+    async fn hear(
+        &mut self,
+        event: Event<TestTriggerAssignment>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Error> {
+        match event {
+            // Another life of the hub may not have been told; that there is nothing to tell need not be said again.
+            Event::Init => {
+                let told = self.listing.told.take().filter(Vec::is_empty);
+                self.listing = Listing { told, ..Listing::default() };
+            }
+            Event::Apply(part) | Event::InitApply(part) => {
+                self.listing.names.insert(part.name_any());
+                self.take(part, shutdown).await?;
+            }
+            Event::InitDone => self.listing.whole = true,
+            // What is gone without a withdrawal goes on: it may be the hub that forgot.
+            Event::Delete(part) => drop(self.listing.names.remove(&part.name_any())),
+        }
+        Ok(())
+    }
+
+    /// Tells the hub what is held and not listed by it, when that has changed. Where the outbox has no room it is tried again
+    /// with the next look.
+    async fn tell_orphans(&mut self) {
+        if !self.listing.whole {
+            return;
+        }
+        let orphan = |held: &Held| HeldTrigger { name: held.name.clone(), revision: held.spec.revision };
+        let unlisted = self.known.values().filter(|held| !self.listing.names.contains(&held.name));
+        let mut orphans: Vec<HeldTrigger> = unlisted.map(orphan).collect();
+        orphans.sort_by(|a, b| a.name.cmp(&b.name));
+        if self.listing.told.as_ref() == Some(&orphans) {
+            return;
+        }
+        match self.news.append_orphans(orphans.clone()).await {
+            Ok(()) => self.listing.told = Some(orphans),
+            Err(error) => warn!(%error, "that the hub does not know some test triggers waits for the outbox"),
+        }
+    }
+
     /// Takes what the hub says about one trigger.
     async fn take(&mut self, part: TestTriggerAssignment, shutdown: &CancellationToken) -> Result<(), Error> {
         let name = part.name_any();

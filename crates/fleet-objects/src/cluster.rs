@@ -1,5 +1,6 @@
 //! A member of the fleet, as the hub sees it.
 
+use crate::test_trigger::HeldTrigger;
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -111,6 +112,10 @@ pub struct ClusterStatus {
     /// What the agent says it holds; at most 500 entries. A restored hub rebuilds its view from here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<HeldAssignment>,
+    /// Test triggers that the agent holds and this hub does not know; at most 100. They go on until a person adopts this
+    /// hub's view.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orphaned_triggers: Vec<HeldTrigger>,
     /// The highest assignment generation this partition ever used; new ones go above it.
     #[serde(default)]
     pub generation_floor: i64,

@@ -233,6 +233,16 @@ pub struct TestTriggerAssignmentSpec {
     pub withdrawn: bool,
 }
 
+/// A trigger that an agent holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldTrigger {
+    /// Name of its `TestTriggerAssignment`: `NAMESPACE.NAME` of the trigger.
+    pub name: String,
+    /// The revision it is held at.
+    pub revision: i64,
+}
+
 /// What an agent tells about a trigger.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]

@@ -10,7 +10,8 @@ use agent_protocol::{
     AssignmentReport, ClusterFacts, EventRecord, EventSeverity, HeldReport, Record, RecordBody,
 };
 use async_trait::async_trait;
-use fleet_objects::{AgentIdentity, Assignment, GROUP, VERSION, partition_namespace};
+use fleet_objects::test_trigger::HeldTrigger;
+use fleet_objects::{AgentIdentity, Assignment, ClusterStatus, GROUP, VERSION, partition_namespace};
 use foundation::backoff::Backoff;
 use foundation::random::SystemRandom;
 use futures::future::BoxFuture;
@@ -31,6 +32,8 @@ use crate::service::Shared;
 
 /// What the agent may list as held.
 const MAX_HELD: usize = 500;
+/// Test triggers listed as unknown here.
+const MAX_TRIGGERS: usize = 100;
 /// Characters of what a cluster's owner says about a hold.
 const MAX_HOLD: usize = 512;
 /// Clusters whose records are handled at once: writes of one moment share one fsync.
@@ -99,14 +102,70 @@ async fn pass(shared: &Shared, handlers: &[Arc<dyn RecordHandler>], from: u64) -
     let mut clusters: Vec<BoxFuture<'_, ()>> = Vec::with_capacity(of_cluster.len());
     for records in of_cluster.into_values() {
         let handled = async move {
+            let Some(first) = records.first() else { return };
+            let news = News::of(&records);
+            if !news.is_empty() {
+                handle(shared, handlers, first, Some(&news)).await;
+            }
             for received in records {
-                handle(shared, handlers, received).await;
+                handle(shared, handlers, received, None).await;
             }
         };
         clusters.push(handled.boxed());
     }
     stream::iter(clusters).buffer_unordered(TOGETHER).collect::<()>().await;
     Ok(next)
+}
+
+/// What a cluster's records of one page say of the Cluster itself: written at once, for each version of it is some kilobytes
+/// that every replica, cache and history holds.
+#[derive(Default)]
+struct News<'a> {
+    facts: Option<&'a ClusterFacts>,
+    held: Option<&'a HeldReport>,
+    dropped: Option<u64>,
+    triggers: Option<&'a [HeldTrigger]>,
+}
+
+impl<'a> News<'a> {
+    fn of(records: &[&'a Received]) -> Self {
+        let mut news = Self::default();
+        for received in records {
+            match &received.record.body {
+                RecordBody::ClusterFacts(facts) => news.facts = Some(facts),
+                RecordBody::Held(held) => news.held = Some(held),
+                RecordBody::OrphanedTriggers(all) => news.triggers = Some(all),
+                RecordBody::Dropped { count } => news.dropped = news.dropped.max(Some(*count)),
+                _ => {}
+            }
+        }
+        news
+    }
+
+    fn is_empty(&self) -> bool {
+        self.facts.is_none() && self.held.is_none() && self.dropped.is_none() && self.triggers.is_none()
+    }
+
+    fn write(&self, status: &mut ClusterStatus) {
+        if let Some(facts) = self.facts {
+            status.kubernetes_version = Some(facts.kubernetes_version.clone());
+            status.nodes = Some(facts.nodes);
+            status.agent_version = Some(facts.agent_version.clone());
+            // An agent is not believed to keep to its own bounds.
+            status.properties = bounded_properties(&facts.properties);
+            status.api_groups = bounded_groups(&facts.api_groups);
+            status.hold = facts.hold.as_ref().map(|why| why.chars().take(MAX_HOLD).collect());
+        }
+        if let Some(report) = self.held {
+            status.held.clone_from(&report.held);
+            status.held.truncate(MAX_HELD);
+        }
+        if let Some(triggers) = self.triggers {
+            let fits = |trigger: &&HeldTrigger| is_plain_name(&trigger.name);
+            status.orphaned_triggers = triggers.iter().filter(fits).take(MAX_TRIGGERS).cloned().collect();
+        }
+        status.dropped_records = status.dropped_records.max(self.dropped.unwrap_or_default());
+    }
 }
 
 /// Reports that a later record of the same page replaces whole.
@@ -117,6 +176,7 @@ fn superseded(records: &[Received]) -> BTreeSet<u64> {
         let subject = match &received.record.body {
             RecordBody::ClusterFacts(_) => "facts".to_owned(),
             RecordBody::Held(_) => "held".to_owned(),
+            RecordBody::OrphanedTriggers(_) => "triggers".to_owned(),
             RecordBody::Assignment(report) => format!("assignment {}", report.name),
             _ => continue,
         };
@@ -125,10 +185,20 @@ fn superseded(records: &[Received]) -> BTreeSet<u64> {
     old
 }
 
-async fn handle(shared: &Shared, handlers: &[Arc<dyn RecordHandler>], received: &Received) {
+/// Takes in one record, or, with `news`, what its page says of its cluster.
+async fn handle(
+    shared: &Shared,
+    handlers: &[Arc<dyn RecordHandler>],
+    received: &Received,
+    news: Option<&News<'_>>,
+) {
     let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
     for attempt in 0..TRIES {
-        let error = match handle_once(shared, handlers, received).await {
+        let done = match news {
+            Some(news) => take_news(shared, &received.from, news).await,
+            None => handle_once(shared, handlers, received).await,
+        };
+        let error = match done {
             Ok(()) => return,
             Err(error) => error,
         };
@@ -145,6 +215,14 @@ async fn handle(shared: &Shared, handlers: &[Arc<dyn RecordHandler>], received: 
     tracing::warn!(position = received.position, "a record is passed over after many tries");
 }
 
+async fn take_news(shared: &Shared, from: &AgentIdentity, news: &News<'_>) -> Result<(), Error> {
+    // A cluster that has left or was replaced changes nothing any more.
+    if shared.check_member(from).await.is_err() {
+        return Ok(());
+    }
+    cluster_status::update(&shared.client, &from.name, |status| news.write(status)).await.map(drop)
+}
+
 async fn handle_once(
     shared: &Shared,
     handlers: &[Arc<dyn RecordHandler>],
@@ -156,12 +234,14 @@ async fn handle_once(
     }
     let (client, from) = (&shared.client, &received.from);
     match &received.record.body {
-        RecordBody::ClusterFacts(facts) => take_facts(client, from, facts).await?,
-        RecordBody::Held(held) => take_held(client, from, held).await?,
         RecordBody::Assignment(report) => take_assignment(client, from, report).await?,
         RecordBody::Event(event) => take_event(client, from, &received.record, event).await?,
-        RecordBody::Dropped { count } => take_dropped(client, from, *count).await?,
         RecordBody::Compliance(state) => compliance::take(client, from, &received.record, state).await?,
+        // Those of the cluster itself were taken in together.
+        RecordBody::ClusterFacts(_)
+        | RecordBody::Held(_)
+        | RecordBody::OrphanedTriggers(_)
+        | RecordBody::Dropped { .. } => {}
         RecordBody::Test(_) | RecordBody::Trigger(_) | RecordBody::Unknown { .. } => {}
     }
     for handler in handlers {
@@ -182,35 +262,10 @@ fn bounded_groups(given: &[String]) -> Vec<String> {
     given.iter().filter(fits).take(256).cloned().collect()
 }
 
-async fn take_facts(client: &Client, from: &AgentIdentity, facts: &ClusterFacts) -> Result<(), Error> {
-    cluster_status::update(client, &from.name, |status| {
-        status.kubernetes_version = Some(facts.kubernetes_version.clone());
-        status.nodes = Some(facts.nodes);
-        status.agent_version = Some(facts.agent_version.clone());
-        // An agent is not believed to keep to its own bounds.
-        status.properties = bounded_properties(&facts.properties);
-        status.api_groups = bounded_groups(&facts.api_groups);
-        status.hold = facts.hold.as_ref().map(|why| why.chars().take(MAX_HOLD).collect());
-    })
-    .await
-    .map(drop)
-}
-
-async fn take_held(client: &Client, from: &AgentIdentity, report: &HeldReport) -> Result<(), Error> {
-    cluster_status::update(client, &from.name, |status| {
-        status.held.clone_from(&report.held);
-        status.held.truncate(MAX_HELD);
-    })
-    .await
-    .map(drop)
-}
-
-async fn take_dropped(client: &Client, from: &AgentIdentity, count: u64) -> Result<(), Error> {
-    cluster_status::update(client, &from.name, |status| {
-        status.dropped_records = status.dropped_records.max(count)
-    })
-    .await
-    .map(drop)
+/// Whether an agent's word may be a name of an object.
+fn is_plain_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
+    !name.is_empty() && !name.starts_with('.') && name.len() <= 253 && name.bytes().all(plain)
 }
 
 async fn take_assignment(
@@ -219,8 +274,7 @@ async fn take_assignment(
     report: &AssignmentReport,
 ) -> Result<(), Error> {
     // The name becomes part of a path.
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
-    if report.name.is_empty() || report.name.starts_with('.') || !report.name.bytes().all(plain) {
+    if !is_plain_name(&report.name) {
         tracing::warn!(cluster = %from.name, name = ?bounded(&report.name, 128), "no assignment has such a name");
         return Ok(());
     }

@@ -14,7 +14,7 @@ mod logs;
 mod notify;
 mod resolve;
 mod retention;
-mod triggers;
+pub(crate) mod triggers;
 
 use std::path::PathBuf;
 use std::sync::Arc;

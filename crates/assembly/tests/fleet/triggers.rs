@@ -2,6 +2,7 @@
 
 use fleet_objects::test_run::{Outcome, TestExecution, TestRun};
 use fleet_objects::test_trigger::{TestTrigger, TestTriggerAssignment};
+use fleet_objects::{ADOPT_AND_PRUNE, ANNOTATION_ADOPT, Cluster};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -98,5 +99,48 @@ async fn a_trigger_is_judged_in_the_cluster_also_without_a_hub_and_told_once() {
     let gone = || async { parts.list(&ListParams::default()).await.unwrap().items.is_empty() };
     eventually("the agents have forgotten it", gone).await;
     assert!(triggers.get_opt("on-release").await.unwrap().is_none_or(|left| left.finalizers().is_empty()));
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_that_the_hub_lost_goes_on_until_a_person_has_it_forgotten() {
+    let mut bench = Bench::start(&["dev", "prod"]).await;
+    let (mut version, _) = first_run(&bench).await;
+    // As a hub does that was restored from before: nothing is left of it, and nobody was told.
+    let (token, store) = bench.stop_agent("dev").await;
+    let triggers: Api<TestTrigger> = Api::namespaced(bench.hub_client(), "default");
+    let parts: Api<TestTriggerAssignment> = Api::namespaced(bench.hub_client(), "cluster-dev");
+    let let_go = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    triggers.delete("on-release", &DeleteParams::default()).await.unwrap();
+    let _ = triggers.patch("on-release", &PatchParams::default(), &let_go).await;
+    eventually("the hub does not know it", || async {
+        let _ = parts.delete("default.on-release", &DeleteParams::default()).await;
+        triggers.get_opt("on-release").await.unwrap().is_none()
+            && parts.get_opt("default.on-release").await.unwrap().is_none()
+    })
+    .await;
+    bench.start_agent("dev", token, store).await;
+    let clusters: Api<Cluster> = Api::all(bench.hub_client());
+    let orphans =
+        || async { clusters.get("dev").await.unwrap().status.unwrap_or_default().orphaned_triggers };
+    eventually("the hub is told", || async { orphans().await.len() == 1 }).await;
+    assert_eq!(orphans().await[0].name, "default.on-release");
+    // It goes on; what comes of it is nobody's here.
+    version += 1;
+    release(&bench, "dev", &version.to_string()).await;
+    let adopt = Patch::Merge(json!({"metadata": {"annotations": {ANNOTATION_ADOPT: "keep-orphans"}}}));
+    clusters.patch("dev", &PatchParams::default(), &adopt).await.unwrap();
+    let adopted = || async {
+        let annotations = clusters.get("dev").await.unwrap().metadata.annotations.unwrap_or_default();
+        !annotations.contains_key(ANNOTATION_ADOPT)
+    };
+    eventually("it is adopted", adopted).await;
+    assert_eq!(orphans().await.len(), 1, "kept");
+    let prune = Patch::Merge(json!({"metadata": {"annotations": {ANNOTATION_ADOPT: ADOPT_AND_PRUNE}}}));
+    clusters.patch("dev", &PatchParams::default(), &prune).await.unwrap();
+    eventually("the agent has forgotten it and says so", || async {
+        orphans().await.is_empty() && parts.get_opt("default.on-release").await.unwrap().is_none()
+    })
+    .await;
     bench.stop().await;
 }

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt};
+use tokio::time::Instant;
 
 use super::Session;
 use crate::enforcer::Input;
@@ -27,6 +28,11 @@ use crate::vault::Accepted;
 
 /// How often content that the hub could not give is asked for again.
 const CONTENT_RETRY: Duration = Duration::from_secs(5);
+
+/// What is held is told when nothing more was taken for a while, and after a longer while in any case: what comes together is
+/// told once, and costs the hub one version of the Cluster.
+const TELL_QUIET: Duration = Duration::from_millis(250);
+const TELL_LATEST: Duration = Duration::from_secs(2);
 
 /// How often an outbox without room is tried again for what the hub has to know.
 const ROOM_RETRY: Duration = Duration::from_secs(1);
@@ -76,8 +82,10 @@ impl Session {
         };
         let api: Api<Assignment> = Api::namespaced(hub.client().clone(), &partition_namespace(name));
         let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()).default_backoff());
-        let mut told = true;
+        // When the first change was taken that was not told yet, and when it will be.
+        let mut untold: Option<(Instant, Instant)> = None;
         loop {
+            let due = untold.map(|(_, due)| due);
             tokio::select! {
                 event = events.next() => match event {
                     Some(Ok(event)) => self.take_event(hub, &mut partition, event).await?,
@@ -91,10 +99,16 @@ impl Session {
                     }
                 }
                 () = self.held_changed.notified() => {}
-                () = tokio::time::sleep(ROOM_RETRY), if !told => {}
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    let absent = partition.absent.iter().cloned().collect();
+                    let told = self.report_held(hub_epoch, absent).await?;
+                    untold = (!told).then(|| (Instant::now(), Instant::now() + ROOM_RETRY));
+                    continue;
+                }
             }
-            let absent = partition.absent.iter().cloned().collect();
-            told = self.report_held(hub_epoch, absent).await?;
+            let now = Instant::now();
+            let first = untold.map_or(now, |(first, _)| first);
+            untold = Some((first, (now + TELL_QUIET).min(first + TELL_LATEST)));
         }
     }
 

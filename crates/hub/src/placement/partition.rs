@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fleet_objects::rollout::MaintenanceWindow;
+use fleet_objects::test_trigger::HeldTrigger;
 use fleet_objects::{
     ADOPT_AND_PRUNE, ANNOTATION_ADOPT, Assignment, AssignmentSpec, AssignmentState, AssignmentSummary,
     Cluster, ConditionChange, partition_namespace, set_condition,
@@ -17,6 +18,7 @@ use super::{Caches, is_applied, is_healthy, is_pruned, signatures};
 use crate::cluster_status;
 use crate::error::Error;
 use crate::service::Shared;
+use crate::test_runs::triggers;
 
 /// Refusals shown at a Cluster.
 const REFUSED_SHOWN: usize = 5;
@@ -81,6 +83,11 @@ pub(super) async fn reconcile(
     signatures::copy(shared, caches, cluster, &others).await?;
     report(shared, caches, cluster, existing, (&decided, intent.unclaimed)).await?;
     if adopt.is_some() && !cluster.spec.paused {
+        if adopt.as_deref() == Some(ADOPT_AND_PRUNE) {
+            let name = cluster.name_any();
+            let forgotten = triggers::forget(&shared.client, &name, &status.orphaned_triggers).await;
+            forgotten.map_err(Error::api(format!("withdraw test triggers from cluster {name}")))?;
+        }
         let patch = json!({"metadata": {"annotations": {ANNOTATION_ADOPT: null}}});
         let api: Api<Cluster> = Api::all(shared.client.clone());
         let written = api.patch(&cluster.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await;
@@ -194,7 +201,7 @@ async fn report(
         held_deletions: held.sum(),
         orphaned: u32::try_from(orphans.len()).unwrap_or(u32::MAX),
     };
-    let behind = behind(plan, &orphans, unclaimed);
+    let behind = behind(plan, &orphans, unclaimed, &status.orphaned_triggers);
     let refused = refused(existing);
     let mut wanted = status.clone();
     apply(&mut wanted, summary, &behind, &refused);
@@ -256,7 +263,12 @@ fn refused(existing: &[Arc<Assignment>]) -> Option<String> {
 }
 
 /// Why this hub may not be the newest, if so.
-fn behind(plan: &Plan, orphans: &[String], unclaimed: Option<&BTreeSet<String>>) -> Option<String> {
+fn behind(
+    plan: &Plan,
+    orphans: &[String],
+    unclaimed: Option<&BTreeSet<String>>,
+    triggers: &[HeldTrigger],
+) -> Option<String> {
     let mut parts: Vec<String> =
         plan.behind.iter().map(|(name, reason)| format!("{name}: {reason}")).take(5).collect();
     if !orphans.is_empty() {
@@ -271,6 +283,13 @@ fn behind(plan: &Plan, orphans: &[String], unclaimed: Option<&BTreeSet<String>>)
         parts.push(format!(
             "brought by placements that this hub does not know: {}; it stays in the cluster until a placement of the same \
              name says otherwise",
+            shown.join(", ")
+        ));
+    }
+    if !triggers.is_empty() {
+        let shown: Vec<&str> = triggers.iter().take(10).map(|trigger| trigger.name.as_str()).collect();
+        parts.push(format!(
+            "test triggers unknown to this hub: {}; they go on in the cluster",
             shown.join(", ")
         ));
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use fleet_objects::test_run::{RunReference, TestRun, TestRunSpec};
 use fleet_objects::test_trigger::{
-    TRIGGER_FINALIZER, TestTrigger, TestTriggerAssignment, TestTriggerAssignmentSpec, TestTriggerStatus,
+    HeldTrigger, TRIGGER_FINALIZER, TestTrigger, TestTriggerAssignment, TestTriggerAssignmentSpec,
+    TestTriggerStatus,
 };
 use fleet_objects::test_workflow::{TestWorkflow, TestWorkflowSpec};
 use fleet_objects::{ConditionChange, partition_namespace, set_condition};
@@ -274,6 +275,37 @@ impl Pass<'_> {
             api.patch_status(&self.trigger.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await;
         written.map(drop).map_err(api_error("write a trigger's status"))
     }
+}
+
+/// Tells a cluster's agent to forget triggers that it holds and this hub does not know. It says when it has, and what was made
+/// here for that goes.
+pub(crate) async fn forget(
+    client: &Client,
+    cluster: &str,
+    orphans: &[HeldTrigger],
+) -> Result<(), kube::Error> {
+    let api: Api<TestTriggerAssignment> = Api::namespaced(client.clone(), &partition_namespace(cluster));
+    for orphan in orphans {
+        let (namespace, name) = orphan.name.split_once('.').unwrap_or(("", &orphan.name));
+        let spec = TestTriggerAssignmentSpec {
+            trigger: RunReference {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                uid: String::new(),
+            },
+            cluster: cluster.to_owned(),
+            revision: revision(orphan.revision),
+            withdrawn: true,
+            ..TestTriggerAssignmentSpec::default()
+        };
+        match api.create(&PostParams::default(), &TestTriggerAssignment::new(&orphan.name, spec)).await {
+            Ok(_) => {}
+            // It is known by now, or was withdrawn already.
+            Err(error) if api_client::error::is_already_exists(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Above the last one, and above every one an earlier life of this hub may have given: agents do not go back.

@@ -81,6 +81,8 @@ impl KeyHistory {
         // The last of them is the version live at `revision`: kept, unless it is a deletion.
         let keep = upto.checked_sub(1).filter(|last| !self.versions[*last].is_deletion()).unwrap_or(upto);
         garbage.extend(self.versions.drain(..keep).map(|version| (version.mod_revision, version.position)));
+        // Most keys are left with one version, and stay so for long.
+        self.versions.shrink_to_fit();
         self.versions.is_empty()
     }
 }

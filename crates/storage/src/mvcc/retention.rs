@@ -18,9 +18,11 @@ pub struct Retention {
 }
 
 impl Default for Retention {
-    /// Five minutes (what a Kubernetes API server asks of etcd), 100,000 events (about 25 MB) of at most 256 MiB.
+    /// Five minutes (what a Kubernetes API server asks of etcd), 100,000 events (about 25 MB) of at most 64 MiB: a burst of
+    /// changes to thousands of clusters must not cost each of them a hundred kilobytes for five minutes. Watch caches keep
+    /// theirs besides.
     fn default() -> Self {
-        Self { age: Duration::from_secs(300), events: 100_000, bytes: 256 << 20 }
+        Self { age: Duration::from_secs(300), events: 100_000, bytes: 64 << 20 }
     }
 }
 
