@@ -222,6 +222,15 @@ impl Host for Process {
         io::copy(&mut fs::File::open(from)?, &mut fs::File::create(to)?)
     }
 
+    fn archive(&mut self, files: &[(String, String)], to: &str) -> io::Result<()> {
+        make_parent(to)?;
+        let open = |path: &str| {
+            let file = fs::File::open(path)?;
+            Ok((file.metadata()?.len(), file))
+        };
+        tool_image::archive::write(files, open, io::BufWriter::new(fs::File::create(to)?))
+    }
+
     fn pack(&mut self, from: &str, wanted: &Wanted, to: &str) -> io::Result<()> {
         make_parent(to)?;
         packs::write(Path::new(from), wanted, Path::new(to))

@@ -55,6 +55,11 @@ pub trait Host {
     /// # Errors
     /// As the file system says.
     fn copy(&mut self, from: &str, to: &str) -> io::Result<u64>;
+    /// Writes an archive of files, path and name in it, as [`crate::archive`] does.
+    ///
+    /// # Errors
+    /// As the file system says.
+    fn archive(&mut self, files: &[(String, String)], to: &str) -> io::Result<()>;
     /// Packs the plain files below a directory that are wanted into a file.
     ///
     /// # Errors

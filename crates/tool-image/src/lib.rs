@@ -7,6 +7,7 @@
 //!
 //! No I/O and no clock of its own: everything goes through the host.
 
+pub mod archive;
 pub mod command;
 pub mod duration;
 pub mod execute;

@@ -72,6 +72,18 @@ pub fn check_kept(glob: &str) -> Result<(), String> {
     GlobBuilder::new(glob).literal_separator(true).build().map(drop).map_err(|error| error.to_string())
 }
 
+/// Checks the name of an archive of kept files: a path below what the step keeps.
+///
+/// # Errors
+/// What is wrong, for people.
+pub fn check_archive(name: &str) -> Result<(), String> {
+    let plain = |part: &str| !matches!(part, "" | "." | "..");
+    if name.len() <= MAX_PATH && name.split('/').all(plain) {
+        return Ok(());
+    }
+    Err(format!("{name:?} is no name of an archive; a name like files.tar.gz is required"))
+}
+
 fn relative(glob: &str) -> &str {
     glob.strip_prefix(WORKSPACE).and_then(|rest| rest.strip_prefix('/')).unwrap_or(glob)
 }

@@ -239,6 +239,9 @@ pub struct PlannedStep {
     /// Where globs that are not absolute begin.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub artifacts_dir: String,
+    /// Name of the archive that the kept files become; empty: they stay as they are.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub archive: String,
     /// As in a container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Value>,

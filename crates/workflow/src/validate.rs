@@ -318,6 +318,14 @@ fn check_step(checker: &mut Checker, step: &TestStep, at: &str) {
     }
     check_globs(checker, &step.artifacts, &format!("{at}.artifacts"));
     check_globs(checker, &step.junit, &format!("{at}.junit"));
+    if let Some(name) = step.artifact_options.as_ref().and_then(|options| options.archive.as_ref()) {
+        let at = format!("{at}.artifactOptions.archive");
+        if name.contains("{{") {
+            check_template(checker, Some(name), &at);
+        } else if let Err(why) = crate::collect::check_archive(name) {
+            checker.fail(at, why);
+        }
+    }
 }
 
 #[cfg(test)]

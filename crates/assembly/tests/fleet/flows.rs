@@ -84,6 +84,7 @@ async fn steps_of_every_sort_end_as_they_should() {
         "content": {"files": [{"path": "greeting.txt", "content": "hello {{ config.who }} from {{ env.FAIRLEAD_CLUSTER }}"}]},
         "steps": [
             {"name": "read", "id": "read", "command": ["/fairlead", "tool", "cat", "/workspace/greeting.txt"], "artifacts": ["*.txt"]},
+            {"name": "archive", "shell": "true", "artifacts": ["/workspace/*.txt"], "artifactOptions": {"archive": "{{ config.who }}.tgz"}},
             {"name": "leave", "command": ["/fairlead", "tool", "write", "/.fairlead/outputs/token", "secret-42"]},
             {"name": "take", "command": ["/fairlead", "tool", "print", "token={{ step.leave.outputs.token }}"],
              "condition": "step.leave.outputs.token == 'secret-42' && passed"},
@@ -101,6 +102,7 @@ async fn steps_of_every_sort_end_as_they_should() {
         told(&steps),
         [
             "all Failed 0",
+            "archive Passed 1",
             "clean Passed 1",
             "leave Passed 1",
             "maybe Failed 3",
@@ -117,6 +119,8 @@ async fn steps_of_every_sort_end_as_they_should() {
     );
     let read = steps.iter().find(|step| step.name == "read").unwrap();
     assert_eq!(read.attempts[0].artifacts[0].path, "greeting.txt");
+    let archive = steps.iter().find(|step| step.name == "archive").unwrap();
+    assert_eq!(archive.attempts[0].artifacts[0].path, "world.tgz");
     let two = steps.iter().find(|step| step.name == "two").unwrap();
     assert_eq!((two.parent.as_str(), two.attempts[0].exit_code), ("all", Some(1)));
     let pods: Api<Pod> = Api::namespaced(flow.bed.cluster().client(), "fairlead-tests");

@@ -220,6 +220,9 @@ pub struct ArtifactOptions {
     /// Globs are relative to this directory; their paths are told relative to it. Template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
+    /// Keeps the files as one archive of this name, tar in gzip, instead of one by one; reports stay as they are. Template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<String>,
 }
 
 /// How many executions of a group run at once.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Component, Path};
 
 /// One file.
@@ -21,11 +21,12 @@ pub struct File {
 /// Files by path below the directory.
 pub type Payload = BTreeMap<String, File>;
 
-/// Makes `dir` show exactly `payload`. Does nothing when it does already; `true` when it changed.
+/// Makes `dir` show exactly `payload`. Does nothing when it does already; `true` when it changed. With a `group` (the pod's
+/// `fsGroup`) the files are its own and it may read them, as upstream has it for volumes that are only read.
 ///
 /// # Errors
 /// As the file system says, and `InvalidInput` for a path that leaves the directory.
-pub fn write(dir: &Path, payload: &Payload) -> io::Result<bool> {
+pub fn write(dir: &Path, payload: &Payload, group: Option<u32>) -> io::Result<bool> {
     for path in payload.keys() {
         let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
         if !plain || path.starts_with("..") || path.is_empty() {
@@ -36,7 +37,7 @@ pub fn write(dir: &Path, payload: &Payload) -> io::Result<bool> {
     let data = dir.join("..data");
     let current = fs::read_link(&data).ok().map(|name| dir.join(name));
     if let Some(current) = &current
-        && shows(current, payload)
+        && shows(current, payload, group)
     {
         return Ok(false);
     }
@@ -51,7 +52,8 @@ pub fn write(dir: &Path, payload: &Payload) -> io::Result<bool> {
             fs::create_dir_all(parent)?;
         }
         fs::write(&target, &file.content)?;
-        fs::set_permissions(&target, fs::Permissions::from_mode(file.mode & 0o777))?;
+        chown(&target, None, group)?;
+        fs::set_permissions(&target, fs::Permissions::from_mode(mode_of(file, group)))?;
     }
     let moving = dir.join("..data_tmp");
     let _ = fs::remove_file(&moving);
@@ -62,6 +64,10 @@ pub fn write(dir: &Path, payload: &Payload) -> io::Result<bool> {
         fs::remove_dir_all(current)?;
     }
     Ok(true)
+}
+
+fn mode_of(file: &File, group: Option<u32>) -> u32 {
+    (file.mode & 0o777) | if group.is_some() { 0o440 } else { 0 }
 }
 
 fn first_part(path: &str) -> &str {
@@ -86,13 +92,17 @@ fn link_names(dir: &Path, payload: &Payload) -> io::Result<()> {
     Ok(())
 }
 
-fn shows(current: &Path, payload: &Payload) -> bool {
+fn shows(current: &Path, payload: &Payload, group: Option<u32>) -> bool {
     let mut found = 0;
     count(current, &mut found).is_ok()
         && found == payload.len()
         && payload.iter().all(|(path, file)| {
             let target = current.join(path);
-            fs::metadata(&target).is_ok_and(|meta| meta.permissions().mode() & 0o777 == file.mode & 0o777)
+            let same = |meta: fs::Metadata| {
+                meta.permissions().mode() & 0o777 == mode_of(file, group)
+                    && group.is_none_or(|group| meta.gid() == group)
+            };
+            fs::metadata(&target).is_ok_and(same)
                 && fs::read(&target).is_ok_and(|content| content == file.content)
         })
 }
@@ -121,10 +131,10 @@ mod tests {
     #[test]
     fn a_change_replaces_all_files_and_leaves_nothing_behind() {
         let dir = tempfile::tempdir().expect("a directory");
-        assert!(write(dir.path(), &payload(&[("a", "1"), ("sub/b", "2")])).expect("written"));
-        assert!(!write(dir.path(), &payload(&[("a", "1"), ("sub/b", "2")])).expect("unchanged"));
+        assert!(write(dir.path(), &payload(&[("a", "1"), ("sub/b", "2")]), None).expect("written"));
+        assert!(!write(dir.path(), &payload(&[("a", "1"), ("sub/b", "2")]), None).expect("unchanged"));
         assert_eq!(fs::read_to_string(dir.path().join("sub/b")).expect("there"), "2");
-        assert!(write(dir.path(), &payload(&[("a", "3")])).expect("written"));
+        assert!(write(dir.path(), &payload(&[("a", "3")]), None).expect("written"));
         assert_eq!(fs::read_to_string(dir.path().join("a")).expect("there"), "3");
         assert!(fs::symlink_metadata(dir.path().join("sub")).is_err());
         let names = fs::read_dir(dir.path()).expect("listed").count();
@@ -135,7 +145,21 @@ mod tests {
     fn paths_stay_inside() {
         let dir = tempfile::tempdir().expect("a directory");
         for bad in ["../x", "/etc/x", "a/../../x", "..data", ""] {
-            assert!(write(dir.path(), &payload(&[(bad, "x")])).is_err(), "{bad}");
+            assert!(write(dir.path(), &payload(&[(bad, "x")]), None).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_group_may_read_what_its_owner_may() {
+        let dir = tempfile::tempdir().expect("a directory");
+        // One that everybody may give files to: their own.
+        let group = fs::metadata(dir.path()).expect("there").gid();
+        let mut payload = payload(&[("a", "1"), ("sub/b", "2")]);
+        payload.values_mut().for_each(|file| file.mode = 0o400);
+        assert!(write(dir.path(), &payload, None).expect("written"));
+        assert!(write(dir.path(), &payload, Some(group)).expect("changed"));
+        assert!(!write(dir.path(), &payload, Some(group)).expect("unchanged"));
+        let facts = fs::metadata(dir.path().join("sub/b")).expect("there");
+        assert_eq!((facts.gid(), facts.permissions().mode() & 0o777), (group, 0o440));
     }
 }

@@ -32,12 +32,14 @@ impl Inputs {
         pod_ips: &[String],
     ) -> Result<BTreeMap<String, PathBuf>, InputError> {
         let mut paths = BTreeMap::new();
+        let context = facts::spec(pod).security_context.as_ref();
+        let group = context.and_then(|context| u32::try_from(context.fs_group?).ok());
         for volume in facts::spec(pod).volumes.iter().flatten() {
             let path = dir.join("volumes").join(&volume.name);
             let path = match self.content(pod, volume, pod_ips, true).await? {
                 Content::Files(payload) => {
                     let target = path.clone();
-                    blocking(move || payload::write(&target, &payload)).await.map_err(|source| {
+                    blocking(move || payload::write(&target, &payload, group)).await.map_err(|source| {
                         InputError::File { operation: "write", path: path.clone(), source }
                     })?;
                     path
@@ -46,7 +48,10 @@ impl Inputs {
                     let target = path.clone();
                     let made = blocking(move || {
                         fs::create_dir_all(&target)?;
-                        fs::set_permissions(&target, fs::Permissions::from_mode(0o777))
+                        std::os::unix::fs::chown(&target, None, group)?;
+                        // What is made in it has the group as well.
+                        let mode = if group.is_some() { 0o2777 } else { 0o777 };
+                        fs::set_permissions(&target, fs::Permissions::from_mode(mode))
                     });
                     made.await.map_err(|source| InputError::File {
                         operation: "create",

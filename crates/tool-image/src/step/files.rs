@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use fleet_objects::test_run::{JunitSummary, Outcome};
+use workflow::collect::check_archive;
 use workflow::plan::PlannedStep;
 use workflow::pod::{FILES_DIR, OUTPUTS_DIRS};
 use workflow::progress::{AttemptMessage, StepMessage};
@@ -75,9 +76,21 @@ impl Runner<'_> {
         let files = self.found(step, &step.artifacts);
         let files = files.into_iter().filter(|file| !reports.contains(file)).collect::<Vec<_>>();
         let mut lost = 0_usize;
-        for (kind, found) in [("junit", reports), ("file", files)] {
+        let one_by_one = if step.archive.is_empty() { files.as_slice() } else { &[] };
+        if !step.archive.is_empty() && !files.is_empty() {
+            let name = self.text(&step.archive).and_then(|name| check_archive(&name).map(|()| name));
+            let kept = name.and_then(|name| {
+                let to = format!("{FILES_DIR}/file/{}/{name}", step.name);
+                self.host.archive(&files, &to).map_err(|error| error.to_string())
+            });
+            if let Err(why) = kept {
+                lost += files.len();
+                self.host.err(&format!("fairlead: the archive of kept files was not made: {why}"));
+            }
+        }
+        for (kind, found) in [("junit", reports.as_slice()), ("file", one_by_one)] {
             for (path, told) in found {
-                let kept = self.host.copy(&path, &format!("{FILES_DIR}/{kind}/{}/{told}", step.name));
+                let kept = self.host.copy(path, &format!("{FILES_DIR}/{kind}/{}/{told}", step.name));
                 if let Err(error) = kept {
                     lost += 1;
                     self.host.err(&format!("fairlead: {path} was not kept: {error}"));

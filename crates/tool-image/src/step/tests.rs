@@ -48,6 +48,15 @@ impl Host for Fake {
         self.write(to, &content)?;
         Ok(content.len() as u64)
     }
+    fn archive(&mut self, files: &[(String, String)], to: &str) -> io::Result<()> {
+        let mut archive = Vec::new();
+        let open = |path: &str| {
+            let content = self.files.get(path).cloned().ok_or(io::ErrorKind::NotFound)?;
+            Ok((content.len() as u64, io::Cursor::new(content)))
+        };
+        crate::archive::write(files, open, &mut archive)?;
+        self.write(to, &archive)
+    }
     fn pack(&mut self, _: &str, _: &crate::pack::Wanted, _: &str) -> io::Result<()> {
         Ok(())
     }
@@ -232,4 +241,29 @@ fn lists_of_files_are_noted_for_others() {
     run(0, false, &mut host);
     assert_eq!(message(&host).outcome, Some(Outcome::NotRun));
     assert!(message(&host).attempts[0].message.contains("at most 262144"), "{:?}", message(&host));
+}
+
+#[test]
+fn kept_files_become_one_archive_and_reports_stay() {
+    let keeps = |archive: &str| PlannedStep {
+        artifacts: vec!["**/*.txt".to_owned()],
+        junit: vec!["*.xml".to_owned()],
+        artifacts_dir: "/data".to_owned(),
+        archive: archive.to_owned(),
+        ..step(&["make"])
+    };
+    for (archive, wanted) in [
+        ("{{ env.WHO }}.tar.gz", vec!["file/probe/you.tar.gz", "junit/probe/r.xml"]),
+        ("", vec!["file/probe/a.txt", "file/probe/b/c.txt", "junit/probe/r.xml"]),
+        ("../../x", vec!["junit/probe/r.xml"]),
+    ] {
+        let mut host = host(vec![keeps(archive)]);
+        for path in ["/data/a.txt", "/data/b/c.txt", "/data/r.xml", "/data/other"] {
+            host.files.insert(path.to_owned(), b"x".to_vec());
+        }
+        run(0, false, &mut host);
+        let kept: Vec<_> = host.list(FILES_DIR, 100).into_iter().map(|(path, _)| path).collect();
+        assert_eq!(kept, wanted, "{:?}", host.told);
+        assert_eq!(message(&host).why.is_empty(), archive != "../../x");
+    }
 }

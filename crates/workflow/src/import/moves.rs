@@ -264,11 +264,16 @@ impl Mover {
         }
         if let Some(artifacts) = from.get("artifacts") {
             to.insert("artifacts".to_owned(), artifacts["paths"].clone());
+            let mut options = Object::new();
             if let Some(dir) = artifacts.get("workingDir") {
-                to.insert("artifactOptions".to_owned(), json!({ "workingDir": dir }));
+                options.insert("workingDir".to_owned(), dir.clone());
             }
-            if artifacts.get("compress").is_some() {
-                self.lose(format!("{at}.artifacts.compress"), "files are kept one by one");
+            if let Some(compress) = artifacts.get("compress") {
+                let name = compress["name"].as_str().filter(|name| !name.is_empty());
+                options.insert("archive".to_owned(), json!(name.unwrap_or("artifacts.tar.gz")));
+            }
+            if !options.is_empty() {
+                to.insert("artifactOptions".to_owned(), Value::Object(options));
             }
         }
         if let Some(execute) = from.get("execute") {

@@ -20,7 +20,6 @@ fn what_cannot_be_moved_is_named_with_its_field() {
         lost,
         [
             "spec.pod.serviceAccountName",
-            "spec.steps[0].artifacts.compress",
             "spec.steps[0].wat",
             "spec.steps[1].parallel.transfer[0].files",
             "spec.events",

@@ -199,6 +199,14 @@ impl Host for SimulatedHost<'_> {
         self.put(to, content).map(|()| size)
     }
 
+    fn archive(&mut self, files: &[(String, String)], to: &str) -> io::Result<()> {
+        let mut archive = Vec::new();
+        let open =
+            |path: &str| self.found(path).map(|content| (content.len() as u64, io::Cursor::new(content)));
+        tool_image::archive::write(files, open, &mut archive)?;
+        self.put(to, archive.into())
+    }
+
     fn pack(&mut self, from: &str, wanted: &Wanted, to: &str) -> io::Result<()> {
         let prefix = self.dir_prefix(from);
         let mut pack = Vec::new();

@@ -202,6 +202,10 @@ impl Compiler<'_> {
             artifacts,
             junit: step.junit.clone(),
             artifacts_dir,
+            archive: match &options.archive {
+                Some(name) => self.text(name, &format!("{at}.artifactOptions.archive")),
+                None => String::new(),
+            },
             resources: base.resources.clone(),
             security_context: base.security_context.clone(),
             volume_mounts: base.volume_mounts.clone(),
