@@ -208,8 +208,8 @@ spec:
   container: { image: "example.test/kubectl:v1", env: [{ name: HOME, value: /workspace }] }
   content:
     files:
-      - { path: apps/first.yaml, content: '{apiVersion: v1, kind: ConfigMap, metadata: {name: first}}' }
-      - { path: apps/second.yaml, content: '{apiVersion: v1, kind: ConfigMap, metadata: {name: second}}' }
+      - { path: apps/first.yaml, content: "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: first}\n" }
+      - { path: apps/second.yaml, content: "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: second}\n" }
   steps:
     - name: read
       command: [/kubectl, get, configmap, seeded, -o, "jsonpath=seeded by {.data.from}"]
