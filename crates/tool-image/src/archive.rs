@@ -19,7 +19,9 @@ pub fn write<R: Read>(
         let (size, content) = open(path)?;
         let mut header = tar::Header::new_gnu();
         header.set_mode(0o644);
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_size(size);
         tar.append_data(&mut header, name, Exactly { content, left: size })?;
     }
