@@ -11,6 +11,8 @@ use serde_json::Value;
 
 use super::{Attributes, Operation, Plugin};
 
+mod audience;
+
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Labels of Kubernetes' own names that a node may give itself (upstream `kubelet/apis`).
@@ -256,8 +258,10 @@ async fn token(attributes: &Attributes<'_>, request: &Value, node: &str) -> Resu
              deleted and then recreated"
         )));
     }
-    let elsewhere = text(&pod["spec"], "nodeName") != node;
-    Ok(elsewhere.then(|| "node requested token bound to a pod scheduled on a different node".to_owned()))
+    if text(&pod["spec"], "nodeName") != node {
+        return Ok(Some("node requested token bound to a pod scheduled on a different node".to_owned()));
+    }
+    audience::refusal(attributes, request, &pod).await
 }
 
 fn lease(attributes: &Attributes<'_>, node: &str) -> Option<String> {
@@ -405,5 +409,70 @@ mod tests {
             None,
             "only nodes are held to it"
         );
+    }
+
+    /// Volumes of each sort, and the audiences that a node may have tokens for because of them.
+    #[tokio::test]
+    async fn tokens_are_for_audiences_that_the_pod_names() {
+        let api = "rbac.authorization.k8s.io";
+        let objects = [
+            json!({"apiVersion": format!("{api}/v1"), "kind": "ClusterRole", "metadata": {"name": "r"},
+                "rules": [{"apiGroups": [""], "resources": ["granted"], "verbs": ["request-serviceaccounts-token-audience"]}]}),
+            json!({"apiVersion": format!("{api}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": "b"},
+                "roleRef": {"apiGroup": api, "kind": "ClusterRole", "name": "r"},
+                "subjects": [{"apiGroup": api, "kind": "Group", "name": "system:nodes"}]}),
+        ];
+        let volumes = json!([
+            {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"audience": "vault"}}]}},
+            {"name": "inline", "csi": {"driver": "d"}},
+            {"name": "old", "awsElasticBlockStore": {"volumeID": "v"}},
+            {"name": "claim", "persistentVolumeClaim": {"claimName": "c"}},
+        ]);
+        let driver = |name: &str, audience: &str| json!({"metadata": {"name": name}, "spec": {"tokenRequests": [{"audience": audience}]}});
+        let ask = async |pod: &Value, audiences: Value| {
+            let mut fixture = Fixture::new()
+                .with("", "pods", pod.clone())
+                .with("storage.k8s.io", "csidrivers", driver("d", "of-d"))
+                .with("storage.k8s.io", "csidrivers", driver("ebs.csi.aws.com", "of-ebs"))
+                .with("storage.k8s.io", "csidrivers", driver("bound", "of-bound"))
+                .with(
+                    "",
+                    "persistentvolumeclaims",
+                    json!({"metadata": {"name": "c", "namespace": "n"}, "spec": {"volumeName": "pv"}}),
+                )
+                .with(
+                    "",
+                    "persistentvolumes",
+                    json!({"metadata": {"name": "pv"}, "spec": {"csi": {"driver": "bound"}}}),
+                )
+                .by(UserInfo::node("n1"))
+                .at("token");
+            let authorizer = access::Authorizer::new();
+            authorizer.apply_all(objects.iter()).unwrap();
+            fixture.authorizer = Some(authorizer);
+            let reference = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "pu"});
+            let request = json!({"metadata": {"name": "sa"}, "spec": {"boundObjectRef": reference, "audiences": audiences}});
+            told(fixture, Operation::Create, "serviceaccounts", request).await
+        };
+        let pod = |volumes: &Value| json!({"metadata": {"name": "p", "namespace": "n", "uid": "pu"}, "spec": {"nodeName": "n1", "volumes": volumes}});
+        for audience in ["vault", "of-d", "of-ebs", "of-bound", "granted"] {
+            assert_eq!(ask(&pod(&volumes), json!([audience])).await, None, "{audience}");
+        }
+        assert_eq!(
+            ask(&pod(&volumes), json!(["other"])).await.unwrap(),
+            "audience \"other\" not found in pod spec volume, system:node:n1 is not authorized to request tokens for this audience"
+        );
+        assert_eq!(
+            ask(&pod(&volumes), json!(["a", "b"])).await.unwrap(),
+            "node may only request 0 or 1 audiences"
+        );
+        let missing = json!([{"name": "claim", "persistentVolumeClaim": {"claimName": "gone"}}]);
+        assert_eq!(
+            ask(&pod(&missing), json!(["other"])).await.unwrap(),
+            "error validating audience \"other\": persistentvolumeclaim \"gone\" not found"
+        );
+        let own =
+            json!([{"name": "api", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}]);
+        assert_eq!(ask(&pod(&own), json!([])).await, None, "what every pod is given");
     }
 }

@@ -106,6 +106,17 @@ impl ObjectAccess {
         storage.zip(object.custom.as_ref()).is_some_and(|(storage, custom)| **storage != *custom.stored)
     }
 
+    /// An object of a custom kind, in whatever version, in that of `resource`.
+    ///
+    /// # Errors
+    /// As [`Self::views`].
+    pub(crate) async fn converted(&self, resource: &Resource, object: Value) -> Result<Value, Status> {
+        match &resource.definition {
+            Some(definition) => self.convert_one(definition, &resource.gvr.version, object).await,
+            None => Ok(object),
+        }
+    }
+
     async fn convert_one(
         &self,
         definition: &Definition,

@@ -14,18 +14,18 @@ use tokio::net::TcpListener;
 use super::custom_resources::{DEFINITIONS, ask};
 use super::*;
 
-const V1: &str = "/apis/example.com/v1/namespaces/default/servers";
+pub(super) const V1: &str = "/apis/example.com/v1/namespaces/default/servers";
 const V2: &str = "/apis/example.com/v2/namespaces/default/servers";
 const ONE: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/servers.example.com";
 
-struct Webhook {
+pub(super) struct Webhook {
     address: SocketAddr,
     ca: String,
     asked: Arc<AtomicUsize>,
     _accepting: tokio_util::task::AbortOnDropHandle<()>,
 }
 
-async fn webhook() -> Webhook {
+pub(super) async fn webhook() -> Webhook {
     let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
     let key = rustls_pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -93,7 +93,7 @@ fn convert(review: &Value) -> Value {
         "response": { "uid": request["uid"], "result": { "status": "Success" }, "convertedObjects": objects } })
 }
 
-fn definition(webhook: &Webhook) -> Value {
+pub(super) fn definition(webhook: &Webhook) -> Value {
     let version = |name: &str, storage: bool, fields: &[&str], selectable: &str| {
         let fields: serde_json::Map<String, Value> =
             fields.iter().map(|field| ((*field).to_owned(), json!({ "type": "string" }))).collect();
@@ -113,7 +113,7 @@ fn definition(webhook: &Webhook) -> Value {
     })
 }
 
-fn server(name: &str, spec: &Value) -> Value {
+pub(super) fn server(name: &str, spec: &Value) -> Value {
     json!({ "metadata": { "name": name }, "spec": spec })
 }
 

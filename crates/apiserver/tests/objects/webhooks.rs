@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::start;
+use super::custom_resources::{DEFINITIONS, ask};
+use super::{custom_conversion, start};
 
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -124,6 +125,7 @@ async fn answer(
             let count = object["data"]["count"].as_str().map_or(0, |text| text.parse::<i32>().unwrap());
             patch(json!([{"op": "add", "path": "/data/count", "value": (count + 1).to_string()}]))
         }
+        "/rehost" => patch(json!([{"op": "replace", "path": "/spec/host", "value": "elsewhere"}])),
         "/stage-1" | "/stage-2" => json!({"allowed": true}),
         "/bad-patch" => patch(json!([{"op": "remove", "path": "/not/there"}])),
         "/no-patch" => {
@@ -439,6 +441,40 @@ async fn selectors_rules_and_equivalent_resources_choose() {
         (&request["object"]["message"], &request["object"]["apiVersion"]),
         (&json!("text"), &json!("v1"))
     );
+}
+
+/// A webhook that knows only one version of a custom kind is shown that version, by the kind's own conversion.
+#[tokio::test]
+async fn a_custom_kind_is_converted_for_a_webhook_that_wants_another_version() {
+    let (handle, client, _stop) = start().await;
+    let backend = Backend::start().await;
+    let conversion = custom_conversion::webhook().await;
+    let (code, made) =
+        ask(&handle, http::Method::POST, DEFINITIONS, &custom_conversion::definition(&conversion)).await;
+    assert_eq!(code, 201, "{made}");
+    let rules = json!([{"apiGroups": ["example.com"], "apiVersions": ["v2"], "resources": ["servers"], "operations": ["CREATE", "UPDATE"]}]);
+    let condition = json!([{"name": "c", "expression": "object.spec.port == '1'"}]);
+    let hooks = vec![
+        backend.hook("exact", "/deny", json!({"rules": rules, "matchPolicy": "Exact"})),
+        backend.hook("equivalent", "/rehost", json!({"rules": rules, "matchConditions": condition})),
+    ];
+    configure(&client, "Mutating", hooks).await;
+    let spec = |host_port: &str| custom_conversion::server("a", &json!({ "hostPort": host_port }));
+    let (code, made) = ask(&handle, http::Method::POST, custom_conversion::V1, &spec("h:1")).await;
+    assert_eq!((code, &made["spec"]), (201, &json!({"hostPort": "elsewhere:1"})), "{made}");
+    let seen = backend.seen_at("/rehost");
+    let request = &seen[0]["request"];
+    assert_eq!(request["object"]["spec"], json!({"host": "h", "port": "1"}));
+    assert_eq!(
+        (&request["kind"]["version"], &request["requestKind"]["version"], &request["object"]["apiVersion"]),
+        (&json!("v2"), &json!("v1"), &json!("example.com/v2"))
+    );
+    let path = format!("{}/a", custom_conversion::V1);
+    let mut changed = made.clone();
+    changed["spec"]["hostPort"] = json!("i:1");
+    let (code, changed) = ask(&handle, http::Method::PUT, &path, &changed).await;
+    assert_eq!((code, &changed["spec"]["hostPort"]), (200, &json!("elsewhere:1")), "{changed}");
+    assert_eq!(backend.seen_at("/rehost")[1]["request"]["oldObject"]["spec"]["host"], "elsewhere");
 }
 
 #[tokio::test]

@@ -7,11 +7,11 @@ use kube_objects::{Reason, Status, StatusCause, StatusDetails};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::review::{self, ReviewVersion, Shown, Verdict};
+use super::review::{self, ReviewVersion, Verdict};
+use super::seen::Seen;
 use super::selection::Invocation;
 use crate::admission::Attributes;
-use crate::catalogue::Resource;
-use crate::handlers::conversion;
+use crate::registry::objects::ObjectAccess;
 use crate::webhook_client::WebhookClient;
 
 /// Why a call did not let the request pass.
@@ -42,9 +42,9 @@ pub(super) fn failed_closed(hook: &str, why: &str) -> Status {
 /// Asks the webhook; answers what it changed the object to, if it did.
 pub(super) async fn ask(
     client: &WebhookClient,
+    objects: &ObjectAccess,
     invocation: &Invocation<'_>,
     attributes: &Attributes<'_>,
-    object: &Value,
     mutating: bool,
 ) -> Result<Option<Patched>, Failure> {
     let hook = invocation.hook;
@@ -64,9 +64,8 @@ pub(super) async fn ask(
     })?;
     let config =
         hook.client.as_ref().map_err(|why| Failure::Calling(format!("could not get REST client: {why}")))?;
-    let seen = Seen::of(invocation, attributes, object);
     let uid = Uuid::new_v4().to_string();
-    let review = review::review(version, &uid, attributes, &seen.shown());
+    let review = review::review(version, &uid, attributes, &invocation.seen.shown());
     let answered = client.post(config, &review, hook.timeout).await;
     let document = answered.map_err(|error| Failure::Calling(format!("failed to call webhook: {error}")))?;
     let verdict = review::verify(version, &uid, mutating, &document)
@@ -80,47 +79,7 @@ pub(super) async fn ask(
     if !verdict.allowed {
         return Err(Failure::Refused(review::refusal(&hook.name, &verdict.result)));
     }
-    patched(invocation, attributes, &seen, &verdict)
-}
-
-/// An object as a webhook sees it.
-pub(super) struct Seen<'a> {
-    resource: &'a Resource,
-    kind: kube_objects::GroupVersionKind,
-    object: Value,
-    old: Value,
-}
-
-impl<'a> Seen<'a> {
-    pub(super) fn of(invocation: &'a Invocation<'_>, attributes: &'a Attributes<'_>, object: &Value) -> Self {
-        let resource = invocation.equivalent.as_deref().unwrap_or(attributes.cx.resource);
-        let convert = |object: &Value| {
-            if object.is_null() || attributes.cx.subresource.is_some_and(|sub| sub != "status") {
-                return object.clone();
-            }
-            let mut shown =
-                conversion::served(resource, conversion::stored(attributes.cx.resource, object.clone()));
-            if resource.gvr != attributes.cx.resource.gvr {
-                shown["apiVersion"] = Value::String(resource.api_version());
-            }
-            shown
-        };
-        Self {
-            resource,
-            kind: match &invocation.equivalent {
-                Some(equivalent) => {
-                    super::super::request::subresource_kind(equivalent, attributes.cx.subresource)
-                }
-                None => attributes.kind.clone(),
-            },
-            object: convert(object),
-            old: attributes.old.map_or(Value::Null, convert),
-        }
-    }
-
-    pub(super) fn shown(&self) -> Shown<'_> {
-        Shown { resource: &self.resource.gvr, kind: &self.kind, object: &self.object, old: &self.old }
-    }
+    patched(objects, invocation, attributes, &verdict).await
 }
 
 /// What a webhook made of an object, in the version plug-ins see, and whether that differs.
@@ -129,10 +88,10 @@ pub(super) struct Patched {
     pub(super) changed: bool,
 }
 
-fn patched(
+async fn patched(
+    objects: &ObjectAccess,
     invocation: &Invocation<'_>,
     attributes: &Attributes<'_>,
-    seen: &Seen<'_>,
     verdict: &Verdict,
 ) -> Result<Option<Patched>, Failure> {
     if verdict.patch.is_empty() {
@@ -144,7 +103,7 @@ fn patched(
     if patch.as_array().is_some_and(Vec::is_empty) {
         return Ok(None);
     }
-    let hook = &invocation.hook.name;
+    let (hook, seen) = (&invocation.hook.name, &invocation.seen);
     if seen.object.is_null() {
         return Err(Failure::internal(format!(
             "admission webhook {hook:?} attempted to modify the object, which is not supported for this operation"
@@ -157,10 +116,7 @@ fn patched(
         patch::json_patch(&seen.object, &patch).map_err(|refused| Failure::internal(refused.message))?;
     complete(seen, &mut made).map_err(Failure::internal)?;
     let changed = made != seen.object;
-    let mut object = conversion::stored(seen.resource, made);
-    if seen.resource.gvr != attributes.cx.resource.gvr && conversion::is_identity(attributes.cx.resource) {
-        object["apiVersion"] = Value::String(attributes.cx.resource.api_version());
-    }
+    let mut object = seen.returned(objects, made).await.map_err(Failure::Refused)?;
     if attributes.cx.subresource.is_none() {
         attributes.cx.resource.strategy.default_fields(&mut object);
     }
@@ -169,9 +125,9 @@ fn patched(
 
 /// Drops what the kind does not know and fills in its defaults, as for a client's document.
 fn complete(seen: &Seen<'_>, object: &mut Value) -> Result<(), String> {
-    let own = seen.kind == seen.resource.gvk();
+    let own = seen.kind == seen.resource().gvk();
     let schema = if own {
-        seen.resource.schema.clone()
+        seen.resource().schema.clone()
     } else {
         match SchemaSet::builtin().for_kind(&seen.kind) {
             Some(schema) => schema,
@@ -179,7 +135,7 @@ fn complete(seen: &Seen<'_>, object: &mut Value) -> Result<(), String> {
         }
     };
     strictness::prune(object, &schema);
-    if !(own && seen.resource.custom)
+    if !(own && seen.resource().custom)
         && let Some(refused) = validation::decode_error(object, &schema, &seen.kind)
     {
         return Err(refused.message);

@@ -59,7 +59,7 @@ impl MutatingWebhooks {
         place: &str,
     ) -> Result<bool, Status> {
         let hook = invocation.hook;
-        let asked = ask(&self.client, invocation, attributes, object, true).await;
+        let asked = ask(&self.client, &self.objects, invocation, attributes, true).await;
         let changed = match &asked {
             Ok(Some(patched)) => patched.changed,
             _ => false,

@@ -6,43 +6,39 @@ use kube_objects::{Reason, Status};
 use policy_engines::admission_policy::Asked;
 use serde_json::Value;
 
-use super::call::Seen;
 use super::conditions;
 use super::hook::Hook;
+use super::seen::Seen;
 use crate::admission::{Attributes, Operation};
 use crate::catalogue::Resource;
 use crate::registry::objects::ObjectAccess;
 
-/// A webhook that wants a request, and the resource it wants it as (`None`: as it was made).
+/// A webhook that wants a request, and what it is shown of it.
 pub(super) struct Invocation<'h> {
     pub(super) hook: &'h Hook,
-    pub(super) equivalent: Option<Arc<Resource>>,
+    pub(super) seen: Seen<'h>,
 }
 
 /// Whether `hook` wants the request (upstream `ShouldCallHook`).
 ///
 /// # Errors
-/// 404 for a namespace that is not there, 500 for selectors that cannot be read.
+/// 404 for a namespace that is not there, 500 for selectors that cannot be read and conversions that fail.
 pub(super) async fn select<'h>(
     objects: &ObjectAccess,
     hook: &'h Hook,
-    attributes: &Attributes<'_>,
+    attributes: &Attributes<'h>,
     object: &Value,
 ) -> Result<Option<Invocation<'h>>, Status> {
     let Some(equivalent) = wanted(objects, hook, attributes) else { return Ok(None) };
     if !namespace_matches(hook, attributes, object).await? || !object_matches(hook, attributes, object)? {
         return Ok(None);
     }
-    let invocation = Invocation { hook, equivalent };
-    if hook.conditions.is_empty() {
-        return Ok(Some(invocation));
-    }
-    let seen = Seen::of(&invocation, attributes, object);
+    let seen = Seen::of(objects, equivalent, attributes, object).await?;
     let holds = conditions::hold(&hook.conditions, hook.fails_open, attributes, &seen.shown())?;
-    Ok(holds.then_some(invocation))
+    Ok(holds.then_some(Invocation { hook, seen }))
 }
 
-/// `None`: no rule wants it. An equivalent resource is one stored in the same place under another group or version.
+/// `None`: no rule wants it; `Some(None)`: as it was made. An equivalent resource is one stored in the same place under another group or version.
 fn wanted(objects: &ObjectAccess, hook: &Hook, attributes: &Attributes<'_>) -> Option<Option<Arc<Resource>>> {
     let cx = &attributes.cx;
     let asked = Asked {

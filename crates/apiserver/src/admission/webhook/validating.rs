@@ -34,11 +34,10 @@ impl ValidatingWebhooks {
         &self,
         invocation: &Invocation<'_>,
         attributes: &Attributes<'_>,
-        object: &Value,
         index: usize,
     ) -> Result<(), Status> {
         let hook = invocation.hook;
-        match ask(&self.client, invocation, attributes, object, false).await {
+        match ask(&self.client, &self.objects, invocation, attributes, false).await {
             Ok(_) => Ok(()),
             Err(Failure::Calling(why)) if hook.fails_open => {
                 tracing::warn!(webhook = hook.name, why, "failed to call a webhook; going on without it");
@@ -69,7 +68,7 @@ impl Plugin for ValidatingWebhooks {
             invocations.extend(select(&self.objects, hook, attributes, object).await?);
         }
         let calls = invocations.iter().enumerate();
-        let calls = calls.map(|(index, invocation)| self.invoke(invocation, attributes, object, index));
+        let calls = calls.map(|(index, invocation)| self.invoke(invocation, attributes, index));
         join_all(calls).await.into_iter().collect()
     }
 }
