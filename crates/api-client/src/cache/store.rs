@@ -19,6 +19,8 @@ pub(super) struct Store<K> {
     /// Uids of objects taken out by their deleter; late news of them are passed over until the watch shows the
     /// deletion. Bounded by deletions in flight.
     deleted: HashSet<String>,
+    /// The newest version that the watch has shown: of an older one it has told everything.
+    shown: u64,
 }
 
 struct Index<K> {
@@ -33,7 +35,13 @@ impl<K: Resource> Store<K> {
             .into_iter()
             .map(|(name, function)| Index { name, function, entries: HashMap::new() })
             .collect();
-        Self { objects: BTreeMap::new(), indexes, unconfirmed: HashMap::new(), deleted: HashSet::new() }
+        Self {
+            objects: BTreeMap::new(),
+            indexes,
+            unconfirmed: HashMap::new(),
+            deleted: HashSet::new(),
+            shown: 0,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -76,10 +84,17 @@ impl<K: Resource> Store<K> {
         if !uid.is_empty() && self.deleted.contains(&uid) {
             return None;
         }
+        let version = version(&*object);
         if !own_write {
+            self.shown = self.shown.max(version.unwrap_or_default());
             self.unconfirmed.remove(key);
         }
         let old = self.objects.get(key).cloned();
+        // The answer to a write came after the watch had shown the written version, and its end: a pod whose deletion was
+        // asked for is sometimes gone before the answer is read.
+        if own_write && old.is_none() && version.is_some_and(|version| version <= self.shown) {
+            return None;
+        }
         if let Some(old) = &old
             && !is_newer(&*object, &**old)
         {
@@ -101,6 +116,7 @@ impl<K: Resource> Store<K> {
                 self.deleted.insert(uid.clone());
             }
         } else {
+            self.shown = self.shown.max(version(object).unwrap_or_default());
             self.deleted.remove(&uid);
         }
         let present = self.objects.get(key)?;
@@ -146,15 +162,19 @@ impl<K: Resource> Store<K> {
     }
 }
 
-/// Whether `object` is a later state than `known`. Kubernetes promises since 1.35 that resource versions are decimal
-/// numbers and grow; one that isn't a number is taken for newer unless it is the same.
+/// Kubernetes promises since 1.35 that resource versions are decimal numbers and grow.
+fn version<K: Resource>(object: &K) -> Option<u64> {
+    object.meta().resource_version.as_deref().and_then(|version| version.parse().ok())
+}
+
+/// Whether `object` is a later state than `known`. A version that isn't a number is taken for newer unless it is the same.
 fn is_newer<K: Resource>(object: &K, known: &K) -> bool {
-    let (Some(new), Some(old)) = (&object.meta().resource_version, &known.meta().resource_version) else {
-        return true;
-    };
-    match (new.parse::<u64>(), old.parse::<u64>()) {
-        (Ok(new), Ok(old)) => new > old,
-        _ => new != old,
+    match (version(object), version(known)) {
+        (Some(new), Some(old)) => new > old,
+        _ => {
+            let (new, old) = (&object.meta().resource_version, &known.meta().resource_version);
+            new.is_none() || new != old
+        }
     }
 }
 
@@ -217,6 +237,19 @@ mod tests {
             store.apply(&key, map("a", "2", "13", "x"), false).is_some(),
             "a new object of the same name"
         );
+    }
+
+    #[test]
+    fn an_answer_read_after_the_watch_told_of_the_end_brings_nothing_back() {
+        let mut store = store();
+        let key = ObjectKey::new("ns", "a");
+        store.apply(&key, map("a", "1", "10", "x"), false);
+        store.remove(&key, &map("a", "1", "12", "x"), false);
+        assert!(
+            store.apply(&key, map("a", "1", "11", "x"), true).is_none(),
+            "its deletion was asked for at 11"
+        );
+        assert!(store.apply(&key, map("a", "2", "13", "x"), true).is_some(), "made anew, and not shown yet");
     }
 
     #[test]
