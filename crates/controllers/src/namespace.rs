@@ -58,6 +58,9 @@ pub(crate) fn queue(context: &Context) -> Queue<ObjectKey> {
     queue
 }
 
+/// A kind, and the finalizers of each of its objects that are left.
+type Outcome = (Kind, kube::Result<Vec<Vec<String>>>);
+
 /// What emptying left.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Remains {
@@ -81,16 +84,13 @@ impl Reconciler for Namespaces {
         }
         let kinds = self.discovery.deletable().await?;
         let name = key.name.as_str();
-        let outcomes: Vec<(Kind, kube::Result<Vec<Vec<String>>>)> = stream::iter(kinds)
-            .filter(|kind| std::future::ready(kind.namespaced))
-            .map(|kind| async move {
-                let left = self.empty(&kind, name).await;
-                (kind, left)
-            })
-            .buffer_unordered(PARALLEL)
-            .collect()
-            .await;
-        let remains = remains(outcomes);
+        let (pods, others): (Vec<_>, Vec<_>) =
+            kinds.into_iter().filter(|kind| kind.namespaced).partition(is_pods);
+        // What pods still need while they end (their secrets, the policies that fence them in) goes after them (KEP-5080).
+        let mut remains = self::remains(self.empty_all(pods, name).await);
+        if remains == Remains::default() {
+            remains = self::remains(self.empty_all(others, name).await);
+        }
         if remains == Remains::default() {
             self.let_go(&key, &namespace).await?;
             return Ok(Action::Done);
@@ -104,7 +104,21 @@ impl Reconciler for Namespaces {
     }
 }
 
+/// Whether these are the pods themselves, not another group's view of them.
+fn is_pods(kind: &Kind) -> bool {
+    kind.resource.group.is_empty() && kind.resource.plural == "pods"
+}
+
 impl Namespaces {
+    /// Asks for everything of some kinds to be deleted, and says for each what is left.
+    async fn empty_all(&self, kinds: Vec<Kind>, namespace: &str) -> Vec<Outcome> {
+        let emptied = stream::iter(kinds).map(|kind| async move {
+            let left = self.empty(&kind, namespace).await;
+            (kind, left)
+        });
+        emptied.buffer_unordered(PARALLEL).collect().await
+    }
+
     /// Asks for everything of a kind to be deleted; returns the finalizers of each object that is left.
     async fn empty(&self, kind: &Kind, namespace: &str) -> kube::Result<Vec<Vec<String>>> {
         let api = self.discovery.api_of(kind, Some(namespace));
@@ -167,7 +181,7 @@ impl Namespaces {
     }
 }
 
-fn remains(outcomes: Vec<(Kind, kube::Result<Vec<Vec<String>>>)>) -> Remains {
+fn remains(outcomes: Vec<Outcome>) -> Remains {
     let mut remains = Remains::default();
     let mut held: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
     for (kind, left) in outcomes {

@@ -2,7 +2,7 @@
 //! of a pod only what decisions look at.
 
 use api_client::{CacheOptions, ObjectCache, cache::controller_uid};
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, EphemeralVolumeSource, Pod, Volume};
 use kube::{Api, Client};
 
 use crate::context::{BY_CONTROLLER, BY_NODE, ORPHANS, orphan_namespace};
@@ -11,7 +11,7 @@ use crate::context::{BY_CONTROLLER, BY_NODE, ORPHANS, orphan_namespace};
 const KEPT_ANNOTATIONS: &str = "kubernetes.io/";
 
 /// Starts a cache of all pods, for these controllers and for whoever shares it. Nobody may write its pods back whole:
-/// what only nodes need of them (commands, environment, probes, volumes) is not there. Must be called within a tokio
+/// what only nodes need of them (commands, environment, probes, most volumes) is not there. Must be called within a tokio
 /// runtime.
 #[must_use]
 pub fn cache(client: Client) -> ObjectCache<Pod> {
@@ -28,7 +28,7 @@ fn strip(pod: &mut Pod) {
         annotations.retain(|key, _| key.contains(KEPT_ANNOTATIONS));
     }
     let Some(spec) = &mut pod.spec else { return };
-    spec.volumes = None;
+    spec.volumes = spec.volumes.take().map(claims).filter(|claims| !claims.is_empty());
     spec.ephemeral_containers = None;
     for list in [Some(&mut spec.containers), spec.init_containers.as_mut()].into_iter().flatten() {
         for container in list.iter_mut() {
@@ -36,6 +36,19 @@ fn strip(pod: &mut Pod) {
         }
         list.shrink_to_fit();
     }
+}
+
+/// The volumes that keep a claim in use ([`crate::storage_protection`]).
+fn claims(volumes: Vec<Volume>) -> Vec<Volume> {
+    let kept =
+        volumes.into_iter().filter(|own| own.persistent_volume_claim.is_some() || own.ephemeral.is_some());
+    kept.map(|own| Volume {
+        name: own.name,
+        persistent_volume_claim: own.persistent_volume_claim,
+        ephemeral: own.ephemeral.map(|_| EphemeralVolumeSource::default()),
+        ..Volume::default()
+    })
+    .collect()
 }
 
 /// What scheduling, quotas and endpoints look at.
@@ -62,7 +75,9 @@ mod tests {
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": "a", "annotations": {"controller.kubernetes.io/pod-deletion-cost": "3", "note": "long"}},
             "spec": {
-                "nodeName": "n", "nodeSelector": {"os": "linux"}, "volumes": [{"name": "v", "emptyDir": {}}],
+                "nodeName": "n", "nodeSelector": {"os": "linux"},
+                "volumes": [{"name": "v", "emptyDir": {}}, {"name": "d", "persistentVolumeClaim": {"claimName": "data"}},
+                    {"name": "e", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}}],
                 "initContainers": [{"name": "i", "restartPolicy": "Always", "command": ["x"]}],
                 "containers": [{"name": "c", "image": "i:1", "env": [{"name": "A", "value": "1"}],
                     "ports": [{"name": "http", "containerPort": 80}], "resources": {"requests": {"cpu": "1"}},
@@ -75,6 +90,7 @@ mod tests {
             "metadata": {"name": "a", "annotations": {"controller.kubernetes.io/pod-deletion-cost": "3"}},
             "spec": {
                 "nodeName": "n", "nodeSelector": {"os": "linux"},
+                "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}, {"name": "e", "ephemeral": {}}],
                 "initContainers": [{"name": "i", "restartPolicy": "Always"}],
                 "containers": [{"name": "c", "image": "i:1",
                     "ports": [{"name": "http", "containerPort": 80}], "resources": {"requests": {"cpu": "1"}}}]

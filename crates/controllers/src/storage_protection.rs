@@ -9,11 +9,9 @@ use api_client::{CacheOptions, ObjectCache, ObjectKey, error::is_conflict};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::{
     Api, Resource,
-    api::{ListParams, Patch, PatchParams},
+    api::{ApiResource, DynamicObject, ListParams, PostParams},
 };
 use reconcile::{Action, Queue, Reconciler};
-use serde::de::DeserializeOwned;
-use serde_json::json;
 
 use crate::{
     context::Context,
@@ -89,8 +87,7 @@ impl Reconciler for Claims {
         if pods.items.iter().any(|pod| uses(pod, name)) {
             return Ok(Action::Done);
         }
-        let api: Api<PersistentVolumeClaim> = self.context.api(&key.namespace);
-        release(&api, &*claim, CLAIM_FINALIZER, &key).await
+        release(&self.context, &*claim, CLAIM_FINALIZER, &key).await
     }
 
     fn retry_after(&self, error: &Error) -> Option<Duration> {
@@ -108,8 +105,7 @@ impl Reconciler for Volumes {
         if bound || !is_held(&*volume, VOLUME_FINALIZER) {
             return Ok(Action::Done);
         }
-        let api: Api<PersistentVolume> = Api::all(self.context.client.clone());
-        release(&api, &*volume, VOLUME_FINALIZER, &key).await
+        release(&self.context, &*volume, VOLUME_FINALIZER, &key).await
     }
 
     fn retry_after(&self, error: &Error) -> Option<Duration> {
@@ -143,16 +139,27 @@ fn uses(pod: &Pod, claim: &str) -> bool {
     placed && named(pod).iter().any(|name| name == claim)
 }
 
-async fn release<K>(api: &Api<K>, object: &K, finalizer: &str, key: &ObjectKey) -> Result<Action, Error>
+/// Takes the finalizer off: as an update of the whole object, for the controllers' roles allow no patch. It is read anew, as
+/// it is and not in this program's types, so that nothing is lost that these do not know.
+async fn release<K>(context: &Context, object: &K, finalizer: &str, key: &ObjectKey) -> Result<Action, Error>
 where
-    K: Resource + Clone + std::fmt::Debug + DeserializeOwned,
+    K: Resource<DynamicType = ()>,
 {
-    let meta = object.meta();
-    let left: Vec<&String> = meta.finalizers.iter().flatten().filter(|own| *own != finalizer).collect();
-    let patch = json!({"metadata": {
-        "uid": meta.uid, "resourceVersion": meta.resource_version, "finalizers": left,
-    }});
-    match api.patch(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+    let kind = ApiResource::erase::<K>(&());
+    let api: Api<DynamicObject> = if key.namespace.is_empty() {
+        Api::all_with(context.client.clone(), &kind)
+    } else {
+        Api::namespaced_with(context.client.clone(), &key.namespace, &kind)
+    };
+    let found = api.get_opt(&key.name).await.doing("reading", key)?;
+    // Another of the same name is not this one, and comes back by itself when it is to go.
+    let Some(mut found) = found.filter(|found| found.metadata.uid == object.meta().uid) else {
+        return Ok(Action::Done);
+    };
+    if let Some(finalizers) = &mut found.metadata.finalizers {
+        finalizers.retain(|own| own != finalizer);
+    }
+    match api.replace(&key.name, &PostParams::default(), &found).await {
         // Somebody changed it meanwhile: the change brings the key back.
         Err(error) if is_conflict(&error) => Ok(Action::Done),
         answer => answer.unless_gone().doing("letting go of", key).map(|_| Action::Done),
@@ -161,6 +168,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn pod(node: &str) -> Pod {

@@ -4,6 +4,8 @@
 
 #[path = "cluster/credentials.rs"]
 mod credentials;
+#[path = "cluster/volumes.rs"]
+mod volumes;
 #[path = "cluster/watched.rs"]
 mod watched;
 #[path = "cluster/workloads.rs"]
@@ -358,7 +360,18 @@ async fn a_namespace_gets_its_contents_and_goes_with_them() {
     deployments.create(&PostParams::default(), &deployment).await.unwrap();
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), "team");
     until("its pods run", async || pods.list(&ListParams::default()).await.unwrap().items.len() == 2).await;
+    // What pods may still need stays until the last of them is gone.
+    let held = json!({"metadata": {"name": "held", "finalizers": ["example.com/hold"]}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    pods.create(&PostParams::default(), &serde_json::from_value(held).unwrap()).await.unwrap();
     namespaces.delete("team", &DeleteParams::default()).await.unwrap();
+    until("the other pods are gone", async || {
+        let left = pods.list(&ListParams::default()).await.unwrap().items;
+        left.len() == 1 && left[0].metadata.deletion_timestamp.is_some()
+    })
+    .await;
+    assert!(maps.get_opt("kube-root-ca.crt").await.unwrap().is_some());
+    let release = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    pods.patch("held", &PatchParams::default(), &release).await.unwrap();
     let took =
         until("the namespace is gone", async || namespaces.get_opt("team").await.unwrap().is_none()).await;
     println!("gone after {took:?}");

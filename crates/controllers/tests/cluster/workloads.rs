@@ -35,6 +35,12 @@ async fn a_replication_controller_keeps_adopts_releases_and_says_what_fails() {
     let mut orphan = template(json!({"app": "rc"}));
     orphan["metadata"]["name"] = "orphan".into();
     cluster.create::<Pod>(orphan).await;
+    // A controller that has not heard of it yet makes two pods, and one of the three goes.
+    until("the orphan runs", async || {
+        let orphan = cluster.api::<Pod>().get("orphan").await.unwrap();
+        orphan.status.unwrap_or_default().phase.as_deref() == Some("Running")
+    })
+    .await;
     cluster.create::<ReplicationController>(controller("rc", 2)).await;
     let status =
         async || cluster.api::<ReplicationController>().get("rc").await.unwrap().status.unwrap_or_default();
