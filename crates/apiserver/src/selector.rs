@@ -57,7 +57,7 @@ impl Selector {
 
     /// Whether it wants `object` by its name; everything else may look otherwise in another version.
     pub(crate) fn matches_name(&self, object: &CachedObject) -> bool {
-        self.name().is_none_or(|name| object.name == name)
+        self.name().is_none_or(|name| object.name() == name)
     }
 
     /// Whether it wants `object`.

@@ -1,7 +1,8 @@
 //! All objects of a server in memory, encoded, with an index and their recent history: what lists and watches are served
 //! from.
 //!
-//! * [`encoded`]: an object as bytes, its resourceVersion spliced in on the way out; what is indexed of it.
+//! * [`encoded`]: an object as bytes, its resourceVersion spliced in on the way out.
+//! * [`index`]: what selectors look at.
 //! * [`handover`]: what writers of this process leave for the cache, so that it need not parse what they had in hand.
 //! * [`event`]: a change, encoded once per form for all watchers.
 //! * [`pace`]: how often many watchers are woken.
@@ -35,6 +36,7 @@ use crate::served::{DefinitionChange, ServedKinds, StorageChange};
 pub(crate) mod encoded;
 pub(crate) mod event;
 mod handover;
+mod index;
 mod pace;
 mod pieces;
 pub(crate) mod resource;

@@ -29,7 +29,7 @@ pub(super) fn register(
         let wanted = wanted(&catalogue);
         let stored = cache.objects("", None);
         let present: BTreeMap<&str, Value> =
-            stored.iter().map(|object| (object.name.as_str(), object.encoded.to_value())).collect();
+            stored.iter().map(|object| (object.name(), object.encoded.to_value())).collect();
         let now = seconds(Timestamp::now());
         // At once, so that the store commits them together.
         let mut writes = Vec::new();
@@ -45,16 +45,16 @@ pub(super) fn register(
             written?;
         }
         for object in &stored {
-            let value = &present[object.name.as_str()];
+            let value = &present[object.name()];
             if value["spec"]["service"].is_object() {
                 continue;
             }
-            if value["metadata"]["labels"][MANAGED] == "true" && !wanted.contains_key(&object.name) {
-                let key = ObjectAccess::key(&resource, "", &object.name);
+            if value["metadata"]["labels"][MANAGED] == "true" && !wanted.contains_key(object.name()) {
+                let key = ObjectAccess::key(&resource, "", object.name());
                 objects.remove(key, object.encoded.revision()).await?;
             } else if availability::always_available(&mut value.clone(), &now) {
                 let mend = |object: &mut Value| Ok(availability::always_available(object, &now));
-                objects.modify(GROUP, RESOURCE, "", &object.name, &mend).await?;
+                objects.modify(GROUP, RESOURCE, "", object.name(), &mend).await?;
             }
         }
         Ok(())

@@ -107,7 +107,7 @@ pub(crate) async fn serve(call: &Call, bytes: &[u8]) -> Result<Response<Body>, S
     let options = options(call, bytes)?;
     let current = call.server.objects.current(&call.resource, call.namespace(), &call.path.name).await?;
     let current = current.ok_or_else(|| call.not_found(&call.path.name))?;
-    let uid = current.uid.clone();
+    let uid = current.uid().to_owned();
     match delete(call, current, &options).await? {
         Deleted::Pending(object) => Ok(call.answer(if options.old_cascade { 202 } else { 200 }, object)),
         Deleted::Gone(mut object) if answers_object(call) => {
@@ -166,7 +166,7 @@ pub(crate) async fn delete(
     mut current: Arc<CachedObject>,
     options: &DeleteOptions,
 ) -> Result<Deleted, Status> {
-    let name = current.name.clone();
+    let name = current.name().to_owned();
     let objects = &call.server.objects;
     let cx = call.context(&name);
     for _ in 0..ATTEMPTS {
@@ -177,7 +177,7 @@ pub(crate) async fn delete(
             call.admit_deletion(&name, &old, &options.document, options.dry_run).await?;
         }
         let revision = current.encoded.revision();
-        let key = ObjectAccess::key(&call.resource, &current.namespace, &name);
+        let key = ObjectAccess::key(&call.resource, current.namespace(), &name);
         let written = match marked(call, &old, options) {
             Some(object) if object == old || options.dry_run => return Ok(Deleted::Pending(object)),
             Some(mut object) => {

@@ -216,10 +216,10 @@ impl Asked<'_> {
 
 /// An object's key within a list's scope.
 fn key_of(object: &CachedObject, scoped: bool) -> String {
-    if scoped || object.namespace.is_empty() {
-        object.name.clone()
+    if scoped || object.namespace().is_empty() {
+        object.name().to_owned()
     } else {
-        format!("{}/{}", object.namespace, object.name)
+        format!("{}/{}", object.namespace(), object.name())
     }
 }
 

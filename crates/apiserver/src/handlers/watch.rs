@@ -332,7 +332,7 @@ pub(crate) async fn serve(call: Call) -> Result<Response<Body>, Status> {
     let wanted = Arc::clone(&selector);
     let filter: Filter = Arc::new(move |object: &CachedObject| {
         let selected = if foreign { wanted.matches_name(object) } else { wanted.matches(object) };
-        selected && (namespace.is_empty() || object.namespace == namespace)
+        selected && (namespace.is_empty() || object.namespace() == namespace)
     });
     let seconds = timeout_seconds
         .unwrap_or_else(|| rand::random_range(SHORTEST_DEFAULT_SECONDS..SHORTEST_DEFAULT_SECONDS * 2));

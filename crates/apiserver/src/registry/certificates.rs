@@ -109,7 +109,7 @@ impl Strategy for SigningRequest {
         problems.into_causes()
     }
 
-    fn selectable_fields(&self) -> &[&'static str] {
+    fn selectable_fields(&self) -> &'static [&'static str] {
         RULES.selectable
     }
 

@@ -33,7 +33,7 @@ impl Strategy for Event {
         problems.into_causes()
     }
 
-    fn selectable_fields(&self) -> &[&'static str] {
+    fn selectable_fields(&self) -> &'static [&'static str] {
         events::SELECTABLE
     }
 

@@ -83,7 +83,7 @@ impl Strategy for Plain {
         (self.0.warnings)(object, Some(old))
     }
 
-    fn selectable_fields(&self) -> &[&'static str] {
+    fn selectable_fields(&self) -> &'static [&'static str] {
         self.0.selectable
     }
 

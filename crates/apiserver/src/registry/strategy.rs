@@ -169,7 +169,7 @@ pub trait Strategy: Send + Sync + 'static {
     }
 
     /// Field selectors besides metadata.name and metadata.namespace, as paths: `spec.nodeName`.
-    fn selectable_fields(&self) -> &[&'static str] {
+    fn selectable_fields(&self) -> &'static [&'static str] {
         &[]
     }
 

@@ -342,7 +342,7 @@ fn classified(server: &Server, class: Class, response: &mut Response<Body>) {
         ("x-kubernetes-pf-prioritylevel-uid", "prioritylevelconfigurations", class.level),
     ] {
         let found = server.objects.cache.storage(GROUP, resource).and_then(|cache| cache.get("", name));
-        if let Some(value) = found.and_then(|object| HeaderValue::from_str(&object.uid).ok()) {
+        if let Some(value) = found.and_then(|object| HeaderValue::from_str(object.uid()).ok()) {
             response.headers_mut().insert(HeaderName::from_static(header), value);
         }
     }

@@ -28,7 +28,7 @@ impl BoundObjects for StoredObjects {
         // A token may be used right after its account was written: read what is acknowledged.
         self.0.catch_up().await.ok()?;
         let object = self.0.cache.storage("", resource)?.get(namespace, name)?;
-        (!is_long_gone(&object, Timestamp::now())).then(|| object.uid.clone())
+        (!is_long_gone(&object, Timestamp::now())).then(|| object.uid().to_owned())
     }
 }
 

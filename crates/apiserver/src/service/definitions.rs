@@ -45,7 +45,7 @@ impl Follower {
         loop {
             let (revision, all) = cache.snapshot("", None);
             let Some(mut subscription) = cache.subscribe(revision, Arc::new(|_| true)) else { continue };
-            let mut pending: BTreeSet<String> = all.iter().map(|object| object.name.clone()).collect();
+            let mut pending: BTreeSet<String> = all.iter().map(|object| object.name().to_owned()).collect();
             loop {
                 pending = self.settle(pending).await;
                 let next = subscription.next();
@@ -60,7 +60,7 @@ impl Follower {
                 // Out of history: everything is looked at anew.
                 let Ok(deliveries) = next else { break };
                 for delivery in deliveries {
-                    pending.insert(delivery.object.name.clone());
+                    pending.insert(delivery.object.name().to_owned());
                     pending.extend(self.waiting(&delivery.object, delivery.change));
                 }
             }
@@ -72,11 +72,11 @@ impl Follower {
         if change == Change::Added {
             return Vec::new();
         }
-        let group = changed.name.split_once('.').map_or("", |(_, group)| group);
+        let group = changed.name().split_once('.').map_or("", |(_, group)| group);
         let others = self.objects.kinds.definitions_of(group);
         others
             .iter()
-            .filter(|other| !other.names_accepted && other.name != changed.name)
+            .filter(|other| !other.names_accepted && other.name != changed.name())
             .map(|other| other.name.clone())
             .collect()
     }
@@ -189,8 +189,9 @@ async fn delete_one(
     object: Arc<CachedObject>,
 ) -> Result<(), Status> {
     let mut value = object.encoded.to_value();
-    let place = if object.namespace.is_empty() { String::new() } else { format!("{}/", object.namespace) };
-    let key = format!("{}{place}{}", cache.prefix(), object.name);
+    let place =
+        if object.namespace().is_empty() { String::new() } else { format!("{}/", object.namespace()) };
+    let key = format!("{}{place}{}", cache.prefix(), object.name());
     let metadata = &mut value["metadata"];
     let held = metadata["finalizers"].as_array().is_some_and(|list| !list.is_empty());
     if held && !metadata["deletionTimestamp"].is_null() {

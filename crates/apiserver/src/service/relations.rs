@@ -54,7 +54,7 @@ impl StoredRelations {
         let finder = Finder::new(&quoted);
         pods.objects(namespace, None).iter().filter(|pod| is_on(pod, node)).any(|pod| {
             // The claim of an ephemeral volume bears the pod's name, and stands nowhere.
-            let made = kind == Related::PersistentVolumeClaim && name.starts_with(&pod.name);
+            let made = kind == Related::PersistentVolumeClaim && name.starts_with(pod.name());
             (made || finder.find(pod.encoded.stored()).is_some())
                 && refers(&pod.encoded.to_value(), kind, name)
         })

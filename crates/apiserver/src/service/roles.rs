@@ -101,7 +101,7 @@ async fn follow(
             for delivery in deliveries {
                 match delivery.change {
                     Change::Deleted => {
-                        authorizer.remove(kind, &delivery.object.namespace, &delivery.object.name)
+                        authorizer.remove(kind, delivery.object.namespace(), delivery.object.name())
                     }
                     Change::Added | Change::Modified => {
                         apply(&authorizer, &delivery.object.encoded.to_value())

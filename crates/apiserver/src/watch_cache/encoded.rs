@@ -1,6 +1,5 @@
 //! Objects as bytes, and what is indexed of them.
 
-use std::borrow::Cow;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use storage::{KeyValue, Revision};
 
+use super::index::Index;
 use crate::catalogue::{Definition, Resource};
 use crate::registry::strategy::Strategy;
 
@@ -249,16 +249,7 @@ fn short(shape: &[u8; 32]) -> u64 {
 /// An object in the cache: its bytes, and what selectors and preconditions look at.
 #[derive(Clone, Debug)]
 pub(crate) struct CachedObject {
-    /// "" for a cluster-scoped object.
-    pub(crate) namespace: String,
-    /// The object's name.
-    pub(crate) name: String,
-    /// The object's uid.
-    pub(crate) uid: String,
-    /// What label selectors look at, by key. There are many objects and few labels each: no tree.
-    labels: Box<[(Box<str>, Box<str>)]>,
-    /// What field selectors look at besides name and namespace, in the order of the strategy's selectable fields.
-    fields: Box<[(Cow<'static, str>, Box<str>)]>,
+    index: Index,
     /// The object itself.
     pub(crate) encoded: EncodedObject,
     /// Of a custom kind.
@@ -300,11 +291,7 @@ impl CachedObject {
     /// Whether selectors and readers see the same in both.
     #[cfg(debug_assertions)]
     pub(crate) fn shows_the_same(&self, other: &Self) -> bool {
-        let index = |of: &Self| (of.namespace.clone(), of.name.clone(), of.uid.clone());
-        index(self) == index(other)
-            && self.labels == other.labels
-            && self.fields == other.fields
-            && self.encoded.to_value() == other.encoded.to_value()
+        self.index == other.index && self.encoded.to_value() == other.encoded.to_value()
     }
 
     /// The same object in another version. `value` carries its resourceVersion, which is left out of the bytes.
@@ -359,28 +346,7 @@ impl CachedObject {
     }
 
     fn index(strategy: &dyn Strategy, encoded: EncodedObject, value: &Value) -> Self {
-        let metadata = &value["metadata"];
-        let text = |key: &str| metadata[key].as_str().unwrap_or_default().to_owned();
-        let labels = metadata["labels"].as_object().into_iter().flatten();
-        let own = strategy.selectable_fields().iter().map(|path| Cow::Borrowed(*path));
-        let custom = strategy.custom_selectable_fields().iter().map(|path| Cow::Owned(path.clone()));
-        Self {
-            namespace: text("namespace"),
-            name: text("name"),
-            uid: text("uid"),
-            labels: labels
-                .filter_map(|(key, value)| Some((key.as_str().into(), value.as_str()?.into())))
-                .collect(),
-            fields: own
-                .chain(custom)
-                .map(|path| {
-                    let found = strategy.field_value(value, &path);
-                    (path, found.into_boxed_str())
-                })
-                .collect(),
-            encoded,
-            custom: None,
-        }
+        Self { index: Index::of(strategy, value), encoded, custom: None }
     }
 
     /// The same object, stored at `revision`.
@@ -394,17 +360,32 @@ impl CachedObject {
         Self { encoded: self.encoded.at(revision), ..self.clone() }
     }
 
+    /// "" for a cluster-scoped object.
+    pub(crate) fn namespace(&self) -> &str {
+        self.index.namespace()
+    }
+
+    /// The object's name.
+    pub(crate) fn name(&self) -> &str {
+        self.index.name()
+    }
+
+    /// The object's uid.
+    pub(crate) fn uid(&self) -> &str {
+        self.index.uid()
+    }
+
     /// The value of a label.
     pub(crate) fn label(&self, key: &str) -> Option<&str> {
-        self.labels.iter().find(|(own, _)| **own == *key).map(|(_, value)| &**value)
+        self.index.label(key)
     }
 
     /// The value of a selectable field; `None` for one that is not selectable.
     pub(crate) fn field(&self, path: &str) -> Option<&str> {
         match path {
-            "metadata.name" => Some(&self.name),
-            "metadata.namespace" => Some(&self.namespace),
-            _ => self.fields.iter().find(|(own, _)| own == path).map(|(_, value)| &**value),
+            "metadata.name" => Some(self.name()),
+            "metadata.namespace" => Some(self.namespace()),
+            _ => self.index.field(path),
         }
     }
 }

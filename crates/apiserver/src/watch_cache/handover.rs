@@ -75,7 +75,7 @@ mod tests {
         let equal = Bytes::copy_from_slice(&bytes);
         assert!(handover.take(&equal, Revision(7)).is_none(), "another buffer may be somebody else's");
         let taken = handover.take(&bytes, Revision(7)).expect("it was left");
-        assert_eq!((taken.name.as_str(), taken.encoded.revision()), ("a", Revision(7)));
+        assert_eq!((taken.name(), taken.encoded.revision()), ("a", Revision(7)));
         assert!(handover.take(&bytes, Revision(8)).is_none());
     }
 

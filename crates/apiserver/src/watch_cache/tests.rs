@@ -38,7 +38,8 @@ fn colored(color: &'static str) -> Filter {
 }
 
 fn told(deliveries: &[Delivery]) -> Vec<(Change, String, u64)> {
-    let one = |each: &Delivery| (each.change, each.object.name.clone(), each.object.encoded.revision().0);
+    let one =
+        |each: &Delivery| (each.change, each.object.name().to_owned(), each.object.encoded.revision().0);
     deliveries.iter().map(one).collect()
 }
 

@@ -60,7 +60,7 @@ impl Strategy for Namespace {
         PLAIN.validate_update(cx, object, old)
     }
 
-    fn selectable_fields(&self) -> &[&'static str] {
+    fn selectable_fields(&self) -> &'static [&'static str] {
         RULES.selectable
     }
 

@@ -74,7 +74,7 @@ impl Strategy for Pod {
         PLAIN.update_warnings(object, old)
     }
 
-    fn selectable_fields(&self) -> &[&'static str] {
+    fn selectable_fields(&self) -> &'static [&'static str] {
         RULES.selectable
     }
 

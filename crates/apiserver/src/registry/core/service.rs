@@ -87,7 +87,7 @@ impl Strategy for Service {
         self.addresses.release(object);
     }
 
-    fn selectable_fields(&self) -> &[&'static str] {
+    fn selectable_fields(&self) -> &'static [&'static str] {
         RULES.selectable
     }
 
