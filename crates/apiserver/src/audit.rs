@@ -79,7 +79,7 @@ pub struct WebhookOptions {
     pub mode: Mode,
     /// Events in one request, at most.
     pub max_batch: usize,
-    /// How long an event waits for others to share its request.
+    /// How long an event waits for others to share its request; not at all where requests wait for it.
     pub max_wait: Duration,
     /// How long the first retry waits; each further one half as long again.
     pub initial_backoff: Duration,
@@ -153,8 +153,9 @@ impl Auditor {
             sinks.push(sink);
         }
         if let Some(webhook) = options.webhook {
-            let batches =
-                Batches { events: webhook.max_batch.max(1), bytes: MAX_BATCH_BYTES, wait: webhook.max_wait };
+            // A request that waits for its event does not wait for those of others.
+            let wait = if webhook.mode == Mode::Batch { webhook.max_wait } else { Duration::ZERO };
+            let batches = Batches { events: webhook.max_batch.max(1), bytes: MAX_BATCH_BYTES, wait };
             let (sink, queue) = Sink::new("webhook", webhook.mode, webhook.truncate_bytes, batches);
             webhook::start(webhook, queue, shutdown.clone()).await?;
             sinks.push(sink);

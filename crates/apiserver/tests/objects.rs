@@ -23,6 +23,8 @@ mod custom_memory;
 mod custom_resources;
 #[path = "objects/custom_versions.rs"]
 mod custom_versions;
+#[path = "objects/https.rs"]
+mod https;
 #[path = "objects/policy_samples.rs"]
 mod policy_samples;
 #[path = "objects/quota.rs"]

@@ -20,6 +20,8 @@ mod audit;
 mod chain;
 #[path = "protocol/decisions.rs"]
 mod decisions;
+#[path = "objects/https.rs"]
+mod https;
 #[path = "protocol/lists.rs"]
 mod lists;
 #[path = "protocol/overload.rs"]

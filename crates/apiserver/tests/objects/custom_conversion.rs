@@ -1,17 +1,13 @@
 //! Conversion by a webhook that is a real HTTPS server: `hostPort` of v1 is `host` and `port` of v2.
 
-use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use base64::Engine as _;
 use http::Method;
 use http_body_util::{BodyExt, Full};
-use hyper::service::service_fn;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use super::custom_resources::{DEFINITIONS, ask};
+use super::https::Https;
 use super::*;
 
 pub(super) const V1: &str = "/apis/example.com/v1/namespaces/default/servers";
@@ -19,48 +15,22 @@ const V2: &str = "/apis/example.com/v2/namespaces/default/servers";
 const ONE: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/servers.example.com";
 
 pub(super) struct Webhook {
-    address: SocketAddr,
-    ca: String,
+    server: Https,
     asked: Arc<AtomicUsize>,
-    _accepting: tokio_util::task::AbortOnDropHandle<()>,
 }
 
 pub(super) async fn webhook() -> Webhook {
-    let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
-    let key = rustls_pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certified.cert.der().clone()], key)
-        .unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
     let asked: Arc<AtomicUsize> = Arc::default();
     let counter = Arc::clone(&asked);
-    let accepting = tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, counter) = (acceptor.clone(), Arc::clone(&counter));
-            tokio::spawn(async move {
-                let Ok(stream) = acceptor.accept(stream).await else { return };
-                let serve = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                    counter.fetch_add(1, Ordering::Relaxed);
-                    async move {
-                        let bytes = request.into_body().collect().await.unwrap().to_bytes();
-                        let answer = convert(&serde_json::from_slice(&bytes).unwrap());
-                        let body = Full::new(bytes::Bytes::from(answer.to_string()));
-                        Ok::<_, Infallible>(http::Response::new(body))
-                    }
-                });
-                let connection = hyper_util::rt::TokioIo::new(stream);
-                let _ = hyper::server::conn::http1::Builder::new().serve_connection(connection, serve).await;
-            });
+    let server = Https::start(move |request| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        async move {
+            let bytes = request.into_body().collect().await.unwrap().to_bytes();
+            let answer = convert(&serde_json::from_slice(&bytes).unwrap());
+            http::Response::new(Full::new(bytes::Bytes::from(answer.to_string())))
         }
     });
-    let ca = base64::engine::general_purpose::STANDARD.encode(certified.cert.pem());
-    Webhook { address, ca, asked, _accepting: tokio_util::task::AbortOnDropHandle::new(accepting) }
+    Webhook { server: server.await, asked }
 }
 
 fn convert(review: &Value) -> Value {
@@ -108,7 +78,7 @@ pub(super) fn definition(webhook: &Webhook) -> Value {
             "group": "example.com", "scope": "Namespaced", "names": { "kind": "Server", "plural": "servers" },
             "versions": [version("v1", true, &["hostPort"], ".spec.hostPort"), version("v2", false, &["host", "port"], ".spec.host")],
             "conversion": { "strategy": "Webhook", "webhook": { "conversionReviewVersions": ["v1"],
-                "clientConfig": { "url": format!("https://{}/convert", webhook.address), "caBundle": webhook.ca } } },
+                "clientConfig": { "url": format!("https://{}/convert", webhook.server.address), "caBundle": webhook.server.ca } } },
         },
     })
 }

@@ -1,7 +1,5 @@
 //! Admission webhooks as real HTTPS servers: what they are sent, what they may answer, and every way they can fail.
 
-use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,14 +9,11 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use kube_objects::UserInfo;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
 use super::custom_resources::{DEFINITIONS, ask};
+use super::https::Https;
 use super::{custom_conversion, start};
 
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
@@ -26,56 +21,22 @@ const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 /// A webhook server: what it does is chosen by path, what it was sent is kept.
 struct Backend {
-    address: SocketAddr,
-    ca: String,
+    server: Https,
     seen: Arc<Mutex<Vec<(String, Value)>>>,
-    _accepting: tokio_util::task::AbortOnDropHandle<()>,
 }
 
 impl Backend {
     async fn start() -> Self {
-        let certified =
-            rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]);
-        let certified = certified.unwrap();
-        let key = rustls_pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certified.cert.der().clone()], key)
-            .unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let seen: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
         let kept = Arc::clone(&seen);
-        let acceptor = TlsAcceptor::from(Arc::new(tls));
-        let accepting = tokio::spawn(async move {
-            loop {
-                let Ok((stream, _)) = listener.accept().await else { return };
-                let (acceptor, kept) = (acceptor.clone(), Arc::clone(&kept));
-                tokio::spawn(async move {
-                    let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let serve = service_fn(move |request| answer(request, Arc::clone(&kept)));
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), serve)
-                        .await;
-                });
-            }
-        });
-        Self {
-            address,
-            ca: STANDARD.encode(certified.cert.pem()),
-            seen,
-            _accepting: tokio_util::task::AbortOnDropHandle::new(accepting),
-        }
+        Self { server: Https::start(move |request| answer(request, Arc::clone(&kept))).await, seen }
     }
 
     /// A webhook at `path` for new and changed config maps; `more` replaces fields.
     fn hook(&self, name: &str, path: &str, more: Value) -> Value {
         let mut hook = json!({
             "name": format!("{name}.example.com"), "admissionReviewVersions": ["v1"], "sideEffects": "None",
-            "clientConfig": {"url": format!("https://{}{path}", self.address), "caBundle": self.ca},
+            "clientConfig": {"url": format!("https://{}{path}", self.server.address), "caBundle": self.server.ca},
             "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"],
                 "operations": ["CREATE", "UPDATE", "DELETE"]}],
         });
@@ -95,10 +56,7 @@ fn patch(operations: Value) -> Value {
     json!({"allowed": true, "patchType": "JSONPatch", "patch": STANDARD.encode(operations.to_string())})
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    seen: Arc<Mutex<Vec<(String, Value)>>>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, seen: Arc<Mutex<Vec<(String, Value)>>>) -> Response<Full<Bytes>> {
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
     let body = request.into_body().collect().await.unwrap().to_bytes();
@@ -142,16 +100,16 @@ async fn answer(
             json!({"allowed": true})
         }
         "/hang-up" => panic!("closes the connection without an answer"),
-        "/garbage" => return Ok(Response::new(Full::from("<html>"))),
+        "/garbage" => return Response::new(Full::from("<html>")),
         "/absent" => {
-            return Ok(Response::new(Full::from(
+            return Response::new(Full::from(
                 r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1"}"#,
-            )));
+            ));
         }
-        "/huge" => return Ok(Response::new(Full::from(vec![b' '; 6 << 20]))),
+        "/huge" => return Response::new(Full::from(vec![b' '; 6 << 20])),
         other => {
             let code: u16 = other.trim_start_matches("/status/").parse().unwrap();
-            return Ok(Response::builder().status(code).body(Full::from("boom")).unwrap());
+            return Response::builder().status(code).body(Full::from("boom")).unwrap();
         }
     };
     response["uid"] = uid;
@@ -160,7 +118,7 @@ async fn answer(
     }
     let document =
         json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "response": response});
-    Ok(Response::new(Full::from(document.to_string())))
+    Response::new(Full::from(document.to_string()))
 }
 
 async fn send(client: &kube::Client, method: &str, path: &str, body: Value) -> Result<Value, Value> {
@@ -278,7 +236,7 @@ async fn failures_follow_the_failure_policy() {
     let (_handle, client, _stop) = start().await;
     let backend = Backend::start().await;
     let other = Backend::start().await;
-    let url = |path: &str| format!("https://{}{path}", backend.address);
+    let url = |path: &str| format!("https://{}{path}", backend.server.address);
     let internal =
         |why: &str| format!("Internal error occurred: failed calling webhook \"x.example.com\": {why}");
     let call = |why: &str| internal(&format!("failed to call webhook: {why}"));
@@ -305,7 +263,7 @@ async fn failures_follow_the_failure_policy() {
         ("/patch-alone", json!({}), invalid("webhook returned response.patch but not response.patchType")),
         (
             "/allow",
-            json!({"clientConfig": {"url": url("/allow"), "caBundle": other.ca}}),
+            json!({"clientConfig": {"url": url("/allow"), "caBundle": other.server.ca}}),
             call(&format!(
                 "Post \"{}?timeout=10s\": tls: failed to verify certificate: x509: certificate signed by unknown authority",
                 url("/allow")
@@ -313,14 +271,14 @@ async fn failures_follow_the_failure_policy() {
         ),
         (
             "/allow",
-            json!({"clientConfig": {"url": "https://127.0.0.1:1/allow", "caBundle": backend.ca}}),
+            json!({"clientConfig": {"url": "https://127.0.0.1:1/allow", "caBundle": backend.server.ca}}),
             call(
                 "Post \"https://127.0.0.1:1/allow?timeout=10s\": dial tcp 127.0.0.1:1: connect: connection refused",
             ),
         ),
         (
             "/allow",
-            json!({"clientConfig": {"service": {"namespace": "default", "name": "none", "path": "/allow"}, "caBundle": backend.ca}}),
+            json!({"clientConfig": {"service": {"namespace": "default", "name": "none", "path": "/allow"}, "caBundle": backend.server.ca}}),
             call("Post \"https://none.default.svc:443/allow?timeout=10s\": service \"none\" not found"),
         ),
     ];

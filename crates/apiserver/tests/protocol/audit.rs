@@ -1,17 +1,23 @@
 //! What the audit log says of requests.
 
 use std::path::Path;
+use std::time::Duration;
 
-use apiserver::audit::{self, LogOptions, Policy};
+use apiserver::audit::{self, LogOptions, Mode, Policy, WebhookOptions};
+use parking_lot::Mutex;
 
+use super::https::Https;
 use super::*;
 
 async fn recording(path: &Path, rules: &str) -> Subject {
+    auditing(rules, Some(LogOptions::new(path.to_owned())), None).await
+}
+
+async fn auditing(rules: &str, log: Option<LogOptions>, webhook: Option<WebhookOptions>) -> Subject {
     let policy =
         Policy::parse(&format!("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n{rules}")).unwrap();
     let mut options = Options::new(Arc::new(MemoryStore::default()), Catalogue::cluster());
-    options.audit =
-        Some(audit::Options { policy, log: Some(LogOptions::new(path.to_owned())), webhook: None });
+    options.audit = Some(audit::Options { policy, log, webhook });
     let service = Service::new(options).await.unwrap();
     let handle = service.handle();
     let stop = CancellationToken::new();
@@ -108,4 +114,105 @@ async fn failures_say_why_and_watches_have_a_beginning_and_an_end() {
         tokio::task::yield_now().await;
     }
     assert_eq!(stages(recorded(&path, "d"))[2], "ResponseComplete");
+}
+
+/// What a webhook was sent: who sent it, and the events.
+type Posted = Arc<Mutex<Vec<(String, Vec<Value>)>>>;
+
+/// A webhook that refuses its first posts, and the kubeconfig that leads to it.
+async fn webhook(refusals: usize) -> (Https, Posted, Arc<Mutex<usize>>, tempfile::NamedTempFile) {
+    let (posted, left) = (Posted::default(), Arc::new(Mutex::new(refusals)));
+    let (kept, open) = (Arc::clone(&posted), Arc::clone(&left));
+    let server = Https::start(move |request: Request<hyper::body::Incoming>| {
+        let (kept, open) = (Arc::clone(&kept), Arc::clone(&open));
+        async move {
+            let by = request.headers()["authorization"].to_str().unwrap().to_owned();
+            let place = format!("{by} {} {}", request.method(), request.uri());
+            let list: Value =
+                serde_json::from_slice(&request.into_body().collect().await.unwrap().to_bytes()).unwrap();
+            let mut refusals = open.lock();
+            if let Some(left) = refusals.checked_sub(1) {
+                *refusals = left;
+                return Response::builder().status(503).body(Full::default()).unwrap();
+            }
+            assert_eq!(
+                (&list["kind"], &list["apiVersion"]),
+                (&json!("EventList"), &json!("audit.k8s.io/v1"))
+            );
+            kept.lock().push((place, list["items"].as_array().unwrap().clone()));
+            Response::new(Full::default())
+        }
+    })
+    .await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": format!("https://{}/sink/audit", server.address),
+            "certificate-authority-data": server.ca}}],
+        "users": [{"name": "c", "user": {"token": "t0ken"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}]});
+    std::fs::write(file.path(), config.to_string()).unwrap();
+    (server, posted, left, file)
+}
+
+fn events(posted: &Posted) -> Vec<Value> {
+    posted.lock().iter().flat_map(|(_, events)| events.clone()).collect()
+}
+
+#[tokio::test]
+async fn a_webhook_gets_every_event_once_in_batches_however_often_it_fails_at_first() {
+    let (_server, posted, left, file) = webhook(2).await;
+    let options = WebhookOptions {
+        max_batch: 8,
+        max_wait: Duration::from_millis(20),
+        initial_backoff: Duration::from_millis(5),
+        ..WebhookOptions::new(file.path().to_owned())
+    };
+    let subject = auditing("- {level: Metadata}\n", None, Some(options)).await;
+    for n in 0..20 {
+        let id = format!("w{n}");
+        let answer = subject.send(Method::GET, MAPS, &[("Audit-ID", &id)], "").await;
+        assert_eq!(answer.status(), 200);
+        // The end of an answer is when its body has been read.
+        drop(answer.into_body().collect().await.unwrap());
+    }
+    let own =
+        || events(&posted).into_iter().filter(|event| event["auditID"].as_str().unwrap().starts_with('w'));
+    let all = async {
+        while own().count() < 40 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all).await.expect("both stages of twenty requests arrive");
+    let mut told: Vec<String> =
+        own().map(|event| format!("{} {}", event["auditID"], event["stage"])).collect();
+    told.sort();
+    told.dedup();
+    assert_eq!((told.len(), own().count(), *left.lock()), (40, 40, 0), "each once");
+    let posts = posted.lock();
+    assert!(
+        posts.iter().all(|(place, events)| place == "Bearer t0ken POST /sink/audit" && events.len() <= 8)
+    );
+}
+
+#[tokio::test]
+async fn a_request_waits_for_a_webhook_that_blocks_and_fails_with_one_that_is_strict() {
+    let (_server, posted, left, file) = webhook(0).await;
+    let options = |mode| WebhookOptions {
+        mode,
+        initial_backoff: Duration::from_millis(1),
+        ..WebhookOptions::new(file.path().to_owned())
+    };
+    let subject = auditing("- {level: Metadata}\n", None, Some(options(Mode::Blocking))).await;
+    let create = async |subject: &Subject, name: &str| {
+        let headers = [("Audit-ID", name), ("Content-Type", "application/json")];
+        subject.send(Method::POST, MAPS, &headers, map(name).to_string()).await.status().as_u16()
+    };
+    assert_eq!(create(&subject, "blocking").await, 201);
+    let stages = |id: &str| events(&posted).into_iter().filter(|event| event["auditID"] == id).count();
+    assert!(stages("blocking") >= 1, "what the request waited for has been told");
+
+    let strict = auditing("- {level: Metadata}\n", None, Some(options(Mode::BlockingStrict))).await;
+    assert_eq!(create(&strict, "told").await, 201);
+    *left.lock() = usize::MAX;
+    assert_eq!(create(&strict, "untold").await, 500, "what cannot be recorded is not done");
 }
