@@ -145,14 +145,16 @@ fn clusters_go_on_without_the_hub_and_every_event_of_the_outage_arrives_once() -
                 "-n",
                 &format!("cluster-{name}"),
             ])?;
+            // Those of the agent that runs now: what was broken while it started, its first pass put right.
             let repairs = status["status"]["repairs"].as_u64().unwrap_or(0);
-            Ok((repairs >= 2).then_some(()))
+            Ok((repairs >= 1).then_some(()))
         })?;
         let count = fleet.check_sequences(name)?;
         let events = fleet.records(name)?;
         let repaired = |record: &&serde_json::Value| record["data"]["reason"] == "DriftRepaired";
         let repaired = events.iter().filter(repaired).count();
-        ensure!(repaired >= 2, "{name}: {repaired} repairs among {count} records");
+        // Two of the agent before it, and at least the one.
+        ensure!(repaired >= 3, "{name}: {repaired} repairs among {count} records");
     }
     Ok(())
 }
