@@ -32,6 +32,7 @@ mod storage_protection;
 mod tolerations;
 mod topology_labels;
 mod webhook;
+pub(crate) mod write_rights;
 
 pub(crate) use attributes::{Attributes, Operation, RequestOptions};
 pub(crate) use chain::{Chain, Plugin};

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Chain;
 use crate::admission::pod_security::PodSecurityConfiguration;
+use crate::admission::write_rights::WriteRights;
 use crate::aggregation::{self, Aggregation, FrontProxy};
 use crate::audit::{self, Auditor};
 use crate::catalogue::Catalogue;
@@ -66,6 +67,8 @@ pub struct Options {
     pub nodes: Option<Arc<dyn NodeConnection>>,
     /// What pods are held to where namespaces say nothing, and who is exempt.
     pub pod_security: PodSecurityConfiguration,
+    /// What writes of some things need besides the right to write them.
+    pub write_rights: Option<Arc<dyn WriteRights>>,
     /// What start-up objects depend on.
     pub facts: Facts,
     /// How many requests run at once.
@@ -109,6 +112,7 @@ impl Options {
             connectors: Vec::new(),
             nodes: None,
             pod_security: PodSecurityConfiguration::default(),
+            write_rights: None,
             facts,
             limits: Limits::default(),
             request_timeout: crate::server::deadline::REQUEST_TIMEOUT,
@@ -218,7 +222,7 @@ impl Service {
         // Set here and nowhere else, so that it cannot be set already.
         let _ = objects.webhooks.set(converting);
         let server = Arc::new(Server {
-            admission: Chain::new(&objects, &webhooks, options.pod_security),
+            admission: Chain::new(&objects, &webhooks, options.pod_security, options.write_rights),
             _webhooks: webhooks,
             objects,
             kinds,

@@ -97,6 +97,7 @@ impl Cluster {
             names: server_names(options.bind),
             catalogue: Catalogue::cluster(),
             connectors: Vec::new(),
+            write_rights: None,
             extensions: Vec::new(),
             nodes: Some(Arc::clone(&nodes) as Arc<dyn apiserver::NodeConnection>),
             service_cidr: Some(SERVICE_CIDR.to_owned()),

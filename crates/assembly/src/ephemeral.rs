@@ -223,6 +223,7 @@ async fn silent_hub(endpoints: Weak<OnceLock<test_runs::Endpoints>>) -> Result<C
         names: access::certificates::ServerNames::default(),
         catalogue: crate::hub::catalogue()?,
         connectors: Vec::new(),
+        write_rights: None,
         extensions: vec![extension(endpoints)],
         nodes: None,
         service_cidr: None,

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use access::authorization::{Attributes, Guard, Scopes};
 use access::certificates::{ClientSubject, ServerNames, requested_pin};
-use apiserver::{Body, Catalogue, Connected, Connector, Extension};
+use apiserver::{Body, Catalogue, Connected, Connector, Extension, NeededRight, Write, WriteRights};
+use fleet_objects::project;
 use http_body_util::BodyExt as _;
 use hub::{CertificateIssuer, CertificateSubject, IssueError, IssuedCertificate};
 use kube_objects::UserInfo;
@@ -76,6 +77,7 @@ impl Hub {
             catalogue: catalogue()?,
             extensions: vec![extension(Arc::clone(&endpoints))],
             connectors: vec![access_connector(Arc::clone(&reached))],
+            write_rights: Some(Arc::new(SetRights)),
             nodes: None,
             service_cidr: None,
             serving: options.serving,
@@ -207,6 +209,29 @@ impl Scopes for Projects {
             return Vec::new();
         }
         self.0.namespaces_of(&asked.group, &asked.resource, &asked.namespace, &asked.name)
+    }
+}
+
+/// Asks for the rights over cluster sets that a write needs.
+struct SetRights;
+
+impl WriteRights for SetRights {
+    fn concerns(&self, group: &str, resource: &str) -> bool {
+        hub::set_rights::concerns(group, resource)
+    }
+
+    fn needed(&self, write: &Write<'_>) -> Vec<NeededRight> {
+        let Write { group, resource, namespace, old, new } = *write;
+        let needed =
+            hub::set_rights::needed(&hub::set_rights::Write { group, resource, namespace, old, new });
+        let asked = |set: &str| {
+            Attributes::resource(project::JOIN_VERB, fleet_objects::GROUP, project::SETS_RESOURCE, "", set)
+                .with_subresource(project::JOIN_SUBRESOURCE)
+        };
+        needed
+            .into_iter()
+            .map(|needed| NeededRight { asked: asked(&needed.set), purpose: needed.purpose })
+            .collect()
     }
 }
 

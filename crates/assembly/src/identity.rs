@@ -178,8 +178,10 @@ impl Identity {
             common_name: common_name.to_owned(),
             lifetimes,
         };
-        identity.load_given().map_err(|error| failed(error.into()))?;
-        Ok(identity)
+        match identity.load_given().into_iter().next() {
+            Some(error) => Err(failed(error.into())),
+            None => Ok(identity),
+        }
     }
 
     /// What the server listens with.

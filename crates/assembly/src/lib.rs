@@ -13,6 +13,7 @@
 //! * [`control_plane`]: what both have in common; [`identity`] and [`state`] are its parts.
 //! * [`backup`]: snapshots of a store, taken, checked and restored.
 //! * [`oidc`]: whose tokens people may show.
+//! * [`followed`]: when to read files again that others write.
 //! * [`sealing`]: what stores seal at rest, and sealing it anew.
 //! * [`token_keys`]: rotating the keys of service-account tokens.
 //! * [`error`]: why a program could not be put together or had to stop.
@@ -29,6 +30,7 @@ pub mod control_plane;
 pub mod ephemeral;
 pub mod error;
 pub mod expressions;
+mod followed;
 pub mod hub;
 pub mod hub_backup;
 pub mod identity;

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use storage::Store;
 use storage_sealed::{Configuration, Rewritten, SealedStore, Sealer};
@@ -11,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backup::{self, Place};
 use crate::error::{AssemblyError, Cause};
+use crate::followed::{Followed, LOOK, Seen};
 use crate::state::encryption_path;
 
 /// What an embedded cluster seals when nobody says otherwise.
@@ -41,9 +41,6 @@ impl hub::ContentSealer for Content {
     }
 }
 
-/// Between two looks at the configuration's file.
-const LOOK: Duration = Duration::from_secs(5);
-
 /// Seals what is older as it is wanted, then follows the file of the configuration until `stop`: what it says is taken over,
 /// and what is older sealed anew; `resealed` counts that up. One that cannot be used is said in the log, and what was stays.
 pub(crate) async fn keep(
@@ -52,12 +49,11 @@ pub(crate) async fn keep(
     resealed: watch::Sender<u64>,
     stop: CancellationToken,
 ) -> Result<(), AssemblyError> {
-    let changed = || std::fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
-    let mut seen = changed();
+    // A value that was sealed by half of a configuration would be plain, or lost with a key that the other half names.
+    let mut followed = Followed::new(Seen::now([&path]));
     catch_up(&store, &stop).await;
     while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
-        let now = changed();
-        if std::mem::replace(&mut seen, now) == now {
+        if !followed.is_due(Seen::now([&path])) {
             continue;
         }
         let taken = match Configuration::open(&path) {
@@ -66,15 +62,18 @@ pub(crate) async fn keep(
         };
         match taken {
             Ok(()) => {
+                followed.took();
                 tracing::info!("the encryption configuration was read again");
                 catch_up(&store, &stop).await;
                 resealed.send_modify(|times| *times += 1);
             }
             Err(error) => {
-                tracing::warn!(
-                    error = &*error,
-                    "a changed encryption configuration cannot be used; the old one stays"
-                )
+                if followed.failed(foundation::causes::in_line(&*error)) {
+                    tracing::warn!(
+                        error = &*error,
+                        "a changed encryption configuration cannot be used; the old one stays"
+                    );
+                }
             }
         }
     }

@@ -3,6 +3,11 @@
 //! A namespace is a project by its label; its annotation says which cluster sets it has. Roles that are bound in it count for
 //! the clusters of those sets and for what lies in their partitions; its placements and test runs choose among them alone. A
 //! namespace that is no project has every cluster, and nobody in it any by that.
+//!
+//! Which set a cluster is in, and which sets a project has, says who reaches what. So to write the label or the annotation is
+//! not enough: whoever changes either needs a right over every set that gains or loses a cluster or a project by it, the verb
+//! [`JOIN_VERB`] on [`SETS_RESOURCE`]`/`[`JOIN_SUBRESOURCE`] of the set's name (Open Cluster Management asks for the like,
+//! `create` on `managedclustersets/join`).
 
 use kube::api::ObjectMeta;
 
@@ -10,6 +15,12 @@ use kube::api::ObjectMeta;
 pub const LABEL_PROJECT: &str = "fleet.fairlead.dev/project";
 /// On a project: its cluster sets (values of the label `multicluster.x-k8s.io/clusterset`), by commas. None: no cluster.
 pub const ANNOTATION_CLUSTER_SETS: &str = "fleet.fairlead.dev/cluster-sets";
+/// The resource under which roles name cluster sets. Nothing is served there: a set is where its clusters are.
+pub const SETS_RESOURCE: &str = "clustersets";
+/// What of a set a right is about.
+pub const JOIN_SUBRESOURCE: &str = "join";
+/// The verb that moves clusters and projects into a set and out of it.
+pub const JOIN_VERB: &str = "create";
 /// The ClusterRoles of people in projects, the weakest first.
 pub const ROLES: [&str; 3] = ["fleet-viewer", "fleet-operator", "fleet-admin"];
 

@@ -35,7 +35,7 @@ pub use error::Error;
 pub use inbox::{Inbox, Received};
 pub use issuer::{CertificateIssuer, CertificateSubject, IssueError, IssuedCertificate};
 pub use materialise::RecordHandler;
-pub use projects::ProjectScopes;
+pub use projects::{ProjectScopes, set_rights};
 pub use quota::Quota;
 pub use record_key::RecordKey;
 pub use service::{Handle, Options, Service};

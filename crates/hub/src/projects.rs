@@ -1,12 +1,13 @@
 //! Projects on the hub: which clusters a namespace has, and in which namespaces roles count for a cluster.
 
 mod roles;
+pub mod set_rights;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 
 use api_client::{CacheOptions, ObjectCache};
-use fleet_objects::project::{LABEL_PROJECT, project_sets};
+use fleet_objects::project::{LABEL_PROJECT, SETS_RESOURCE, project_sets};
 use fleet_objects::{Cluster, GROUP, LABEL_CLUSTER_SET, PlacementSpec, partition_cluster};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
@@ -63,9 +64,13 @@ impl Projects {
 
     /// The projects that have a cluster, by name.
     pub(crate) fn of_cluster(&self, cluster: &Cluster) -> Vec<String> {
-        let Some(set) = cluster.labels().get(LABEL_CLUSTER_SET) else { return Vec::new() };
+        cluster.labels().get(LABEL_CLUSTER_SET).map_or_else(Vec::new, |set| self.of_set(set))
+    }
+
+    /// The projects that have a cluster set, by name.
+    fn of_set(&self, set: &str) -> Vec<String> {
         let has = |project: &Arc<Namespace>| {
-            project_sets(&project.metadata).is_some_and(|sets| sets.contains(set))
+            project_sets(&project.metadata).is_some_and(|sets| sets.iter().any(|own| own == set))
                 // What lies in a partition is a cluster's and nobody's project.
                 && partition_cluster(&project.name_any()).is_none()
         };
@@ -106,13 +111,14 @@ impl ProjectScopes {
         Self { shared: Arc::downgrade(shared) }
     }
 
-    /// The namespaces whose roles count for a thing, besides its own: those of the projects that have its cluster. Of
-    /// partitions only what the fleet keeps there, and its Events.
+    /// The namespaces whose roles count for a thing, besides its own: those of the projects that have its cluster, or that
+    /// have the cluster set. Of partitions only what the fleet keeps there, and its Events.
     #[must_use]
     pub fn namespaces_of(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Vec<String> {
         let Some(shared) = self.shared.upgrade() else { return Vec::new() };
         let cluster = match (group, namespace) {
             (GROUP, "") if resource == "clusters" && !name.is_empty() => name,
+            (GROUP, "") if resource == SETS_RESOURCE => return shared.projects.of_set(name),
             (GROUP, partition) => match partition_cluster(partition) {
                 Some(cluster) => cluster,
                 None => return Vec::new(),

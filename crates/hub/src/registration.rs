@@ -8,8 +8,8 @@ use agent_protocol::{
     TOKEN_SECRET_TYPE,
 };
 use fleet_objects::{
-    AGENT_GROUP, AgentIdentity, Cluster, ClusterSpec, ConditionChange, Registration, SYSTEM_NAMESPACE,
-    check_cluster_name, partition_namespace, set_condition,
+    AGENT_GROUP, AgentIdentity, Cluster, ClusterSpec, ConditionChange, LABEL_CLUSTER_SET, Registration,
+    SYSTEM_NAMESPACE, check_cluster_name, partition_namespace, set_condition,
 };
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -42,6 +42,16 @@ fn conflict(message: impl Into<String>) -> Status {
     status
 }
 
+/// Whose a cluster is says the token alone: an agent that named its own set would choose whose secrets it is given.
+fn admits_to_set(asked: &BTreeMap<String, String>, granted: &BTreeMap<String, String>) -> Result<(), Status> {
+    match asked.get(LABEL_CLUSTER_SET) {
+        Some(set) if granted.get(LABEL_CLUSTER_SET) != Some(set) => Err(forbidden(format!(
+            "the join token does not let clusters into the cluster set {set:?}; one made with --cluster-set {set} does"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// A token found good, not used up yet.
 struct Grant {
     secret: Secret,
@@ -69,6 +79,9 @@ impl Shared {
         let claim = format!("{} {key}", request.cluster_uid);
         let grant = self.find_token(&token, &claim).await?;
         let (name, existing) = self.choose_name(&request, &grant, &key).await?;
+        if existing.is_none() {
+            admits_to_set(&request.labels, &grant.labels)?;
+        }
         let pending = existing.as_ref().map_or(!grant.approval.covers(&name), |there| there.spec.pending);
         let identity = AgentIdentity { name: name.clone(), uid: request.cluster_uid.clone() };
         // Signed before the token is used up: a request that cannot be signed must not cost a token.

@@ -67,8 +67,6 @@ fn entries(bytes: impl Read, into: &Path) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::*;
 
     fn archive(name: &str, content: &str) -> Vec<u8> {
@@ -87,9 +85,7 @@ mod tests {
         let into = tempfile::tempdir().unwrap();
         unpack(&archive("a/map.yaml", "kind: A"), into.path()).unwrap();
         assert_eq!(std::fs::read_to_string(into.path().join("a/map.yaml")).unwrap(), "kind: A");
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        packed.write_all(&archive("b.yaml", "kind: B")).unwrap();
-        unpack(&packed.finish().unwrap(), into.path()).unwrap();
+        unpack(&crate::fixture::packed(&[("b.yaml", "kind: B")]), into.path()).unwrap();
         assert!(into.path().join("b.yaml").is_file());
         for bad in ["../out.yaml", "/out.yaml"] {
             let said = unpack(&archive(bad, "x"), into.path()).unwrap_err().to_string();

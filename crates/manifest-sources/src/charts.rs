@@ -20,6 +20,8 @@ use crate::oci::client::{Client, Got};
 /// Bytes of an index (those of large public repositories have some 20 MB), and of a chart's archive.
 const MAX_INDEX: usize = 48 << 20;
 const MAX_ARCHIVE: usize = 64 << 20;
+/// Values in an index: some 30 of a version, which takes a kilobyte; the parser's own bound is a twenty-fourth of this.
+const MAX_INDEX_NODES: usize = MAX_INDEX / 8;
 
 /// A chart in a repository.
 #[derive(Clone, Debug, Default)]
@@ -88,7 +90,7 @@ impl Chart {
         let unreadable = self.invalid("its index cannot be read");
         let found = aside(move || {
             let text = std::str::from_utf8(&body).map_err(|_| unreadable)?;
-            let index: Index = serde_saphyr::from_str(text)
+            let index: Index = serde_saphyr::from_str_with_options(text, index_options())
                 .map_err(|error| Error::Invalid(format!("the repository's index cannot be read: {error}")))?;
             Ok(index.entries.into_iter().find(|(own, _)| *own == name).map(|(_, entries)| entries))
         });
@@ -170,6 +172,13 @@ impl Chart {
 
     fn invalid(&self, why: &str) -> Error {
         Error::Invalid(format!("chart {} of {}: {why}", self.name, self.repository))
+    }
+}
+
+/// What of an index is read: indexes are larger than what people write by hand.
+fn index_options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_nodes: MAX_INDEX_NODES, max_events: 2 * MAX_INDEX_NODES },
     }
 }
 

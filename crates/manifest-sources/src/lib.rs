@@ -12,6 +12,8 @@ mod archive;
 pub mod charts;
 mod directory;
 mod error;
+#[cfg(test)]
+mod fixture;
 pub mod git;
 pub mod oci;
 mod process;

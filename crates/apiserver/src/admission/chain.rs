@@ -12,7 +12,7 @@ use super::pod_security::{PodSecurity, PodSecurityConfiguration};
 use super::{
     Attributes, certificates, claim_resize, default_classes, lifecycle, limit_ranger, node_restriction,
     node_taints, policy, priority, resource_quota, runtime_class, service_account, storage_protection,
-    tolerations, topology_labels, webhook,
+    tolerations, topology_labels, webhook, write_rights,
 };
 use crate::metrics::text::Text;
 use crate::registry::objects::ObjectAccess;
@@ -55,13 +55,15 @@ pub(crate) struct Chain {
 
 impl Chain {
     /// All built-in plug-ins, in the order of upstream's `AllOrderedPlugins`. `objects` is what they read from the cache
-    /// between requests (webhook configurations, policies, quotas).
+    /// between requests (webhook configurations, policies, quotas); `rights`, which upstream has not, says what writes
+    /// need besides.
     pub(crate) fn new(
         objects: &Arc<ObjectAccess>,
         webhooks: &Arc<WebhookClient>,
         pod_security: PodSecurityConfiguration,
+        rights: Option<Arc<dyn write_rights::WriteRights>>,
     ) -> Self {
-        let plugins: Vec<Arc<dyn Plugin>> = vec![
+        let mut plugins: Vec<Arc<dyn Plugin>> = vec![
             Arc::new(lifecycle::NamespaceLifecycle),
             Arc::new(limit_ranger::LimitRanger),
             Arc::new(service_account::ServiceAccount),
@@ -86,6 +88,9 @@ impl Chain {
             Arc::new(webhook::ValidatingWebhooks::new(objects, webhooks)),
             Arc::new(resource_quota::ResourceQuota),
         ];
+        if let Some(rights) = rights {
+            plugins.push(Arc::new(write_rights::FurtherRights(rights)));
+        }
         let durations = plugins.iter().map(|_| Durations::default()).collect();
         Self { plugins, durations }
     }

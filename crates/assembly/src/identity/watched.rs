@@ -1,12 +1,9 @@
-//! Certificates and keys that others put into files: read again when a file changes, without a restart.
-//!
-//! Files are looked at by time, as upstream's server does: what replaces them (a Secret's volume, a certificate's renewal)
-//! swaps links and directories, which notifications of single files miss.
+//! Certificates and keys that others put into files: read again when a file changes ([`crate::followed`]), without a restart.
+//! Each for itself: one that cannot be used holds up none of the others.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use access::Secret;
 use access::tls::ClientIdentity;
@@ -18,9 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Identity;
 use crate::error::{AssemblyError, Cause};
-
-/// Between two looks. A look costs a few system calls; a rotated key must be verified before its tokens come around.
-const LOOK: Duration = Duration::from_secs(5);
+use crate::followed::{Followed, LOOK, Seen};
 
 /// What an authority consists of on the disk, a rotation of it included.
 const AUTHORITY: [&str; 4] = ["ca.crt", "ca.key", "ca-next.crt", "ca-previous.crt"];
@@ -45,13 +40,14 @@ pub(super) struct Files {
     given: GivenFiles,
     /// Where the server's own are.
     pki: Option<PathBuf>,
-    seen: Mutex<Vec<Option<SystemTime>>>,
+    followed: Mutex<Followed>,
 }
 
 impl Files {
     pub(super) fn new(given: &GivenFiles, pki: Option<PathBuf>) -> Self {
-        let files = Self { given: given.clone(), pki, seen: Mutex::default() };
-        *files.seen.lock() = files.times();
+        let followed = Followed::new(Seen::default());
+        let files = Self { given: given.clone(), pki, followed: Mutex::new(followed) };
+        *files.followed.lock() = Followed::new(files.now());
         files
     }
 
@@ -59,44 +55,52 @@ impl Files {
         self.given.serving.is_some()
     }
 
-    /// When each was changed last; `None` for one that is not there. A directory changes with what is in it.
-    fn times(&self) -> Vec<Option<SystemTime>> {
+    fn now(&self) -> Seen {
         let (certificate, key) = self.given.serving.as_ref().map(|(own, key)| (own, key)).unzip();
         let own = ["service-account.key", "service-account-keys"].into_iter().chain(AUTHORITY);
         let own = self.pki.iter().flat_map(|pki| own.clone().map(|name| pki.join(name)));
         let given =
             [certificate, key, self.given.client_authorities.as_ref(), self.given.authentication.as_ref()];
-        let all = given.into_iter().flatten().cloned().chain(own);
-        all.map(|path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()).collect()
-    }
-
-    /// Whether something changed since the last call.
-    fn changed(&self) -> bool {
-        let now = self.times();
-        let mut seen = self.seen.lock();
-        std::mem::replace(&mut *seen, now.clone()) != now
+        Seen::now(given.into_iter().flatten().cloned().chain(own))
     }
 }
 
 impl Identity {
-    /// Reads all that is given in files. What cannot be used leaves what was.
-    pub(super) fn load_given(&self) -> Result<(), AssemblyError> {
-        if let Some(pki) = &self.files.pki {
-            self.authority.follow(pki).map_err(|error| unusable(pki, error.into()))?;
-        }
-        if let Some((certificate, key)) = &self.files.given.serving {
-            let given =
-                ClientIdentity { certificate_pem: read(certificate)?, key_pem: Secret::new(read(key)?) };
-            self.certificate.replace_pem(&given).map_err(|error| unusable(certificate, error.into()))?;
-        }
-        self.load_client_roots()?;
+    /// Reads all that is given in files; answers what of it cannot be used, which leaves what was.
+    pub(super) fn load_given(&self) -> Vec<AssemblyError> {
+        // The roots of clients are those of the authority, too.
+        let loaded = [
+            self.load_authority(),
+            self.load_certificate(),
+            self.load_client_roots(),
+            self.load_issuers(),
+            self.load_token_keys(),
+        ];
+        loaded.into_iter().filter_map(Result::err).collect()
+    }
+
+    fn load_authority(&self) -> Result<(), AssemblyError> {
+        let Some(pki) = &self.files.pki else { return Ok(()) };
+        self.authority.follow(pki).map_err(|error| unusable(pki, error.into()))
+    }
+
+    fn load_certificate(&self) -> Result<(), AssemblyError> {
+        let Some((certificate, key)) = &self.files.given.serving else { return Ok(()) };
+        let given = ClientIdentity { certificate_pem: read(certificate)?, key_pem: Secret::new(read(key)?) };
+        self.certificate.replace_pem(&given).map_err(|error| unusable(certificate, error.into()))
+    }
+
+    fn load_issuers(&self) -> Result<(), AssemblyError> {
         if let Some(path) = &self.files.given.authentication {
             self.issuers.replace(crate::oidc::read(path)?);
         }
-        if let Some(pki) = &self.files.pki {
-            let keys = KeyDirectory::new(pki).open().map_err(|error| unusable(pki, error.into()))?;
-            self.token_keys.replace(&keys);
-        }
+        Ok(())
+    }
+
+    fn load_token_keys(&self) -> Result<(), AssemblyError> {
+        let Some(pki) = &self.files.pki else { return Ok(()) };
+        let keys = KeyDirectory::new(pki).open().map_err(|error| unusable(pki, error.into()))?;
+        self.token_keys.replace(&keys);
         Ok(())
     }
 
@@ -118,7 +122,7 @@ impl Identity {
     }
 
     /// Reads them again whenever one changes, until `shutdown`. What cannot be used is said in the log, and tried again
-    /// with the next change. Under another authority the serving certificate and the administrator's in `kubeconfig` are
+    /// with every look. Under another authority the serving certificate and the administrator's in `kubeconfig` are
     /// issued anew.
     pub(crate) async fn follow_files(
         self: Arc<Self>,
@@ -135,11 +139,11 @@ impl Identity {
     }
 
     fn look(&self, kubeconfig: Option<&Kubeconfig>) {
-        if !self.files.changed() {
+        if !self.files.followed.lock().is_due(self.files.now()) {
             return;
         }
         let before = self.authority.now();
-        let loaded = self.load_given();
+        let unusable = self.load_given();
         let authority = self.authority.now();
         if !Arc::ptr_eq(&before, &authority) {
             tracing::info!(pin = %authority.pin(), roots = authority.root_count(), "the authority was rotated");
@@ -147,10 +151,14 @@ impl Identity {
                 tracing::error!(%error, "no certificates were issued by the rotated authority");
             }
         }
-        match loaded {
-            Ok(()) => tracing::info!("certificates and keys were read again"),
-            Err(error) => {
-                let why: &dyn std::error::Error = &error;
+        let mut followed = self.files.followed.lock();
+        if unusable.is_empty() {
+            followed.took();
+            tracing::info!("certificates and keys were read again");
+        } else {
+            let why: Vec<String> = unusable.iter().map(|error| foundation::causes::in_line(error)).collect();
+            let why = why.join("; ");
+            if followed.failed(why.clone()) {
                 tracing::warn!(error = why, "a changed certificate or key cannot be used; the old one stays");
             }
         }
@@ -167,6 +175,8 @@ fn unusable(path: &Path, cause: Cause) -> AssemblyError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use access::certificates::{ClientSubject, ServerNames, rotation};
     use access::tokens::TokenIssuer;
     use access::{Authenticator, CertificateAuthority};
@@ -219,23 +229,30 @@ mod tests {
         write(&next);
         KeyDirectory::new(&state.join("pki")).rotate().unwrap();
         // A file system may not tell two moments apart.
-        identity.files.seen.lock().clear();
+        let look = || {
+            identity.files.followed.lock().failed(String::new());
+            identity.look(None);
+            identity.look(None);
+        };
         trust("https://two.example.com");
-        identity.look(None);
+        look();
         assert!(!accepts(&elsewhere) && accepts(&own) && accepts(&next));
         assert_eq!(keys(), 2);
         let trusted = || format!("{:?}", identity.issuers);
         assert!(trusted().contains("two") && !trusted().contains("one"), "{}", trusted());
 
         std::fs::write(at("clients.crt"), "nonsense").unwrap();
-        identity.files.seen.lock().clear();
-        identity.look(None);
+        trust("https://three.example.com");
+        look();
         assert!(accepts(&next), "what cannot be used leaves what was");
-        write(&next);
+        assert!(trusted().contains("three"), "what is beside it is taken over: {}", trusted());
+        // A certificate without its key, and who is let in from now on.
+        write(&elsewhere);
+        std::fs::write(at("tls.key"), "nonsense").unwrap();
         std::fs::write(at("authentication.yaml"), "jwt: nonsense").unwrap();
-        identity.files.seen.lock().clear();
-        identity.look(None);
-        assert!(trusted().contains("two"), "{}", trusted());
+        look();
+        assert!(accepts(&elsewhere) && !accepts(&next));
+        assert!(trusted().contains("three"), "{}", trusted());
     }
 
     #[test]
@@ -247,7 +264,8 @@ mod tests {
         let kubeconfig = home.path().join("admin.kubeconfig");
         let place = (kubeconfig.clone(), "c".to_owned(), "127.0.0.1:1".parse().unwrap());
         let look = || {
-            identity.files.seen.lock().clear();
+            identity.files.followed.lock().failed(String::new());
+            identity.look(Some(&place));
             identity.look(Some(&place));
         };
         let accepts = |authority: &CertificateAuthority| {

@@ -304,16 +304,29 @@ impl Bench {
     /// Tries to join; answers what kept it out.
     pub(crate) async fn try_join(&self, cluster: &str, token: &str, pin: Option<&str>) -> String {
         let pin = pin.map_or_else(|| self.hub().pin(), str::to_owned);
-        self.attempt(cluster, cluster, token, &pin).await
+        self.attempt(cluster, cluster, token, &pin, BTreeMap::new()).await
     }
 
     pub(crate) async fn try_join_as(&self, cluster: &str, name: &str, token: &str) -> String {
-        self.attempt(cluster, name, token, &self.hub().pin()).await
+        self.attempt(cluster, name, token, &self.hub().pin(), BTreeMap::new()).await
     }
 
-    async fn attempt(&self, cluster: &str, name: &str, token: &str, pin: &str) -> String {
+    /// As an agent that says such labels of itself.
+    pub(crate) async fn try_join_with(&self, cluster: &str, token: &str, label: (&str, &str)) -> String {
+        let labels = BTreeMap::from([(label.0.to_owned(), label.1.to_owned())]);
+        self.attempt(cluster, cluster, token, &self.hub().pin(), labels).await
+    }
+
+    async fn attempt(
+        &self,
+        cluster: &str,
+        name: &str,
+        token: &str,
+        pin: &str,
+        labels: BTreeMap<String, String>,
+    ) -> String {
         let dir = tempfile::tempdir().unwrap();
-        let join = Join { token: token.to_owned(), name: name.to_owned(), labels: BTreeMap::new() };
+        let join = Join { token: token.to_owned(), name: name.to_owned(), labels };
         let service = self.agent(cluster, join, dir.path().to_owned(), pin, memory()).await;
         let mut status: watch::Receiver<AgentStatus> = service.handle().status();
         let stop = CancellationToken::new();

@@ -1,7 +1,7 @@
 //! How clusters are let in: tokens for several clusters, approval by hand and by name.
 
 use agent_protocol::{Approval, TokenGrant};
-use fleet_objects::Cluster;
+use fleet_objects::{Cluster, LABEL_CLUSTER_SET};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
@@ -54,5 +54,29 @@ async fn a_held_cluster_gets_nothing_until_somebody_approves_it() {
     let approve = json!({"spec": {"pending": false}});
     clusters.patch("other", &PatchParams::default(), &Patch::Merge(approve)).await.unwrap();
     bench.connected("other").await;
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_enters_the_cluster_set_that_its_token_names_and_no_other() {
+    let mut bench = Bench::start(&[]).await;
+    bench.add_cluster("one").await;
+    let set = |set: &str| [(LABEL_CLUSTER_SET.to_owned(), set.to_owned())].into();
+    let token = async |labels| {
+        let grant = TokenGrant { labels, ..TokenGrant::default() };
+        bench.hub().handle().create_join_token(&grant).await.unwrap().reveal()
+    };
+    let (plain, edge) = (token(Default::default()).await, token(set("edge")).await);
+    for token in [&plain, &edge] {
+        let said = bench.try_join_with("one", token, (LABEL_CLUSTER_SET, "shop")).await;
+        assert!(said.contains("does not let clusters into the cluster set \"shop\""), "{said}");
+    }
+    let clusters: Api<Cluster> = Api::all(bench.hub_client());
+    assert!(clusters.get_opt("one").await.unwrap().is_none());
+    // Neither token was used up by that.
+    bench.start_agent("one", edge, memory()).await;
+    bench.connected("one").await;
+    let labels = clusters.get("one").await.unwrap().metadata.labels.unwrap();
+    assert_eq!(labels[LABEL_CLUSTER_SET], "edge");
     bench.stop().await;
 }

@@ -1,5 +1,6 @@
 //! Projects: what each role may do with clusters of its project and of others, and which clusters a project's placements get.
 
+use agent_protocol::{JoinToken, TokenGrant};
 use fleet_objects::multicluster::{ClusterProfile, PlacementDecision};
 use fleet_objects::project::{ANNOTATION_CLUSTER_SETS, LABEL_PROJECT, ROLES};
 use fleet_objects::{Cluster, LABEL_CLUSTER_SET, Placement, Profile, cluster_proxy_path};
@@ -57,6 +58,37 @@ async fn may(hub: &Client, user: &str, verb: &str, group: &str, thing: Thing) ->
     };
     let api: Api<SubjectAccessReview> = Api::all(hub.clone());
     api.create(&PostParams::default(), &review).await.unwrap().status.unwrap().allowed
+}
+
+/// Writes as somebody; answers the code and what was said.
+async fn write_as(hub: &Client, user: &str, method: &str, path: &str, object: &Value) -> (u16, String) {
+    let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("impersonate-user", user)
+        .header("content-type", kind)
+        .body(kube::client::Body::from(object.to_string().into_bytes()));
+    let response = hub.send(request.unwrap()).await.unwrap();
+    let code = response.status().as_u16();
+    let body: Value = serde_json::from_slice(&response.into_body().collect_bytes().await.unwrap()).unwrap();
+    (code, body["message"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Binds rules to somebody on the whole hub, or in a project.
+async fn allow(hub: &Client, user: &str, project: Option<&str>, rules: Value) {
+    let name = format!("{user}-{}", project.unwrap_or("everywhere"));
+    let roles: Api<ClusterRole> = Api::all(hub.clone());
+    let role = json!({"metadata": {"name": name}, "rules": rules});
+    roles.create(&PostParams::default(), &serde_json::from_value(role).unwrap()).await.unwrap();
+    match project {
+        Some(project) => grant(hub, project, &name, user).await,
+        None => {
+            let api: Api<ClusterRoleBinding> = Api::all(hub.clone());
+            let object = serde_json::from_value(binding(&name, &name, user)).unwrap();
+            api.create(&PostParams::default(), &object).await.unwrap();
+        }
+    }
 }
 
 /// What a role allows in its own project: the table that the documents give.
@@ -261,5 +293,108 @@ async fn a_role_of_a_new_kind_is_added_by_a_label() {
     eventually("it counts", || async { may(&hub, "ada", "get", "example.com", thing).await }).await;
     roles.delete("widgets-view", &DeleteParams::default()).await.unwrap();
     eventually("and not any more", || async { !may(&hub, "ada", "get", "example.com", thing).await }).await;
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clusters_and_sets_move_by_the_rights_over_every_set_that_gains_or_loses() {
+    let bench = Bench::start(&["dev"]).await;
+    let hub = bench.hub_client();
+    project(&hub, "edge-team", "edge").await;
+    project(&hub, "shop-team", "shop").await;
+    let clusters = json!({"apiGroups": [fleet_objects::GROUP], "resources": ["clusters"], "verbs": ["get", "patch", "create"]});
+    let namespaces = json!({"apiGroups": [""], "resources": ["namespaces", "namespaces/finalize"], "verbs": ["get", "create", "update", "patch"]});
+    let tokens = json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]});
+    let join = |names: Value| {
+        let mut rule = json!({"apiGroups": [fleet_objects::GROUP], "resources": ["clustersets/join"], "verbs": ["create"]});
+        rule["resourceNames"] = names;
+        rule
+    };
+    let writes =
+        |more: Vec<Value>| json!([vec![clusters.clone(), namespaces.clone(), tokens.clone()], more].concat());
+    allow(&hub, "labeller", None, writes(vec![])).await;
+    allow(&hub, "edger", None, writes(vec![join(json!(["edge"]))])).await;
+    allow(&hub, "both", None, writes(vec![join(json!(["edge", "shop"]))])).await;
+    allow(&hub, "all", None, writes(vec![join(json!([]))])).await;
+    // By a role in each project, over the sets that these have.
+    allow(&hub, "local", None, writes(vec![])).await;
+    allow(&hub, "local", Some("edge-team"), json!([join(json!([]))])).await;
+    grant(&hub, "shop-team", "local-edge-team", "local").await;
+    let sets = |user: &str| match user {
+        "edger" => vec!["edge"],
+        "both" | "local" => vec!["edge", "shop"],
+        "all" => vec!["edge", "shop", "spare", ""],
+        _ => vec![],
+    };
+    let users = ["labeller", "edger", "both", "local", "all", "kubernetes-admin-to-be"];
+    for user in &users[..5] {
+        for set in sets(user) {
+            let thing = ("clustersets", "join", "", set);
+            eventually("the right is there", || may(&hub, user, "create", fleet_objects::GROUP, thing)).await;
+        }
+    }
+    let path = format!("/apis/{}/{}/clusters/dev", fleet_objects::GROUP, fleet_objects::VERSION);
+    let label = |set: Option<&str>| json!({"metadata": {"labels": {LABEL_CLUSTER_SET: set}}});
+    let states = [None, Some("edge"), Some("shop"), Some("spare")];
+    let mut wrong = Vec::new();
+    for user in users {
+        for from in states {
+            for to in states {
+                let api: Api<Cluster> = Api::all(hub.clone());
+                api.patch("dev", &PatchParams::default(), &Patch::Merge(label(from))).await.unwrap();
+                let (code, said) = write_as(&hub, user, "PATCH", &path, &label(to)).await;
+                let moved = [from, to].into_iter().flatten().filter(|_| from != to);
+                let lacking = moved.filter(|set| !sets(user).contains(set)).next();
+                let good = match (user, lacking) {
+                    // Who may not write the cluster at all.
+                    ("kubernetes-admin-to-be", _) => code == 403,
+                    (_, None) => code == 200,
+                    (_, Some(set)) => {
+                        let named =
+                            format!("\"clustersets/join\" in API group \"fleet.fairlead.dev\" named {set:?}");
+                        let begins = format!(
+                            "clusters.fleet.fairlead.dev \"dev\" is forbidden: User {user:?} cannot "
+                        );
+                        code == 403 && said.starts_with(&begins) && said.ends_with(&named)
+                    }
+                };
+                if !good {
+                    wrong.push(format!("{user}: {from:?} to {to:?}: {code} {said}"));
+                }
+            }
+        }
+        // What else of a cluster may be written is not asked for.
+        let other = json!({"metadata": {"labels": {"tier": user}}});
+        let (code, said) = write_as(&hub, user, "PATCH", &path, &other).await;
+        if (code == 200) == (user == "kubernetes-admin-to-be") {
+            wrong.push(format!("{user}: another label: {code} {said}"));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+
+    // The other ways there: a cluster that is made, a project that takes a set or stops being one, a token.
+    let made = json!({"apiVersion": format!("{}/{}", fleet_objects::GROUP, fleet_objects::VERSION), "kind": "Cluster",
+        "metadata": {"name": "new", "labels": {LABEL_CLUSTER_SET: "shop"}}, "spec": {}});
+    let grants = TokenGrant {
+        labels: [(LABEL_CLUSTER_SET.to_owned(), "shop".to_owned())].into(),
+        ..TokenGrant::default()
+    };
+    let token = JoinToken::generate().secret_object(&grants, jiff::Timestamp::now());
+    let takes = json!({"metadata": {"annotations": {ANNOTATION_CLUSTER_SETS: "edge,shop"}}});
+    let ceases = json!({"metadata": {"labels": {LABEL_PROJECT: null}}});
+    let edge = "/api/v1/namespaces/edge-team";
+    for (method, path, object, gets) in [
+        ("POST", path.trim_end_matches("/dev"), &made, "both"),
+        ("POST", "/api/v1/namespaces/fairlead-system/secrets", &token, "both"),
+        ("PATCH", edge, &takes, "both"),
+        ("PATCH", edge, &ceases, "all"),
+    ] {
+        for user in ["labeller", "edger", gets] {
+            let (code, said) = write_as(&hub, user, method, path, object).await;
+            let wanted =
+                if user == gets { code < 300 } else { code == 403 && said.contains("clustersets/join") };
+            assert!(wanted, "{user} {method} {path}: {code} {said}");
+        }
+    }
     bench.stop().await;
 }

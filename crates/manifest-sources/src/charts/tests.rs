@@ -2,11 +2,9 @@ use std::sync::{Arc, Mutex};
 
 use http_body_util::Full;
 use hyper::Response;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
 
 use super::*;
+use crate::fixture::{packed, serve};
 
 fn entry(version: &str) -> Entry {
     Entry { version: version.to_owned(), digest: None, urls: Vec::new() }
@@ -47,52 +45,30 @@ fn the_newest_version_that_a_range_allows_is_taken() {
 
 /// A repository that asks for a password, and whose archives may lie elsewhere; answers its address and who asked for what.
 async fn repository(files: Vec<(&'static str, Vec<u8>)>) -> (String, Arc<Mutex<Vec<(String, bool)>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (log, files) = (Arc::clone(&seen), Arc::new(files));
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (log, files) = (Arc::clone(&log), Arc::clone(&files));
-            let answer = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                let path = request.uri().path().to_owned();
-                let known =
-                    request.headers().get("authorization").is_some_and(|own| own == "Basic Ym90OnMzY3JldA==");
-                log.lock().unwrap().push((path.clone(), known));
-                let file = files.iter().find(|(own, _)| *own == path);
-                let closed = path.starts_with("/charts") && !known;
-                let (status, body) = match file {
-                    _ if closed => (401, Vec::new()),
-                    Some((_, body)) => (200, body.clone()),
-                    None => (404, Vec::new()),
-                };
-                let mut response = Response::builder().status(status);
-                if closed {
-                    response = response.header("www-authenticate", "Basic realm=\"charts\"");
-                }
-                let response = response.body(Full::new(Bytes::from(body))).unwrap();
-                async move { Ok::<_, std::convert::Infallible>(response) }
-            });
-            tokio::spawn(
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer),
-            );
+    let answer = move |request: http::Request<hyper::body::Incoming>| {
+        let path = request.uri().path().to_owned();
+        let known = request.headers().get("authorization").is_some_and(|own| own == "Basic Ym90OnMzY3JldA==");
+        log.lock().unwrap().push((path.clone(), known));
+        let file = files.iter().find(|(own, _)| *own == path);
+        let closed = path.starts_with("/charts") && !known;
+        let (status, body) = match file {
+            _ if closed => (401, Vec::new()),
+            Some((_, body)) => (200, body.clone()),
+            None => (404, Vec::new()),
+        };
+        let mut response = Response::builder().status(status);
+        if closed {
+            response = response.header("www-authenticate", "Basic realm=\"charts\"");
         }
-    });
-    (address, seen)
+        response.body(Full::new(Bytes::from(body))).unwrap()
+    };
+    (serve(|_| answer).await, seen)
 }
 
 fn archive() -> Vec<u8> {
-    let mut builder =
-        tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
-    for (path, text) in
-        [("web/Chart.yaml", "name: web\nversion: 1.2.0\n"), ("web/templates/a.yaml", "kind: A\n")]
-    {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(text.len() as u64);
-        header.set_cksum();
-        builder.append_data(&mut header, path, text.as_bytes()).unwrap();
-    }
-    builder.into_inner().unwrap().finish().unwrap()
+    packed(&[("web/Chart.yaml", "name: web\nversion: 1.2.0\n"), ("web/templates/a.yaml", "kind: A\n")])
 }
 
 fn chart(address: &str) -> Chart {
@@ -154,4 +130,22 @@ async fn a_chart_is_pulled_and_checked_and_its_password_stays_with_its_server() 
     ] {
         assert!(matches!(wrong.resolve().await, Err(Error::Invalid(_))), "{wrong:?}");
     }
+}
+
+#[tokio::test]
+async fn the_index_of_a_large_repository_is_read() {
+    use std::fmt::Write as _;
+    // As many versions as the largest public repositories have, with the fields that each has.
+    let mut index = "apiVersion: v1\nentries:\n  other:\n".to_owned();
+    for patch in 0..20_000 {
+        write!(
+            index,
+            "  - apiVersion: v2\n    appVersion: 1.{patch}\n    description: d\n    digest: {patch:064}\n    \
+             keywords: [a, b]\n    name: other\n    urls: [other-1.0.{patch}.tgz]\n    version: 1.0.{patch}\n"
+        )
+        .unwrap();
+    }
+    index.push_str("  web:\n  - {version: 1.2.0, urls: [web-1.2.0.tgz]}\n");
+    let (address, _) = repository(vec![("/charts/index.yaml", index.into_bytes())]).await;
+    assert_eq!(chart(&address).resolve().await.unwrap().version, "1.2.0");
 }

@@ -2,12 +2,10 @@ use std::sync::{Arc, Mutex};
 
 use http_body_util::Full;
 use hyper::Response;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use serde_json::json;
-use tokio::net::TcpListener;
 
 use super::*;
+use crate::fixture::{packed, serve};
 
 const TOKEN: &str = "Bearer let-me-in";
 
@@ -30,66 +28,46 @@ async fn registry_with(
     sends: Vec<u8>,
     more: BTreeMap<String, Vec<u8>>,
 ) -> (String, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let (manifest, own, more) = (manifest_of(&layer), address.clone(), Arc::new(more));
-    let log = Arc::clone(&seen);
-    tokio::spawn(async move {
-        loop {
-            let Ok((stream, _)) = listener.accept().await else { return };
-            let (manifest, own, log, sends, more) =
-                (manifest.clone(), own.clone(), Arc::clone(&log), sends.clone(), Arc::clone(&more));
-            let answer = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                let path = request.uri().to_string();
-                let authorization = request.headers().get("authorization");
-                let authorization = authorization.and_then(|value| value.to_str().ok()).unwrap_or_default();
-                log.lock().unwrap().push(path.clone());
-                let of = |status: u16, body: Vec<u8>| {
-                    Response::builder().status(status).body(Full::new(Bytes::from(body))).unwrap()
-                };
-                let response = if path.starts_with("/token?") {
-                    let known = authorization == "Basic Ym90OnMzY3JldA==";
-                    of(if known { 200 } else { 403 }, br#"{"token": "let-me-in"}"#.to_vec())
-                } else if path.starts_with("/elsewhere") {
-                    of(200, sends.clone())
-                } else if authorization != TOKEN {
-                    let mut refused = of(401, Vec::new());
-                    let challenge =
-                        format!(r#"Bearer realm="http://{own}/token",service="own",scope="pull""#);
-                    refused.headers_mut().insert("www-authenticate", challenge.parse().unwrap());
-                    refused
-                } else if let Some(body) = path.strip_prefix("/v2/shop/app/").and_then(|path| more.get(path))
-                {
-                    of(200, body.clone())
-                } else if path == "/v2/shop/app/manifests/v1" {
-                    of(200, manifest.clone().into_bytes())
-                } else if path.starts_with("/v2/shop/app/blobs/") {
-                    let mut moved = of(307, Vec::new());
-                    moved.headers_mut().insert("location", "/elsewhere/blob".parse().unwrap());
-                    moved
-                } else {
-                    of(404, Vec::new())
-                };
-                async move { Ok::<_, std::convert::Infallible>(response) }
-            });
-            tokio::spawn(
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer),
-            );
+    let (manifest, log) = (manifest_of(&layer), Arc::clone(&seen));
+    let answering = |own: String| {
+        let (sends, more) = (Arc::new(sends), Arc::new(more));
+        move |request: http::Request<hyper::body::Incoming>| {
+            let path = request.uri().to_string();
+            let authorization = request.headers().get("authorization");
+            let authorization = authorization.and_then(|value| value.to_str().ok()).unwrap_or_default();
+            log.lock().unwrap().push(path.clone());
+            let of = |status: u16, body: Vec<u8>| {
+                Response::builder().status(status).body(Full::new(Bytes::from(body))).unwrap()
+            };
+            if path.starts_with("/token?") {
+                let known = authorization == "Basic Ym90OnMzY3JldA==";
+                of(if known { 200 } else { 403 }, br#"{"token": "let-me-in"}"#.to_vec())
+            } else if path.starts_with("/elsewhere") {
+                of(200, sends.to_vec())
+            } else if authorization != TOKEN {
+                let mut refused = of(401, Vec::new());
+                let challenge = format!(r#"Bearer realm="http://{own}/token",service="own",scope="pull""#);
+                refused.headers_mut().insert("www-authenticate", challenge.parse().unwrap());
+                refused
+            } else if let Some(body) = path.strip_prefix("/v2/shop/app/").and_then(|path| more.get(path)) {
+                of(200, body.clone())
+            } else if path == "/v2/shop/app/manifests/v1" {
+                of(200, manifest.clone().into_bytes())
+            } else if path.starts_with("/v2/shop/app/blobs/") {
+                let mut moved = of(307, Vec::new());
+                moved.headers_mut().insert("location", "/elsewhere/blob".parse().unwrap());
+                moved
+            } else {
+                of(404, Vec::new())
+            }
         }
-    });
-    (address, seen)
+    };
+    (serve(answering).await, seen)
 }
 
 fn layer() -> Vec<u8> {
-    let mut builder =
-        tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
-    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
-    let mut header = tar::Header::new_gnu();
-    header.set_size(text.len() as u64);
-    header.set_cksum();
-    builder.append_data(&mut header, "deploy/map.yaml", text.as_bytes()).unwrap();
-    builder.into_inner().unwrap().finish().unwrap()
+    packed(&[("deploy/map.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n")])
 }
 
 fn artifact(address: &str, tag: &str, password: &str) -> Artifact {
