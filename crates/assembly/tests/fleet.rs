@@ -22,6 +22,8 @@ mod intent;
 mod joining;
 #[path = "fleet/journeys.rs"]
 mod journeys;
+#[path = "fleet/killed.rs"]
+mod killed;
 #[path = "fleet/leaving.rs"]
 mod leaving;
 #[path = "fleet/login.rs"]

@@ -22,11 +22,11 @@ use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use sha2::{Digest as _, Sha256};
-use tool_image::execute::{Collection, Ending, Host, Run, RunEnd, junk};
+use tool_image::execute::{Collection, Ending, Host, Listing, Run, RunEnd, junk};
 use tool_image::pack::Wanted;
 use tool_image::{ToolCommand, execute, frames};
 
-/// Files looked at by `collect`, at most; more are not listed.
+/// Files looked at by `collect`, at most; more are not listed. Of a step's files far fewer are kept.
 const MAX_LISTED: usize = 10_000;
 /// The largest file `collect` and `cat` read.
 const MAX_READ: u64 = 64 << 20;
@@ -210,8 +210,11 @@ impl Host for Process {
     fn collect(&mut self, from: &Collection<'_>) -> Result<usize, String> {
         let root = Path::new(from.dir);
         let mut files = Vec::new();
-        list(root, "", &mut files);
+        for below in frames::ORDER {
+            list(root, below, usize::MAX, MAX_LISTED, &mut files);
+        }
         files.sort();
+        files.dedup();
         let digest = |path: &str| digest(&root.join(path));
         frames::print(from, &files, |path| read(&root.join(path)), digest, |line| self.out(line))
     }
@@ -296,12 +299,10 @@ impl Host for Process {
         }
     }
 
-    fn list(&mut self, dir: &str, most: usize) -> Vec<(String, u64)> {
+    fn list(&mut self, dir: &str, levels: usize, most: usize) -> Listing {
         let mut files = Vec::new();
-        list(Path::new(dir), "", &mut files);
-        files.sort();
-        files.truncate(most);
-        files
+        list(Path::new(dir), "", levels, most.saturating_add(1), &mut files);
+        Listing::of(files, most)
     }
 
     fn remove(&mut self, path: &str) {
@@ -378,15 +379,21 @@ fn make_parent(path: &str) -> io::Result<()> {
     Path::new(path).parent().map_or(Ok(()), fs::create_dir_all)
 }
 
-fn list(root: &Path, below: &str, files: &mut Vec<(String, u64)>) {
+/// Adds plain files until there are `most`, of so many levels.
+fn list(root: &Path, below: &str, levels: usize, most: usize, files: &mut Vec<(String, u64)>) {
     let Ok(entries) = fs::read_dir(root.join(below)) else { return };
     for entry in entries.flatten() {
+        if files.len() >= most {
+            return;
+        }
         let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
         let path = if below.is_empty() { name } else { format!("{below}/{name}") };
         let Ok(kind) = entry.file_type() else { continue };
         if kind.is_dir() {
-            list(root, &path, files);
-        } else if kind.is_file() && files.len() < MAX_LISTED {
+            if levels > 1 {
+                list(root, &path, levels - 1, most, files);
+            }
+        } else if kind.is_file() {
             files.push((path, entry.metadata().map_or(0, |meta| meta.len())));
         }
     }

@@ -76,7 +76,8 @@ impl Files {
     /// Makes a file, or goes on with one that is there. `place`: where it belongs, which its readers must name.
     ///
     /// # Errors
-    /// As the file system's; [`io::ErrorKind::InvalidData`] when it is sealed with another key or for another place.
+    /// As the file system's; [`io::ErrorKind::InvalidData`] when more of it than its last piece, which a crash may have torn, is
+    /// damaged, sealed with another key or for another place.
     pub fn append(&self, path: &Path, place: &[u8]) -> io::Result<Output> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let Some(key) = &self.0 else { return at_end(file).map(Output::Plain) };

@@ -84,8 +84,9 @@ pub trait Host {
     fn fill(&mut self, path: &str, size: u64, seed: u64) -> io::Result<()>;
     /// Runs a command to its end, its output going where this one's goes.
     fn run(&mut self, run: &Run) -> RunEnd;
-    /// Plain files below a directory, by their path in it, with their sizes, in order of path; no more than `most`.
-    fn list(&mut self, dir: &str, most: usize) -> Vec<(String, u64)>;
+    /// Plain files below a directory, by their path in it, with their sizes, in order of path: those at most `levels` deep
+    /// (1: in the directory itself), no more than `most`, and whether those are all.
+    fn list(&mut self, dir: &str, levels: usize, most: usize) -> Listing;
     /// Removes a file; what is not there is no error.
     fn remove(&mut self, path: &str);
     /// Sets a file's permission bits.
@@ -111,6 +112,26 @@ pub trait Host {
     /// # Errors
     /// As the file system says.
     fn install(&mut self, dir: &str) -> io::Result<()>;
+}
+
+/// Files below a directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Paths in it, and sizes.
+    pub files: Vec<(String, u64)>,
+    /// There are more.
+    pub more: bool,
+}
+
+impl Listing {
+    /// The first `most` of these.
+    #[must_use]
+    pub fn of(mut files: Vec<(String, u64)>, most: usize) -> Self {
+        files.sort();
+        let more = files.len() > most;
+        files.truncate(most);
+        Self { files, more }
+    }
 }
 
 /// A command to run.

@@ -6,6 +6,10 @@ use workflow::collect::{Encoder, Globs, Keep, PACKS, RECORD, Way};
 
 use crate::execute::Collection;
 
+/// Directories in the order in which a collector looks at them: however many files there are, what others wait for is among
+/// those it sees.
+pub const ORDER: [&str; 3] = ["record", "packs", ""];
+
 /// Prints `files` (path relative to the directory, size) that match, reading each with `read`. What is too large for a log
 /// is held: `digest` answers its size and SHA-256. A file that does not fit or cannot be read is printed as skipped.
 /// Answers how many are held.
@@ -60,4 +64,15 @@ pub fn print(
     }
     print(&encoder.end());
     Ok(held)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wait_for_lies_where_a_collector_looks_first() {
+        assert!(RECORD.starts_with(&format!("{}/", ORDER[0])));
+        assert_eq!(PACKS, format!("{}/", ORDER[1]));
+    }
 }

@@ -7,6 +7,7 @@
 mod container;
 mod files;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fleet_objects::test_run::Outcome;
@@ -28,8 +29,8 @@ use crate::execute::{Ending, Host, Run, RunEnd};
 pub const STOP_HERE: u8 = 64;
 /// How often a paused step looks whether it may go on.
 const PAUSE_LOOK: Duration = Duration::from_millis(500);
-/// Files looked at for one step's globs.
-const MAX_LOOKED_AT: usize = 20_000;
+/// Files below one directory that are looked at for a glob: as many as a pack may hold; their paths take some 20 MB.
+pub const MAX_LOOKED_AT: usize = 200_000;
 /// Bytes of what one step finds of lists: thousands of paths. An agent holds them in its notes.
 const MAX_LISTS: usize = 256 * 1024;
 /// Bytes of a message about one attempt.
@@ -118,12 +119,31 @@ impl<'a> Runner<'a> {
         Ok(json!(self.matching(&dir, &texts)?))
     }
 
-    /// Files whose paths below `dir` match one of the globs.
+    /// Files whose paths below `dir` match one of the globs, in order. Nothing is left out unsaid: tests that a list does not
+    /// have would not run.
     fn matching(&mut self, dir: &str, globs: &[String]) -> Result<Vec<String>, String> {
-        let relative = globs.iter().map(|glob| glob.trim_start_matches("./").to_owned()).collect::<Vec<_>>();
-        let matcher = Globs::anywhere(&relative)?;
-        let listed = self.host.list(dir, MAX_LOOKED_AT);
-        Ok(listed.into_iter().map(|(path, _)| path).filter(|path| matcher.is_match(path)).collect())
+        let mut found = BTreeSet::new();
+        for glob in globs {
+            let glob = glob.trim_start_matches("./");
+            let (root, pattern) = split_glob(glob);
+            let matcher = Globs::anywhere(&[pattern.to_owned()])?;
+            let below = if root.is_empty() {
+                dir.to_owned()
+            } else {
+                format!("{}/{root}", dir.trim_end_matches('/'))
+            };
+            // A star stays in its directory: what lies deeper than the pattern need not be looked at.
+            let levels = if pattern.contains("**") { usize::MAX } else { 1 + pattern.matches('/').count() };
+            let listed = self.host.list(&below, levels, MAX_LOOKED_AT);
+            if listed.more {
+                return Err(format!(
+                    "there are more than {MAX_LOOKED_AT} files below {below}: {glob} must name directories in it"
+                ));
+            }
+            let paths = listed.files.into_iter().map(|(path, _)| path).filter(|path| matcher.is_match(path));
+            found.extend(paths.map(|path| if root.is_empty() { path } else { format!("{root}/{path}") }));
+        }
+        Ok(found.into_iter().collect())
     }
 
     fn text(&mut self, text: &str) -> Result<String, String> {
@@ -358,6 +378,15 @@ impl<'a> Runner<'a> {
                         .map_err(|error| error.to_string())
                 })
                 .unwrap_or(false)
+    }
+}
+
+/// A glob as the directory down to where its first wildcard may stand, and what is left of it.
+fn split_glob(glob: &str) -> (&str, &str) {
+    let end = glob.find(['*', '?', '[', '{', '\\']).unwrap_or(glob.len());
+    match glob[..end].rfind('/') {
+        Some(at) => (&glob[..at], &glob[at + 1..]),
+        None => ("", glob),
     }
 }
 

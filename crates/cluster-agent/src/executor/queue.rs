@@ -3,10 +3,11 @@
 //!
 //! A higher class goes before a lower one, an older execution before a newer one; one whose concurrency group has no place
 //! lets others pass. What is only to be settled (cancelled, left out) has places of its own, so that it never waits for
-//! tests to end. An entry is some 200 bytes: 20,000 of them, the most there are, take 4 MB.
+//! tests to end. An entry is some 300 bytes: 20,000 of them, the most there are, take 6 MB. Nothing that is asked looks at all
+//! of them: who waits for a group is known by group.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use fleet_objects::test_workflow::{ConcurrencyMode, TestPriority};
 use workflow::plan::PlannedConcurrency;
@@ -47,11 +48,32 @@ struct Taken {
     settling: bool,
 }
 
+/// A concurrency group.
+#[derive(Debug, Default)]
+struct Group {
+    /// Those that wait for it, by how many of the group may run beside each.
+    waiting: BTreeMap<u32, BTreeSet<Place>>,
+    /// Those that hold its places.
+    taken: u32,
+    /// Who of it is next, while there is a place.
+    next: Option<Place>,
+}
+
+impl Group {
+    fn first(&self) -> Option<Place> {
+        let fitting = self.waiting.range(self.taken.saturating_add(1)..);
+        fitting.filter_map(|(_, places)| places.first()).min().copied()
+    }
+}
+
 /// The queue.
 #[derive(Debug)]
 pub(super) struct Queue {
     places: usize,
     waiting: BTreeMap<Place, Entry>,
+    /// Those of `waiting` whose group has a place, of each group the next one; those without a group, all of them.
+    ready: BTreeSet<Place>,
+    groups: HashMap<String, Group>,
     by_uid: HashMap<String, Place>,
     taken: HashMap<String, Taken>,
 }
@@ -59,8 +81,8 @@ pub(super) struct Queue {
 impl Queue {
     /// `places`: executions that run at once.
     pub(super) fn new(places: usize) -> Self {
-        let (waiting, by_uid, taken) = Default::default();
-        Self { places: places.max(1), waiting, by_uid, taken }
+        let (waiting, ready, groups, by_uid, taken) = Default::default();
+        Self { places: places.max(1), waiting, ready, groups, by_uid, taken }
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -86,21 +108,17 @@ impl Queue {
             let message = format!("{MAX_WAITING} executions wait for this cluster already");
             return Offer::LeftOut { reason: "QueueFull", message };
         }
-        let members = self.members(entry.group.as_ref(), &entry.uid);
         let mut cancel = Vec::new();
-        if let Some(group) = &entry.group {
+        if let Some(group) = entry.group.as_ref().filter(|group| group.mode != ConcurrencyMode::Queue) {
             let max = usize::try_from(group.max).unwrap_or(usize::MAX);
-            match group.mode {
-                ConcurrencyMode::Skip if members.len() >= max => {
-                    let message =
-                        format!("concurrency group {} is taken: {} of {max}", group.group, members.len());
-                    return Offer::LeftOut { reason: "GroupTaken", message };
-                }
-                ConcurrencyMode::CancelRunning => {
-                    let excess = (members.len() + 1).saturating_sub(max);
-                    cancel = members.into_iter().take(excess).map(|(_, uid)| uid).collect();
-                }
-                ConcurrencyMode::Queue | ConcurrencyMode::Skip => {}
+            let members = self.members(group, &entry.uid);
+            if group.mode == ConcurrencyMode::CancelRunning {
+                let excess = (members.len() + 1).saturating_sub(max);
+                cancel = members.into_iter().take(excess).map(|(_, uid)| uid).collect();
+            } else if members.len() >= max {
+                let message =
+                    format!("concurrency group {} is taken: {} of {max}", group.group, members.len());
+                return Offer::LeftOut { reason: "GroupTaken", message };
             }
         }
         self.insert(entry, false);
@@ -110,8 +128,53 @@ impl Queue {
     /// After a restart: it waits, as it did before.
     pub(super) fn insert(&mut self, entry: Entry, settle: bool) {
         let place = (!settle, Reverse(entry.priority), entry.number);
+        match entry.group.as_ref().filter(|_| !settle) {
+            Some(group) => {
+                let of_group = self.groups.entry(group.group.clone()).or_default();
+                of_group.waiting.entry(group.max).or_default().insert(place);
+            }
+            None => {
+                self.ready.insert(place);
+            }
+        }
+        let group = entry.group.as_ref().map(|group| group.group.clone());
         self.by_uid.insert(entry.uid.clone(), place);
         self.waiting.insert(place, entry);
+        self.look_at(group.as_deref());
+    }
+
+    /// Takes one out of those that wait.
+    fn leave(&mut self, place: Place) -> Option<Entry> {
+        let entry = self.waiting.remove(&place)?;
+        self.by_uid.remove(&entry.uid);
+        self.ready.remove(&place);
+        if let Some(group) = &entry.group
+            && let Some(of_group) = self.groups.get_mut(&group.group)
+            && let Some(places) = of_group.waiting.get_mut(&group.max)
+        {
+            places.remove(&place);
+            if places.is_empty() {
+                of_group.waiting.remove(&group.max);
+            }
+        }
+        self.look_at(entry.group.as_ref().map(|group| group.group.as_str()));
+        Some(entry)
+    }
+
+    /// Sees anew who of a group is next.
+    fn look_at(&mut self, group: Option<&str>) {
+        let Some(name) = group else { return };
+        let Some(group) = self.groups.get_mut(name) else { return };
+        let next = group.first();
+        if next != group.next {
+            if let Some(before) = std::mem::replace(&mut group.next, next) {
+                self.ready.remove(&before);
+            }
+            self.ready.extend(next);
+        }
+        if group.taken == 0 && group.waiting.is_empty() {
+            self.groups.remove(name);
+        }
     }
 
     /// After a restart: it had a place before, and has it still, however many there are.
@@ -127,7 +190,7 @@ impl Queue {
             if group.mode != ConcurrencyMode::CancelRunning {
                 continue;
             }
-            let older = self.members(Some(group), &entry.uid);
+            let older = self.members(group, &entry.uid);
             let older: Vec<_> = older.into_iter().filter(|(number, _)| *number < entry.number).collect();
             let excess = (older.len() + 1).saturating_sub(usize::try_from(group.max).unwrap_or(usize::MAX));
             out.extend(older.into_iter().take(excess).map(|(_, uid)| (uid, group.group.clone())));
@@ -139,8 +202,8 @@ impl Queue {
     pub(super) fn settle(&mut self, uid: &str) {
         if let Some(own) = self.taken.get_mut(uid) {
             own.leaving = true;
-        } else if let Some(place) = self.by_uid.remove(uid)
-            && let Some(entry) = self.waiting.remove(&place)
+        } else if let Some(place) = self.by_uid.get(uid).copied()
+            && let Some(entry) = self.leave(place)
         {
             self.insert(entry, true);
         }
@@ -149,22 +212,22 @@ impl Queue {
     /// Takes the next one that has a place; call [`Queue::ended`] when it has ended.
     pub(super) fn next(&mut self) -> Option<String> {
         let settling = self.taken.values().filter(|own| own.settling).count();
+        // What is only settled comes first and has places of its own.
+        let settled = self.ready.first().copied().filter(|place| !place.0 && settling < SETTLING);
         let free = self.running() < self.places;
-        // Those that are only settled come first: without a place for others the rest is not looked at.
-        let mut looked_at = self.waiting.iter().take_while(|(place, _)| free || !place.0);
-        let place = looked_at.find_map(|(place, entry)| {
-            let settle = !place.0;
-            let fits = if settle { settling < SETTLING } else { free && self.group_has_place(entry) };
-            fits.then_some(*place)
-        })?;
-        let entry = self.waiting.remove(&place)?;
-        self.by_uid.remove(&entry.uid);
+        let others = (true, Reverse(TestPriority::Urgent), 0)..;
+        let place = settled.or_else(|| self.ready.range(others).next().copied().filter(|_| free))?;
+        let entry = self.leave(place)?;
         self.take(&entry, !place.0);
         Some(entry.uid)
     }
 
     pub(super) fn ended(&mut self, uid: &str) {
-        self.taken.remove(uid);
+        let Some(group) = self.taken.remove(uid).and_then(|own| own.group) else { return };
+        if let Some(of_group) = self.groups.get_mut(&group) {
+            of_group.taken = of_group.taken.saturating_sub(1);
+        }
+        self.look_at(Some(&group));
     }
 
     /// For what it waits, for people.
@@ -184,29 +247,29 @@ impl Queue {
 
     fn take(&mut self, entry: &Entry, settling: bool) {
         let group = entry.group.as_ref().filter(|_| !settling).map(|group| group.group.clone());
+        if let Some(group) = &group {
+            self.groups.entry(group.clone()).or_default().taken += 1;
+            self.look_at(Some(group));
+        }
         let taken = Taken { number: entry.number, group, leaving: settling, settling };
         self.taken.insert(entry.uid.clone(), taken);
     }
 
     fn group_has_place(&self, entry: &Entry) -> bool {
-        let group = entry.group.as_ref();
-        group.is_none_or(|group| {
-            self.in_group(&group.group) < usize::try_from(group.max).unwrap_or(usize::MAX)
-        })
+        entry.group.as_ref().is_none_or(|group| self.in_group(&group.group) < group.max)
     }
 
-    fn in_group(&self, group: &str) -> usize {
-        self.taken.values().filter(|own| own.group.as_deref() == Some(group)).count()
+    fn in_group(&self, group: &str) -> u32 {
+        self.groups.get(group).map_or(0, |group| group.taken)
     }
 
     /// Who of a group runs or waits and is not about to leave, without `uid`, the oldest first.
-    fn members(&self, group: Option<&PlannedConcurrency>, uid: &str) -> Vec<(u64, String)> {
-        let Some(group) = group else { return Vec::new() };
-        let same = |own: Option<&str>| own == Some(group.group.as_str());
-        let waiting = self.waiting.iter().filter(|(place, _)| place.0).map(|(_, entry)| entry);
-        let waiting = waiting.filter(|entry| same(entry.group.as_ref().map(|own| own.group.as_str())));
-        let waiting = waiting.map(|entry| (entry.number, entry.uid.clone()));
-        let taken = self.taken.iter().filter(|(_, own)| !own.leaving && same(own.group.as_deref()));
+    fn members(&self, group: &PlannedConcurrency, uid: &str) -> Vec<(u64, String)> {
+        let waiting =
+            self.groups.get(&group.group).into_iter().flat_map(|own| own.waiting.values().flatten());
+        let waiting = waiting.filter_map(|place| Some((place.2, self.waiting.get(place)?.uid.clone())));
+        let same = |own: &Taken| !own.leaving && own.group.as_ref() == Some(&group.group);
+        let taken = self.taken.iter().filter(|(_, own)| same(own));
         let taken = taken.map(|(uid, own)| (own.number, uid.clone()));
         let mut members: Vec<_> = waiting.chain(taken).filter(|(_, own)| own != uid).collect();
         members.sort_unstable();

@@ -177,14 +177,15 @@ impl ArtifactStore {
         self.within_quota(paths, chunk)?;
         let failed = |error: std::io::Error| disk(&paths.partial, &error);
         std::fs::create_dir_all(&paths.dir).map_err(failed)?;
-        let mut file = self.files.append(&paths.partial, PLACE).map_err(failed)?;
+        let unread = |error: std::io::Error| unread(&paths.partial, &error);
+        let mut file = self.files.append(&paths.partial, PLACE).map_err(unread)?;
         // A crash may have torn what came last.
         let there = file.length().map_err(failed)?;
         if there != chunk.offset {
             let message = format!("there are {there} bytes of it, not {}", chunk.offset);
             return Err(Status::new(Reason::Conflict, message));
         }
-        let mut hash = self.hash_of(&paths.partial, chunk.offset).map_err(failed)?;
+        let mut hash = self.hash_of(&paths.partial, chunk.offset).map_err(unread)?;
         file.write_all(&chunk.bytes).and_then(|()| file.flush()).map_err(failed)?;
         hash.update(&chunk.bytes);
         if end < chunk.size {
@@ -295,6 +296,15 @@ impl Paths {
 fn bytes_below(dir: &Path) -> u64 {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
+}
+
+/// What had come of a file cannot be read: damaged, or sealed with a key that is gone. Its agent has it and begins anew.
+fn unread(path: &Path, error: &std::io::Error) -> Status {
+    if error.kind() != ErrorKind::InvalidData || std::fs::remove_file(path).is_err() {
+        return disk(path, error);
+    }
+    warn!(%error, path = %path.display(), "what had come of a test run's file was damaged; it is asked for anew");
+    Status::new(Reason::Conflict, "what had come of it was damaged: there are 0 bytes of it")
 }
 
 fn disk(path: &Path, error: &std::io::Error) -> Status {

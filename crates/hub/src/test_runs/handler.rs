@@ -77,19 +77,21 @@ impl Handler {
             return Ok(());
         }
         let before = execution.status.clone().unwrap_or_default();
-        let lost = matches!(record.news, TestNews::Lost { .. });
         if let TestNews::Lost { sha256, .. } = &record.news {
             // What had come of it is of no use.
             let run_uid = &execution.spec.run.uid;
             self.artifacts.give_up(Place { run_uid, cluster, sha256 }).await;
         }
-        let Some(after) = fold_record(&execution, &before, record.news) else { return Ok(()) };
-        let lost = after.result.clone().filter(|_| lost);
-        let patch = Patch::Merge(serde_json::json!({ "status": after }));
-        api.patch_status(&record.execution, &PatchParams::default(), &patch)
-            .await
-            .map_err(api_error("write an execution's status"))?;
-        match lost {
+        let lost = matches!(record.news, TestNews::Lost { .. });
+        let after = fold_record(&execution, &before, record.news);
+        let for_run = lost.then(|| settled(after.as_ref().unwrap_or(&before))).flatten();
+        if let Some(after) = after {
+            let patch = Patch::Merge(serde_json::json!({ "status": after }));
+            api.patch_status(&record.execution, &PatchParams::default(), &patch)
+                .await
+                .map_err(api_error("write an execution's status"))?;
+        }
+        match for_run {
             Some(result) => self.tell_run(&execution.spec.run, &result).await,
             None => Ok(()),
         }
@@ -129,6 +131,12 @@ impl Handler {
         warn!(run = %run.name, cluster = %result.cluster, "a lost file is told by the execution alone");
         Ok(())
     }
+}
+
+/// What a lost file is told to the run with: also when the record comes again, for the hub may have ended after it wrote to
+/// the execution and before it wrote to the run.
+fn settled(status: &TestExecutionStatus) -> Option<ClusterResult> {
+    status.result.clone().filter(|result| result.outcome.is_some())
 }
 
 /// The status after a piece of news; `None` when it is no news.
@@ -292,6 +300,8 @@ mod tests {
         assert!(own.artifacts.iter().all(|artifact| artifact.lost == "the disk"));
         assert_eq!(own.warnings, ["a.xml is lost: the disk", "copy.xml is lost: the disk"]);
         assert_eq!(fold_record(&execution, &after, lost()), None, "it came again");
+        assert_eq!(settled(&after), after.result, "which the run may not have been told yet");
+        assert_eq!(settled(&before), None);
         let other = TestNews::Lost { sha256: "e".into(), reason: "the disk".into() };
         assert_eq!(fold_record(&execution, &after, other), None);
     }

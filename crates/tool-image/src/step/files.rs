@@ -1,6 +1,6 @@
 //! The files that a step leaves: reports that are read, files that are kept, outputs for later steps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_objects::test_run::{JunitSummary, Outcome};
 use workflow::collect::check_archive;
@@ -9,7 +9,7 @@ use workflow::pod::{FILES_DIR, OUTPUTS_DIRS};
 use workflow::progress::{AttemptMessage, StepMessage};
 use workflow::read;
 
-use super::{Runner, short};
+use super::{MAX_LOOKED_AT, Runner, short};
 
 /// Bytes of one output.
 const MAX_OUTPUT: usize = 16 * 1024;
@@ -18,6 +18,12 @@ const MAX_OUTPUTS_BYTES: usize = 256 * 1024;
 /// Outputs of one step.
 const MAX_OUTPUTS: usize = 32;
 
+/// The path of a file as it is told: relative to the step's directory, where it lies in that.
+fn told_by<'a>(path: &'a str, dir: &str) -> &'a str {
+    let below = path.strip_prefix(dir.trim_end_matches('/')).and_then(|rest| rest.strip_prefix('/'));
+    below.unwrap_or(path).trim_start_matches('/')
+}
+
 impl Runner<'_> {
     /// A failing case fails the attempt whatever the exit code.
     pub(super) fn read_reports(&mut self, step: &PlannedStep, attempt: &mut AttemptMessage) {
@@ -25,7 +31,14 @@ impl Runner<'_> {
             return;
         }
         let mut summary = JunitSummary::default();
-        for (path, _) in self.found(step, &step.junit) {
+        let (reports, unread) = self.found(step, &step.junit);
+        // What is not read may have failed.
+        if let Some(why) = unread {
+            attempt.outcome = Outcome::Failed;
+            "ReportsUnread".clone_into(&mut attempt.reason);
+            attempt.message = short(&why);
+        }
+        for (path, _) in reports {
             if let Ok(report) = self.host.read(&path).map(|content| read::report(&content)) {
                 report.iter().for_each(|report| report.add_to(&mut summary));
             }
@@ -42,46 +55,43 @@ impl Runner<'_> {
         }
     }
 
-    /// Files that match globs: absolute path and the path they are told by.
-    fn found(&mut self, step: &PlannedStep, globs: &[String]) -> Vec<(String, String)> {
-        let mut out: Vec<(String, String)> = Vec::new();
+    /// Files that match globs: absolute path and the path they are told by; and why some were not looked for.
+    fn found(&mut self, step: &PlannedStep, globs: &[String]) -> (Vec<(String, String)>, Option<String>) {
+        let (mut out, mut known, mut wrong) = (Vec::new(), BTreeSet::new(), None);
         for glob in globs {
-            let Ok(glob) = self.text(glob) else { continue };
-            let whole = workflow::expression::absolute_path(&glob, &step.artifacts_dir);
-            // Down to where the first wildcard may stand.
-            let end = whole.find(['*', '?', '[', '{']).unwrap_or(whole.len());
-            let root = match whole[..end].rfind('/') {
-                Some(0) | None => "/".to_owned(),
-                Some(at) => whole[..at].to_owned(),
-            };
-            let pattern = whole[root.trim_end_matches('/').len() + 1..].to_owned();
-            let Ok(paths) = self.matching(&root, &[pattern]) else { continue };
-            for path in paths {
-                let path = format!("{}/{path}", root.trim_end_matches('/'));
-                let told = path
-                    .strip_prefix(&step.artifacts_dir)
-                    .unwrap_or(&path)
-                    .trim_start_matches('/')
-                    .to_owned();
-                if out.iter().all(|(own, _)| *own != path) {
+            let found = self.text(glob).and_then(|glob| {
+                let whole = workflow::expression::absolute_path(&glob, &step.artifacts_dir);
+                self.matching("/", &[whole.trim_start_matches('/').to_owned()])
+            });
+            let paths = found.unwrap_or_else(|why| {
+                self.host.err(&format!("fairlead: nothing is kept by {glob}: {why}"));
+                wrong = Some(why);
+                Vec::new()
+            });
+            for path in paths.into_iter().map(|path| format!("/{path}")) {
+                let told = told_by(&path, &step.artifacts_dir).to_owned();
+                if known.insert(path.clone()) {
                     out.push((path, told));
                 }
             }
         }
-        out
+        (out, wrong)
     }
 
     pub(super) fn keep_files(&mut self, step: &PlannedStep, message: &mut StepMessage) {
-        let reports = self.found(step, &step.junit);
-        let files = self.found(step, &step.artifacts);
-        let files = files.into_iter().filter(|file| !reports.contains(file)).collect::<Vec<_>>();
+        let (reports, _) = self.found(step, &step.junit);
+        let (files, unseen) = self.found(step, &step.artifacts);
+        let known: BTreeSet<_> = reports.iter().map(|(path, _)| path).collect();
+        let files = files.into_iter().filter(|(path, _)| !known.contains(path)).collect::<Vec<_>>();
         let mut lost = 0_usize;
         let one_by_one = if step.archive.is_empty() { files.as_slice() } else { &[] };
         if !step.archive.is_empty() && !files.is_empty() {
             let name = self.text(&step.archive).and_then(|name| check_archive(&name).map(|()| name));
             let kept = name.and_then(|name| {
                 let to = format!("{FILES_DIR}/file/{}/{name}", step.name);
-                self.host.archive(&files, &to).map_err(|error| error.to_string())
+                let made = self.host.archive(&files, &to).map_err(|error| error.to_string());
+                // Half an archive is none.
+                made.inspect_err(|_| self.host.remove(&to))
             });
             if let Err(why) = kept {
                 lost += files.len();
@@ -99,6 +109,8 @@ impl Runner<'_> {
         }
         if lost > 0 {
             message.why = format!("{lost} files were not kept; the log says why");
+        } else if let Some(why) = unseen {
+            message.why = short(&why);
         }
     }
 
@@ -109,8 +121,18 @@ impl Runner<'_> {
     pub(super) fn take_outputs(&mut self, step: &PlannedStep) {
         let mut outputs = BTreeMap::new();
         for dir in OUTPUTS_DIRS {
-            for (key, size) in self.host.list(dir, MAX_OUTPUTS) {
+            for (number, (key, size)) in
+                self.host.list(dir, usize::MAX, MAX_LOOKED_AT).files.into_iter().enumerate()
+            {
                 let path = format!("{dir}/{key}");
+                // What is left would be the next step's.
+                if number >= MAX_OUTPUTS {
+                    self.host.remove(&path);
+                    self.host.err(&format!(
+                        "fairlead: a step has at most {MAX_OUTPUTS} outputs; {key} is not kept"
+                    ));
+                    continue;
+                }
                 let all = self.bytes_of_outputs() + outputs.values().map(String::len).sum::<usize>();
                 if all + size as usize > MAX_OUTPUTS_BYTES {
                     self.host.err(&format!(

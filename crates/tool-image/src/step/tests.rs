@@ -4,7 +4,7 @@ use std::io;
 use workflow::pod::OUTPUTS_DIRS;
 
 use super::*;
-use crate::execute::Collection;
+use crate::execute::{Collection, Listing};
 
 /// A container with files, whose commands end as they are told to.
 #[derive(Default)]
@@ -77,12 +77,12 @@ impl Host for Fake {
         self.ran.push(run.command.clone());
         self.endings.pop_front().unwrap_or(RunEnd::Code(0))
     }
-    fn list(&mut self, dir: &str, most: usize) -> Vec<(String, u64)> {
+    fn list(&mut self, dir: &str, levels: usize, most: usize) -> Listing {
         let below = |(path, content): (&String, &Vec<u8>)| {
-            let path = path.strip_prefix(dir)?.strip_prefix('/')?;
-            Some((path.to_owned(), content.len() as u64))
+            let path = path.strip_prefix(dir.trim_end_matches('/'))?.strip_prefix('/')?;
+            (path.matches('/').count() < levels).then(|| (path.to_owned(), content.len() as u64))
         };
-        self.files.iter().filter_map(below).take(most).collect()
+        Listing::of(self.files.iter().filter_map(below).collect(), most)
     }
     fn remove(&mut self, path: &str) {
         self.files.remove(path);
@@ -144,6 +144,42 @@ fn words_see_the_environment_and_files() {
     assert_eq!(run(0, false, &mut host), Ending::Code(0));
     assert_eq!(host.ran, [["say", "you", "b", "[\"c.txt\"]"]]);
     assert_eq!(message(&host).outcome, Some(Outcome::Passed));
+}
+
+#[test]
+fn a_glob_looks_where_it_must_and_is_whole_or_an_error() {
+    let mut files = BTreeMap::from(["/data/b.js", "/data/x/a.js"].map(|path| (path.to_owned(), Vec::new())));
+    files.extend((0..=MAX_LOOKED_AT).map(|number| (format!("/data/modules/{number}/m.js"), Vec::new())));
+    for (glob, wanted) in [
+        ("x/**/*.js", Some("[\"x/a.js\"]")),
+        ("./*.js", Some("[\"b.js\"]")),
+        ("modules/7/m.js", Some("[\"modules/7/m.js\"]")),
+        ("**/*.js", None),
+        ("{x,modules}/*/*.js", None),
+    ] {
+        let mut host = host(vec![step(&["say", &format!("{{{{ glob({glob:?}) }}}}")])]);
+        host.files.extend(files.clone());
+        run(0, false, &mut host);
+        assert_eq!(host.ran.first().map(|words| words[1].as_str()), wanted, "{glob}");
+        let told = message(&host).attempts.remove(0).message;
+        assert_eq!(told.contains("there are more than 200000 files below /data"), wanted.is_none(), "{told}");
+    }
+}
+
+#[test]
+fn files_are_told_by_their_place_below_the_step_s_directory_or_by_all_of_it() {
+    let mut host = host(vec![PlannedStep {
+        artifacts: ["*.txt", "/data/reports/b.txt", "../c.txt"].map(str::to_owned).into(),
+        artifacts_dir: "/data/rep".to_owned(),
+        ..step(&["make"])
+    }]);
+    for path in ["/data/rep/a.txt", "/data/reports/b.txt", "/data/c.txt"] {
+        host.files.insert(path.to_owned(), Vec::new());
+    }
+    run(0, false, &mut host);
+    let kept: Vec<_> =
+        host.list(FILES_DIR, usize::MAX, 100).files.into_iter().map(|(path, _)| path).collect();
+    assert_eq!(kept, ["file/probe/a.txt", "file/probe/data/c.txt", "file/probe/data/reports/b.txt"]);
 }
 
 #[test]
@@ -262,7 +298,8 @@ fn kept_files_become_one_archive_and_reports_stay() {
             host.files.insert(path.to_owned(), b"x".to_vec());
         }
         run(0, false, &mut host);
-        let kept: Vec<_> = host.list(FILES_DIR, 100).into_iter().map(|(path, _)| path).collect();
+        let kept: Vec<_> =
+            host.list(FILES_DIR, usize::MAX, 100).files.into_iter().map(|(path, _)| path).collect();
         assert_eq!(kept, wanted, "{:?}", host.told);
         assert_eq!(message(&host).why.is_empty(), archive != "../../x");
     }

@@ -2,6 +2,12 @@
 //! out here, in a number of steps that is counted, since a query may stand in a workflow that somebody else wrote and is
 //! worked out by the hub as well.
 //!
+//! The library's own evaluator cannot be bounded from outside: `reduce recurse(.) as $x (0; .)` runs for ever within one
+//! call of `next`, through no operation of its value type that may fail, and its recursion is on the machine's stack. Wrapped
+//! around every term a counter would do, but would take away the tail calls by which the library's `recurse`, `while` and
+//! `until` work; and the work of single functions (repeating and searching texts, `contains`, regular expressions), most of
+//! what is here, would have to be bounded and so written here all the same.
+//!
 //! What a query may not do, and says so: define functions, jump (`label`), read the environment, a clock or further inputs.
 
 mod eval;

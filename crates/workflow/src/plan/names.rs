@@ -2,8 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use crate::collect::digest;
+
 /// Characters of a made name before a number is added.
 const LENGTH: usize = 48;
+/// Characters of what tells longer names apart.
+const DIGEST: usize = 6;
 
 /// Gives names away once.
 #[derive(Debug, Default)]
@@ -12,13 +16,18 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// The wanted name, made fit, with a number when it is taken.
+    /// The wanted name, made fit, with a number when it is taken. Instances of `parallel` have names of their own each, whose
+    /// prefixes tell them apart: what is cut off of a long name must not make two of them one.
     pub(super) fn give(&mut self, prefix: &str, wanted: &str) -> String {
         let mut base = slug(wanted);
         if !prefix.is_empty() {
             base = format!("{prefix}-{base}");
         }
-        base.truncate(LENGTH);
+        if base.len() > LENGTH {
+            let whole = digest(base.as_bytes());
+            base.truncate(LENGTH - 1 - DIGEST);
+            base = format!("{}-{}", base.trim_end_matches('-'), &whole[..DIGEST]);
+        }
         let base = base.trim_matches('-').to_owned();
         let mut name = base.clone();
         let mut number = 2;

@@ -56,6 +56,27 @@ fn a_matrix_becomes_a_plan_per_instance() {
 }
 
 #[test]
+fn long_names_of_instances_stay_apart() {
+    let long = "integration-tests-of-the-whole-shop-a";
+    let plan = planned(&format!(
+        "container: {{image: alpine}}\nsteps: [{{name: {long}, parallel: {{count: 3, steps: [{{name: {long}, shell: x}}, {{name: {long}b, parallel: {{count: 2, steps: [{{name: {long}, shell: x}}]}}}}]}}}}]\n"
+    ));
+    fn names(plan: &ExecutionPlan, out: &mut Vec<String>) {
+        for step in &plan.steps {
+            out.push(step.name.clone());
+            step.parallel.iter().flat_map(|own| &own.instances).for_each(|instance| names(instance, out));
+        }
+    }
+    let mut all = Vec::new();
+    names(&plan, &mut all);
+    assert_eq!(all.len(), 1 + 3 * (2 + 2));
+    assert!(all.iter().all(|name| name.len() <= 63));
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 1 + 3 * (2 + 2), "{all:#?}");
+}
+
+#[test]
 fn services_are_found_by_their_addresses() {
     let plan = planned(
         "services: {db: {image: postgres, count: 2}}\nsteps: [{name: go, image: i, shell: 'psql {{ services.db.0.ip }} {{ join(services.db.*.ip, \",\") }}'}]\n",

@@ -74,8 +74,13 @@ impl Spool {
     /// What became of a file that arrived before the agent was started anew: its digest and size as they were handed on.
     pub(in super::super) async fn taken(&self, pod: &str, artifact: &Artifact) -> Option<(String, u64)> {
         let marker = self.incoming(pod)?.join(format!("{}.taken", artifact.sha256));
-        let text = tokio::fs::read_to_string(marker).await.ok()?;
+        let text = tokio::fs::read_to_string(&marker).await.ok()?;
         let (sha256, size) = text.trim().split_once(' ')?;
+        // The agent may have ended after it said so and before it did: what was to be handed on lies here still.
+        let left = if sha256 == artifact.sha256 { "partial" } else { "masked" };
+        if tokio::fs::try_exists(marker.with_extension(left)).await.unwrap_or(true) {
+            return None;
+        }
         Some((sha256.to_owned(), size.parse().ok()?))
     }
 
@@ -94,7 +99,13 @@ impl Spool {
         let failed = |error: std::io::Error| disk(&error);
         std::fs::create_dir_all(dir).map_err(failed)?;
         let path = dir.join(format!("{}.partial", artifact.sha256));
-        let mut output = self.files.append(&path, PLACE).map_err(failed)?;
+        let mut output = match self.files.append(&path, PLACE) {
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                std::fs::remove_file(&path).map_err(failed)?;
+                self.files.append(&path, PLACE).map_err(failed)?
+            }
+            opened => opened.map_err(failed)?,
+        };
         let known = self.files.read(&path, PLACE).and_then(|mut input| digest(&mut input));
         let (hash, length) = match known {
             Ok((hash, length)) if length <= artifact.size => (hash, length),

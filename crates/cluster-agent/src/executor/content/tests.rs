@@ -95,6 +95,51 @@ async fn what_came_is_found_again_and_goes_on() {
 }
 
 #[tokio::test]
+async fn what_was_damaged_comes_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let content = vec![7; 300_000];
+    let wanted = artifact(&content);
+    let spool = Spool::open(dir.path().to_owned(), 1 << 20, files()).unwrap();
+    for place in [1000, 190_000] {
+        let mut incoming = spool.begin("pod-1", &wanted).await.unwrap();
+        incoming.write(&content[..200_000]).await.unwrap();
+        incoming.pause().await.unwrap();
+        drop(incoming);
+        let partial = dir.path().join("incoming/pod-1").join(format!("{}.partial", wanted.sha256));
+        let mut kept = std::fs::read(&partial).unwrap();
+        kept[place] ^= 1;
+        std::fs::write(&partial, kept).unwrap();
+        assert_eq!(spool.begin("pod-1", &wanted).await.unwrap().length(), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_handed_on_when_the_agent_ended_is_handed_on_later() {
+    let secret = Arc::new(Mask::new(["hunter22".as_bytes().to_vec()].iter()).unwrap());
+    for (content, mask) in [(&b"as it is"[..], Arc::default()), (b"it is hunter22, really", secret)] {
+        let dir = tempfile::tempdir().unwrap();
+        let wanted = artifact(content);
+        let spool = Spool::open(dir.path().to_owned(), 1 << 20, files()).unwrap();
+        let mut incoming = spool.begin("pod-1", &wanted).await.unwrap();
+        incoming.write(content).await.unwrap();
+        // Where it would go there is something else: as if the agent had ended right before it moves it.
+        let ready = dir.path().join("large");
+        std::fs::write(&ready, "").unwrap();
+        spool.arrived(incoming, &owner(), &wanted, Arc::clone(&mask)).await.unwrap_err();
+        std::fs::remove_file(ready).unwrap();
+        let spool = Spool::open(dir.path().to_owned(), 1 << 20, files()).unwrap();
+        assert_eq!(spool.taken("pod-1", &wanted).await, None);
+        let incoming = spool.begin("pod-1", &wanted).await.unwrap();
+        assert_eq!((incoming.length(), incoming.digest()), (wanted.size, wanted.sha256.clone()));
+        let told = spool.arrived(incoming, &owner(), &wanted, mask).await.unwrap();
+        assert_eq!(spool.taken("pod-1", &wanted).await, Some(told));
+        let hub = Hub::default();
+        assert!(!spool.pass_large(&hub, &Told::default()).await);
+        assert_eq!(hub.taken.lock().len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn there_is_room_for_so_much_and_no_more() {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(dir.path().to_owned(), 1000, Files::default()).unwrap();

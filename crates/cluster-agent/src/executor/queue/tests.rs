@@ -115,3 +115,41 @@ fn what_is_cancelled_never_waits_for_tests_and_the_queue_is_bounded() {
     queue.settle("w77");
     assert_eq!(all(&mut queue), ["w77"]);
 }
+
+#[test]
+fn how_many_may_run_is_each_one_s_own_word() {
+    let mut queue = Queue::new(10);
+    let of = |uid: &str, number, max| {
+        entry(uid, number, TestPriority::Normal, Some(("db", max, ConcurrencyMode::Queue)))
+    };
+    for (uid, number, max) in [("a", 1, 1), ("b", 2, 1), ("c", 3, 3), ("d", 4, 2)] {
+        queue.offer(of(uid, number, max));
+    }
+    // One runs: those that would be alone wait, others may run beside it.
+    assert_eq!(all(&mut queue), ["a", "c"]);
+    queue.ended("a");
+    assert_eq!(all(&mut queue), ["d"]);
+    queue.ended("c");
+    assert_eq!(all(&mut queue), Vec::<String>::new());
+    queue.settle("b");
+    assert_eq!(all(&mut queue), ["b"]);
+    queue.ended("b");
+    queue.ended("d");
+    assert!(queue.groups.is_empty() && queue.ready.is_empty() && queue.by_uid.is_empty());
+}
+
+#[test]
+fn a_long_queue_for_one_group_is_drained_without_looking_at_all_of_it() {
+    let mut queue = Queue::new(32);
+    let count = MAX_WAITING as u64;
+    for number in 0..count {
+        let group = Some(("db", 1, ConcurrencyMode::Queue));
+        assert_eq!(queue.offer(entry(&number.to_string(), number, TestPriority::Normal, group)), waits());
+    }
+    // Looking at each of those that wait would be 400 million looks here.
+    for number in 0..count {
+        assert_eq!(queue.next(), Some(number.to_string()));
+        assert_eq!(queue.next(), None);
+        queue.ended(&number.to_string());
+    }
+}

@@ -39,6 +39,31 @@ async fn a_file_comes_in_pieces_also_over_a_restart_and_is_whole_by_its_digest()
 }
 
 #[tokio::test]
+async fn what_was_damaged_on_the_way_comes_anew() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let content = b"a trace ".repeat(40_000);
+    let sha256 = fleet_planner::digest(&content);
+    let partial = dir.path().join("run-1").join(format!("{sha256}.dev.partial"));
+    let open = |number: u8| {
+        let key = RecordKey::of([number; sealing::KEY_BYTES]);
+        ArtifactStore::open(dir.path().to_owned(), 1 << 30, &key).expect("opens")
+    };
+    // A bit in the middle of what came, which another life of the hub reads again; and another key.
+    for (damage, key) in [(true, 7), (false, 8)] {
+        open(7).append(place(&sha256), chunk(&content, 0, 200_001)).await.expect("taken");
+        let mut kept = std::fs::read(&partial).expect("what came");
+        kept[1000] ^= u8::from(damage);
+        std::fs::write(&partial, kept).expect("written");
+        let store = open(key);
+        let refused = store.append(place(&sha256), chunk(&content, 200_001, content.len())).await;
+        assert_eq!(refused.expect_err("damaged").code, 409);
+        assert_eq!(store.state(place(&sha256)).await.expect("a state").received, 0);
+        store.append(place(&sha256), chunk(&content, 0, content.len())).await.expect("taken");
+        std::fs::remove_file(dir.path().join("run-1").join(&sha256)).expect("whole");
+    }
+}
+
+#[tokio::test]
 async fn what_is_kept_is_unreadable_without_the_key() {
     let dir = tempfile::tempdir().expect("a directory");
     let key = RecordKey::of([7; sealing::KEY_BYTES]);

@@ -8,7 +8,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tool_image::execute::{Collection, Ending, Host, Run, RunEnd, junk};
+use tool_image::execute::{Collection, Ending, Host, Listing, Run, RunEnd, junk};
 use tool_image::pack::{Line, Wanted};
 use tool_image::{ToolCommand, execute, frames};
 
@@ -337,13 +337,13 @@ impl Host for SimulatedHost<'_> {
         end.map_or(RunEnd::TimedOut, |(_, code)| RunEnd::Code(i32::from(code)))
     }
 
-    fn list(&mut self, dir: &str, most: usize) -> Vec<(String, u64)> {
+    fn list(&mut self, dir: &str, levels: usize, most: usize) -> Listing {
         let prefix = self.dir_prefix(dir);
-        let found = self
-            .files
-            .iter()
-            .filter_map(|(key, content)| Some((key.strip_prefix(&prefix)?.to_owned(), content.len() as u64)));
-        found.take(most).collect()
+        let found = self.files.iter().filter_map(|(key, content)| {
+            let path = key.strip_prefix(&prefix)?;
+            (path.matches('/').count() < levels).then(|| (path.to_owned(), content.len() as u64))
+        });
+        Listing::of(found.collect(), most)
     }
 
     fn remove(&mut self, path: &str) {

@@ -1,11 +1,12 @@
 //! What the terms of a query mean. A term gives any number of outputs for an input; all of them are worked out at once.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use jaq_core::load::lex::StrPart;
 use jaq_core::load::parse::{BinaryOp, Pattern, Term};
 use jaq_core::ops::{Cmp, Math};
+use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
 
 use super::super::{MAX_ITEMS, quote};
@@ -18,9 +19,15 @@ const MAX_COST: usize = 1_000_000;
 /// Terms within terms, calls of functions by functions among them: what a stack of 2 MiB bears in a debug build.
 const MAX_DEPTH: usize = 64;
 /// Lists and objects in each other: whatever looks through a value calls itself for each.
-const MAX_NESTING: usize = 128;
+pub(super) const MAX_NESTING: usize = 128;
 /// Bytes of one text.
 const MAX_TEXT: usize = 1 << 20;
+/// Bytes of a regular expression as it is carried out: dozens of classes of letters of all languages.
+const MAX_REGEX: usize = 1 << 19;
+/// What making one costs: milliseconds.
+const REGEX_COST: usize = 20_000;
+/// Those that are kept; few queries have more.
+const MAX_REGEXES: usize = 16;
 
 pub(super) type Part<'q> = Term<&'q str>;
 
@@ -65,6 +72,7 @@ impl Variables {
 pub(super) struct Query {
     spent: Cell<usize>,
     depth: Cell<usize>,
+    regexes: RefCell<Vec<(String, Regex)>>,
 }
 
 impl Query {
@@ -87,6 +95,24 @@ impl Query {
         let done = work();
         self.depth.set(self.depth.get() - 1);
         done
+    }
+
+    /// A regular expression for such a text, linear in time and without back-references: made once, however often it is used.
+    pub(super) fn regex(&self, pattern: &str, flags: &str, text: &str) -> Result<Regex, Failure> {
+        self.spend(text.len() / 4)?;
+        let whole = if flags.is_empty() { pattern.to_owned() } else { format!("(?{flags}){pattern}") };
+        let mut known = self.regexes.borrow_mut();
+        if let Some((_, regex)) = known.iter().find(|(own, _)| *own == whole) {
+            return Ok(regex.clone());
+        }
+        self.spend(REGEX_COST)?;
+        let made = RegexBuilder::new(&whole).size_limit(MAX_REGEX).build();
+        let made = made.map_err(|error| raised(format!("{pattern:?} is no regular expression: {error}")))?;
+        if known.len() >= MAX_REGEXES {
+            known.remove(0);
+        }
+        known.push((whole, made.clone()));
+        Ok(made)
     }
 
     pub(super) fn one(&self, value: Value) -> Outputs {
@@ -119,7 +145,7 @@ impl Query {
             }
             Term::Obj(entries) => self.object(entries, input, names),
             Term::Neg(inner) => self.each(self.outputs(inner, input, names)?, |value| {
-                functions::arithmetic(Math::Sub, &Value::from(0), &value)
+                functions::arithmetic(self, Math::Sub, &Value::from(0), &value)
             }),
             Term::BinOp(left, operator, right) => self.binary(left, operator, right, input, names),
             Term::Fold(kind, over, pattern, arguments) => {
@@ -167,8 +193,14 @@ impl Query {
         let mut texts = vec![String::new()];
         for part in parts {
             match part {
-                StrPart::Str(text) => texts.iter_mut().for_each(|own| own.push_str(text)),
-                StrPart::Char(own) => texts.iter_mut().for_each(|text| text.push(*own)),
+                StrPart::Str(text) => {
+                    self.spend(texts.len().saturating_mul(1 + text.len() / 16))?;
+                    texts.iter_mut().for_each(|own| own.push_str(text));
+                }
+                StrPart::Char(own) => {
+                    self.spend(texts.len())?;
+                    texts.iter_mut().for_each(|text| text.push(*own));
+                }
                 StrPart::Term(term) => {
                     let values = self.outputs(term, input, names)?;
                     let mut next = Vec::new();
@@ -222,7 +254,7 @@ impl Query {
                     return Err(raised(format!("{key} is no name of a member")));
                 };
                 for object in &objects {
-                    self.spend(object.len() + cost(&value))?;
+                    self.spend(cost_of(object) + cost(&value))?;
                     let mut object = object.clone();
                     object.insert(key.clone(), value.clone());
                     next.push(object);
@@ -291,7 +323,7 @@ impl Query {
                 Ok(out)
             }
             BinaryOp::Math(operator) => self.combined(left, right, input, names, |left, right| {
-                functions::arithmetic(*operator, left, right)
+                functions::arithmetic(self, *operator, left, right)
             }),
             BinaryOp::Cmp(operator) => self.combined(left, right, input, names, |left, right| {
                 let order = compare(left, right);
@@ -308,7 +340,9 @@ impl Query {
                 let mut out = Vec::new();
                 for value in self.outputs(right, input, names)? {
                     let change = |old: &Value| match operator {
-                        BinaryOp::UpdateMath(math) => functions::arithmetic(*math, old, &value).map(Some),
+                        BinaryOp::UpdateMath(math) => {
+                            functions::arithmetic(self, *math, old, &value).map(Some)
+                        }
                         BinaryOp::UpdateAlt if truthy(old) => Ok(Some(old.clone())),
                         _ => Ok(Some(value.clone())),
                     };
@@ -460,6 +494,11 @@ fn chain<'t, 'q>(ends: &[&'t Part<'q>], same: fn(&BinaryOp<&'q str>) -> bool) ->
 /// What a value counts: its parts, and its texts by their length.
 pub(super) fn cost(value: &Value) -> usize {
     cost_at(value, 0)
+}
+
+/// What an object counts.
+fn cost_of(object: &Map<String, Value>) -> usize {
+    1 + object.iter().map(|(key, value)| key.len() / 16 + cost(value)).sum::<usize>()
 }
 
 /// One that is nested too deep costs more than there is.

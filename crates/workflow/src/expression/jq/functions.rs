@@ -112,6 +112,7 @@ pub(super) fn call(
             for argument in arguments {
                 let values = of(argument, input)?;
                 query.spend(rows.len().saturating_mul(values.iter().map(cost).sum()))?;
+                query.spend(values.len().saturating_mul(rows.iter().flatten().map(cost).sum()))?;
                 let with = |value| {
                     let own = |row: &Vec<Value>| row.iter().chain([value]).cloned().collect::<Vec<_>>();
                     rows.iter().map(own).collect::<Vec<_>>()
@@ -178,8 +179,8 @@ fn plain(query: &Query, name: &str, arguments: &[Value], input: &Value) -> Outpu
         }
         .into()),
         ("in", [object]) => plain(query, "has", std::slice::from_ref(input), object),
-        ("contains", [part]) => one(contains(input, part)?.into()),
-        ("inside", [whole]) => one(contains(whole, input)?.into()),
+        ("contains", [part]) => one(contains(query, input, part)?.into()),
+        ("inside", [whole]) => one(contains(query, whole, input)?.into()),
         ("to_entries", []) => one(entries(input)?),
         ("from_entries", []) => one(from_entries(items(input)?)?),
         ("add", []) => one(added(query, items(input)?)?),
@@ -203,7 +204,7 @@ fn plain(query: &Query, name: &str, arguments: &[Value], input: &Value) -> Outpu
             }))
         }
         ("abs", []) => match float(input)? < 0.0 {
-            true => one(arithmetic(Math::Sub, &Value::from(0), input)?),
+            true => one(arithmetic(query, Math::Sub, &Value::from(0), input)?),
             false => one(input.clone()),
         },
         ("pow", [base, power]) => one(number(float(base)?.powf(float(power)?))),
@@ -279,8 +280,10 @@ fn texts(query: &Query, name: &str, arguments: &[Value], input: &Value) -> Outpu
             let (text, by) = (string(input)?, string(by)?);
             let parts: Vec<Value> = match (text, by) {
                 ("", _) => Vec::new(),
-                (text, "") => text.chars().map(|own| Value::from(own.to_string())).collect(),
-                (text, by) => text.split(by).map(Value::from).collect(),
+                (text, "") => {
+                    text.chars().take(MAX_ITEMS + 1).map(|own| Value::from(own.to_string())).collect()
+                }
+                (text, by) => text.split(by).take(MAX_ITEMS + 1).map(Value::from).collect(),
             };
             one(list(parts)?)
         }
@@ -297,7 +300,8 @@ fn texts(query: &Query, name: &str, arguments: &[Value], input: &Value) -> Outpu
         ("ascii_downcase", []) => one(string(input)?.to_ascii_lowercase().into()),
         ("ascii_upcase", []) => one(string(input)?.to_ascii_uppercase().into()),
         ("explode", []) => {
-            one(list(string(input)?.chars().map(|own| Value::from(u32::from(own))).collect())?)
+            let all = string(input)?.chars().take(MAX_ITEMS + 1);
+            one(list(all.map(|own| Value::from(u32::from(own))).collect())?)
         }
         ("implode", []) => {
             let one_of = |value: &Value| {
@@ -306,10 +310,13 @@ fn texts(query: &Query, name: &str, arguments: &[Value], input: &Value) -> Outpu
             };
             one(items(input)?.iter().map(one_of).collect::<Result<String, _>>().map(Value::String)?)
         }
-        ("test", [pattern]) => one(regex(pattern, "")?.is_match(string(input)?).into()),
-        ("test", [pattern, flags]) => one(regex(pattern, &flags_of(flags))?.is_match(string(input)?).into()),
+        ("test", [pattern]) => one(regex(query, pattern, "", input)?.is_match(string(input)?).into()),
+        ("test", [pattern, flags]) => {
+            one(regex(query, pattern, &flags_of(flags), input)?.is_match(string(input)?).into())
+        }
         ("capture", [pattern]) => {
-            let regex = regex(pattern, "")?;
+            let regex = regex(query, pattern, "", input)?;
+            query.spend(regex.captures_len().saturating_mul(cost(input)))?;
             let Some(found) = regex.captures(string(input)?) else { return Ok(Vec::new()) };
             let named = regex.capture_names().flatten().map(|name| {
                 (name.to_owned(), found.name(name).map_or(Value::Null, |own| own.as_str().into()))
@@ -317,20 +324,19 @@ fn texts(query: &Query, name: &str, arguments: &[Value], input: &Value) -> Outpu
             one(Value::Object(named.collect()))
         }
         ("scan", [pattern]) => {
-            let regex = regex(pattern, "")?;
+            let regex = regex(query, pattern, "", input)?;
             let groups = regex.captures_len() > 1;
-            let found = regex.captures_iter(string(input)?).take(MAX_ITEMS).map(|found| match groups {
-                false => found.get(0).map_or(Value::Null, |own| own.as_str().into()),
-                true => found
-                    .iter()
-                    .skip(1)
-                    .map(|own| own.map_or(Value::Null, |own| own.as_str().into()))
-                    .collect(),
-            });
-            Ok(found.collect())
+            let part = |own: Option<regex::Match<'_>>| own.map_or(Value::Null, |own| own.as_str().into());
+            let mut out = Vec::new();
+            for found in regex.captures_iter(string(input)?).take(MAX_ITEMS) {
+                let length = found.get(0).map_or(0, |own| own.as_str().len());
+                query.spend(regex.captures_len().saturating_mul(1 + length / 16))?;
+                out.push(if groups { found.iter().skip(1).map(part).collect() } else { part(found.get(0)) });
+            }
+            Ok(out)
         }
         ("sub" | "gsub", [pattern, to]) => {
-            let (regex, source, to) = (regex(pattern, "")?, string(input)?, string(to)?);
+            let (regex, source, to) = (regex(query, pattern, "", input)?, string(input)?, string(to)?);
             let times = if name == "sub" { 1 } else { regex.find_iter(source).count() };
             query.spend(times.saturating_mul(1 + to.len() / 16))?;
             one(text(regex.replacen(source, times.max(1), regex::NoExpand(to)).into_owned())?)
@@ -344,17 +350,16 @@ fn flags_of(flags: &Value) -> String {
     flags.as_str().unwrap_or_default().chars().filter(|own| matches!(own, 'i' | 'x' | 's')).collect()
 }
 
-/// The library's expressions: linear in time, without back-references.
-fn regex(pattern: &Value, flags: &str) -> Result<Regex, Failure> {
-    let pattern = string(pattern)?;
-    let whole = if flags.is_empty() { pattern.to_owned() } else { format!("(?{flags}){pattern}") };
-    regex::RegexBuilder::new(&whole)
-        .size_limit(1 << 20)
-        .build()
-        .map_err(|error| raised(format!("{pattern:?} is no regular expression: {error}")))
+fn regex(query: &Query, pattern: &Value, flags: &str, input: &Value) -> Result<Regex, Failure> {
+    query.regex(string(pattern)?, flags, string(input)?)
 }
 
-pub(super) fn arithmetic(operator: Math, left: &Value, right: &Value) -> Result<Value, Failure> {
+pub(super) fn arithmetic(
+    query: &Query,
+    operator: Math,
+    left: &Value,
+    right: &Value,
+) -> Result<Value, Failure> {
     let wrong =
         || raised(format!("{} and {} cannot be combined by {}", kind(left), kind(right), operator.as_str()));
     match (operator, left, right) {
@@ -364,8 +369,10 @@ pub(super) fn arithmetic(operator: Math, left: &Value, right: &Value) -> Result<
         (Math::Add, Value::Object(left), Value::Object(right)) => {
             Ok(Value::Object(left.clone().into_iter().chain(right.clone()).collect()))
         }
-        (Math::Sub, Value::Array(left), Value::Array(right)) => {
-            let kept = left.iter().filter(|item| right.iter().all(|other| compare(item, other).is_ne()));
+        (Math::Sub, Value::Array(items), Value::Array(right)) => {
+            // Each is looked for among all of them.
+            query.spend(cost(left).saturating_mul(right.len()) / 8)?;
+            let kept = items.iter().filter(|item| right.iter().all(|other| compare(item, other).is_ne()));
             Ok(kept.cloned().collect())
         }
         (Math::Mul, Value::String(own), Value::Number(_))
@@ -387,9 +394,8 @@ pub(super) fn arithmetic(operator: Math, left: &Value, right: &Value) -> Result<
         }
         (Math::Mul, Value::Object(left), Value::Object(right)) => Ok(Value::Object(merged(left, right))),
         (Math::Div, Value::String(own), Value::String(by)) => {
-            let parts: Vec<Value> =
-                if own.is_empty() { Vec::new() } else { own.split(by.as_str()).map(Value::from).collect() };
-            list(parts)
+            let parts = if own.is_empty() { None } else { Some(own.split(by.as_str())) };
+            list(parts.into_iter().flatten().take(MAX_ITEMS + 1).map(Value::from).collect())
         }
         (_, Value::Number(_), Value::Number(_)) => numbers(operator, left, right),
         _ => Err(wrong()),
@@ -492,20 +498,44 @@ fn added(query: &Query, all: &[Value]) -> Result<Value, Failure> {
     let mut sum = Value::Null;
     for value in all {
         query.spend(cost(&sum) / 8 + cost(value))?;
-        sum = arithmetic(Math::Add, &sum, value)?;
+        sum = arithmetic(query, Math::Add, &sum, value)?;
     }
     Ok(sum)
 }
 
-fn contains(whole: &Value, part: &Value) -> Result<bool, Failure> {
+fn contains(query: &Query, whole: &Value, part: &Value) -> Result<bool, Failure> {
+    query.spend(1)?;
+    // What cannot be compared is not the same.
+    let within = |own: &Value, part: &Value| match contains(query, own, part) {
+        Err(Failure::Raised(_)) => Ok(false),
+        other => other,
+    };
     Ok(match (whole, part) {
-        (Value::String(whole), Value::String(part)) => whole.contains(part.as_str()),
-        (Value::Array(whole), Value::Array(parts)) => {
-            parts.iter().all(|part| whole.iter().any(|own| contains(own, part).unwrap_or(false)))
+        (Value::String(whole), Value::String(part)) => {
+            query.spend(whole.len() / 16)?;
+            whole.contains(part.as_str())
         }
-        (Value::Object(whole), Value::Object(parts)) => parts
-            .iter()
-            .all(|(key, part)| whole.get(key).is_some_and(|own| contains(own, part).unwrap_or(false))),
+        (Value::Array(whole), Value::Array(parts)) => {
+            for part in parts {
+                let mut found = false;
+                for own in whole {
+                    found = found || within(own, part)?;
+                }
+                if !found {
+                    return Ok(false);
+                }
+            }
+            true
+        }
+        (Value::Object(whole), Value::Object(parts)) => {
+            for (key, part) in parts {
+                let Some(own) = whole.get(key) else { return Ok(false) };
+                if !within(own, part)? {
+                    return Ok(false);
+                }
+            }
+            true
+        }
         (left, right) if kind(left) == kind(right) => compare(left, right).is_eq(),
         (left, right) => return Err(raised(format!("{} cannot hold {}", kind(left), kind(right)))),
     })
@@ -605,9 +635,10 @@ fn places(query: &Query, name: &str, input: &Value, wanted: &Value) -> Result<Va
     let found: Vec<Value> = match (input, wanted) {
         (Value::Null, _) => return Ok(Value::Null),
         (Value::String(text), Value::String(part)) if !part.is_empty() => {
+            query.spend(text.len().saturating_mul(part.len()) / 256)?;
             let starts =
                 text.char_indices().enumerate().filter(|(_, (at, _))| text[*at..].starts_with(part.as_str()));
-            starts.map(|(number, _)| number.into()).collect()
+            starts.map(|(number, _)| number.into()).take(MAX_ITEMS + 1).collect()
         }
         (Value::Array(all), Value::Array(part)) if !part.is_empty() => {
             query.spend(all.len().saturating_mul(part.len()))?;
@@ -628,6 +659,6 @@ fn places(query: &Query, name: &str, input: &Value, wanted: &Value) -> Result<Va
     Ok(match name {
         "index" => found.into_iter().next().unwrap_or_default(),
         "rindex" => found.into_iter().last().unwrap_or_default(),
-        _ => Value::Array(found),
+        _ => list(found)?,
     })
 }

@@ -5,7 +5,7 @@ use jaq_core::path::{Opt, Part as Step};
 use serde_json::{Map, Value};
 
 use super::super::MAX_ITEMS;
-use super::eval::{Failure, Part, Query, Variables, cost, list, raised, truthy};
+use super::eval::{Failure, MAX_NESTING, Part, Query, Variables, cost, list, raised, truthy};
 
 /// Keys from the root on: texts, numbers, and for a part of a list an object of `start` and `end`.
 pub(super) type Path = Vec<Value>;
@@ -144,8 +144,13 @@ fn stepped(
     };
     match step {
         Step::Index(key) => {
-            let keys = query.outputs(key, input, names)?;
-            keys.into_iter().map(|key| member(&value, &key).map(|found| to(key, found))).collect()
+            let mut out = Vec::new();
+            for key in query.outputs(key, input, names)? {
+                let found = member(&value, &key)?;
+                query.spend(cost(&found))?;
+                out.push(to(key, found));
+            }
+            Ok(out)
         }
         Step::Range(None, None) => match &value {
             Value::Array(_) | Value::Object(_) => {
@@ -233,8 +238,17 @@ fn range(length: usize, bounds: &Map<String, Value>) -> (usize, usize) {
 }
 
 pub(super) fn get(value: &Value, path: &[Value]) -> Result<Value, Failure> {
+    check_length(path)?;
     let Some((key, rest)) = path.split_first() else { return Ok(value.clone()) };
     get(&member(value, key)?, rest)
+}
+
+/// Whatever follows a path calls itself for each of its keys.
+fn check_length(path: &[Value]) -> Result<(), Failure> {
+    if path.len() > MAX_NESTING {
+        return Err(Failure::Stopped(format!("a path of {} keys; at most {MAX_NESTING}", path.len())));
+    }
+    Ok(())
 }
 
 /// The input with what `change` makes of every place that a term means; where it gives nothing, the place goes.
@@ -260,6 +274,7 @@ pub(super) fn update(
 
 /// A value with another one at a place.
 pub(super) fn set(value: &Value, path: &[Value], new: Value) -> Result<Value, Failure> {
+    check_length(path)?;
     let Some((key, rest)) = path.split_first() else { return Ok(new) };
     let inner = set(&member(value, key)?, rest, new)?;
     match (value, key) {
@@ -301,6 +316,7 @@ pub(super) fn remove(query: &Query, value: Value, mut gone: Vec<Path>) -> Result
     gone.dedup();
     let mut out = value;
     for path in gone {
+        check_length(&path)?;
         query.spend(cost(&out))?;
         out = without(&out, &path)?;
     }

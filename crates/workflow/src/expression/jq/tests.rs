@@ -85,6 +85,33 @@ fn queries_give_what_jq_gives() {
 }
 
 #[test]
+fn what_a_query_usually_does_is_within_its_bounds() {
+    let names: Vec<Value> =
+        (0..5000).map(|number| json!({"name": format!("suite-{number}.spec.ts")})).collect();
+    let many =
+        "map(select(.name | test(\"^\\\\w+-(\\\\d{1,3}|9\\\\w*)\\\\.spec\\\\.(js|ts)$\"; \"i\"))) | length";
+    assert_eq!(outputs(Value::from(names), many), json!([1000]));
+    let input = json!({"a": ["x-1", "y-2"], "b": {"c": [1, "foobar", {"d": [2, 3]}]}});
+    for (query, wanted) in [
+        (".a | map(capture(\"(?<name>[a-z])-(?<n>\\\\d)\") | .name + .n)", json!([["x1", "y2"]])),
+        (".a[0] | [scan(\"[a-z]\")], [scan(\"([a-z])-(.)\")]", json!([["x"], [["x", "1"]]])),
+        (
+            ".b | contains({c: [\"bar\", {d: [3]}]}), contains({c: [\"nope\"]}), contains({c: 1})",
+            json!([true, false, false]),
+        ),
+        ("[range(500)] - [range(1; 500)]", json!([[0]])),
+        ("\"banana\" | indices(\"an\"), index(\"an\"), rindex(\"an\")", json!([[1, 3], 1, 3])),
+        (
+            "\"a,b\" / \",\", (\"\" / \",\"), (\"ab\" | split(\"\")), (\"ab\" | explode)",
+            json!([["a", "b"], [], ["a", "b"], [97, 98]]),
+        ),
+        ("setpath([\"b\", \"c\", 0]; 9) | getpath([\"b\", \"c\", 0]), .a[1, 0]", json!([9, "y-2", "x-1"])),
+    ] {
+        assert_eq!(outputs(input.clone(), query), wanted, "{query}");
+    }
+}
+
+#[test]
 fn what_is_wrong_is_told() {
     for (query, wanted) in [
         (".a.b", "cannot look up \"b\" in number"),
@@ -120,6 +147,21 @@ fn no_query_takes_long_or_eats_the_machine() {
         "[limit(3; recurse(. + 1))]",
         "reduce range(9999) as $i ([1]; map(., .))",
         "try (reduce range(9999) as $i (\"x\"; . + .)) catch .",
+        // What one function does by itself, however little goes in.
+        "[range(9999) | \"a\"] as $path | setpath($path; 1)",
+        "[range(9999) | \"a\"] as $path | getpath($path)",
+        "[range(9000)] as $all | [range(9000) | $all | contains([-1])]",
+        "[range(9000)] as $all | [range(20)] | map($all - [range(9000; 18000)])",
+        "(\"a\" * 1000000) as $text | [range(9)] | map($text | indices(\"a\" * 500000))",
+        "(\"a\" * 1000000) | split(\"\")",
+        "(\"a\" * 1000000) | explode",
+        "(\"a\" * 1000000) | [scan(\"(a?)(a?)(a?)(a?)(a?)(a?)(a?)(a?)(a?)(a?)(a?)(a?)(a?)(a?)(a?)(a?)\")]",
+        "[range(9999) | tostring as $n | \"x\" | test(\"(\\\\w{9}){9}\" + $n)]",
+        "(\"a\" * 100000) as $text | [range(9999) | {a: $text, b: .}]",
+        "(\"a\" * 100000) as $text | {a: $text, b: range(9999)}",
+        "(\"a\" * 100000) as $text | [setpath([$text]; range(9999))]",
+        "{a: (\"a\" * 100000)} | [.[range(9999) | \"a\"]] | length",
+        &format!("[\"\\(range(9000))\\(range(100)){}\"]", "l".repeat(3500)),
         &deep,
         &"(".repeat(3000),
         &"-".repeat(4000),
