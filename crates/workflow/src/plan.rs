@@ -257,6 +257,9 @@ pub struct PlannedStep {
     /// Lists that steps before it find, by their names; until then its instances are not known ([`expanded`]).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits_for: Vec<String>,
+    /// It is the first of its pod: where it fails, that pod ends with everything in it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begins_pod: bool,
     /// Starts services that need what steps before it left, instead of a container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub starts: Option<Vec<PlannedService>>,
@@ -495,6 +498,12 @@ fn with_addresses<T: Serialize + DeserializeOwned>(
         return Err(Invalid(errors));
     }
     serde_json::from_value(resolved).map_err(|error| unreadable(&error))
+}
+
+/// Name of the pack with the workspace of a part.
+#[must_use]
+pub fn workspace_pack(part: &str) -> String {
+    files::workspace(part)
 }
 
 /// Name of the volume claim that a run makes for one of its `pvcs`. A run that an agent begins by itself has no uid.

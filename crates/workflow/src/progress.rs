@@ -174,6 +174,7 @@ pub fn next(plan: &ExecutionPlan, progress: &Progress, resumed: &dyn Fn(usize) -
     let mut end = first + 1;
     while let Some(step) = plan.steps.get(end)
         && !step.is_apart()
+        && !step.begins_pod
         && (!step.paused || resumed(end))
         && !progress.ended.contains_key(&end)
     {

@@ -268,6 +268,59 @@ async fn instances_are_told_by_the_files_of_a_checkout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_image_s_own_entry_point_is_tried_again_with_the_files_from_before_it() {
+    let flow = Flow::start().await;
+    let own = |name: &str, args: &[&str], more: Value| {
+        let mut step = json!({"name": name, "image": TOOL, "args": args});
+        step.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        step
+    };
+    let workflow = json!({
+        "pod": {"annotations": {"simulation.fairlead.dev/own-run.exit-code": "7"}},
+        "container": {"image": TOOL},
+        "steps": [
+            tool("make", &["write /workspace/in.txt hello"]),
+            own("own", &["do", "cat /workspace/in.txt", "write /workspace/out.txt done"],
+                json!({"retry": {"count": 2}, "artifacts": ["*.txt"]})),
+            tool("see", &["cat /workspace/out.txt"]),
+            own("hopeless", &["do", "write /workspace/trace x", "exit 3"], json!({"retry": {"count": 1}, "optional": true})),
+            tool("after", &["cat /workspace/in.txt", "cat /workspace/out.txt", "exit {{ len(glob('trace')) }}"]),
+            own("expected", &["exit", "1"], json!({"retry": {"count": 1}, "negative": true})),
+            own("slow", &["sleep", "inf"], json!({"timeout": "1s", "retry": {"count": 1}, "optional": true})),
+            own("once", &["write", "/workspace/report.xml", "<testsuite><testcase name='a'/></testsuite>"], json!({"junit": ["*.xml"]})),
+        ],
+    });
+    let (outcome, steps) = flow.run("own", workflow).await;
+    assert_eq!(outcome, Outcome::Passed, "{steps:#?}");
+    let ended = |name: &str| {
+        let found = steps.iter().find(|step| step.name == name);
+        found.unwrap_or_else(|| panic!("no {name}: {steps:#?}")).outcome.unwrap()
+    };
+    for (names, outcomes) in [
+        (["own-run", "own-run-2", "own-run-3"], [Outcome::Failed, Outcome::Passed, Outcome::Skipped]),
+        (
+            ["keep-files", "keep-files-2", "keep-files-3"],
+            [Outcome::Skipped, Outcome::Passed, Outcome::Skipped],
+        ),
+        (["own", "see", "hopeless"], [Outcome::Passed, Outcome::Passed, Outcome::Failed]),
+        (["hopeless-run", "hopeless-run-2", "after"], [Outcome::Failed, Outcome::Failed, Outcome::Passed]),
+        (
+            ["expected", "expected-run", "expected-run-2"],
+            [Outcome::Passed, Outcome::Passed, Outcome::Skipped],
+        ),
+        (["slow", "slow-run", "slow-run-2"], [Outcome::TimedOut, Outcome::TimedOut, Outcome::TimedOut]),
+        (["once", "once-run", "keep-files-4"], [Outcome::Passed; 3]),
+    ] {
+        assert_eq!(names.map(ended), outcomes, "{names:?}: {steps:#?}");
+    }
+    let attempt = |name: &str| &steps.iter().find(|step| step.name == name).unwrap().attempts[0];
+    let kept: Vec<_> = attempt("keep-files-2").artifacts.iter().map(|own| own.path.as_str()).collect();
+    assert_eq!(kept, ["in.txt", "out.txt"]);
+    assert_eq!(attempt("keep-files-4").junit.as_ref().unwrap().counts.passed, 1);
+    assert_eq!(attempt("own-run").exit_code, Some(7));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn services_are_given_files_and_told_by_them() {
     let flow = Flow::start().await;
     let serve = |lines: &[&str]| {

@@ -28,8 +28,12 @@ const COLLECTOR_LINE: Duration = Duration::from_secs(300);
 
 impl Execution {
     /// Reads what the collector printed, and takes what it holds.
-    pub(super) async fn collect(&self, name: &str) -> Collection {
+    pub(super) async fn collect(&self, plan: &ExecutionPlan, name: &str) -> Collection {
         let read = self.read_frames(name).await;
+        if read.is_ok() {
+            // What an earlier pod left is not what this one leaves, also where that does not come.
+            self.shared.spool.drop_packs(&self.owner(), &plan.packs).await;
+        }
         self.take_held(name, read).await
     }
 

@@ -71,6 +71,9 @@ pub(super) struct Part {
     pub(super) number: u32,
     /// The pod under way.
     pub(super) pod: Option<PodNote>,
+    /// A pod has left what it packed for the next.
+    #[serde(default)]
+    pub(super) packed: bool,
     /// Bytes of each step's log that are in the outbox, at least.
     #[serde(default)]
     pub(super) logs: BTreeMap<String, u64>,

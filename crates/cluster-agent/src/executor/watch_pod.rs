@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use workflow::observe::{self, PodState, Stuck};
-use workflow::plan::{DEFAULT_TIMEOUT, ExecutionPlan};
+use workflow::plan::{self, DEFAULT_TIMEOUT, ExecutionPlan};
 use workflow::pod;
 use workflow::progress::Progress;
 
@@ -101,13 +101,14 @@ impl Execution {
         let collected = match &over {
             Over::Shutdown => return Ok(false),
             Over::Ended { files: true } => {
-                match self.shutdown.run_until_cancelled(self.collect(name)).await {
+                match self.shutdown.run_until_cancelled(self.collect(plan, name)).await {
                     Some(collected) => collected,
                     None => return Ok(false),
                 }
             }
             _ => Err("the pod ended before its files were read".to_owned()),
         };
+        let packed = collected.is_ok();
         self.keep_files(plan, part, note.steps, collected).await?;
         match over {
             Over::Broken(reason, message) => {
@@ -116,7 +117,11 @@ impl Execution {
             // Whoever asked for the pod leaves out what a cancelled run has not done.
             Over::Ended { .. } | Over::Cancelled | Over::Shutdown => {}
         }
-        self.note_part(part, |own| own.pod.get_or_insert_default().collected = true).await?;
+        self.note_part(part, |own| {
+            own.pod.get_or_insert_default().collected = true;
+            own.packed |= packed;
+        })
+        .await?;
         self.shared.spool.forget(name).await;
         self.remove_pod(name).await;
         self.note_part(part, |own| own.pod = None).await?;
@@ -260,8 +265,14 @@ impl Watched<'_> {
         if container == pod::START {
             return execution.start_together(part, name).await.map_err(|why| ("NotStarted", why));
         }
-        let number = execution.part_note(part).await.number;
-        let given = execution.give(name, &plan.received(part, steps.0, number)).await;
+        let known = execution.part_note(part).await;
+        let mut received = plan.received(part, steps.0, known.number);
+        if !known.packed {
+            // Each pod before it ended by a failure of an image's own entry point, or ran nothing.
+            let own = plan::workspace_pack(part);
+            received.iter_mut().filter(|wanted| wanted.pack == own).for_each(|wanted| wanted.optional = true);
+        }
+        let given = execution.give(name, &received).await;
         given.map_err(|why| ("FilesLost", why))
     }
 

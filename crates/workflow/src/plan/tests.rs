@@ -77,6 +77,32 @@ fn long_names_of_instances_stay_apart() {
 }
 
 #[test]
+fn what_belongs_to_an_own_entry_point_becomes_steps_around_it() {
+    let plan = planned(
+        "steps: [{name: make, image: i, shell: x}, {name: own, image: i, negative: true, optional: true, timeout: 5s, delay: 1s, retry: {count: 1}, artifacts: ['*.txt']}, {name: last, image: i}]\n",
+    );
+    let names: Vec<_> = plan.steps.iter().map(|step| step.name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["make", "wait", "own-run", "keep-files", "wait-2", "own-run-2", "keep-files-2", "last"]
+    );
+    let begin: Vec<_> = plan.steps.iter().filter(|step| step.begins_pod).map(|step| &step.name).collect();
+    assert_eq!(begin, ["own-run", "own-run-2"], "a failure of the others' pod is nobody's");
+    let (own, group) = (&plan.steps[2], &plan.groups[0]);
+    assert_eq!((own.negative, own.timeout.as_secs(), own.attempts), (true, 5, 1));
+    assert_eq!((group.negative, group.optional, group.timeout, plan.packs.len()), (false, true, None, 1));
+    assert!(own.artifacts.is_empty() && plan.steps[3].artifacts == ["*.txt"]);
+    let next = |ended: &[usize]| {
+        let ended = ended.iter().map(|index| (*index, Outcome::Failed)).collect();
+        progress::next(&plan, &progress::Progress { ended, ..Default::default() }, &|_| false)
+    };
+    assert_eq!(next(&[]), progress::Next::Pod(0, 2));
+    // Nothing is tried again that need not be.
+    let plain = planned("steps: [{name: own, image: i, negative: true}]\n");
+    assert!(plain.groups.is_empty() && plain.packs.is_empty() && !plain.steps[0].begins_pod);
+}
+
+#[test]
 fn services_are_found_by_their_addresses() {
     let plan = planned(
         "services: {db: {image: postgres, count: 2}}\nsteps: [{name: go, image: i, shell: 'psql {{ services.db.0.ip }} {{ join(services.db.*.ip, \",\") }}'}]\n",

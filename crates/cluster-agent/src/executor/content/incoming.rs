@@ -10,6 +10,7 @@ use sealing::{Input, Output};
 use sha2::{Digest as _, Sha256};
 use tracing::warn;
 use workflow::mask::Mask;
+use workflow::plan::Pack;
 
 use super::{PLACE, Spool, masked, used};
 
@@ -208,6 +209,18 @@ impl Spool {
     /// Where a pack of an execution is, if it has come.
     pub(in super::super) fn pack(&self, owner: &Owner, name: &str) -> Option<PathBuf> {
         is_plain(name).then(|| self.packs(owner).map(|dir| dir.join(name)))?
+    }
+
+    /// Lets go of some packs of an execution.
+    pub(in super::super) async fn drop_packs(&self, owner: &Owner, packs: &[Pack]) {
+        for place in packs.iter().filter_map(|pack| self.pack(owner, &pack.name)) {
+            match tokio::fs::remove_file(&place).await {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    warn!(%error, path = %place.display(), "files for another pod stay as they were");
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Lets go of all packs of an execution.

@@ -23,11 +23,16 @@ impl Compiler<'_> {
             self.services(&step.services, &inside, at);
         }
         let runs = step.runs_a_container() || step.parallel.is_some() || step.execute.is_some();
-        let grouped = !step.setup.is_empty()
+        let several = !step.setup.is_empty()
             || !step.steps.is_empty()
             || late
             || (step.content.is_some() && runs)
             || usize::from(step.runs_a_container()) + usize::from(step.parallel.is_some()) > 1;
+        let iterations = 1 + step.retry.as_ref().map_or(0, |retry| retry.count);
+        // No runner stands around an image's own entry point: what a runner does beside it becomes steps and iterations.
+        let bare = runs_own_entry_point(step, &container)
+            && (iterations > 1 || step.keeps_files() || step.delay.is_some());
+        let grouped = several || bare;
         let always = if after || step.always { Some("always") } else { None };
         let condition = self.expression(step.condition.as_deref().or(always), &format!("{at}.condition"));
         let title =
@@ -37,8 +42,14 @@ impl Compiler<'_> {
             self.leaf(step, &inside, &title, condition, at);
             return;
         }
-        let iterations = 1 + step.retry.as_ref().map_or(0, |retry| retry.count);
-        let group = self.group(step, inside, &title, condition, at);
+        let single = bare && !several;
+        let around = if single {
+            // They are each attempt's.
+            TestStep { negative: false, timeout: None, ..step.clone() }
+        } else {
+            step.clone()
+        };
+        let (group, first) = (self.group(&around, inside, &title, condition, at), self.out.steps.len());
         for iteration in 0..iterations {
             let inner = if iterations == 1 {
                 group
@@ -49,7 +60,13 @@ impl Compiler<'_> {
                 self.out.groups.len() - 1
             };
             let inside = Inside { group: Some(inner), container: container.clone() };
-            self.parts(step, &inside, &title, at);
+            self.parts(step, &inside, &title, at, single);
+        }
+        if iterations > 1 && self.out.steps[first..].iter().any(PlannedStep::is_bare) {
+            // Where it fails its pod ends with the files in it: the next attempt begins with what there was before.
+            let parts = self.out.steps[first..].iter_mut();
+            parts.filter(|part| part.is_bare()).for_each(|part| part.begins_pod = true);
+            files::keep_workspace(&mut self.out, self.prefix, &self.workspace);
         }
     }
 
@@ -85,8 +102,8 @@ impl Compiler<'_> {
         self.out.groups.len() - 1
     }
 
-    /// What stands in a step, in the order it runs.
-    pub(super) fn parts(&mut self, step: &TestStep, inside: &Inside, title: &str, at: &str) {
+    /// What stands in a step, in the order it runs. `single`: it is the entry point of an image, and what belongs to that alone.
+    pub(super) fn parts(&mut self, step: &TestStep, inside: &Inside, title: &str, at: &str, single: bool) {
         if let Some(content) = &step.content {
             self.content(content, inside, &format!("{at}.content"));
         }
@@ -97,15 +114,21 @@ impl Compiler<'_> {
         let mut own = TestStep {
             name: String::new(),
             retry: None,
-            negative: false,
+            negative: single && step.negative,
             optional: false,
-            timeout: None,
+            timeout: step.timeout.clone().filter(|_| single),
             content: None,
             services: BTreeMap::new(),
             ..step.clone()
         };
+        let bare = runs_own_entry_point(step, &inside.container);
+        if bare && own.delay.is_some() {
+            let wait =
+                TestStep { title: Some("Wait".to_owned()), delay: own.delay.take(), ..TestStep::default() };
+            self.leaf(&wait, inside, "Wait", String::new(), at);
+        }
         // Files are kept when everything in the step has ended.
-        let keeps = !step.steps.is_empty() && (!step.artifacts.is_empty() || !step.junit.is_empty());
+        let keeps = (!step.steps.is_empty() || bare) && step.keeps_files();
         let files = TestStep {
             title: Some("Keep files".to_owned()),
             artifacts: if keeps { std::mem::take(&mut own.artifacts) } else { Vec::new() },
@@ -127,7 +150,9 @@ impl Compiler<'_> {
             self.step(part, inside, &format!("{at}.steps[{index}]"), false);
         }
         if keeps {
-            self.leaf(&files, inside, "Keep files", "always".to_owned(), at);
+            // Of an entry point that failed nothing is left.
+            let condition = if single { "passed" } else { "always" };
+            self.leaf(&files, inside, "Keep files", condition.to_owned(), at);
         }
     }
 
@@ -211,6 +236,7 @@ impl Compiler<'_> {
             volume_mounts: base.volume_mounts.clone(),
             lists: None,
             waits_for,
+            begins_pod: false,
             starts: None,
             parallel,
             image,
@@ -333,4 +359,10 @@ impl Compiler<'_> {
             self.leaf(&step, &inside, &title, String::new(), at);
         }
     }
+}
+
+/// Whether a step runs what its image says, not what the workflow says.
+fn runs_own_entry_point(step: &TestStep, container: &ContainerDefaults) -> bool {
+    let inherits = step.image.is_empty() && !container.command.is_empty();
+    step.runs_a_container() && step.shell.is_none() && step.command.is_empty() && !inherits
 }
