@@ -34,6 +34,7 @@ pub(crate) mod paths;
 mod recheck;
 pub(crate) mod sessions;
 
+pub(crate) use chain::AUDIT_ID;
 use connectors::Connector;
 
 /// What is known of a connection; attached to each of its requests.

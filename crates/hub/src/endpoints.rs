@@ -90,6 +90,7 @@ impl Router {
         let user = request.extensions().get::<UserInfo>().cloned();
         let caller = Caller::of(user);
         if let Caller::Agent(agent) = &caller {
+            self.at_home(agent, request.uri().path())?;
             self.within_quota(agent, &request)?;
         }
         let path = request.uri().path().to_owned();
@@ -111,6 +112,10 @@ impl Router {
             }
             (Method::GET, endpoint::STREAM) => {
                 let agent = self.agent(&caller).await?;
+                if self.shared.replica.is_some() {
+                    self.shared.quotas.came(&agent.name, Instant::now());
+                    self.shared.file_quotas.came(&agent.name, Instant::now());
+                }
                 Ok(stream::open(&self.shared, &agent))
             }
             (Method::GET, endpoint::TUNNEL) => {
@@ -192,6 +197,16 @@ impl Router {
             },
             _ => Err(not_found(format!("there is nothing at {path}"))),
         }
+    }
+
+    /// Of several processes one serves an agent: where it opened a stream last. Else each would let it have a quota of its own.
+    fn at_home(&self, agent: &AgentIdentity, path: &str) -> Result<(), Status> {
+        let begins = [endpoint::STREAM, endpoint::TUNNEL, endpoint::CA].contains(&path);
+        if begins || self.shared.replica.is_none() || self.shared.presence.serves(&agent.name) {
+            return Ok(());
+        }
+        let message = format!("the agent of cluster {} has no stream at this process of the hub", agent.name);
+        Err(Status::new(Reason::ServiceUnavailable, message))
     }
 
     /// Before anything of the request is read. A body that does not say how long it is counts as the longest.

@@ -165,11 +165,16 @@ fn bare(secret: &mut PartialObjectMeta<Secret>) {
     secret.metadata.owner_references = None;
 }
 
-/// Each object's health is for people, and the larger part of what an agent reports: nothing is decided by it here.
+/// Each object's health is for people, and the larger part of what an agent reports: nothing is decided by it here. Neither by
+/// what is said of a condition that holds.
 fn shorten(assignment: &mut Assignment) {
     if let Some(status) = &mut assignment.status {
         status.objects = Vec::new();
         status.held_deletions = Vec::new();
+        for condition in status.conditions.iter_mut().filter(|condition| condition.status == "True") {
+            (condition.reason, condition.message) = Default::default();
+        }
+        status.conditions.shrink_to_fit();
     }
 }
 

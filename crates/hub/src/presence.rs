@@ -1,8 +1,9 @@
 //! Which agents are there, in memory. An agent is connected while it has a stream open and was heard of lately; only a
 //! change of that is ever written to the store.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use agent_protocol::PingReport;
@@ -26,16 +27,27 @@ struct Shared {
     changed: Notify,
     /// Counts up when a stream here opens or closes.
     here: watch::Sender<u64>,
+    /// How many streams were opened here.
+    openings: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Agent {
     streams: u32,
+    /// Which of all openings here its newest stream was.
+    opened: u64,
     heard: Instant,
     /// What was told last; `None`: nothing yet.
     told: Option<bool>,
     /// What its last ping said.
     report: Option<PingReport>,
+}
+
+impl Agent {
+    /// One that has not come yet.
+    fn new() -> Self {
+        Self { streams: 0, opened: 0, heard: Instant::now(), told: None, report: None }
+    }
 }
 
 /// An open stream; dropping it closes the stream in the registry.
@@ -65,6 +77,7 @@ impl Presence {
                 elsewhere: Mutex::default(),
                 changed: Notify::new(),
                 here: watch::Sender::new(0),
+                openings: AtomicU64::new(0),
             }),
         }
     }
@@ -73,14 +86,13 @@ impl Presence {
     #[must_use]
     pub(crate) fn open(&self, cluster: &str) -> StreamGuard {
         {
+            // Where it was before is said for a while yet.
+            let mut elsewhere = self.shared.elsewhere.lock();
+            elsewhere.remove(cluster);
             let mut agents = self.shared.agents.lock();
-            let agent = agents.entry(cluster.to_owned()).or_insert(Agent {
-                streams: 0,
-                heard: Instant::now(),
-                told: None,
-                report: None,
-            });
+            let agent = agents.entry(cluster.to_owned()).or_insert_with(Agent::new);
             agent.streams += 1;
+            agent.opened = self.shared.openings.fetch_add(1, Ordering::Relaxed);
             agent.heard = Instant::now();
         }
         self.shared.moved();
@@ -122,12 +134,19 @@ impl Presence {
         self.shared.agents.lock().get(cluster).is_some_and(|agent| self.shared.connected(agent))
     }
 
-    /// The agents at this process.
+    /// Whether what an agent asks is asked of this process: it opened a stream here, and none elsewhere since.
     #[must_use]
-    pub(crate) fn here(&self) -> BTreeSet<String> {
+    pub(crate) fn serves(&self, cluster: &str) -> bool {
+        let moved = self.shared.elsewhere.lock().contains_key(cluster);
+        !moved && self.shared.agents.lock().get(cluster).is_some_and(|agent| agent.streams > 0)
+    }
+
+    /// The agents at this process, each with a number that is another one when it has come anew.
+    #[must_use]
+    pub(crate) fn here(&self) -> BTreeMap<String, u64> {
         let agents = self.shared.agents.lock();
         let here = agents.iter().filter(|(_, agent)| self.shared.connected(agent));
-        here.map(|(name, _)| name.clone()).collect()
+        here.map(|(name, agent)| (name.clone(), agent.opened)).collect()
     }
 
     /// Changes when a stream here opens or closes.
@@ -171,8 +190,7 @@ impl Presence {
 
     /// Makes a cluster known, so that [`Presence::transitions`] says also that nobody came.
     pub(crate) fn expect(&self, cluster: &str) {
-        let agent = Agent { streams: 0, heard: Instant::now(), told: None, report: None };
-        self.shared.agents.lock().entry(cluster.to_owned()).or_insert(agent);
+        self.shared.agents.lock().entry(cluster.to_owned()).or_insert_with(Agent::new);
     }
 
     /// Forgets what was told, so that it is told again (a write failed).
@@ -252,6 +270,23 @@ mod tests {
         assert_eq!(presence.transitions(), [("dev".to_owned(), false)]);
         presence.tell_anew();
         assert!(presence.transitions().is_empty(), "who begins to lead waits for those who may come");
+    }
+
+    #[test]
+    fn an_agent_is_served_where_it_opened_a_stream_last() {
+        let presence = Presence::new(Duration::from_secs(60));
+        let seat = || Some(Seat { replica: "two".into(), url: "https://two".into() });
+        assert!(!presence.serves("dev"));
+        presence.set_seat("dev", seat());
+        let first = presence.open("dev");
+        assert!(presence.serves("dev"), "it has just come from there");
+        let number = presence.here()["dev"];
+        presence.set_seat("dev", seat());
+        assert!(!presence.serves("dev"), "it went there, though its stream here is open");
+        let again = presence.open("dev");
+        assert!(presence.serves("dev") && presence.here()["dev"] != number);
+        drop((first, again));
+        assert!(!presence.serves("dev"));
     }
 
     #[test]

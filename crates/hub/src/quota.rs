@@ -1,5 +1,7 @@
 //! How much one cluster may ask of the hub: an agent that runs wild, or was taken over, must not starve the others or fill
-//! the disk faster than people can look. In memory alone: a restart forgives.
+//! the disk faster than people can look. In memory alone: a restart forgives. Of a hub of several processes the one counts where
+//! the cluster's agent opened its stream last, the others serve it nothing; what it has left does not move with it
+//! ([`Quotas::came`]).
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -44,6 +46,9 @@ impl Quota {
     }
 }
 
+/// Requests that an agent has at least when it comes to one of several processes: enough to say that it is there and to begin.
+const ON_COMING: f64 = 20.0;
+
 /// What each cluster has left.
 #[derive(Debug)]
 pub(crate) struct Quotas {
@@ -62,6 +67,15 @@ struct Left {
 impl Quotas {
     pub(crate) fn new(quota: Quota) -> Self {
         Self { quota, left: Mutex::default() }
+    }
+
+    /// A cluster's agent opened a stream at this process, one of several: what it did not use here while it was elsewhere is
+    /// not saved up.
+    pub(crate) fn came(&self, cluster: &str, now: Instant) {
+        let mut all = self.left.lock();
+        let none = Left { requests: ON_COMING, bytes: 0.0, at: now };
+        let left = all.entry(cluster.to_owned()).or_insert(none);
+        *left = Left { requests: left.requests.min(ON_COMING), bytes: left.bytes.min(0.0), at: now };
     }
 
     /// Takes a request of so many bytes.
@@ -115,5 +129,27 @@ mod tests {
         assert_eq!(quotas.take("calm", 0, later(31)), Ok(()));
         // However long the rest was, no more than the burst is there.
         assert_eq!((0..10).filter(|_| quotas.take("wild", 0, later(100_000)).is_ok()).count(), 2);
+    }
+
+    #[test]
+    fn who_goes_from_process_to_process_saves_nothing_up() {
+        let quota = Quota { request_burst: 500.0, requests_per_second: 50.0, ..Quota::default() };
+        let processes = [Quotas::new(quota), Quotas::new(quota)];
+        let start = Instant::now();
+        let mut taken = 0;
+        for turn in 0..100_u64 {
+            // Long enough for a whole burst, had it been counted while it was away.
+            let now = start + Duration::from_secs(10 * turn);
+            let here = &processes[usize::from(turn % 2 == 1)];
+            // The stream itself.
+            taken += usize::from(here.take("wild", 0, now).is_ok());
+            here.came("wild", now);
+            taken += (0..1000).filter(|_| here.take("wild", 0, now).is_ok()).count();
+        }
+        assert!(taken <= 100 * 21, "{taken}");
+        // Who stays has what one cluster has.
+        let stays =
+            (0..2000).filter(|_| processes[0].take("wild", 0, start + Duration::from_secs(5000)).is_ok());
+        assert_eq!(stays.count(), 500);
     }
 }

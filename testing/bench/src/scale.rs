@@ -30,6 +30,9 @@ pub use hub::serve;
 
 /// Between two looks at the hub while waiting for it.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// What an agent opens in this process: its connection, and the four files of its outbox; and what everything else does.
+const FILES_EACH: u64 = 5;
+const FILES_BESIDE: u64 = 500;
 /// How long nothing may be written before the fleet counts as at rest: longer than what is gathered anywhere.
 const REST: Duration = Duration::from_secs(3);
 
@@ -65,6 +68,8 @@ pub struct Amounts {
 /// When the fleet does not come up, or does not do what it should within ten minutes.
 pub async fn run(amounts: &Amounts) -> anyhow::Result<Vec<Figure>> {
     ensure!(amounts.agents > 0 && amounts.profiles > 0 && amounts.objects > 0, "there must be something");
+    let (wanted, limit) = (amounts.agents as u64 * FILES_EACH + FILES_BESIDE, usage::open_files()?);
+    ensure!(limit >= wanted, "{wanted} files must be open at once, and {limit} may be: `ulimit -n {wanted}`");
     let directory = tempfile::tempdir()?;
     let stop = CancellationToken::new();
     let _ends = stop.clone().drop_guard();
@@ -89,8 +94,9 @@ struct Fleet {
     relay: Relay,
     client: Client,
     members: Vec<Member>,
-    /// What the hub's process took before anybody joined.
+    /// What the hub's process took before anybody joined, and what of it was allocated.
     empty_bytes: u64,
+    empty_allocated: u64,
     /// What the changed profile says now.
     version: usize,
     figures: Vec<Figure>,
@@ -103,6 +109,7 @@ impl Fleet {
         let relay = Relay::start(hub.address).await?;
         tokio::time::sleep(REST).await;
         let empty_bytes = usage::resident(&[hub.pid()?])?;
+        let empty_allocated = usage::allocated(&[hub.pid()?])?;
         eprintln!("joining {} agents", amounts.agents);
         let began = (Instant::now(), usage::cpu(&[hub.pid()?])?);
         let gate =
@@ -118,6 +125,7 @@ impl Fleet {
             client,
             members,
             empty_bytes,
+            empty_allocated,
             version: 1,
             figures: Vec::new(),
         };
@@ -206,6 +214,7 @@ impl Fleet {
         let writes = self.revision().await? - revision;
         let agents = self.amounts.agents as f64;
         let hub_bytes = usage::resident(&[self.hub.pid()?])?;
+        let allocated = usage::allocated(&[self.hub.pid()?])?;
         let own = usage::resident(&[std::process::id()])?;
         let kilobytes = |bytes: u64| bytes as f64 / 1024.0 / agents;
         Ok(vec![
@@ -215,6 +224,11 @@ impl Fleet {
             Figure::one(
                 "hub: memory per cluster",
                 kilobytes(hub_bytes.saturating_sub(self.empty_bytes)),
+                "kB",
+            ),
+            Figure::one(
+                "hub: of that, without pages of files",
+                kilobytes(allocated.saturating_sub(self.empty_allocated)),
                 "kB",
             ),
             Figure::one("hub: memory without clusters", self.empty_bytes as f64 / 1024.0, "kB"),

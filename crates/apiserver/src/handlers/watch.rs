@@ -9,7 +9,7 @@ use api_machinery::protobuf;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use http::{HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use kube_objects::{Reason, Status};
@@ -67,9 +67,15 @@ impl Shown {
 
     /// The frames of what was delivered, in order and in one piece; empty when nothing of it is to be shown.
     async fn frames(&self, deliveries: Vec<Delivery>, subscription: &Subscription) -> Result<Bytes, Status> {
-        let Some(selector) = &self.selector else {
-            return Ok(self.in_one_piece(&deliveries, subscription));
-        };
+        match &self.selector {
+            None => Ok(self.in_one_piece(&deliveries, subscription)),
+            // Boxed: few watches convert, and what they wait for is larger than a watch.
+            Some(selector) => Box::pin(self.converted(selector, deliveries)).await,
+        }
+    }
+
+    /// The same of objects that have to be converted before it is known whether they are wanted.
+    async fn converted(&self, selector: &Selector, deliveries: Vec<Delivery>) -> Result<Bytes, Status> {
         let mut frames = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
             let event = &delivery.event;
@@ -359,7 +365,8 @@ pub(crate) async fn serve(call: Call) -> Result<Response<Body>, Status> {
             }
         },
     };
-    let shown = Shown::new(call, foreign)?;
+    // A watch may last for an hour, and asks nothing more of its headers.
+    let shown = Shown::new(Call { headers: HeaderMap::new(), ..call }, foreign)?;
     let (subscription, first) = match begun {
         Ok((subscription, cursor)) => {
             let marked = bookmarks && matches!(start, Start::List { .. });
@@ -372,7 +379,9 @@ pub(crate) async fn serve(call: Call) -> Result<Response<Body>, Status> {
     let deadline = now + Duration::from_secs(seconds.min(24 * 3600));
     let last = (seconds > 4).then_some(deadline - LAST_BOOKMARK_BEFORE);
     let marks = bookmarks.then(|| Marks::new(now, last));
-    let running = Running {
+    // Boxed, so that the stream has one place for it and not one for each of its own states: watches are the most
+    // numerous thing that a server holds.
+    let running = Box::new(Running {
         end: end(&shown.call, deadline),
         shown,
         initial: initial.into_iter(),
@@ -380,7 +389,7 @@ pub(crate) async fn serve(call: Call) -> Result<Response<Body>, Status> {
         subscription,
         deadline,
         marks,
-    };
+    });
     let stream = futures::stream::unfold(running, |mut running| async move {
         let chunk = running.next().await?;
         Some((chunk, running))

@@ -1,9 +1,11 @@
 //! The listener: TLS with optional client certificates, HTTP/1.1 and HTTP/2.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderValue, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -14,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::server::{Peer, Server};
+use crate::server::{AUDIT_ID, Peer, Server};
 
 /// Connections at once: enough for thousands of watchers over HTTP/1.1, within an ordinary limit of open files.
 const CONNECTIONS: usize = 16_384;
@@ -85,7 +87,12 @@ async fn connection(
         async move {
             let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
             request.extensions_mut().insert(peer);
-            Ok::<_, std::convert::Infallible>(server.handle(request).await)
+            let multiplexed = request.version() == http::Version::HTTP_2;
+            let mut response = server.handle(request).await;
+            if multiplexed {
+                keep_out_of_table(response.headers_mut());
+            }
+            Ok::<_, std::convert::Infallible>(response)
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -106,5 +113,56 @@ async fn connection(
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// What differs in every answer is not remembered for the next one: a connection's table of headers, which both sides keep, would
+/// be filled with it (nine kilobytes for each of thousands of agents), and nothing be found there again.
+fn keep_out_of_table(headers: &mut HeaderMap) {
+    headers.entry(header::DATE).or_insert_with(date);
+    for name in [header::DATE, AUDIT_ID] {
+        if let Some(value) = headers.get_mut(name) {
+            value.set_sensitive(true);
+        }
+    }
+}
+
+/// The time as answers say it (RFC 9110, IMF-fixdate); written once in a second on each thread.
+fn date() -> HeaderValue {
+    thread_local! {
+        static WRITTEN: RefCell<(i64, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static(""))) };
+    }
+    let now = jiff::Timestamp::now();
+    WRITTEN.with_borrow_mut(|(second, written)| {
+        if *second != now.as_second() {
+            let text = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            *written = HeaderValue::from_str(&text).expect("letters, digits, commas and colons");
+            *second = now.as_second();
+        }
+        written.clone()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_in_every_answer_is_not_remembered() {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUDIT_ID, HeaderValue::from_static("one"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        keep_out_of_table(&mut headers);
+        let kept: Vec<bool> = [AUDIT_ID, header::DATE, header::CONTENT_TYPE]
+            .iter()
+            .map(|name| headers[name].is_sensitive())
+            .collect();
+        assert_eq!(kept, [true, true, false]);
+        let date = headers[header::DATE].to_str().unwrap();
+        let parsed = jiff::fmt::rfc2822::parse(date).unwrap().timestamp();
+        assert!(
+            jiff::Timestamp::now().duration_since(parsed).as_secs() < 60 && date.ends_with(" GMT"),
+            "{date}"
+        );
     }
 }

@@ -27,7 +27,7 @@ use crate::request_info::RequestInfo;
 use crate::service::roles::RoleFeed;
 
 /// The header by which one request is found again in every server's audit log.
-const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+pub(crate) const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
 /// What is known of a request besides itself, for whoever answers when serving it fails.
 struct Exchange {

@@ -53,7 +53,7 @@ pub(super) fn open(shared: &Arc<Shared>, agent: &AgentIdentity) -> Response<Body
     let asks = shared.tunnels.asks(&agent.name);
     let authorities = authorities(shared);
     let guard = shared.presence.open(&agent.name);
-    let state = Stream { guard, hello: Some(hello), every, authorities, asks };
+    let state = Box::new(Stream { guard, hello: Some(hello), every, authorities, asks });
     let shared = shared.clone();
     let agent = agent.clone();
     let lines = stream::unfold(state, move |mut state| {
@@ -68,7 +68,7 @@ pub(super) fn open(shared: &Arc<Shared>, agent: &AgentIdentity) -> Response<Body
                         () = tokio::time::sleep(state.every) => state.tell(&shared),
                     };
                     // A cluster that was revoked or removed loses its stream with the next line.
-                    shared.check_member(&agent).await.ok()?;
+                    Box::pin(shared.check_member(&agent)).await.ok()?;
                     message
                 }
             };

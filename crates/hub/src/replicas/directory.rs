@@ -1,6 +1,6 @@
 //! Where each agent is: one small entry for each, under a lease of the process that holds its stream.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,13 +43,14 @@ pub(crate) async fn run(replica: Replica, presence: Presence, shutdown: Cancella
 
 async fn tell(replica: &Replica, presence: &Presence, shutdown: CancellationToken) {
     let mut lease: Option<LeaseId> = None;
-    let mut told: BTreeSet<String> = BTreeSet::new();
+    let mut told = Told::new();
+    let seat = Seat { replica: replica.identity.clone(), url: replica.url.clone() };
     let mut changes = presence.here_changes();
     loop {
         if lease.is_none() {
             told.clear();
         }
-        if let Err(error) = publish(replica, presence, &mut lease, &mut told).await {
+        if let Err(error) = publish(&replica.store, &seat, presence, &mut lease, &mut told).await {
             tracing::debug!(%error, "which agents are here is not said yet");
             if matches!(error, StoreError::LeaseNotFound(_)) {
                 lease = None;
@@ -69,36 +70,44 @@ async fn tell(replica: &Replica, presence: &Presence, shutdown: CancellationToke
     }
 }
 
+/// Which agents are said to be here, by the number of their coming: one that was elsewhere in between is said anew, for the other
+/// process has said that it is there, and then that it is not.
+type Told = BTreeMap<String, u64>;
+
 async fn publish(
-    replica: &Replica,
+    store: &Arc<dyn Store>,
+    seat: &Seat,
     presence: &Presence,
     lease: &mut Option<LeaseId>,
-    told: &mut BTreeSet<String>,
+    told: &mut Told,
 ) -> Result<(), StoreError> {
     let id = match *lease {
         Some(id) => {
-            replica.store.lease_renew(id).await?;
+            store.lease_renew(id).await?;
             id
         }
-        None => *lease.insert(replica.store.lease_grant(HELD).await?),
+        None => *lease.insert(store.lease_grant(HELD).await?),
     };
-    let seat = Seat { replica: replica.identity.clone(), url: replica.url.clone() };
-    let value = serde_json::to_vec(&seat).map_err(|error| StoreError::InvalidRequest(error.to_string()))?;
+    let value = serde_json::to_vec(seat).map_err(|error| StoreError::InvalidRequest(error.to_string()))?;
     let here = presence.here();
-    for cluster in here.difference(&told.clone()) {
+    for (cluster, number) in &here {
+        if told.get(cluster) == Some(number) {
+            continue;
+        }
         let key = format!("{}{cluster}", prefix());
         let put = PutRequest { key: key.into(), value: value.clone().into(), lease: Some(id) };
         let success = vec![Operation::Put(put)];
-        replica.store.transact(Transaction { success, ..Transaction::default() }).await?;
-        told.insert(cluster.clone());
+        store.transact(Transaction { success, ..Transaction::default() }).await?;
+        told.insert(cluster.clone(), *number);
     }
-    for cluster in told.difference(&here).cloned().collect::<Vec<_>>() {
+    let gone: Vec<String> = told.keys().filter(|cluster| !here.contains_key(*cluster)).cloned().collect();
+    for cluster in gone {
         let key = format!("{}{cluster}", prefix());
         // Another process may have said meanwhile that it is there.
         let mine = Compare { key: key.clone().into(), target: CompareTarget::Value(value.clone().into()) };
         let gone =
             Transaction { compare: vec![mine], success: vec![Operation::delete(key)], failure: Vec::new() };
-        replica.store.transact(gone).await?;
+        store.transact(gone).await?;
         told.remove(&cluster);
     }
     Ok(())
@@ -135,4 +144,59 @@ async fn follow(store: &Arc<dyn Store>, own: &str, presence: &Presence) -> Resul
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::model::MemoryStore;
+
+    use super::*;
+
+    /// A process, without its loops.
+    struct Process {
+        seat: Seat,
+        presence: Presence,
+        lease: Option<LeaseId>,
+        told: Told,
+    }
+
+    impl Process {
+        fn new(name: &str) -> Self {
+            let seat = Seat { replica: name.to_owned(), url: format!("https://{name}") };
+            let presence = Presence::new(Duration::from_secs(60));
+            Self { seat, presence, lease: None, told: Told::new() }
+        }
+
+        async fn publish(&mut self, store: &Arc<dyn Store>) {
+            publish(store, &self.seat, &self.presence, &mut self.lease, &mut self.told).await.unwrap();
+        }
+    }
+
+    async fn seat_of(store: &Arc<dyn Store>, cluster: &str) -> Option<String> {
+        let key = format!("{}{cluster}", prefix());
+        let found = store.range(RangeRequest::all(KeyRange::single(key))).await.unwrap();
+        let seat: Seat = serde_json::from_slice(&found.kvs.first()?.value).unwrap();
+        Some(seat.replica)
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_went_and_came_back_between_two_looks_is_said_anew() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let (mut one, mut two) = (Process::new("one"), Process::new("two"));
+        let stream = one.presence.open("dev");
+        one.publish(&store).await;
+        assert_eq!(seat_of(&store, "dev").await.as_deref(), Some("one"));
+        drop(stream);
+        let elsewhere = two.presence.open("dev");
+        two.publish(&store).await;
+        drop(elsewhere);
+        let _back = one.presence.open("dev");
+        one.publish(&store).await;
+        two.publish(&store).await;
+        assert_eq!(seat_of(&store, "dev").await.as_deref(), Some("one"));
+        let before = store.status().await.unwrap().revision;
+        one.publish(&store).await;
+        two.publish(&store).await;
+        assert_eq!(store.status().await.unwrap().revision, before, "who stays is not said again");
+    }
 }
