@@ -1,5 +1,5 @@
-//! Files in one stream: for each a line of JSON and its bytes, for each symbolic link a line, then a line that says how many
-//! there were. Devices and empty directories are left out.
+//! Files in one stream: for each a line of JSON and its bytes, for each symbolic link and each empty directory a line, then a
+//! line that says how many there were. Devices are left out.
 
 use serde::{Deserialize, Serialize};
 use workflow::collect::{Globs, MAX_PATH};
@@ -28,9 +28,16 @@ pub enum Line {
         /// Where it leads, as it says.
         link: String,
     },
+    /// A directory with nothing in it.
+    Directory {
+        /// Relative to what was packed.
+        directory: String,
+        /// Permission bits.
+        mode: u32,
+    },
     /// Nothing follows.
     End {
-        /// How many files and links there were.
+        /// How many files, links and empty directories there were.
         files: usize,
     },
 }
@@ -51,7 +58,8 @@ impl Line {
     pub fn parse(line: &[u8]) -> Result<Self, String> {
         let parsed: Self = serde_json::from_slice(line.trim_ascii_end())
             .map_err(|error| format!("the pack is damaged: {error}"))?;
-        if let Self::File { path, .. } | Self::Link { path, .. } = &parsed
+        if let Self::File { path, .. } | Self::Link { path, .. } | Self::Directory { directory: path, .. } =
+            &parsed
             && (path.len() > MAX_PATH
                 || path.contains('\0')
                 || path.split('/').any(|part| matches!(part, "" | "." | "..")))
@@ -112,6 +120,8 @@ mod tests {
         assert_eq!(Line::parse(b"{\"files\":2}"), Ok(Line::End { files: 2 }));
         for path in ["../x", "/etc/x", "a//b", "a/./b", ""] {
             let line = Line::File { path: path.into(), size: 0, mode: 0 };
+            assert!(Line::parse(&line.bytes()).is_err(), "{path}");
+            let line = Line::Directory { directory: path.into(), mode: 0o755 };
             assert!(Line::parse(&line.bytes()).is_err(), "{path}");
         }
         assert!(Line::parse(b"x").is_err());

@@ -27,6 +27,10 @@ pub(super) fn write(from: &Path, wanted: &Wanted, to: &Path) -> io::Result<()> {
             let link = fs::read_link(whole)?.to_string_lossy().into_owned();
             return out.write_all(&Line::Link { path: place.to_owned(), link }.bytes());
         }
+        if whole.is_dir() {
+            let mode = fs::metadata(whole)?.permissions().mode() & 0o7777;
+            return out.write_all(&Line::Directory { directory: place.to_owned(), mode }.bytes());
+        }
         let file = File::open(whole)?;
         let facts = file.metadata()?;
         let mode = facts.permissions().mode() & 0o777;
@@ -65,6 +69,14 @@ pub(super) fn read(from: impl Read, wanted: &Wanted, to: &Path) -> io::Result<()
                     return Err(io::Error::other("too many links"));
                 }
                 links.extend(wanted.place(&path).map(|place| (to.join(place), link)));
+            }
+            Line::Directory { directory, mode } => {
+                count += 1;
+                if let Some(place) = wanted.place(&directory) {
+                    let place = to.join(place);
+                    fs::create_dir_all(&place)?;
+                    fs::set_permissions(&place, fs::Permissions::from_mode(mode & 0o7777))?;
+                }
             }
             Line::End { .. } => return Err(io::Error::other("the pack is damaged: files are missing")),
             Line::File { path, size, mode } => {
@@ -118,9 +130,9 @@ fn walk(root: &Path, below: &str, each: &mut dyn FnMut(&str, &Path) -> io::Resul
         let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
         let path = if below.is_empty() { name } else { format!("{below}/{name}") };
         let kind = entry.file_type()?;
-        if kind.is_dir() {
+        if kind.is_dir() && fs::read_dir(entry.path())?.next().is_some() {
             walk(root, &path, each)?;
-        } else if kind.is_file() || kind.is_symlink() {
+        } else if kind.is_dir() || kind.is_file() || kind.is_symlink() {
             each(&path, &entry.path())?;
         }
     }
@@ -140,6 +152,8 @@ mod tests {
         fs::write(from.join("repo/bin/run"), vec![7; 100_000]).expect("written");
         fs::set_permissions(from.join("repo/bin/run"), fs::Permissions::from_mode(0o755)).expect("set");
         fs::write(from.join("other"), "two").expect("written");
+        fs::create_dir_all(from.join("repo/empty/deep")).expect("made");
+        fs::set_permissions(from.join("repo/empty/deep"), fs::Permissions::from_mode(0o1777)).expect("set");
         std::os::unix::fs::symlink("/etc/passwd", from.join("repo/link")).expect("linked");
         write(&from, &Wanted::new("", &[]).expect("all"), &pack).expect("packed");
         let all = fs::read(&pack).expect("a pack");
@@ -147,6 +161,8 @@ mod tests {
         assert_eq!(fs::read(to.join("a.txt")).expect("there"), b"one");
         assert_eq!(fs::metadata(to.join("bin/run")).expect("there").permissions().mode() & 0o777, 0o755);
         assert!(!to.join("other").exists());
+        let empty = fs::metadata(to.join("empty/deep")).expect("there");
+        assert_eq!((empty.is_dir(), empty.permissions().mode() & 0o7777), (true, 0o1777));
         assert_eq!(fs::read_link(to.join("link")).expect("a link"), Path::new("/etc/passwd"));
         // Again, over what is there; and through no link.
         fs::remove_file(to.join("a.txt")).expect("removed");

@@ -55,18 +55,24 @@ impl Handler {
     pub async fn handle(&self, cluster: &str, record: TestRecord) -> Result<(), Error> {
         let api: Api<TestExecution> = Api::namespaced(self.client.clone(), &partition_namespace(cluster));
         if let TestNews::Log { step, attempt, offset, length, text } = record.news {
-            // The log's place follows from the execution as the hub knows it, never from what the record claims.
-            if !self.logs.knows(&record.execution_uid, cluster) {
-                let found = api.get_opt(&record.execution).await.map_err(api_error("read an execution"))?;
-                match found {
-                    Some(execution) if fired::is_about(&execution, &record.execution_uid) => {
-                        self.logs.introduce(&record.execution_uid, cluster, &execution.spec.run.uid);
+            let piece = Piece { cluster: cluster.to_owned(), step, attempt, offset, length, text };
+            loop {
+                // The log's place follows from the execution as the hub knows it, never from what the record claims.
+                if !self.logs.knows(&record.execution_uid, cluster) {
+                    let found =
+                        api.get_opt(&record.execution).await.map_err(api_error("read an execution"))?;
+                    match found {
+                        Some(execution) if fired::is_about(&execution, &record.execution_uid) => {
+                            self.logs.introduce(&record.execution_uid, cluster, &execution.spec.run.uid);
+                        }
+                        _ => return Ok(()),
                     }
-                    _ => return Ok(()),
+                }
+                // Others may have taken its place meanwhile.
+                if self.logs.append(&record.execution_uid, piece.clone()).await? {
+                    return Ok(());
                 }
             }
-            let piece = Piece { cluster: cluster.to_owned(), step, attempt, offset, length, text };
-            return self.logs.append(&record.execution_uid, piece).await;
         }
         let Some(execution) = api.get_opt(&record.execution).await.map_err(api_error("read an execution"))?
         else {

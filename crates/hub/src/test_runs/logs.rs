@@ -87,16 +87,16 @@ impl LogStore {
         all.insert(execution_uid.to_owned(), Known { run_uid, cluster, ends, bytes });
     }
 
-    /// Keeps a piece unless it is there already.
-    pub(super) async fn append(&self, execution_uid: &str, piece: Piece) -> Result<(), Error> {
+    /// Keeps a piece unless it is there already; false, and it is not kept, when the execution must be introduced (again).
+    pub(super) async fn append(&self, execution_uid: &str, piece: Piece) -> Result<bool, Error> {
         let path = {
             let mut all = self.known.lock();
-            let Some(known) = all.get_mut(execution_uid) else { return Ok(()) };
+            let Some(known) = all.get_mut(execution_uid) else { return Ok(false) };
             let end = known.ends.entry((piece.step.clone(), piece.attempt)).or_default();
             let piece_end = piece.offset.saturating_add(piece.length);
             known.bytes = known.bytes.saturating_add(piece.text.len() as u64);
             if piece_end <= *end || known.bytes > MAX_FILE {
-                return Ok(());
+                return Ok(true);
             }
             *end = piece_end;
             self.file(&known.run_uid, &known.cluster)
@@ -109,7 +109,7 @@ impl LogStore {
             return Err(Error::Logs { path, source });
         }
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
-        Ok(())
+        Ok(true)
     }
 
     /// What comes after `position` in the log of a run in a cluster, and the position after it.
@@ -216,7 +216,8 @@ mod tests {
         let again = LogStore::open(dir.path().to_owned(), RecordKey::default()).expect("opens");
         assert!(!again.knows("e", "dev"));
         again.introduce("e", "dev", "run");
-        again.append("e", piece(4, "two\n")).await.expect("kept");
+        assert!(!again.append("nobody", piece(4, "two\n")).await.expect("told"), "its place is not known");
+        assert!(again.append("e", piece(4, "two\n")).await.expect("kept"));
         again.append("e", piece(8, "three\n")).await.expect("kept");
         let (pieces, end) = again.read("run", "dev", 0).await.expect("read");
         let text: String = pieces.iter().map(|piece| piece.text.as_str()).collect();

@@ -233,7 +233,8 @@ impl Host for SimulatedHost<'_> {
             let line = rest.split_to(end + 1);
             match Line::parse(&line).map_err(io::Error::other)? {
                 Line::End { .. } => return Ok(()),
-                Line::Link { .. } => {}
+                // The simulation has files alone.
+                Line::Link { .. } | Line::Directory { .. } => {}
                 Line::File { path, size, .. } => {
                     let size = usize::try_from(size).unwrap_or(usize::MAX);
                     if size > rest.len() {
