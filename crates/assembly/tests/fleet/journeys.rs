@@ -9,7 +9,7 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::bench::{Bench, eventually};
+use crate::bench::{Bench, eventually, memory};
 use crate::{config_map, value};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,5 +123,52 @@ async fn a_target_namespace_that_somebody_deletes_is_made_again_with_all_that_wa
         anew && value(&maps, "a").await.as_deref() == Some("1")
     })
     .await;
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_its_content_is_tried_again_however_much_else_happens() {
+    let mut bench = Bench::start(&["dev"]).await;
+    for name in ["app", "noise"] {
+        bench.profile(name, json!({"manifests": [config_map(name, "1")]})).await;
+        bench.place(name, json!({}), json!({})).await;
+        bench.applied("dev", &format!("default.{name}")).await;
+    }
+    let of = |cluster: &str| -> Api<Assignment> {
+        Api::namespaced(bench.hub_client(), &format!("cluster-{cluster}"))
+    };
+    let digest = of("dev").get("default.app").await.unwrap().spec.content.unwrap().digest;
+    let content = bench.hub_dir().join("data/content").join(&digest[..2]).join(&digest);
+    let aside = content.with_extension("aside");
+    std::fs::rename(&content, &aside).unwrap();
+    bench.add_cluster("late").await;
+    let token = bench.fresh_token().await;
+    bench.start_agent("late", token, memory()).await;
+    let late: Api<Assignment> = Api::namespaced(bench.hub_client(), "cluster-late");
+    bench.applied("late", "default.noise").await;
+    eventually("the agent says that the content is not to be had", || async {
+        let found = late.get_opt("default.app").await.unwrap().and_then(|found| found.status);
+        found.is_some_and(|status| status.refusal.is_some())
+    })
+    .await;
+    std::fs::rename(&aside, &content).unwrap();
+    // Something of the partition changes again and again, more often than content is asked for.
+    let stop = Arc::new(AtomicBool::new(false));
+    let noise = tokio::spawn({
+        let (late, stop) = (late.clone(), stop.clone());
+        async move {
+            for number in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let patch = json!({"metadata": {"annotations": {"noise": number.to_string()}}});
+                late.patch("default.noise", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            }
+        }
+    });
+    bench.applied("late", "default.app").await;
+    stop.store(true, Ordering::Relaxed);
+    noise.await.unwrap();
     bench.stop().await;
 }

@@ -84,7 +84,11 @@ impl Session {
         let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()).default_backoff());
         // When the first change was taken that was not told yet, and when it will be.
         let mut untold: Option<(Instant, Instant)> = None;
+        // When what waits for its content is tried again, whatever else happens until then.
+        let mut retry: Option<Instant> = None;
         loop {
+            let waits = !partition.waiting.is_empty();
+            retry = waits.then(|| retry.unwrap_or_else(|| Instant::now() + CONTENT_RETRY));
             let due = untold.map(|(_, due)| due);
             tokio::select! {
                 event = events.next() => match event {
@@ -93,7 +97,8 @@ impl Session {
                     Some(Err(error)) => tracing::warn!(%error, "cannot follow the partition; trying again"),
                     None => return Err(Error::Invalid("hub: the watch of the partition ended".to_owned())),
                 },
-                () = tokio::time::sleep(CONTENT_RETRY), if !partition.waiting.is_empty() => {
+                () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {
+                    retry = None;
                     for assignment in std::mem::take(&mut partition.waiting).into_values() {
                         self.take(hub, &mut partition, assignment).await?;
                     }
