@@ -343,8 +343,8 @@ async fn clusters_and_sets_move_by_the_rights_over_every_set_that_gains_or_loses
                 let api: Api<Cluster> = Api::all(hub.clone());
                 api.patch("dev", &PatchParams::default(), &Patch::Merge(label(from))).await.unwrap();
                 let (code, said) = write_as(&hub, user, "PATCH", &path, &label(to)).await;
-                let moved = [from, to].into_iter().flatten().filter(|_| from != to);
-                let lacking = moved.filter(|set| !sets(user).contains(set)).next();
+                let mut moved = [from, to].into_iter().flatten().filter(|_| from != to);
+                let lacking = moved.find(|set| !sets(user).contains(set));
                 let good = match (user, lacking) {
                     // Who may not write the cluster at all.
                     ("kubernetes-admin-to-be", _) => code == 403,

@@ -130,6 +130,9 @@ mod tests {
         needed.into_iter().map(|right| right.set).collect()
     }
 
+    /// The set a cluster was in, where there was one, the set it comes to, and whose rights that takes.
+    type Move = (Option<Option<&'static str>>, Option<&'static str>, &'static [&'static str]);
+
     #[test]
     fn a_cluster_moves_by_the_rights_over_both_sets() {
         let cluster = |set: Option<&str>, other: &str| {
@@ -139,7 +142,7 @@ mod tests {
             }
             object
         };
-        let table: [(Option<Option<&str>>, Option<&str>, &[&str]); 8] = [
+        let table: [Move; 8] = [
             (None, None, &[]),
             (None, Some("a"), &["a"]),
             (Some(None), None, &[]),
