@@ -5,6 +5,7 @@
 //!   defaulting, before the strategy prepares the object; the validating phase behind the strategy's validation, right
 //!   before the write. DELETE and CONNECT go through both, without an object to change (CONNECT: with its options).
 //! * [`request`]: where handlers call it.
+//! * [`seen`]: the objects of a request in the version that a webhook or a policy wants.
 //! * one file per plug-in.
 //!
 //! A plug-in never writes the object itself; it changes what it is given or refuses.
@@ -27,6 +28,7 @@ mod request;
 mod resource_quota;
 mod rights;
 mod runtime_class;
+mod seen;
 mod service_account;
 mod storage_protection;
 mod tolerations;

@@ -225,18 +225,11 @@ impl Catalogue {
         (place(found) == wanted).then_some(found)
     }
 
-    /// Whether the objects of a resource are also served under another group or version that is wanted.
-    pub fn any_equivalent(
-        &self,
-        resource: &GroupVersionResource,
-        wanted: &dyn Fn(&GroupVersionResource) -> bool,
-    ) -> bool {
-        let GroupVersionResource { group, version, resource: plural } = resource;
-        let Some(own) = self.find(group, version, plural) else { return false };
-        let same = |other: &&Arc<Resource>| {
-            other.storage == own.storage && other.gvr != own.gvr && !other.virtual_only
-        };
-        self.resources.iter().filter(same).any(|other| wanted(&other.gvr))
+    /// The other groups and versions that the objects of a resource are served under.
+    pub fn equivalents(&self, own: &Resource) -> impl Iterator<Item = &Arc<Resource>> {
+        self.resources
+            .iter()
+            .filter(|other| other.storage == own.storage && other.gvr != own.gvr && !other.virtual_only)
     }
 
     /// The resource that stores a storage's objects in the storage version.

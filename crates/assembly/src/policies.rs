@@ -54,12 +54,10 @@ impl Kinds for CatalogueKinds {
         }
     }
 
-    fn any_equivalent(
-        &self,
-        resource: &GroupVersionResource,
-        wanted: &dyn Fn(&GroupVersionResource) -> bool,
-    ) -> bool {
-        self.0.any_equivalent(resource, wanted)
+    fn equivalents(&self, resource: &GroupVersionResource) -> Vec<GroupVersionResource> {
+        let GroupVersionResource { group, version, resource } = resource;
+        let own = self.0.find(group, version, resource);
+        own.into_iter().flat_map(|own| self.0.equivalents(own)).map(|other| other.gvr.clone()).collect()
     }
 }
 
@@ -144,16 +142,12 @@ impl Surroundings for Around<'_> {
         self.0.namespace(name).ok_or(NotKnown)
     }
 
-    fn any_equivalent(
-        &self,
-        own: &GroupVersionResource,
-        wanted: &dyn Fn(&GroupVersionResource) -> bool,
-    ) -> bool {
+    fn equivalents(&self, own: &GroupVersionResource) -> Vec<GroupVersionResource> {
         let same = |other: &GroupVersionResource| {
             (other.group == own.group && other.resource == own.resource)
                 || (are_events(own) && are_events(other))
         };
-        self.0.served().iter().map(resource).any(|other| other != *own && same(&other) && wanted(&other))
+        self.0.served().iter().map(resource).filter(|other| other != own && same(other)).collect()
     }
 
     fn param_kind(&self, api_version: &str, kind: &str) -> Option<ParamKind> {

@@ -87,10 +87,12 @@ impl Reconciler for Namespaces {
         let (pods, others): (Vec<_>, Vec<_>) =
             kinds.into_iter().filter(|kind| kind.namespaced).partition(is_pods);
         // What pods still need while they end (their secrets, the policies that fence them in) goes after them (KEP-5080).
-        let mut remains = self::remains(self.empty_all(pods, name).await);
-        if remains == Remains::default() {
-            remains = self::remains(self.empty_all(others, name).await);
+        let mut outcomes = self.empty_all(pods, name).await;
+        let gone = |outcome: &Outcome| outcome.1.as_ref().map_or(true, Vec::is_empty);
+        if outcomes.iter().all(gone) {
+            outcomes.extend(self.empty_all(others, name).await);
         }
+        let remains = remains(outcomes);
         if remains == Remains::default() {
             self.let_go(&key, &namespace).await?;
             return Ok(Action::Done);

@@ -30,7 +30,7 @@ pub use conditions::{Conditions, Match, check_conditions};
 pub use context::Inputs;
 pub use matching::Request;
 pub use mutating::{MutatingPolicy, Mutation, check_mutating};
-pub use rules::{Asked, Rule};
+pub use rules::{Asked, Rule, wanted_as};
 pub use select::{Binding, GROUP, Invocation, Misconfigured, Policy, Wanted, is_exempt, select};
 pub use surroundings::{ParamKind, Surroundings};
 pub use type_check::{CheckedKind, TypeWarning, type_warnings};

@@ -1,6 +1,9 @@
 //! Real containers: `fairlead up` on a private containerd, and a test that fails in one of three clusters.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
+use container_images::archive::{self, Config, Entry};
 use e2e::process::run_fairlead;
 
 const WORKFLOW: &str = r#"
@@ -184,16 +187,20 @@ spec:
 
 /// The tool image's files under another name.
 fn other_image() -> Result<Vec<u8>> {
-    use container_images::archive::{self, Config};
     let executable = e2e::process::fairlead_binary()?;
     let entries = container_images::build::tool_files(&executable)?;
+    image("example.test/offline:v1", "/fairlead", &entries)
+}
+
+/// An image whose containers run one of its files.
+fn image(reference: &str, entrypoint: &str, entries: &BTreeMap<String, Entry>) -> Result<Vec<u8>> {
     let config = Config {
-        reference: "example.test/offline:v1".to_owned(),
-        entrypoint: vec!["/fairlead".to_owned()],
+        reference: reference.to_owned(),
+        entrypoint: vec![entrypoint.to_owned()],
         command: Vec::new(),
         architecture: container_images::build::architecture().to_owned(),
     };
-    Ok(archive::write(&config, &entries, Vec::new())?)
+    Ok(archive::write(&config, entries, Vec::new())?)
 }
 
 const OWN_CLUSTER: &str = r#"
@@ -227,24 +234,17 @@ spec:
 
 /// `kubectl` as an image: what the machine has, and what it needs to run.
 fn kubectl_image() -> Result<Vec<u8>> {
-    use container_images::archive::{self, Config, Entry};
     let path = std::env::var_os("PATH").context("PATH is not set")?;
     let kubectl = std::env::split_paths(&path).map(|dir| dir.join("kubectl")).find(|file| file.is_file());
     let kubectl = std::fs::canonicalize(kubectl.context("kubectl is not on PATH")?)?;
     let program = |file: &std::path::Path| -> Result<Entry> {
         Ok(Entry::Program { file: container_images::elf::stripped(file)?, mode: 0o755 })
     };
-    let mut entries = std::collections::BTreeMap::from([("kubectl".to_owned(), program(&kubectl)?)]);
+    let mut entries = BTreeMap::from([("kubectl".to_owned(), program(&kubectl)?)]);
     for library in container_images::elf::libraries(&kubectl)? {
         entries.insert(library.to_string_lossy().trim_start_matches('/').to_owned(), program(&library)?);
     }
-    let config = Config {
-        reference: "example.test/kubectl:v1".to_owned(),
-        entrypoint: vec!["/kubectl".to_owned()],
-        command: Vec::new(),
-        architecture: container_images::build::architecture().to_owned(),
-    };
-    Ok(archive::write(&config, &entries, Vec::new())?)
+    image("example.test/kubectl:v1", "/kubectl", &entries)
 }
 
 #[test]

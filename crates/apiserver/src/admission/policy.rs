@@ -1,7 +1,7 @@
 //! MutatingAdmissionPolicy and ValidatingAdmissionPolicy: policies written in CEL, kept as objects. Which of them want a
 //! request is `policy-engines`' to say; here is what it asks of this server.
 //!
-//! * [`view`]: what expressions see of a request.
+//! * [`view`]: what expressions see of a request, in the version that a policy wants.
 //! * [`validating`], [`mutating`]: the plug-ins.
 
 mod mutating;
@@ -40,12 +40,9 @@ impl Surroundings for Around<'_> {
         found.ok_or_else(|| Status::not_found("", "namespaces", name))
     }
 
-    fn any_equivalent(
-        &self,
-        resource: &GroupVersionResource,
-        wanted: &dyn Fn(&GroupVersionResource) -> bool,
-    ) -> bool {
-        self.catalogue.any_equivalent(resource, wanted)
+    fn equivalents(&self, _: &GroupVersionResource) -> Vec<GroupVersionResource> {
+        let others = self.catalogue.equivalents(self.attributes.cx.resource);
+        others.map(|other| other.gvr.clone()).collect()
     }
 
     fn param_kind(&self, api_version: &str, kind: &str) -> Option<ParamKind> {

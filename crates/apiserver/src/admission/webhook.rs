@@ -2,7 +2,6 @@
 //!
 //! * [`hook`]: a webhook of a configuration, parsed once per change of it.
 //! * [`review`]: the AdmissionReview that is sent, and what an answer may say.
-//! * [`seen`]: the objects of a request in the version that it wants.
 //! * [`conditions`]: its match conditions in CEL.
 //! * [`call`]: one call with its failure policy.
 //! * [`mutating`], [`validating`]: the plug-ins.
@@ -15,7 +14,6 @@ mod conditions;
 mod hook;
 mod mutating;
 mod review;
-mod seen;
 mod selection;
 mod validating;
 

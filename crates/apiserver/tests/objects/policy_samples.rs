@@ -8,6 +8,8 @@ use kube_objects::UserInfo;
 use serde_json::{Value, json};
 
 use super::corpus::{Answer, send};
+use super::custom_conversion;
+use super::custom_resources::DEFINITIONS;
 use super::start_with;
 
 /// Policies are compiled a moment after they are written.
@@ -88,4 +90,52 @@ async fn the_documentations_policies_decide_as_documented() {
     let over = "failed expression: object.spec.replicas <= params.maxReplicas";
     asked(&client, "samples", 4, &refused(limited.0, limited.1, over)).await;
     asked(&client, "samples", 2, "admitted").await;
+}
+
+/// Custom kinds in every version that a policy names, converted by the kind's own webhook; a policy sees what the one
+/// before it made of the object, whatever version that one saw.
+#[tokio::test]
+async fn policies_see_a_custom_kind_in_the_version_that_they_name() {
+    let (handle, _, _stop) = start_with(true).await;
+    let client = handle.client(UserInfo::new("admin", &["system:masters", "system:authenticated"]));
+    let conversion = custom_conversion::webhook().await;
+    create(&client, DEFINITIONS, &custom_conversion::definition(&conversion)).await;
+    let constraints = |version: &str| {
+        json!({"resourceRules": [{"apiGroups": ["example.com"], "apiVersions": [version],
+            "resources": ["servers"], "operations": ["CREATE"]}]})
+    };
+    let bind = async |kind: &str, name: &str, spec: Value, binding: Value| {
+        let plural = |word: &str| format!("{REGISTRATION}/{}admissionpolic{word}", kind.to_lowercase());
+        let policy = json!({"metadata": {"name": name}, "spec": spec});
+        create(&client, &plural("ies"), &policy).await;
+        create(&client, &plural("ybindings"), &json!({"metadata": {"name": name}, "spec": binding})).await;
+    };
+    let mutation = |version: &str, path: &str, value: &str| {
+        let expression = format!("[JSONPatch{{op: 'replace', path: '/spec/{path}', value: {value}}}]");
+        json!({"matchConstraints": constraints(version), "reinvocationPolicy": "Never",
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}]})
+    };
+    for (name, version, path, value) in [
+        ("a", "v2", "host", "object.spec.host + '-2'"),
+        ("b", "v1", "hostPort", "'1-' + object.spec.hostPort"),
+    ] {
+        bind("Mutating", name, mutation(version, path, value), json!({"policyName": name})).await;
+    }
+    let validations =
+        json!([{"expression": "object.spec.host != '1-bad-2'", "messageExpression": "object.spec.host"}]);
+    let spec = json!({"matchConstraints": constraints("v2"), "validations": validations});
+    bind("Validating", "c", spec, json!({"policyName": "c", "validationActions": ["Deny"]})).await;
+    let path = format!("{}?dryRun=All", custom_conversion::V1);
+    let begun = Instant::now();
+    loop {
+        let server = |host_port: &str| custom_conversion::server("s", &json!({"hostPort": host_port}));
+        let good = send(&client, Method::POST, &path, &server("h:1")).await;
+        let bad = send(&client, Method::POST, &path, &server("bad:1")).await;
+        let refused = bad.code == 422 && bad.body["message"].as_str().unwrap().ends_with("request: 1-bad-2");
+        if good.code == 201 && good.body["spec"]["hostPort"] == "1-h-2:1" && refused {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{}: {}\n{}: {}", good.code, good.body, bad.code, bad.body);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

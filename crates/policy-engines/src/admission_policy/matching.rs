@@ -5,7 +5,7 @@ use kind_rules::json::{list, present, text};
 use kube_objects::GroupVersionResource;
 use serde_json::Value;
 
-use super::rules::{Asked, Rule};
+use super::rules::{Asked, Rule, wanted_as};
 use super::surroundings::Surroundings;
 
 /// A request, as far as policies and bindings choose by it.
@@ -83,7 +83,7 @@ impl Constraints {
         self.rules.is_empty() || self.rules.iter().any(|rule| rule.may_want(operations, resource))
     }
 
-    /// Whether they want the request; the inner error is one of configuration.
+    /// As which resource they want the request, its own or an equivalent one; the inner error is one of configuration.
     ///
     /// # Errors
     /// When the namespace cannot be read.
@@ -91,36 +91,43 @@ impl Constraints {
         &self,
         request: &Request<'_>,
         surroundings: &S,
-    ) -> Result<Result<bool, String>, S::Error> {
-        if self.any(&self.excluded, request, surroundings) {
-            return Ok(Ok(false));
+    ) -> Result<Result<Option<GroupVersionResource>, String>, S::Error> {
+        if self.wanted_as(&self.excluded, request, surroundings).is_some() {
+            return Ok(Ok(None));
         }
-        if !self.rules.is_empty() && !self.any(&self.rules, request, surroundings) {
-            return Ok(Ok(false));
+        let wanted = if self.rules.is_empty() {
+            Some(request.resource.clone())
+        } else {
+            self.wanted_as(&self.rules, request, surroundings)
+        };
+        if wanted.is_none() {
+            return Ok(Ok(None));
         }
         match &self.objects {
             Err(why) => return Ok(Err(why.clone())),
-            Ok(selector) if !request.selected_by(selector) => return Ok(Ok(false)),
+            Ok(selector) if !request.selected_by(selector) => return Ok(Ok(None)),
             Ok(_) => {}
         }
-        self.namespace_matches(request, surroundings).await
+        let here = self.namespace_matches(request, surroundings).await?;
+        Ok(here.map(|here| wanted.filter(|_| here)))
     }
 
-    fn any<S: Surroundings>(&self, rules: &[Rule], request: &Request<'_>, surroundings: &S) -> bool {
-        let wanted = |resource: &GroupVersionResource| {
-            let asked = Asked {
-                operation: request.operation,
-                resource,
-                subresource: request.subresource,
-                namespaced: !request.within.is_empty(),
-                name: request.name,
-            };
-            rules.iter().any(|rule| rule.wants(&asked))
+    fn wanted_as<S: Surroundings>(
+        &self,
+        rules: &[Rule],
+        request: &Request<'_>,
+        surroundings: &S,
+    ) -> Option<GroupVersionResource> {
+        let asked = Asked {
+            operation: request.operation,
+            resource: request.resource,
+            subresource: request.subresource,
+            namespaced: !request.within.is_empty(),
+            name: request.name,
         };
-        wanted(request.resource)
-            || (self.equivalent
-                && !rules.is_empty()
-                && surroundings.any_equivalent(request.resource, &wanted))
+        let equivalents =
+            || if self.equivalent { surroundings.equivalents(request.resource) } else { Vec::new() };
+        wanted_as(rules, &asked, equivalents)
     }
 
     async fn namespace_matches<S: Surroundings>(

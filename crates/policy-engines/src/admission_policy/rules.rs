@@ -102,6 +102,25 @@ impl Rule {
     }
 }
 
+/// The resource as which rules want a request: its own, or else the first of `equivalents` that the earliest rule wants
+/// (upstream `matchesResourceRules`, `ShouldCallHook`). `None`: they do not want it.
+#[must_use]
+pub fn wanted_as(
+    rules: &[Rule],
+    asked: &Asked<'_>,
+    equivalents: impl FnOnce() -> Vec<GroupVersionResource>,
+) -> Option<GroupVersionResource> {
+    if rules.iter().any(|rule| rule.wants(asked)) {
+        return Some(asked.resource.clone());
+    }
+    if rules.is_empty() {
+        return None;
+    }
+    let others = equivalents();
+    let wants = |rule: &Rule, resource| rule.wants(&Asked { resource, ..*asked });
+    rules.iter().find_map(|rule| others.iter().find(|other| wants(rule, other))).cloned()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -132,6 +151,33 @@ mod tests {
         ] {
             let asked = Asked { operation, resource, subresource, namespaced, name: "x" };
             assert_eq!(rule(resources, scope).wants(&asked), wanted, "{resources:?} {scope} {asked:?}");
+        }
+    }
+
+    #[test]
+    fn the_earliest_rule_says_as_what_a_request_is_wanted() {
+        let resource = |version| GroupVersionResource::new("example.com", version, "things");
+        let rule = |version: &str| {
+            Rule::of(
+                &json!({"operations": ["*"], "apiGroups": ["example.com"], "apiVersions": [version], "resources": ["things"]}),
+            )
+        };
+        let own = resource("v1");
+        let asked =
+            Asked { operation: "CREATE", resource: &own, subresource: "", namespaced: true, name: "x" };
+        let as_of = |versions: &[&str]| {
+            let rules: Vec<Rule> = versions.iter().map(|version| rule(version)).collect();
+            wanted_as(&rules, &asked, || vec![resource("v2"), resource("v3")]).map(|found| found.version)
+        };
+        for (versions, wanted) in [
+            (&["v3", "v1"][..], Some("v1")),
+            (&["v3", "v2"], Some("v3")),
+            (&["v9", "v2"], Some("v2")),
+            (&["*"], Some("v1")),
+            (&["v9"], None),
+            (&[], None),
+        ] {
+            assert_eq!(as_of(versions).as_deref(), wanted, "{versions:?}");
         }
     }
 

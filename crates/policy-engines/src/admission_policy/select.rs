@@ -97,6 +97,8 @@ pub struct Invocation<'p, P> {
     pub policy: &'p Policy<P>,
     /// The binding.
     pub binding: &'p Binding,
+    /// As what the policy wants the request: its own resource, or one under which the same objects are served too.
+    pub resource: GroupVersionResource,
     /// `None` for a policy without parameters.
     pub parameter: Option<Value>,
 }
@@ -138,14 +140,14 @@ pub async fn select<'p, P: 'p, S: Surroundings>(
             continue;
         }
         let misconfigured = |binding, why| Wanted::Misconfigured(Misconfigured { policy, binding, why });
-        match policy.constraints.want(request, surroundings).await? {
-            Ok(true) => {}
-            Ok(false) => continue,
+        let resource = match policy.constraints.want(request, surroundings).await? {
+            Ok(Some(resource)) => resource,
+            Ok(None) => continue,
             Err(why) => {
                 wanted.push(misconfigured(None, format!("failed to configure policy: {why}")));
                 continue;
             }
-        }
+        };
         let kind = match parameters::resource(&policy.param_kind, surroundings) {
             Ok(kind) => kind,
             Err(why) => {
@@ -156,8 +158,8 @@ pub async fn select<'p, P: 'p, S: Surroundings>(
         for binding in own {
             let failed = |why| misconfigured(Some(binding), format!("failed to configure binding: {why}"));
             match binding.constraints.want(request, surroundings).await? {
-                Ok(true) => {}
-                Ok(false) => continue,
+                Ok(Some(_)) => {}
+                Ok(None) => continue,
                 Err(why) => {
                     wanted.push(failed(why));
                     continue;
@@ -165,11 +167,10 @@ pub async fn select<'p, P: 'p, S: Surroundings>(
             }
             let namespace = request.namespace();
             match parameters::collect(kind.as_ref(), &binding.param_ref, namespace, surroundings).await? {
-                Ok(found) => wanted.extend(
-                    found
-                        .into_iter()
-                        .map(|parameter| Wanted::Invocation(Invocation { policy, binding, parameter })),
-                ),
+                Ok(found) => wanted.extend(found.into_iter().map(|parameter| {
+                    let resource = resource.clone();
+                    Wanted::Invocation(Invocation { policy, binding, resource, parameter })
+                })),
                 Err(why) => wanted.push(failed(why)),
             }
         }

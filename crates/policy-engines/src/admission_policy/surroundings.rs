@@ -24,12 +24,8 @@ pub trait Surroundings: Sync {
     /// When there is none of the name, too.
     fn namespace(&self, name: &str) -> impl Future<Output = Result<Value, Self::Error>> + Send;
 
-    /// Whether the objects of a resource are also served under another group or version that is wanted.
-    fn any_equivalent(
-        &self,
-        resource: &GroupVersionResource,
-        wanted: &dyn Fn(&GroupVersionResource) -> bool,
-    ) -> bool;
+    /// The other groups and versions that the objects of a resource are served under.
+    fn equivalents(&self, resource: &GroupVersionResource) -> Vec<GroupVersionResource>;
 
     /// A kind that a policy's parameters are of; `None`: there is no such kind.
     fn param_kind(&self, api_version: &str, kind: &str) -> Option<ParamKind>;

@@ -33,12 +33,8 @@ pub trait Kinds: Sync {
     /// The object with what a server fills in when it is created.
     fn defaulted(&self, kind: &GroupVersionKind, object: Value) -> Value;
 
-    /// Whether the objects of a resource are also served under another group or version that is wanted.
-    fn any_equivalent(
-        &self,
-        resource: &GroupVersionResource,
-        wanted: &dyn Fn(&GroupVersionResource) -> bool,
-    ) -> bool;
+    /// The other groups and versions that the objects of a resource are served under.
+    fn equivalents(&self, resource: &GroupVersionResource) -> Vec<GroupVersionResource>;
 }
 
 /// Policies and what stands around the manifests they are tried on.
@@ -265,12 +261,8 @@ impl Surroundings for Trial<'_> {
         Ok(given.unwrap_or_else(|| named(json!({"metadata": {"name": name, "labels": {}}}))))
     }
 
-    fn any_equivalent(
-        &self,
-        resource: &GroupVersionResource,
-        wanted: &dyn Fn(&GroupVersionResource) -> bool,
-    ) -> bool {
-        self.kinds.any_equivalent(resource, wanted)
+    fn equivalents(&self, resource: &GroupVersionResource) -> Vec<GroupVersionResource> {
+        self.kinds.equivalents(resource)
     }
 
     fn param_kind(&self, api_version: &str, kind: &str) -> Option<ParamKind> {

@@ -20,12 +20,8 @@ impl Surroundings for World {
         Ok(self.namespace.clone())
     }
 
-    fn any_equivalent(
-        &self,
-        _: &GroupVersionResource,
-        wanted: &dyn Fn(&GroupVersionResource) -> bool,
-    ) -> bool {
-        wanted(&GroupVersionResource::new("apps", "v1beta1", "deployments"))
+    fn equivalents(&self, _: &GroupVersionResource) -> Vec<GroupVersionResource> {
+        vec![GroupVersionResource::new("apps", "v1beta1", "deployments")]
     }
 
     fn param_kind(&self, _: &str, kind: &str) -> Option<ParamKind> {

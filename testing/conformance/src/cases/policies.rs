@@ -35,6 +35,8 @@ pub(super) const CASES: &[Case] = &[
         mutating
     ),
     case!("policies/mutate by JSON patches", ApiServer, [], patching),
+    case!("policies/judge objects in the version that they name", ApiServer, [], judging_another_version),
+    case!("policies/mutate objects in the version that they name", ApiServer, [], mutating_another_version),
 ];
 
 const ROOT: &str = "/apis/admissionregistration.k8s.io/v1";
@@ -137,6 +139,22 @@ fn only_deployments() -> Value {
     json!({"resourceRules": [{
         "operations": ["CREATE", "UPDATE"], "apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"],
     }]})
+}
+
+/// Autoscalers as `autoscaling/v2`.
+fn new_autoscalers(match_policy: &str) -> Value {
+    json!({"matchPolicy": match_policy, "resourceRules": [{
+        "operations": ["CREATE", "UPDATE"], "apiGroups": ["autoscaling"], "apiVersions": ["v2"],
+        "resources": ["horizontalpodautoscalers"],
+    }]})
+}
+
+/// An autoscaler as `autoscaling/v1`, whose only metric is a field of its own.
+fn old_autoscaler(percentage: u32) -> Value {
+    json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "a"}, "spec": {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}, "maxReplicas": 3,
+        "targetCPUUtilizationPercentage": percentage,
+    }})
 }
 
 fn replicated(count: u32) -> Value {
@@ -341,6 +359,48 @@ async fn patching(subject: &Subject) -> anyhow::Result<()> {
         let made = policy.until(&policy.deployments(), &replicated(1), labelled).await?.json;
         let labels = &made["metadata"]["labels"];
         ensure!(*labels == json!({"a-b/c": "d", "e/f": "g"}), "{labels}");
+        Ok(())
+    };
+    let outcome = outcome.await;
+    policy.end(outcome).await
+}
+
+async fn judging_another_version(subject: &Subject) -> anyhow::Result<()> {
+    let spec = json!({
+        "matchConstraints": new_autoscalers("Equivalent"),
+        "validations": [
+            {"expression": "object.spec.metrics[0].resource.target.averageUtilization < 50"},
+            {"expression": "object.apiVersion == 'autoscaling/v2' && request.kind.version == 'v2' && request.resource.version == 'v2' && request.requestKind.version == 'v1' && request.requestResource.version == 'v1'"},
+        ],
+    });
+    let policy = Policy::new(subject, Sort::Validating, spec, json!({})).await?;
+    let outcome = async {
+        let all = policy.space.of("autoscaling/v1", "horizontalpodautoscalers");
+        let denied = policy.until(&all, &old_autoscaler(50), |answer| answer.code == 422).await?;
+        let wanted = "failed expression: object.spec.metrics[0].resource.target.averageUtilization < 50";
+        ensure!(denied.message().ends_with(wanted), "{}", denied.message());
+        subject.post(&all, &old_autoscaler(49)).await?.expect(201)?;
+        let path = format!("{all}/a");
+        let change = json!({"spec": {"targetCPUUtilizationPercentage": 60}});
+        subject.patch(&path, "merge", &change).await?.refused(422, "Invalid")
+    };
+    let outcome = outcome.await;
+    policy.end(outcome).await
+}
+
+async fn mutating_another_version(subject: &Subject) -> anyhow::Result<()> {
+    let expression =
+        "[JSONPatch{op: 'replace', path: '/spec/metrics/0/resource/target/averageUtilization', value: 33}]";
+    let spec = json!({
+        "matchConstraints": new_autoscalers("Equivalent"), "reinvocationPolicy": "Never",
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}],
+    });
+    let policy = Policy::new(subject, Sort::Mutating, spec, json!({})).await?;
+    let outcome = async {
+        let all = policy.space.of("autoscaling/v1", "horizontalpodautoscalers");
+        let changed = |answer: &Answer| answer.json["spec"]["targetCPUUtilizationPercentage"] == 33;
+        let made = policy.until(&all, &old_autoscaler(50), changed).await?.json;
+        ensure!(made["apiVersion"] == "autoscaling/v1" && made["spec"].get("metrics").is_none(), "{made}");
         Ok(())
     };
     let outcome = outcome.await;

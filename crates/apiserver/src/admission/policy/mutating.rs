@@ -4,23 +4,22 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use api_machinery::apply::{check, typed};
-use api_machinery::schema::{ListType, SchemaRef, SchemaSet, ValueType};
-use api_machinery::{defaulting, patch, strictness, validation};
+use api_machinery::patch;
+use api_machinery::schema::{ListType, SchemaRef, ValueType};
 use async_trait::async_trait;
 use kind_rules::json::text;
 use kube_objects::{Reason, Status, StatusCause};
 use policy_engines::admission_policy::{
-    Binding, FailurePolicy, GROUP, Inputs, Invocation, Match, MutatingPolicy, Mutation, Policy, Wanted,
-    is_exempt, select,
+    Binding, FailurePolicy, GROUP, Invocation, Match, MutatingPolicy, Mutation, Policy, Wanted, is_exempt,
+    select,
 };
 use serde_json::Value;
 
-use super::view::{self, View};
+use super::view::{Version, View};
 use super::{Around, bindings, policies};
 use crate::admission::compiled::Compiled;
-use crate::admission::rights::{self, Rights};
+use crate::admission::seen::Seen;
 use crate::admission::{Attributes, Plugin};
-use crate::handlers::conversion;
 use crate::registry::objects::ObjectAccess;
 
 const NAME: &str = "MutatingAdmissionPolicy";
@@ -80,16 +79,15 @@ impl Plugin for MutatingPolicies {
         if wanted.is_empty() {
             return Ok(());
         }
-        let view = View::of(attributes).await?;
+        let view = View::of(&self.objects, attributes).await?;
         let mut memory = attributes.reinvocation.with(NAME, |memory: &mut Memory| std::mem::take(memory));
         if attributes.reinvocation.is_second()
             && memory.last_output.as_ref().is_some_and(|last| last != object)
         {
             memory.require_all();
         }
-        let mut shown = view::shown(attributes, object);
-        let before = shown.clone();
         let mut errors = Vec::new();
+        let mut current: Option<Current<'_>> = None;
         for wanted in &wanted {
             match wanted {
                 Wanted::Misconfigured(one) => {
@@ -99,19 +97,52 @@ impl Plugin for MutatingPolicies {
                     }
                 }
                 Wanted::Invocation(one) => {
-                    invoke(attributes, &view, one, &mut shown, &mut memory, &mut errors);
+                    let kept = current.take_if(|current| current.version.is(&one.resource));
+                    // The next policy sees what those before it made of the object, whatever version they saw.
+                    self.put_back(&mut current, attributes, object).await?;
+                    let now = match kept {
+                        Some(kept) => kept,
+                        None => match view.version(&one.resource, object).await {
+                            Ok(version) => Current { version, changed: false },
+                            Err(why) => {
+                                if one.policy.program.failure_policy() == FailurePolicy::Fail {
+                                    let why = format!("failed to configure policy: {why}");
+                                    errors.push((message(&one.policy.name, None, &why), false));
+                                }
+                                continue;
+                            }
+                        },
+                    };
+                    let now = current.insert(now);
+                    now.changed |= invoke(attributes, &view, one, &mut now.version, &mut memory, &mut errors);
                 }
             }
         }
-        if shown != before {
-            *object = conversion::stored(attributes.cx.resource, shown);
-            if attributes.cx.subresource.is_none() {
-                attributes.cx.resource.strategy.default_fields(object);
-            }
-        }
+        self.put_back(&mut current, attributes, object).await?;
         memory.last_output = Some(object.clone());
         attributes.reinvocation.with(NAME, |kept: &mut Memory| *kept = memory);
         if errors.is_empty() { Ok(()) } else { Err(refusal(attributes, object, errors)) }
+    }
+}
+
+/// The version of the object that the last policy saw.
+struct Current<'a> {
+    version: Version<'a>,
+    changed: bool,
+}
+
+impl MutatingPolicies {
+    /// What policies made of a version becomes the object that the plug-ins see.
+    async fn put_back(
+        &self,
+        current: &mut Option<Current<'_>>,
+        attributes: &Attributes<'_>,
+        object: &mut Value,
+    ) -> Result<(), Status> {
+        let Some(mut done) = current.take().filter(|current| current.changed) else { return Ok(()) };
+        let made = done.version.seen.object.take();
+        *object = done.version.seen.returned(&self.objects, attributes, made).await?;
+        Ok(())
     }
 }
 
@@ -122,82 +153,59 @@ fn message(policy: &str, binding: Option<&str>, why: &str) -> String {
     }
 }
 
-/// One policy by one binding: all its mutations in order.
+/// One policy by one binding: all its mutations in order. Whether they changed the object.
 fn invoke(
     attributes: &Attributes<'_>,
     view: &View,
     one: &Invocation<'_, MutatingPolicy>,
-    shown: &mut Value,
+    version: &mut Version<'_>,
     memory: &mut Memory,
     errors: &mut Vec<(String, bool)>,
-) {
+) -> bool {
     let program = &one.policy.program;
     let mut fail = |why: &str| {
         if program.failure_policy() == FailurePolicy::Fail {
             errors.push((message(&one.policy.name, Some(&one.binding.name), why), true));
         }
     };
-    let by = Rights(attributes.cx.authorizer);
-    match program.matches(&inputs(attributes, view, one, &by, shown)) {
+    match program.matches(&view.inputs(version, one)) {
         Match::Yes => {}
-        Match::No(_) => return,
-        Match::Error(why) => return fail(&why),
+        Match::No(_) => return false,
+        Match::Error(why) => {
+            fail(&why);
+            return false;
+        }
     }
     let parameter = one.parameter.as_ref().map_or("", |object| text(&object["metadata"], "name"));
     let key = format!("{}/{}/{parameter}", one.policy.name, one.binding.name);
     if attributes.reinvocation.is_second() && !memory.due.contains(&key) {
-        return;
+        return false;
     }
-    if shown.is_null() {
-        return;
+    if version.seen.object.is_null() {
+        return false;
     }
-    let before = shown.clone();
+    let before = version.seen.object.clone();
     for index in 0..program.mutations() {
-        let wanted = program.mutation(index, &inputs(attributes, view, one, &by, shown));
-        match wanted.and_then(|mutation| mutated(attributes, shown, &mutation)) {
-            Ok(made) => *shown = made,
+        let wanted = program.mutation(index, &view.inputs(version, one));
+        match wanted.and_then(|mutation| mutated(&version.seen, &mutation)) {
+            Ok(made) => version.seen.object = made,
             Err(why) => fail(&why),
         }
     }
-    if *shown != before {
+    let changed = version.seen.object != before;
+    if changed {
         memory.require_all();
         attributes.reinvocation.request();
     }
     if program.is_reinvoked() {
         memory.invoked.insert(key);
     }
-}
-
-fn inputs<'a>(
-    attributes: &'a Attributes<'_>,
-    view: &'a View,
-    one: &'a Invocation<'_, MutatingPolicy>,
-    by: &'a Rights<'_>,
-    object: &'a Value,
-) -> Inputs<'a> {
-    Inputs {
-        object,
-        old_object: &view.old,
-        request: &view.request,
-        namespace_object: &view.namespace,
-        params: one.parameter.as_ref(),
-        authorizer: Some((by, attributes.cx.user)),
-        request_resource: rights::question(attributes),
-    }
-}
-
-/// The schema of what the request is about.
-fn schema(attributes: &Attributes<'_>) -> Option<SchemaRef> {
-    let resource = attributes.cx.resource;
-    if attributes.kind == resource.gvk() {
-        return Some(resource.schema.clone());
-    }
-    SchemaSet::builtin().for_kind(&attributes.kind)
+    changed
 }
 
 /// The object after a mutation: pruned and with its defaults.
-fn mutated(attributes: &Attributes<'_>, object: &Value, mutation: &Mutation) -> Result<Value, String> {
-    let schema = schema(attributes);
+fn mutated(seen: &Seen<'_>, mutation: &Mutation) -> Result<Value, String> {
+    let (object, schema) = (&seen.object, seen.schema());
     let mut made = match (mutation, &schema) {
         (Mutation::Patch(operations), _) => match patch::json_patch(object, operations) {
             Ok(made) => made,
@@ -228,15 +236,7 @@ fn mutated(attributes: &Attributes<'_>, object: &Value, mutation: &Mutation) -> 
             made[key] = own.clone();
         }
     }
-    if let Some(schema) = &schema {
-        strictness::prune(&mut made, schema);
-        if !attributes.cx.resource.custom
-            && let Some(refused) = validation::decode_error(&made, schema, &attributes.kind)
-        {
-            return Err(refused.message);
-        }
-        defaulting::apply_defaults(&mut made, schema);
-    }
+    seen.complete(&mut made)?;
     Ok(made)
 }
 

@@ -4,18 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kube_objects::{Reason, Status, StatusCause};
+use kube_objects::{GroupVersionResource, Reason, Status, StatusCause};
 use policy_engines::admission_policy::{
-    Annotation, Binding, Decision, Evaluated, FailurePolicy, GROUP, Inputs, Policy, ValidatingPolicy, Wanted,
+    Annotation, Binding, Decision, Evaluated, FailurePolicy, GROUP, Policy, ValidatingPolicy, Wanted,
     is_exempt, select,
 };
 use serde::Serialize;
 use serde_json::Value;
 
-use super::view::{self, View};
+use super::view::{Version, View};
 use super::{Around, bindings, policies};
 use crate::admission::compiled::Compiled;
-use crate::admission::rights::{self, Rights};
 use crate::admission::{Attributes, Plugin};
 use crate::registry::objects::ObjectAccess;
 
@@ -80,9 +79,8 @@ impl Plugin for ValidatingPolicies {
         if wanted.is_empty() {
             return Ok(());
         }
-        let view = View::of(attributes).await?;
-        let shown = view::shown(attributes, object);
-        let by = Rights(attributes.cx.authorizer);
+        let view = View::of(&self.objects, attributes).await?;
+        let mut versions: Vec<Version<'_>> = Vec::new();
         let mut findings = Findings::default();
         for wanted in &wanted {
             match wanted {
@@ -97,22 +95,41 @@ impl Plugin for ValidatingPolicies {
                     }
                 }
                 Wanted::Invocation(one) => {
-                    let inputs = Inputs {
-                        object: &shown,
-                        old_object: &view.old,
-                        request: &view.request,
-                        namespace_object: &view.namespace,
-                        params: one.parameter.as_ref(),
-                        authorizer: Some((&by, attributes.cx.user)),
-                        request_resource: rights::question(attributes),
-                    };
-                    let evaluated = one.policy.program.evaluate(&inputs);
-                    findings.take(attributes, &one.policy.name, one.binding, evaluated);
+                    let fails = one.policy.program.failure_policy() == FailurePolicy::Fail;
+                    match among(&mut versions, &view, &one.resource, object).await {
+                        Ok(version) => {
+                            let evaluated = one.policy.program.evaluate(&view.inputs(version, one));
+                            findings.take(attributes, &one.policy.name, one.binding, evaluated);
+                        }
+                        Err(why) if fails => {
+                            let why = format!("failed to configure binding: {why}");
+                            findings.refuse(&one.policy.name, Some(&one.binding.name), &why, None);
+                        }
+                        Err(_) => {}
+                    }
                 }
             }
         }
         findings.finish(attributes, object)
     }
+}
+
+/// The request as `resource`, converted when the first policy wants it so.
+async fn among<'v, 'a>(
+    versions: &'v mut Vec<Version<'a>>,
+    view: &View<'a>,
+    resource: &GroupVersionResource,
+    object: &Value,
+) -> Result<&'v Version<'a>, String> {
+    let found = versions.iter().position(|version| version.is(resource));
+    let at = match found {
+        Some(at) => at,
+        None => {
+            versions.push(view.version(resource, object).await?);
+            versions.len() - 1
+        }
+    };
+    Ok(&versions[at])
 }
 
 impl Findings {

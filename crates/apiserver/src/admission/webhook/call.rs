@@ -1,14 +1,11 @@
 //! One call of one webhook.
 
 use api_machinery::patch;
-use api_machinery::schema::SchemaSet;
-use api_machinery::{defaulting, strictness, validation};
 use kube_objects::{Reason, Status, StatusCause, StatusDetails};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::review::{self, ReviewVersion, Verdict};
-use super::seen::Seen;
+use super::review::{self, ReviewVersion, Shown, Verdict};
 use super::selection::Invocation;
 use crate::admission::Attributes;
 use crate::registry::objects::ObjectAccess;
@@ -65,7 +62,7 @@ pub(super) async fn ask(
     let config =
         hook.client.as_ref().map_err(|why| Failure::Calling(format!("could not get REST client: {why}")))?;
     let uid = Uuid::new_v4().to_string();
-    let review = review::review(version, &uid, attributes, &invocation.seen.shown());
+    let review = review::review(version, &uid, attributes, &Shown::of(&invocation.seen));
     let answered = client.post(config, &review, hook.timeout).await;
     let document = answered.map_err(|error| Failure::Calling(format!("failed to call webhook: {error}")))?;
     let verdict = review::verify(version, &uid, mutating, &document)
@@ -114,32 +111,8 @@ async fn patched(
     }
     let mut made =
         patch::json_patch(&seen.object, &patch).map_err(|refused| Failure::internal(refused.message))?;
-    complete(seen, &mut made).map_err(Failure::internal)?;
+    seen.complete(&mut made).map_err(Failure::internal)?;
     let changed = made != seen.object;
-    let mut object = seen.returned(objects, made).await.map_err(Failure::Refused)?;
-    if attributes.cx.subresource.is_none() {
-        attributes.cx.resource.strategy.default_fields(&mut object);
-    }
+    let object = seen.returned(objects, attributes, made).await.map_err(Failure::Refused)?;
     Ok(Some(Patched { object, changed }))
-}
-
-/// Drops what the kind does not know and fills in its defaults, as for a client's document.
-fn complete(seen: &Seen<'_>, object: &mut Value) -> Result<(), String> {
-    let own = seen.kind == seen.resource().gvk();
-    let schema = if own {
-        seen.resource().schema.clone()
-    } else {
-        match SchemaSet::builtin().for_kind(&seen.kind) {
-            Some(schema) => schema,
-            None => return Ok(()),
-        }
-    };
-    strictness::prune(object, &schema);
-    if !(own && seen.resource().custom)
-        && let Some(refused) = validation::decode_error(object, &schema, &seen.kind)
-    {
-        return Err(refused.message);
-    }
-    defaulting::apply_defaults(object, &schema);
-    Ok(())
 }

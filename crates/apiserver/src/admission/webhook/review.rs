@@ -9,6 +9,7 @@ use kube_objects::{GroupVersionKind, GroupVersionResource, Reason, Status, Statu
 use serde_json::{Value, json};
 
 use crate::admission::Attributes;
+use crate::admission::seen::Seen;
 
 /// A version of AdmissionReview that is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,12 @@ pub(super) struct Shown<'a> {
     pub(super) kind: &'a GroupVersionKind,
     pub(super) object: &'a Value,
     pub(super) old: &'a Value,
+}
+
+impl<'a> Shown<'a> {
+    pub(super) fn of(seen: &'a Seen<'_>) -> Self {
+        Self { resource: &seen.resource().gvr, kind: &seen.kind, object: &seen.object, old: &seen.old }
+    }
 }
 
 fn kind_document(kind: &GroupVersionKind) -> Value {

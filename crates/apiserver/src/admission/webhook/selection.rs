@@ -1,16 +1,14 @@
 //! Which webhooks a request goes to, and in which version of its resource.
 
-use std::sync::Arc;
-
-use kube_objects::{Reason, Status};
-use policy_engines::admission_policy::Asked;
+use kube_objects::{GroupVersionResource, Reason, Status};
+use policy_engines::admission_policy::{Asked, wanted_as};
 use serde_json::Value;
 
 use super::conditions;
 use super::hook::Hook;
-use super::seen::Seen;
+use super::review::Shown;
+use crate::admission::seen::Seen;
 use crate::admission::{Attributes, Operation};
-use crate::catalogue::Resource;
 use crate::registry::objects::ObjectAccess;
 
 /// A webhook that wants a request, and what it is shown of it.
@@ -29,17 +27,17 @@ pub(super) async fn select<'h>(
     attributes: &Attributes<'h>,
     object: &Value,
 ) -> Result<Option<Invocation<'h>>, Status> {
-    let Some(equivalent) = wanted(objects, hook, attributes) else { return Ok(None) };
+    let Some(wanted) = wanted(objects, hook, attributes) else { return Ok(None) };
     if !namespace_matches(hook, attributes, object).await? || !object_matches(hook, attributes, object)? {
         return Ok(None);
     }
-    let seen = Seen::of(objects, equivalent, attributes, object).await?;
-    let holds = conditions::hold(&hook.conditions, hook.fails_open, attributes, &seen.shown())?;
+    let seen = Seen::of(objects, &wanted, attributes, object).await?;
+    let holds = conditions::hold(&hook.conditions, hook.fails_open, attributes, &Shown::of(&seen))?;
     Ok(holds.then_some(Invocation { hook, seen }))
 }
 
-/// `None`: no rule wants it; `Some(None)`: as it was made. An equivalent resource is one stored in the same place under another group or version.
-fn wanted(objects: &ObjectAccess, hook: &Hook, attributes: &Attributes<'_>) -> Option<Option<Arc<Resource>>> {
+/// As which resource a rule wants the request; `None`: none does.
+fn wanted(objects: &ObjectAccess, hook: &Hook, attributes: &Attributes<'_>) -> Option<GroupVersionResource> {
     let cx = &attributes.cx;
     let asked = Asked {
         operation: attributes.operation.as_str(),
@@ -48,21 +46,12 @@ fn wanted(objects: &ObjectAccess, hook: &Hook, attributes: &Attributes<'_>) -> O
         namespaced: !cx.namespace.is_empty(),
         name: cx.name,
     };
-    if hook.rules.iter().any(|rule| rule.wants(&asked)) {
-        return Some(None);
-    }
-    if !hook.equivalent {
-        return None;
-    }
-    let catalogue = objects.kinds.catalogue();
-    let others = catalogue.resources().iter().filter(|other| {
-        other.storage == cx.resource.storage && other.gvr != cx.resource.gvr && !other.virtual_only
-    });
-    // Earlier rules count first.
-    let others: Vec<&Arc<Resource>> = others.collect();
-    hook.rules.iter().find_map(|rule| {
-        let wants = |other: &&&Arc<Resource>| rule.wants(&Asked { resource: &other.gvr, ..asked });
-        others.iter().find(wants).map(|other| Some(Arc::clone(other)))
+    wanted_as(&hook.rules, &asked, || {
+        if !hook.equivalent {
+            return Vec::new();
+        }
+        let catalogue = objects.kinds.catalogue();
+        catalogue.equivalents(cx.resource).map(|other| other.gvr.clone()).collect()
     })
 }
 
