@@ -13,8 +13,8 @@ use nix::sys::mman::{MmapAdvise, madvise};
 
 /// When a server has begun its work.
 const FIRST: Duration = Duration::from_secs(10);
-/// How often afterwards: one thousandth of a percent of a processor.
-const AGAIN: Duration = Duration::from_secs(120);
+/// How often afterwards: a few thousandths of a percent of a processor.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// A part of the address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -237,7 +237,8 @@ fn owned_by_anyone(mut fields: FieldSet, reset: &FieldSet) -> FieldSet {
         unowned
     });
     fields.subtract(&SET);
-    if reset.is_empty() { fields } else { fields.without(reset) }
+    fields.subtract_trees(reset);
+    fields
 }
 
 fn take_managed_fields(object: &mut Value) {

@@ -1,5 +1,7 @@
 //! Unknown and duplicate fields: dropping them, and saying so as the request's `fieldValidation` asks.
 
+use std::fmt::Write as _;
+
 use kube_objects::{GroupVersionKind, Reason, Status};
 use serde_json::{Value, json};
 
@@ -105,7 +107,8 @@ fn walk(value: &mut Value, schema: &Schema, path: &mut String, unknown: &mut Vec
             let Some(items) = &schema.items else { return };
             for (index, item) in list.iter_mut().enumerate() {
                 let length = path.len();
-                path.push_str(&format!("[{index}]"));
+                // Writing to a String cannot fail.
+                let _ = write!(path, "[{index}]");
                 walk_child(item, items, path, unknown);
                 path.truncate(length);
             }

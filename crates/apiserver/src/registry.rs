@@ -18,6 +18,7 @@ mod events;
 pub(crate) mod fence;
 pub mod kinds;
 pub(crate) mod objects;
+pub(crate) mod parsed;
 mod plain;
 mod rbac;
 #[cfg(test)]

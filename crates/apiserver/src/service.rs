@@ -26,6 +26,7 @@ use crate::node_connection::NodeConnection;
 use crate::registry::bootstrap::{self, Facts};
 use crate::registry::fence::Fence;
 use crate::registry::objects::ObjectAccess;
+use crate::registry::parsed::ParsedObjects;
 use crate::served::ServedKinds;
 use crate::server::connectors::Connector;
 use crate::server::limiter::{Limiter, Limits};
@@ -188,6 +189,7 @@ impl Service {
             kinds: Arc::clone(&kinds),
             webhooks: OnceLock::new(),
             requests: metrics::StoreRequests::default(),
+            parsed: ParsedObjects::default(),
         });
         let authenticator = match (options.authenticator, &options.token_issuer) {
             (Some(authenticator), Some(issuer)) => {

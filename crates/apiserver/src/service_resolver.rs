@@ -1,6 +1,7 @@
 //! From a Service to an address that can be dialled: for webhooks and aggregated API servers.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use kind_rules::json::{list, text};
 use rand::seq::IndexedRandom as _;
@@ -53,9 +54,10 @@ pub(crate) enum Destination {
 }
 
 /// One of the ready endpoints at random.
-fn endpoint(slices: &[Value], service: &str, port_name: &str) -> Option<SocketAddr> {
+fn endpoint(slices: &[Arc<Value>], service: &str, port_name: &str) -> Option<SocketAddr> {
     let mut found = Vec::new();
-    let own = |slice: &&Value| text(&slice["metadata"]["labels"], "kubernetes.io/service-name") == service;
+    let own =
+        |slice: &&Arc<Value>| text(&slice["metadata"]["labels"], "kubernetes.io/service-name") == service;
     for slice in slices.iter().filter(own) {
         let port = list(slice, "ports").iter().find(|port| text(port, "name") == port_name);
         let Some(port) =
@@ -89,7 +91,8 @@ mod tests {
                     {"addresses": ["10.1.0.2"], "conditions": {"ready": true}}]}),
             json!({"metadata": {"labels": {"kubernetes.io/service-name": "other"}},
                 "ports": [{"name": "https", "port": 1}], "endpoints": [{"addresses": ["10.1.0.9"]}]}),
-        ];
+        ]
+        .map(Arc::new);
         for _ in 0..20 {
             assert_eq!(endpoint(&slices, "hook", "https"), Some("10.1.0.2:8443".parse().unwrap()));
         }

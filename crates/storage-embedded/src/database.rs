@@ -27,7 +27,7 @@ const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
 const FACTS_KEY: &str = "store";
 const MAGIC: &[u8; 8] = b"FAIRDB\x00\x01";
 /// redb's page cache. Everything is read once, at open; writes touch the tree's right edge.
-const CACHE_BYTES: usize = 8 << 20;
+const CACHE_BYTES: usize = 3 << 20;
 
 /// What the store knows of itself; written with every commit.
 #[derive(Clone, Copy, Debug)]

@@ -36,6 +36,9 @@ pub struct Amounts {
     /// CustomResourceDefinitions that are made.
     #[arg(long, default_value_t = 50)]
     pub definitions: usize,
+    /// Seconds of rest before the memory of a server with pods is read: what a burst took and nobody holds is not the pods'.
+    #[arg(long, default_value_t = 40)]
+    pub rest: u64,
     /// Only phases of these names: create, get, list, paged, patch, apply, watch, definitions. Without create the others
     /// have no pods.
     #[arg(long, value_delimiter = ',')]

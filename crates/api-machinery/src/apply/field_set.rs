@@ -15,14 +15,42 @@ const MAX_DEPTH: usize = 128;
 /// The element of an object's field.
 #[must_use]
 pub fn field(name: &str) -> String {
-    format!("f:{name}")
+    // Elements are made by the hundred for each write: without the machinery of `format!`.
+    ["f:", name].concat()
 }
 
-/// The element of a list item by its keys.
+/// The element of a list item by its keys, each named once.
 #[must_use]
-pub fn keyed(keys: &Map<String, Value>) -> String {
-    // serde_json's maps are sorted, so equal keys make equal text.
-    format!("k:{}", Value::Object(keys.clone()))
+pub fn keyed<'a>(keys: impl IntoIterator<Item = (&'a str, &'a Value)>) -> String {
+    let mut keys: Vec<(&str, &Value)> = keys.into_iter().collect();
+    // Equal keys make equal text.
+    keys.sort_unstable_by_key(|(key, _)| *key);
+    let mut text = String::from("k:{");
+    for (index, (key, value)) in keys.into_iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        push_text(key, &mut text);
+        text.push(':');
+        match value {
+            Value::String(value) => push_text(value, &mut text),
+            // Writing to a String cannot fail.
+            value => drop(write!(text, "{value}")),
+        }
+    }
+    text.push('}');
+    text
+}
+
+/// Appends a text as JSON.
+fn push_text(value: &str, out: &mut String) {
+    if value.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+        let _ = write!(out, "{}", Value::String(value.to_owned()));
+        return;
+    }
+    out.push('"');
+    out.push_str(value);
+    out.push('"');
 }
 
 /// The element of a set's item.
@@ -129,26 +157,27 @@ impl FieldSet {
             self.members.remove(element);
         }
         for (element, theirs) in &other.children {
-            if let Entry::Occupied(mut mine) = self.children.entry(element.clone()) {
-                mine.get_mut().subtract(theirs);
-                if mine.get().is_empty() {
-                    mine.remove();
-                }
+            let Some(mine) = self.children.get_mut(element) else { continue };
+            mine.subtract(theirs);
+            if mine.is_empty() {
+                self.children.remove(element);
             }
         }
     }
 
-    /// The paths that are neither in `other` nor below one of its members.
-    #[must_use]
-    pub fn without(&self, other: &Self) -> Self {
-        let members = self.members.difference(&other.members).cloned().collect();
-        let rest =
-            self.children.iter().filter(|(element, _)| !other.has(element)).filter_map(|(element, mine)| {
-                let rest =
-                    other.children.get(element).map_or_else(|| mine.clone(), |theirs| mine.without(theirs));
-                (!rest.is_empty()).then(|| (element.clone(), rest))
-            });
-        Self { members, children: rest.collect() }
+    /// Takes out the paths of `other` and all that is below them.
+    pub fn subtract_trees(&mut self, other: &Self) {
+        for element in &other.members {
+            self.members.remove(element);
+            self.children.remove(element);
+        }
+        for (element, theirs) in &other.children {
+            let Some(mine) = self.children.get_mut(element) else { continue };
+            mine.subtract_trees(theirs);
+            if mine.is_empty() {
+                self.children.remove(element);
+            }
+        }
     }
 
     /// The paths that are not in `owned` and have nothing owned below them: what can go when this set's owner lets go.
@@ -237,7 +266,10 @@ fn canonical(key: &str) -> Option<String> {
     let (kind, rest) = key.split_once(':')?;
     match kind {
         "f" => Some(key.to_owned()),
-        "k" => Some(keyed(serde_json::from_str::<Value>(rest).ok()?.as_object()?)),
+        "k" => {
+            let keys: Map<String, Value> = serde_json::from_str(rest).ok()?;
+            Some(keyed(keys.iter().map(|(key, value)| (key.as_str(), value))))
+        }
         "v" => Some(valued(&serde_json::from_str(rest).ok()?)),
         "i" => rest.parse::<i64>().ok().map(|index| format!("i:{index}")),
         _ => None,

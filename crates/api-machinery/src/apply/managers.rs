@@ -1,6 +1,6 @@
 //! The entries of `metadata.managedFields`.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::field_set::FieldSet;
 use super::{Conflict, Manager};
@@ -273,18 +273,20 @@ fn decode_entry(json: &Value) -> Option<Entry> {
 }
 
 fn encode_entry(entry: &Entry) -> Value {
-    let mut json = json!({
-        "manager": entry.owner.manager,
-        "operation": entry.owner.operation.name(),
-        "apiVersion": entry.owner.api_version,
-        "fieldsType": "FieldsV1",
-        "fieldsV1": entry.fields.to_json(),
-    });
-    if !entry.time.is_empty() {
-        json["time"] = json!(entry.time);
+    let Entry { owner, time, fields } = entry;
+    let mut json = Map::new();
+    let mut put = |key: &str, value: &str| json.insert(key.to_owned(), Value::from(value));
+    put("manager", &owner.manager);
+    put("operation", owner.operation.name());
+    put("apiVersion", &owner.api_version);
+    put("fieldsType", "FieldsV1");
+    if !time.is_empty() {
+        put("time", time);
     }
-    if !entry.owner.subresource.is_empty() {
-        json["subresource"] = json!(entry.owner.subresource);
+    if !owner.subresource.is_empty() {
+        put("subresource", &owner.subresource);
     }
-    json
+    // Not by `json!`, which copies a tree that it is given.
+    json.insert("fieldsV1".to_owned(), fields.to_json());
+    Value::Object(json)
 }

@@ -64,12 +64,12 @@ pub(super) fn element_of(list: &SchemaRef, item: &Value) -> Option<String> {
     if list.list_type == ListType::Set {
         return Some(valued(item));
     }
-    let mut keys = Map::new();
+    let mut keys = Vec::with_capacity(list.list_map_keys.len());
     for key in &list.list_map_keys {
         let default = || list.items.as_ref()?.schema().properties.get(key)?.default_value();
-        keys.insert(key.to_string(), item.get(key.as_ref()).or_else(default)?.clone());
+        keys.push((key.as_ref(), item.get(key.as_ref()).or_else(default)?));
     }
-    Some(keyed(&keys))
+    Some(keyed(keys))
 }
 
 /// Every field an object has.
@@ -147,7 +147,9 @@ fn collect_field(schema: Option<&SchemaRef>, key: &str, child: &Value, members: 
     }
     let mut inner = FieldSet::default();
     collect(below, child, members, &mut inner);
-    set.insert_below(field(key), inner);
+    if !inner.is_empty() {
+        set.insert_below(field(key), inner);
+    }
 }
 
 /// Whether a field is there. Null of a native type stands for what Go left out, unless Go has no way to leave it out.
@@ -171,7 +173,9 @@ fn collect_item(list: &SchemaRef, element: String, item: &Value, members: Member
     if list.list_type == ListType::Map {
         collect(list.items.as_ref(), item, members, &mut inner);
     }
-    set.insert_below(element.clone(), inner);
+    if !inner.is_empty() {
+        set.insert_below(element.clone(), inner);
+    }
     set.insert_element(element);
 }
 
@@ -185,14 +189,14 @@ pub fn compare(schema: &SchemaRef, old: Option<&Value>, new: &Value) -> Differen
 }
 
 impl Difference {
-    fn put_below(&mut self, element: &str, below: Self) {
+    fn put_below(&mut self, element: impl Fn() -> String, below: Self) {
         for (set, below) in [
             (&mut self.added, below.added),
             (&mut self.modified, below.modified),
             (&mut self.removed, below.removed),
         ] {
             if !below.is_empty() {
-                set.insert_below(element.to_owned(), below);
+                set.insert_below(element(), below);
             }
         }
     }
@@ -215,7 +219,9 @@ pub(super) fn compare_whole(schema: Option<&SchemaRef>, old: &Value, new: &Value
     collect(schema, new, Members::Changed, &mut after);
     let mut modified = FieldSet::default();
     collect_modified(schema, old, new, &mut modified);
-    Difference { added: after.difference(&before), removed: before.difference(&after), modified }
+    let removed = before.difference(&after);
+    after.subtract(&before);
+    Difference { added: after, removed, modified }
 }
 
 fn compare_fields(
@@ -241,7 +247,7 @@ fn compare_fields(
         if is_changed_leaf(below, before, after) {
             found.modified.insert_element(field(key));
         }
-        found.put_below(&field(key), compare_at(below, before, after));
+        found.put_below(|| field(key), compare_at(below, before, after));
     }
     found
 }
@@ -266,7 +272,7 @@ fn compare_items(list: &SchemaRef, old: &[Value], new: &[Value]) -> Difference {
         match before.get(element) {
             None => collect_item(list, element.clone(), item, Members::Changed, &mut found.added),
             Some(same) if *same == *item || list.list_type != ListType::Map => {}
-            Some(other) => found.put_below(element, compare_at(list.items.as_ref(), other, item)),
+            Some(other) => found.put_below(|| element.clone(), compare_at(list.items.as_ref(), other, item)),
         }
     }
     for (element, item) in before.iter().filter(|(element, _)| !after.contains_key(*element)) {
@@ -289,7 +295,9 @@ fn collect_modified(schema: Option<&SchemaRef>, old: &Value, new: &Value, set: &
                 }
                 let mut inner = FieldSet::default();
                 collect_modified(below, before, after, &mut inner);
-                set.insert_below(field(key), inner);
+                if !inner.is_empty() {
+                    set.insert_below(field(key), inner);
+                }
             }
         }
         (Shape::Items(old), Shape::Items(new)) => {

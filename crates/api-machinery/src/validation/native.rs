@@ -12,34 +12,42 @@ use crate::strictness::undecodable;
 /// everywhere. The 400 is what upstream answers.
 #[must_use]
 pub fn decode_error(value: &Value, schema: &SchemaRef, kind: &GroupVersionKind) -> Option<Status> {
-    let place = Place { holder: kind.kind.clone(), path: String::new() };
+    let place = Place { holder: &kind.kind, name: "", above: None };
     check(value, schema, &place).err().map(|why| undecodable(kind, &why))
 }
 
-/// Where Go says it is: the innermost struct's name and the path of fields, without indices.
-struct Place {
-    holder: String,
-    path: String,
+/// Where Go says it is: the innermost struct's name and the path of fields, without indices. Nothing is put together
+/// before something is wrong there.
+struct Place<'a> {
+    holder: &'a str,
+    /// "" for the object itself.
+    name: &'a str,
+    above: Option<&'a Place<'a>>,
 }
 
-impl Place {
-    fn field(&self, holder: &str, name: &str) -> Self {
-        let path = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
-        Self { holder: holder.to_owned(), path }
+impl<'a> Place<'a> {
+    fn field(&'a self, holder: &'a str, name: &'a str) -> Self {
+        Self { holder, name, above: Some(self) }
+    }
+
+    fn path(&self) -> String {
+        match self.above.map(Place::path) {
+            None => String::new(),
+            Some(above) if above.is_empty() => self.name.to_owned(),
+            Some(above) => format!("{above}.{}", self.name),
+        }
     }
 
     fn mismatch(&self, found: &str, wanted: &str) -> String {
-        if self.path.is_empty() {
+        let path = self.path();
+        if path.is_empty() {
             return format!("json: cannot unmarshal {found} into Go value of type {wanted}");
         }
-        format!(
-            "json: cannot unmarshal {found} into Go struct field {}.{} of type {wanted}",
-            self.holder, self.path
-        )
+        format!("json: cannot unmarshal {found} into Go struct field {}.{path} of type {wanted}", self.holder)
     }
 }
 
-fn check(value: &Value, schema: &SchemaRef, place: &Place) -> Result<(), String> {
+fn check(value: &Value, schema: &SchemaRef, place: &Place<'_>) -> Result<(), String> {
     // Any JSON is one; whether it makes sense is for the kind to say.
     if schema.type_name().is_some_and(|name| name.ends_with(".runtime.RawExtension")) {
         return Ok(());
@@ -71,8 +79,8 @@ fn check(value: &Value, schema: &SchemaRef, place: &Place) -> Result<(), String>
     }
 }
 
-fn check_object(value: &Value, schema: &SchemaRef, place: &Place) -> Result<(), String> {
-    let holder = schema.type_name().map_or(place.holder.as_str(), short);
+fn check_object(value: &Value, schema: &SchemaRef, place: &Place<'_>) -> Result<(), String> {
+    let holder = schema.type_name().map_or(place.holder, short);
     for (key, value) in value.as_object().into_iter().flatten() {
         if let Some(field) = schema.properties.get(key.as_str()) {
             check(value, field, &place.field(holder, key))?;

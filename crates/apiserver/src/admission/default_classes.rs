@@ -1,5 +1,7 @@
 //! DefaultStorageClass and DefaultIngressClass: claims and ingresses that name no class get the default one.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use kind_rules::json::{child, present, set, text};
 use kube_objects::Status;
@@ -18,7 +20,7 @@ const STORAGE: [&str; 2] =
 const INGRESS: [&str; 1] = ["ingressclass.kubernetes.io/is-default-class"];
 
 /// The newest of the default classes; of equally old ones the first by name.
-fn newest_default(classes: &[Value], marks: &[&str]) -> Option<String> {
+fn newest_default(classes: &[Arc<Value>], marks: &[&str]) -> Option<String> {
     let marked =
         |class: &Value| marks.iter().any(|mark| text(&class["metadata"]["annotations"], mark) == "true");
     let mut defaults: Vec<(&str, &str)> = classes

@@ -1,6 +1,7 @@
 //! Runs one plug-in in tests over a fixed set of objects.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -126,12 +127,12 @@ impl Objects for Fixed {
         resource: &str,
         namespace: &str,
         name: &str,
-    ) -> Result<Option<Value>, Status> {
+    ) -> Result<Option<Arc<Value>>, Status> {
         let all = self.list(group, resource, namespace).await?;
         Ok(all.into_iter().find(|object| object["metadata"]["name"] == name))
     }
 
-    async fn list(&self, group: &str, resource: &str, namespace: &str) -> Result<Vec<Value>, Status> {
+    async fn list(&self, group: &str, resource: &str, namespace: &str) -> Result<Vec<Arc<Value>>, Status> {
         let all = self.0.lock();
         let of = all.iter().filter(|(own_group, own, object)| {
             own_group == group
@@ -139,7 +140,7 @@ impl Objects for Fixed {
                 && (namespace.is_empty()
                     || object["metadata"]["namespace"].as_str().is_none_or(|own| own == namespace))
         });
-        Ok(of.map(|(_, _, object)| object.clone()).collect())
+        Ok(of.map(|(_, _, object)| Arc::new(object.clone())).collect())
     }
 
     async fn modify(

@@ -8,6 +8,8 @@ mod mutating;
 mod validating;
 mod view;
 
+use std::sync::Arc;
+
 use kube_objects::{GroupVersionResource, Status};
 use policy_engines::admission_policy::{Binding, ParamKind, Policy, Surroundings};
 use serde_json::Value;
@@ -37,7 +39,7 @@ impl Surroundings for Around<'_> {
 
     async fn namespace(&self, name: &str) -> Result<Value, Status> {
         let found = self.attributes.cx.objects.get("", "namespaces", "", name).await?;
-        found.ok_or_else(|| Status::not_found("", "namespaces", name))
+        found.map(Arc::unwrap_or_clone).ok_or_else(|| Status::not_found("", "namespaces", name))
     }
 
     fn equivalents(&self, _: &GroupVersionResource) -> Vec<GroupVersionResource> {
@@ -54,11 +56,13 @@ impl Surroundings for Around<'_> {
 
     async fn param(&self, kind: &ParamKind, namespace: &str, name: &str) -> Result<Option<Value>, Status> {
         let GroupVersionResource { group, resource, .. } = &kind.resource;
-        self.attributes.cx.objects.get(group, resource, namespace, name).await
+        let found = self.attributes.cx.objects.get(group, resource, namespace, name).await?;
+        Ok(found.map(Arc::unwrap_or_clone))
     }
 
     async fn params(&self, kind: &ParamKind, namespace: &str) -> Result<Vec<Value>, Status> {
         let GroupVersionResource { group, resource, .. } = &kind.resource;
-        self.attributes.cx.objects.list(group, resource, namespace).await
+        let found = self.attributes.cx.objects.list(group, resource, namespace).await?;
+        Ok(found.into_iter().map(Arc::unwrap_or_clone).collect())
     }
 }

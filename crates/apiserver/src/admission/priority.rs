@@ -1,5 +1,7 @@
 //! Priority: a pod's class becomes its number; only one class is the default.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use kube_objects::Status;
 use serde_json::Value;
@@ -62,7 +64,7 @@ fn keep(pod: &mut Value, old: &Value) {
 }
 
 /// Of several global defaults the lowest counts.
-async fn default_class(attributes: &Attributes<'_>) -> Result<Option<Value>, Status> {
+async fn default_class(attributes: &Attributes<'_>) -> Result<Option<Arc<Value>>, Status> {
     let classes = attributes.cx.objects.list(CLASSES.0, CLASSES.1, "").await?;
     Ok(classes
         .into_iter()
@@ -80,7 +82,7 @@ async fn establish(attributes: &Attributes<'_>, pod: &mut Value) -> Result<(), S
         Some(found.ok_or_else(missing)?)
     };
     let nothing = Value::Null;
-    let class = class.as_ref().unwrap_or(&nothing);
+    let class = class.as_deref().unwrap_or(&nothing);
     let value = integer(class, "value");
     let policy = match text(class, "preemptionPolicy") {
         "" => "PreemptLowerPriority",

@@ -1,5 +1,7 @@
 //! RuntimeClass: a pod takes its class's overhead and scheduling.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use kind_rules::json::{child, default, entries, existing, list, present, set, text};
 use kind_rules::resource_list::ResourceList;
@@ -61,7 +63,7 @@ fn is_empty(map: &Value) -> bool {
     map.as_object().is_none_or(serde_json::Map::is_empty)
 }
 
-async fn class_of(attributes: &Attributes<'_>, pod: &Value) -> Result<Option<Value>, Status> {
+async fn class_of(attributes: &Attributes<'_>, pod: &Value) -> Result<Option<Arc<Value>>, Status> {
     let name = text(&pod["spec"], "runtimeClassName");
     if name.is_empty() {
         return Ok(None);

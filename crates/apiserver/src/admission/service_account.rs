@@ -1,6 +1,7 @@
 //! ServiceAccount: every pod runs as an account of its namespace, with its token, pull secrets and restrictions.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -96,7 +97,7 @@ fn is_mirror(pod: &Value) -> bool {
     present(&pod["metadata"]["annotations"], MIRROR)
 }
 
-async fn account(attributes: &Attributes<'_>, pod: &Value, name: &str) -> Result<Value, Status> {
+async fn account(attributes: &Attributes<'_>, pod: &Value, name: &str) -> Result<Arc<Value>, Status> {
     let cx = &attributes.cx;
     let attempts = if name == DEFAULT_ACCOUNT { DEFAULT_ACCOUNT_ATTEMPTS } else { 1 };
     for attempt in 0..attempts {

@@ -159,7 +159,7 @@ async fn check_service(objects: &ObjectAccess, remote: &Remote, service: &Value)
         }
     };
     let label = "kubernetes.io/service-name";
-    let own: Vec<&Value> =
+    let own: Vec<&Arc<Value>> =
         slices.iter().filter(|slice| text(&slice["metadata"]["labels"], label) == name).collect();
     if own.is_empty() {
         let message = format!("cannot find endpointslices for service/{name} in {namespace:?}");

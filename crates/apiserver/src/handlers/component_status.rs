@@ -56,7 +56,7 @@ async fn all(call: &Call) -> Result<Vec<Value>, Status> {
             Ok(())
         } else {
             let found = objects.get("coordination.k8s.io", "leases", "kube-system", lease).await?;
-            led(found.as_ref(), lease, call.now)
+            led(found.as_deref(), lease, call.now)
         };
         all.push(document(name, health));
     }

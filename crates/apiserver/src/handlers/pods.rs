@@ -1,5 +1,7 @@
 //! Which container of which pod on which node a request is about.
 
+use std::sync::Arc;
+
 use kube_objects::{Reason, Status};
 use serde_json::Value;
 
@@ -10,7 +12,7 @@ use crate::registry::strategy::Objects as _;
 /// A pod and where it is.
 pub(super) struct Target {
     /// The object.
-    pub(super) pod: Value,
+    pub(super) pod: Arc<Value>,
     /// Where it is; the node is "" for a pod that has none yet.
     pub(super) reference: PodReference,
 }
@@ -87,7 +89,7 @@ mod tests {
 
     fn target(spec: Value) -> Target {
         let reference = PodReference { name: "web".to_owned(), ..PodReference::default() };
-        Target { pod: json!({ "spec": spec }), reference }
+        Target { pod: Arc::new(json!({ "spec": spec })), reference }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use storage::{
 use crate::catalogue::Resource;
 use crate::metrics::{StoreOperation, StoreRequests};
 use crate::registry::fence::Fence;
+use crate::registry::parsed::ParsedObjects;
 use crate::registry::strategy::Objects;
 use crate::served::ServedKinds;
 use crate::watch_cache::{CachedObject, ResourceCache, WatchCache, object_key};
@@ -41,7 +42,12 @@ pub(crate) struct ObjectAccess {
     pub(crate) webhooks: OnceLock<Weak<WebhookClient>>,
     /// What was asked of the store.
     pub(crate) requests: StoreRequests,
+    /// What strategies and admission read of other objects.
+    pub(crate) parsed: ParsedObjects,
 }
+
+/// Lists of more objects than these leave nothing for later: they would push out what every write looks at.
+const FEW: usize = 32;
 
 /// A store's failure as a client sees it.
 pub(crate) fn store_failure(error: &StoreError) -> Status {
@@ -261,17 +267,20 @@ impl Objects for ObjectAccess {
         resource: &str,
         namespace: &str,
         name: &str,
-    ) -> Result<Option<Value>, Status> {
+    ) -> Result<Option<Arc<Value>>, Status> {
         let Ok(resource) = self.stored(group, resource) else { return Ok(None) };
-        Ok(self.current(&resource, namespace, name).await?.map(|object| object.encoded.to_value()))
+        Ok(self.current(&resource, namespace, name).await?.map(|object| self.parsed.of(&object)))
     }
 
-    async fn list(&self, group: &str, resource: &str, namespace: &str) -> Result<Vec<Value>, Status> {
+    async fn list(&self, group: &str, resource: &str, namespace: &str) -> Result<Vec<Arc<Value>>, Status> {
         let Ok(resource) = self.stored(group, resource) else { return Ok(Vec::new()) };
         self.catch_up().await?;
         let objects = self.cache_of(&resource)?.objects(namespace, None);
         let objects = self.views(&resource, objects).await?;
-        Ok(objects.iter().map(|object| object.encoded.to_value()).collect())
+        if objects.len() > FEW {
+            return Ok(objects.iter().map(|object| Arc::new(object.encoded.to_value())).collect());
+        }
+        Ok(objects.iter().map(|object| self.parsed.of(object)).collect())
     }
 
     async fn modify(

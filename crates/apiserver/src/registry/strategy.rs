@@ -8,6 +8,8 @@
 //! `prepare_for_update`. The engine itself sets uid, creationTimestamp, generation and managedFields, keeps metadata
 //! immutables, isolates `status` from `spec` and checks metadata.
 
+use std::sync::Arc;
+
 use api_machinery::custom_resource::status::NamesInUse;
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -20,7 +22,7 @@ use crate::catalogue::Resource;
 use crate::registry::bootstrap::Facts;
 
 /// Reads objects for strategies and admission; a consistent view of this server's own objects, in the storage
-/// version, resourceVersion included.
+/// version, resourceVersion included. What is read is shared between requests.
 #[async_trait]
 pub trait Objects: Send + Sync {
     /// One object; `namespace` is "" for a cluster-scoped one.
@@ -30,10 +32,10 @@ pub trait Objects: Send + Sync {
         resource: &str,
         namespace: &str,
         name: &str,
-    ) -> Result<Option<Value>, Status>;
+    ) -> Result<Option<Arc<Value>>, Status>;
 
     /// Every object of a resource in a namespace ("" means all), by key order.
-    async fn list(&self, group: &str, resource: &str, namespace: &str) -> Result<Vec<Value>, Status>;
+    async fn list(&self, group: &str, resource: &str, namespace: &str) -> Result<Vec<Arc<Value>>, Status>;
 
     /// Writes an object as the server itself: no admission, no authorization; `change` gets the stored object and
     /// returns whether to write. Retries conflicts by itself, so `change` may run more than once. `false` when there

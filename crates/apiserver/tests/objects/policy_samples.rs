@@ -121,8 +121,7 @@ async fn policies_see_a_custom_kind_in_the_version_that_they_name() {
     ] {
         bind("Mutating", name, mutation(version, path, value), json!({"policyName": name})).await;
     }
-    let validations =
-        json!([{"expression": "object.spec.host != '1-bad-2'", "messageExpression": "object.spec.host"}]);
+    let validations = json!([{"expression": "object.spec.host != '1-bad-2'", "messageExpression": "string(object.spec.host)"}]);
     let spec = json!({"matchConstraints": constraints("v2"), "validations": validations});
     bind("Validating", "c", spec, json!({"policyName": "c", "validationActions": ["Deny"]})).await;
     let path = format!("{}?dryRun=All", custom_conversion::V1);

@@ -175,12 +175,13 @@ fn app_armor_fields(object: &mut Value) {
     const PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
     let profiles: Vec<(String, Value)> = entries(&object["metadata"], "annotations")
         .filter_map(|(key, value)| {
+            let container = key.strip_prefix(PREFIX)?;
             let profile = match value.as_str()? {
                 "runtime/default" => json!({"type": "RuntimeDefault"}),
                 "unconfined" => json!({"type": "Unconfined"}),
                 local => json!({"type": "Localhost", "localhostProfile": local.strip_prefix("localhost/")?}),
             };
-            Some((key.strip_prefix(PREFIX)?.to_owned(), profile))
+            Some((container.to_owned(), profile))
         })
         .collect();
     let Some(spec) = existing(object, "spec") else { return };

@@ -133,10 +133,9 @@ async fn create(subject: &Subject, amounts: &Amounts) -> anyhow::Result<Vec<Cell
     let driven = subject.target.drive(IN_FLIGHT, amounts.pods, make);
     let (mut times, cost) = subject.cost(driven).await?;
     let mut cells = rates("creates of 2 kB pods", &mut times, cost, 5.0);
-    tokio::time::sleep(SETTLE).await;
     let encoded = subject.target.connect().await?.count(Ask::get(pods(subject))).await?;
-    // The list was asked for by this client; what it took is not counted as the pods' memory a moment later.
-    tokio::time::sleep(SETTLE).await;
+    // What creating and listing them took for a moment is not the pods' memory, neither of Go's collector nor of an allocator.
+    tokio::time::sleep(Duration::from_secs(amounts.rest)).await;
     let resident = usage::resident(&subject.pids)?;
     let beyond = resident.saturating_sub(subject.idle);
     cells.push(Cell::new("memory when idle", "MiB", Better::Less, mebibytes(subject.idle)).aim(10.0));

@@ -1,6 +1,8 @@
 //! For whom a node may ask tokens (KEP-4412): for audiences that the pod's own volumes name, and those that the cluster's
 //! owner allows it by the verb `request-serviceaccounts-token-audience`.
 
+use std::sync::Arc;
+
 use access::authorization::Attributes as Asked;
 use kind_rules::json::{list, present, text};
 use kube_objects::Status;
@@ -127,7 +129,7 @@ async fn existing(
     resource: &str,
     namespace: &str,
     name: &str,
-) -> Result<Value, Status> {
+) -> Result<Arc<Value>, Status> {
     let found = attributes.cx.objects.get(group, resource, namespace, name).await?;
     found.ok_or_else(|| Status::not_found(group, singular(resource), name))
 }

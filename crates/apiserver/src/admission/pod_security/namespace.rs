@@ -1,6 +1,7 @@
 //! Namespaces' own labels: what is wrong with them, and which running pods a stricter level would refuse.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use policy_engines::pod_security::{LabelProblem, reasons};
 
@@ -78,7 +79,7 @@ impl PodSecurity {
     }
 
     /// What to tell whoever makes a namespace stricter than its pods are.
-    fn judge_running(&self, namespace: &str, pods: Vec<Value>, enforce: LevelVersion) -> Vec<String> {
+    fn judge_running(&self, namespace: &str, pods: Vec<Arc<Value>>, enforce: LevelVersion) -> Vec<String> {
         let pods = self.by_importance(pods);
         let total = pods.len();
         let until = Instant::now() + MAX_TIME;
@@ -125,7 +126,7 @@ impl PodSecurity {
     }
 
     /// One pod of each controller before the others of the same.
-    fn by_importance(&self, pods: Vec<Value>) -> Vec<Value> {
+    fn by_importance(&self, pods: Vec<Arc<Value>>) -> Vec<Arc<Value>> {
         let mut seen = HashSet::new();
         let (mut first, mut others) = (Vec::new(), Vec::new());
         for pod in pods {

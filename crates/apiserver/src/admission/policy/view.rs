@@ -40,7 +40,8 @@ impl<'a> View<'a> {
             Value::Null
         } else {
             let found = cx.objects.get("", "namespaces", "", name).await?;
-            namespace_document(&found.ok_or_else(|| Status::not_found("", "namespaces", name))?)
+            let found = found.ok_or_else(|| Status::not_found("", "namespaces", name))?;
+            namespace_document(&found)
         };
         let request = request_document(
             &attributes.asked(&Value::Null),

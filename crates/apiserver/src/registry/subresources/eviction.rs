@@ -26,7 +26,8 @@ pub async fn check_eviction(cx: &RequestContext<'_>, pod: &Value) -> Result<(), 
     let labels = &pod["metadata"]["labels"];
     let matching: Vec<&Value> = budgets
         .iter()
-        .filter(|budget| {
+        .map(AsRef::as_ref)
+        .filter(|budget: &&Value| {
             budget["spec"]["selector"].is_object() && names::matches(&budget["spec"]["selector"], labels)
         })
         .collect();

@@ -94,7 +94,10 @@ pub(super) async fn of_service(call: &Call) -> Result<Target, Status> {
     let service = service.ok_or_else(|| Status::not_found("", "services", named.name))?;
     let port = port_name(&service, &named)?;
     let slices = objects.list("discovery.k8s.io", "endpointslices", namespace).await?;
-    let own = slices.iter().filter(|slice| slice["metadata"]["labels"][SERVICE_NAME] == named.name);
+    let own = slices
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|slice: &&Value| slice["metadata"]["labels"][SERVICE_NAME] == named.name);
     let mut candidates = candidates(own, &port);
     candidates.shuffle(&mut rand::rng());
     for (pod, ip, port) in candidates {
