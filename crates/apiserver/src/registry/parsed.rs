@@ -11,8 +11,8 @@ use crate::watch_cache::CachedObject;
 
 /// Objects in one generation: with the one before it twice as many are held at most.
 const MOST: usize = 128;
-/// Larger ones are parsed each time: the trees that are held take some 16 MiB at the very most.
-const LARGEST_BYTES: usize = 16 << 10;
+/// Larger ones are parsed each time. A tree takes some five times its bytes: all that are held some 5 MiB at the very most.
+const LARGEST_BYTES: usize = 4 << 10;
 
 /// Trees of objects that were asked for lately.
 #[derive(Debug, Default)]
