@@ -110,17 +110,17 @@ pub fn track_update(
     reset: &FieldSet,
     others: &[OtherVersion],
 ) {
-    let sent = new["metadata"].get("managedFields").cloned().unwrap_or_default();
+    let mut sent = take_managed_fields(new);
     if managers::is_reset(&sent) {
-        take_managed_fields(new);
         return;
     }
-    let kept = live.map(|live| &live["metadata"]["managedFields"]);
-    let mut managed = Managed::decode(&sent)
-        .filter(|managed| !managed.is_empty())
-        .or_else(|| kept.and_then(Managed::decode))
-        .unwrap_or_default();
-    take_managed_fields(new);
+    let mut managed = match Managed::decode(&sent).filter(|managed| !managed.is_empty()) {
+        Some(managed) => managed,
+        None => {
+            sent = live.map(|live| live["metadata"]["managedFields"].clone()).unwrap_or_default();
+            Managed::decode(&sent).unwrap_or_default()
+        }
+    };
     managed.keep_group(manager.api_version);
     let owner = Owner::of(manager, Operation::Update);
     let elsewhere = Elsewhere::take(&mut managed, others, &owner);
@@ -137,7 +137,7 @@ pub fn track_update(
     }
     elsewhere.put_back(&mut managed, &changes);
     managed.cap_updates();
-    put_managed_fields(new, &managed);
+    put_managed_fields(new, managed.encode(sent));
 }
 
 /// The object after `manager` has applied `config` onto `live` (`None`: there is no object yet), managedFields included.
@@ -173,7 +173,8 @@ pub fn apply(
     // Until the end it has the managedFields of the live object: no difference.
     let mut merged = typed::merge(schema, before, &config);
     managed.set(owner.clone(), stated.clone());
-    let abandoned = last.without_owned(&managed.all_fields().union(&elsewhere.all_fields()));
+    let mut abandoned = last.clone();
+    managed.each_fields().chain(elsewhere.each_fields()).for_each(|owned| abandoned.subtract_owned(owned));
     // By its path, in whichever version it was stated: what has another name in this one stays, as upstream leaves it.
     typed::remove(schema, &mut merged, &abandoned);
 
@@ -191,8 +192,9 @@ pub fn apply(
         managed.touch(&owner, manager.time);
     }
     elsewhere.put_back(&mut managed, &changes);
-    take_managed_fields(&mut merged);
-    put_managed_fields(&mut merged, &managed);
+    // Those of the live object, which the owners were read from.
+    let read = take_managed_fields(&mut merged);
+    put_managed_fields(&mut merged, managed.encode(read));
     Ok(merged)
 }
 
@@ -241,14 +243,13 @@ fn owned_by_anyone(mut fields: FieldSet, reset: &FieldSet) -> FieldSet {
     fields
 }
 
-fn take_managed_fields(object: &mut Value) {
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("managedFields");
-    }
+/// Null when there are none.
+fn take_managed_fields(object: &mut Value) -> Value {
+    let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+    metadata.and_then(|metadata| metadata.remove("managedFields")).unwrap_or_default()
 }
 
-fn put_managed_fields(object: &mut Value, managed: &Managed) {
-    let encoded = managed.encode();
+fn put_managed_fields(object: &mut Value, encoded: Value) {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
         && encoded.as_array().is_some_and(|entries| !entries.is_empty())
     {

@@ -151,18 +151,20 @@ impl FieldSet {
         Self { members, children: rest.collect() }
     }
 
-    /// Takes out the paths of `other`.
-    pub fn subtract(&mut self, other: &Self) {
+    /// Takes out the paths of `other`; whether there were any.
+    pub fn subtract(&mut self, other: &Self) -> bool {
+        let mut changed = false;
         for element in &other.members {
-            self.members.remove(element);
+            changed |= self.members.remove(element);
         }
         for (element, theirs) in &other.children {
             let Some(mine) = self.children.get_mut(element) else { continue };
-            mine.subtract(theirs);
+            changed |= mine.subtract(theirs);
             if mine.is_empty() {
                 self.children.remove(element);
             }
         }
+        changed
     }
 
     /// Takes out the paths of `other` and all that is below them.
@@ -180,16 +182,18 @@ impl FieldSet {
         }
     }
 
-    /// The paths that are not in `owned` and have nothing owned below them: what can go when this set's owner lets go.
-    #[must_use]
-    pub fn without_owned(&self, owned: &Self) -> Self {
-        let free = |element: &&String| !owned.has(element) && owned.below(element).is_none();
-        let members = self.members.iter().filter(free).cloned().collect();
-        let rest = self.children.iter().filter_map(|(element, mine)| {
-            let rest = owned.below(element).map_or_else(|| mine.clone(), |theirs| mine.without_owned(theirs));
-            (!rest.is_empty()).then(|| (element.clone(), rest))
-        });
-        Self { members, children: rest.collect() }
+    /// Takes out the paths of `owned` and those above them: what is left can go when this set's owner lets go.
+    pub fn subtract_owned(&mut self, owned: &Self) {
+        for element in owned.members.iter().chain(owned.children.keys()) {
+            self.members.remove(element);
+        }
+        for (element, theirs) in &owned.children {
+            let Some(mine) = self.children.get_mut(element) else { continue };
+            mine.subtract_owned(theirs);
+            if mine.is_empty() {
+                self.children.remove(element);
+            }
+        }
     }
 
     /// Every path, as messages show it: `.spec.containers[name="a"].image`.
@@ -266,6 +270,7 @@ fn canonical(key: &str) -> Option<String> {
     let (kind, rest) = key.split_once(':')?;
     match kind {
         "f" => Some(key.to_owned()),
+        "k" if is_plain(rest) => Some(key.to_owned()),
         "k" => {
             let keys: Map<String, Value> = serde_json::from_str(rest).ok()?;
             Some(keyed(keys.iter().map(|(key, value)| (key.as_str(), value))))
@@ -273,6 +278,36 @@ fn canonical(key: &str) -> Option<String> {
         "v" => Some(valued(&serde_json::from_str(rest).ok()?)),
         "i" => rest.parse::<i64>().ok().map(|index| format!("i:{index}")),
         _ => None,
+    }
+}
+
+/// Whether the keys of an item are in the spelling of [`keyed`], and so simple that it shows without parsing them: one key
+/// or several in order, texts without escapes, whole numbers.
+fn is_plain(keys: &str) -> bool {
+    let text = |rest: &str| -> Option<usize> {
+        let end = rest.strip_prefix('"')?.find('"')?;
+        let plain = |byte: u8| byte >= b' ' && byte != b'\\';
+        rest[1..=end].bytes().all(plain).then_some(end + 2)
+    };
+    let number = |rest: &str| {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        (digits == 1 || (digits > 1 && digits < 18 && !rest.starts_with('0'))).then_some(digits)
+    };
+    let Some(mut rest) = keys.strip_prefix('{') else { return false };
+    let mut last = None;
+    loop {
+        let Some(end) = text(rest) else { return false };
+        let (name, behind) = (&rest[1..end - 1], &rest[end..]);
+        if last.is_some_and(|last| name <= last) {
+            return false;
+        }
+        last = Some(name);
+        let Some(value) = behind.strip_prefix(':') else { return false };
+        let Some(end) = text(value).or_else(|| number(value)) else { return false };
+        rest = match value[end..].strip_prefix(',') {
+            Some(next) => next,
+            None => return &value[end..] == "}",
+        };
     }
 }
 

@@ -73,6 +73,8 @@ struct Entry {
     owner: Owner,
     time: String,
     fields: FieldSet,
+    /// At which place it was read, as long as its fields are what was read there.
+    read_at: Option<usize>,
 }
 
 /// How many updaters are kept apart; older ones are folded into one entry (upstream's `DefaultMaxUpdateManagers`).
@@ -103,13 +105,15 @@ impl Managed {
         if list.len() > MAX_ENTRIES {
             return None;
         }
-        let entries = list.iter().map(decode_entry).collect::<Option<Vec<_>>>()?;
+        let mut entries = list.iter().map(decode_entry).collect::<Option<Vec<_>>>()?;
+        entries.iter_mut().enumerate().for_each(|(place, entry)| entry.read_at = Some(place));
         Some(Self { entries })
     }
 
-    /// The field: appliers first, then by time and name.
+    /// The field: appliers first, then by time and name. `read` is what the owners were [decoded](Self::decode) from, or
+    /// null: fields that nobody changed meanwhile are taken out of it instead of being written anew.
     #[must_use]
-    pub fn encode(&self) -> Value {
+    pub fn encode(&self, mut read: Value) -> Value {
         let mut entries: Vec<&Entry> = self.entries.iter().filter(|entry| !entry.fields.is_empty()).collect();
         entries.sort_by(|a, b| {
             let key = |entry: &Entry| {
@@ -123,7 +127,12 @@ impl Managed {
             };
             key(a).cmp(&key(b))
         });
-        Value::Array(entries.into_iter().map(encode_entry).collect())
+        let encoded = entries.into_iter().map(|entry| {
+            let same = entry.read_at.and_then(|place| read.get_mut(place)?.get_mut("fieldsV1"));
+            let same = same.map(Value::take).filter(Value::is_object);
+            encode_entry(entry, same.unwrap_or_else(|| entry.fields.to_json()))
+        });
+        Value::Array(encoded.collect())
     }
 
     /// Whether nobody owns anything.
@@ -157,20 +166,20 @@ impl Managed {
         self.entries.extend(others.entries);
     }
 
-    /// What anybody owns.
-    #[must_use]
-    pub fn all_fields(&self) -> FieldSet {
-        self.entries.iter().fold(FieldSet::default(), |all, entry| all.union(&entry.fields))
+    /// What each owns.
+    pub(super) fn each_fields(&self) -> impl Iterator<Item = &FieldSet> {
+        self.entries.iter().map(|entry| &entry.fields)
     }
 
     /// Makes an owner own exactly `fields`, in the version it writes now; its time stays.
     pub fn set(&mut self, owner: Owner, fields: FieldSet) {
         match self.entries.iter_mut().find(|entry| entry.owner.is(&owner)) {
             Some(entry) => {
+                entry.read_at = entry.read_at.filter(|_| entry.fields == fields);
                 entry.fields = fields;
                 entry.owner = owner;
             }
-            None => self.entries.push(Entry { owner, time: String::new(), fields }),
+            None => self.entries.push(Entry { owner, time: String::new(), fields, read_at: None }),
         }
     }
 
@@ -179,10 +188,11 @@ impl Managed {
         match self.entries.iter_mut().find(|entry| entry.owner.is(&owner)) {
             Some(entry) => {
                 entry.fields.absorb(fields);
+                entry.read_at = None;
                 entry.owner = owner;
                 time.clone_into(&mut entry.time);
             }
-            None => self.entries.push(Entry { owner, time: time.to_owned(), fields }),
+            None => self.entries.push(Entry { owner, time: time.to_owned(), fields, read_at: None }),
         }
     }
 
@@ -195,17 +205,14 @@ impl Managed {
 
     /// Takes `fields` from everybody.
     pub fn release(&mut self, fields: &FieldSet) {
-        for entry in &mut self.entries {
-            entry.fields.subtract(fields);
-        }
+        self.entries.iter_mut().for_each(|entry| entry.release(fields));
         self.entries.retain(|entry| !entry.fields.is_empty());
     }
 
     /// Takes `fields` from everybody but `owner`.
     pub fn release_others(&mut self, owner: &Owner, fields: &FieldSet) {
-        for entry in self.entries.iter_mut().filter(|entry| !entry.owner.is(owner)) {
-            entry.fields.subtract(fields);
-        }
+        let others = self.entries.iter_mut().filter(|entry| !entry.owner.is(owner));
+        others.for_each(|entry| entry.release(fields));
         self.entries.retain(|entry| !entry.fields.is_empty());
     }
 
@@ -244,7 +251,7 @@ impl Managed {
             !folded.contains(&(index - 1))
         });
         let owner = Owner { manager: FOLDED.to_owned(), ..newest.owner };
-        self.entries.push(Entry { owner, time: newest.time, fields });
+        self.entries.push(Entry { owner, time: newest.time, fields, read_at: None });
     }
 }
 
@@ -269,11 +276,20 @@ fn decode_entry(json: &Value) -> Option<Entry> {
         subresource: text("subresource"),
         api_version: text("apiVersion"),
     };
-    Some(Entry { owner, time: text("time"), fields })
+    Some(Entry { owner, time: text("time"), fields, read_at: None })
 }
 
-fn encode_entry(entry: &Entry) -> Value {
-    let Entry { owner, time, fields } = entry;
+impl Entry {
+    fn release(&mut self, fields: &FieldSet) {
+        if self.fields.subtract(fields) {
+            self.read_at = None;
+        }
+    }
+}
+
+/// `fields` as they stand in the entry.
+fn encode_entry(entry: &Entry, fields: Value) -> Value {
+    let Entry { owner, time, .. } = entry;
     let mut json = Map::new();
     let mut put = |key: &str, value: &str| json.insert(key.to_owned(), Value::from(value));
     put("manager", &owner.manager);
@@ -287,6 +303,6 @@ fn encode_entry(entry: &Entry) -> Value {
         put("subresource", &owner.subresource);
     }
     // Not by `json!`, which copies a tree that it is given.
-    json.insert("fieldsV1".to_owned(), fields.to_json());
+    json.insert("fieldsV1".to_owned(), fields);
     Value::Object(json)
 }

@@ -373,4 +373,71 @@ proptest! {
         prop_assert_eq!(a.union(&b), b.union(&a));
         prop_assert_eq!(FieldSet::from_json(&a.to_json()), Some(a));
     }
+
+    /// What is taken over from what was read says the same as what is written anew, whoever lost or won fields meanwhile.
+    #[test]
+    fn owners_are_written_the_same_with_and_without_what_they_were_read_from(
+        first in any_config(), second in any_config(), third in any_config(), other in any_config(), who in 0..3_usize,
+    ) {
+        let live = apply_as(None, &first, "one", T0, false).unwrap();
+        let live = apply_as(Some(&live), &second, "two", T1, true).unwrap();
+        let mut changed = typed::merge(&schema("apps", "Deployment"), &live, &third);
+        changed["metadata"]["managedFields"] = live["metadata"]["managedFields"].clone();
+        let live = update_as(Some(&live), changed, "three", T1);
+        let read = &live["metadata"]["managedFields"];
+        let mut managed = Managed::decode(read).unwrap();
+        prop_assert_eq!(&managed.encode(read.clone()), read);
+        prop_assert_eq!(&managed.encode(Value::Null), read);
+        let fields = typed::fields(&schema("apps", "Deployment"), &other);
+        let owner = Owner::of(&manager(["one", "two", "three"][who], "apps/v1", T1), Operation::Apply);
+        managed.release_others(&owner, &fields);
+        prop_assert_eq!(managed.encode(read.clone()), managed.encode(Value::Null));
+        managed.set(owner.clone(), fields.clone());
+        prop_assert_eq!(managed.encode(read.clone()), managed.encode(Value::Null));
+        managed.release(&fields);
+        managed.grant(owner, fields, T0);
+        prop_assert_eq!(managed.encode(read.clone()), managed.encode(Value::Null));
+    }
+
+    /// Fields may go when nobody owns them or anything below them, whether the owners are asked one by one or together.
+    #[test]
+    fn what_can_go_is_owned_by_none_of_the_others(last in any_config(), a in any_config(), b in any_config()) {
+        let kind = schema("apps", "Deployment");
+        let [last, a, b] = [last, a, b].map(|config| typed::fields(&kind, &config));
+        let (mut in_turn, mut together) = (last.clone(), last.clone());
+        in_turn.subtract_owned(&a);
+        in_turn.subtract_owned(&b);
+        together.subtract_owned(&a.union(&b));
+        prop_assert_eq!(&in_turn, &together);
+        prop_assert!(in_turn.intersection(&a).is_empty() && in_turn.difference(&last).is_empty());
+    }
+
+    /// The keys of an item have one spelling, and what is taken for it without parsing is it.
+    #[test]
+    fn keys_have_one_spelling(
+        keys in proptest::collection::btree_map("[a-c \"!é\\\\]{0,3}", any_key(), 0..3), spaced: bool, reversed: bool,
+    ) {
+        let keyed = field_set::keyed(keys.iter().map(|(key, value)| (key.as_str(), value)));
+        let map = Value::Object(keys.clone().into_iter().collect());
+        prop_assert_eq!(&keyed, &format!("k:{map}"));
+        let comma = if spaced { ", " } else { "," };
+        let mut pairs: Vec<String> =
+            keys.iter().map(|(key, value)| format!("{}:{value}", Value::from(key.as_str()))).collect();
+        if reversed {
+            pairs.reverse();
+        }
+        let written = format!("k:{{{}}}", pairs.join(comma));
+        let set = FieldSet::from_json(&json!({written: {}})).unwrap();
+        prop_assert!(set.has(&keyed), "{set:?} {keyed}");
+    }
+}
+
+fn any_key() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        "[a-c \"\\\\é\n]{0,3}".prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        (0..12_u64).prop_map(Value::from),
+        any::<bool>().prop_map(Value::from),
+        Just(Value::Null),
+    ]
 }

@@ -67,9 +67,9 @@ impl<'a> Elsewhere<'a> {
         each.flat_map(|((_, theirs), changed)| theirs.conflicts(own, &changed.taken)).collect()
     }
 
-    /// What they own, by the paths of their versions.
-    pub(super) fn all_fields(&self) -> FieldSet {
-        self.parts.iter().fold(FieldSet::default(), |all, (_, theirs)| all.union(&theirs.all_fields()))
+    /// What each owns, by the paths of its version.
+    pub(super) fn each_fields(&self) -> impl Iterator<Item = &FieldSet> {
+        self.parts.iter().flat_map(|(_, theirs)| theirs.each_fields())
     }
 
     /// Puts them back without what was changed.
