@@ -36,7 +36,6 @@ pub(super) const CASES: &[Case] = &[
     ),
     case!("policies/mutate by JSON patches", ApiServer, [], patching),
     case!("policies/judge objects in the version that they name", ApiServer, [], judging_another_version),
-    case!("policies/mutate objects in the version that they name", ApiServer, [], mutating_another_version),
 ];
 
 const ROOT: &str = "/apis/admissionregistration.k8s.io/v1";
@@ -142,8 +141,8 @@ fn only_deployments() -> Value {
 }
 
 /// Autoscalers as `autoscaling/v2`.
-fn new_autoscalers(match_policy: &str) -> Value {
-    json!({"matchPolicy": match_policy, "resourceRules": [{
+fn new_autoscalers() -> Value {
+    json!({"matchPolicy": "Equivalent", "resourceRules": [{
         "operations": ["CREATE", "UPDATE"], "apiGroups": ["autoscaling"], "apiVersions": ["v2"],
         "resources": ["horizontalpodautoscalers"],
     }]})
@@ -367,7 +366,7 @@ async fn patching(subject: &Subject) -> anyhow::Result<()> {
 
 async fn judging_another_version(subject: &Subject) -> anyhow::Result<()> {
     let spec = json!({
-        "matchConstraints": new_autoscalers("Equivalent"),
+        "matchConstraints": new_autoscalers(),
         "validations": [
             {"expression": "object.spec.metrics[0].resource.target.averageUtilization < 50"},
             {"expression": "object.apiVersion == 'autoscaling/v2' && request.kind.version == 'v2' && request.resource.version == 'v2' && request.requestKind.version == 'v1' && request.requestResource.version == 'v1'"},
@@ -383,25 +382,6 @@ async fn judging_another_version(subject: &Subject) -> anyhow::Result<()> {
         let path = format!("{all}/a");
         let change = json!({"spec": {"targetCPUUtilizationPercentage": 60}});
         subject.patch(&path, "merge", &change).await?.refused(422, "Invalid")
-    };
-    let outcome = outcome.await;
-    policy.end(outcome).await
-}
-
-async fn mutating_another_version(subject: &Subject) -> anyhow::Result<()> {
-    let expression =
-        "[JSONPatch{op: 'replace', path: '/spec/metrics/0/resource/target/averageUtilization', value: 33}]";
-    let spec = json!({
-        "matchConstraints": new_autoscalers("Equivalent"), "reinvocationPolicy": "Never",
-        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}],
-    });
-    let policy = Policy::new(subject, Sort::Mutating, spec, json!({})).await?;
-    let outcome = async {
-        let all = policy.space.of("autoscaling/v1", "horizontalpodautoscalers");
-        let changed = |answer: &Answer| answer.json["spec"]["targetCPUUtilizationPercentage"] == 33;
-        let made = policy.until(&all, &old_autoscaler(50), changed).await?.json;
-        ensure!(made["apiVersion"] == "autoscaling/v1" && made["spec"].get("metrics").is_none(), "{made}");
-        Ok(())
     };
     let outcome = outcome.await;
     policy.end(outcome).await
