@@ -75,7 +75,8 @@ impl From<RuntimeArgument> for RuntimeChoice {
 pub(crate) async fn run(global: &Global, arguments: UpArguments) -> Result<Code, Failure> {
     let directory = arguments.dir.clone().map_or_else(|| connection::state_dir(global), Ok)?;
     let executable = std::env::current_exe().context("cannot find this executable")?;
-    telemetry::start_with(arguments.log.log_format, "warn")?;
+    // What does not answer yet is asked again, and named when it stays so.
+    telemetry::start_with(arguments.log.log_format, "warn,kube_client::client::builder=off")?;
     let stop = signals::shutdown()?;
     if arguments.detach {
         return detach(global, &arguments, &directory, &executable, &stop).await;
