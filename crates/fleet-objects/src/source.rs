@@ -159,7 +159,7 @@ pub enum SignedObject {
 #[serde(rename_all = "camelCase")]
 pub struct OciVerification {
     /// Public keys in PEM (`cosign generate-key-pair`: ECDSA on P-256; or Ed25519), at most 10. One of them must have signed
-    /// the artifact's digest as `cosign sign --key` does, beside it in its repository.
+    /// the artifact's digest as `cosign sign --key` does: in a bundle that refers to it, or under a tag of its repository.
     pub public_keys: String,
 }
 

@@ -88,6 +88,11 @@ impl Error {
         move |source| Self::File { operation, path, source }
     }
 
+    /// Whether a registry answered that it has no such thing.
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(self, Self::Refused { status: http::StatusCode::NOT_FOUND, .. })
+    }
+
     /// The error with its causes, in one line.
     #[must_use]
     pub fn chain(&self) -> String {

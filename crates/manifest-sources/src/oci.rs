@@ -3,6 +3,7 @@
 
 pub(crate) mod client;
 mod login;
+mod referrers;
 mod signature;
 
 use std::collections::BTreeMap;
@@ -69,10 +70,18 @@ impl Default for Version {
 }
 
 /// Where an artifact is.
+#[derive(Clone, Copy)]
 struct Place<'a> {
     registry: &'a str,
     repository: &'a str,
     version: &'a str,
+}
+
+/// A manifest as it came, with its digest.
+struct Fetched {
+    digest: String,
+    body: Bytes,
+    manifest: Manifest,
 }
 
 #[derive(Deserialize)]
@@ -80,6 +89,14 @@ struct Place<'a> {
 struct Manifest {
     #[serde(default)]
     layers: Vec<Descriptor>,
+    /// What it says something about.
+    #[serde(default)]
+    subject: Option<Subject>,
+}
+
+#[derive(Deserialize)]
+struct Subject {
+    digest: String,
 }
 
 #[derive(Deserialize)]
@@ -103,7 +120,7 @@ impl Artifact {
             return Ok(digest.clone());
         }
         let mut client = Client::new(place.registry, self.plain_http, self.credentials.clone())?;
-        Ok(manifest(&mut client, &place).await?.0)
+        Ok(manifest(&mut client, &place).await?.digest)
     }
 
     /// Unpacks the artifact into an empty directory; answers the digest of its manifest and the directory that its content
@@ -114,11 +131,12 @@ impl Artifact {
     pub async fn pull(&self, into: &Path) -> Result<(String, PathBuf), Error> {
         let place = self.place()?;
         let mut client = Client::new(place.registry, self.plain_http, self.credentials.clone())?;
-        let (digest, manifest) = manifest(&mut client, &place).await?;
+        let fetched = manifest(&mut client, &place).await?;
         if let Some(signers) = &self.signers {
             let keys = signature::keys(signers)?;
-            signature::verify(&mut client, &place, &digest, &keys).await?;
+            signature::verify(&mut client, &place, &fetched, &keys).await?;
         }
+        let Fetched { digest, manifest, .. } = fetched;
         let is_archive = |layer: &&Descriptor| {
             let kind = layer.media_type.as_str();
             kind.ends_with("tar") || kind.ends_with("tar+gzip") || kind.ends_with("tar.gzip")
@@ -133,9 +151,7 @@ impl Artifact {
         if layer.size > MAX_LAYER as u64 {
             return Err(Error::Invalid(format!("{} is larger than {MAX_LAYER} bytes", self.url)));
         }
-        let path = format!("/v2/{}/blobs/{}", place.repository, layer.digest);
-        let Got { body, .. } = client.get(&path, "*/*", MAX_LAYER).await?;
-        check(&body, &layer.digest, &self.url)?;
+        let body = blob(&mut client, &place, &layer.digest, MAX_LAYER).await?;
         let into = into.to_owned();
         let unpacked = aside(move || archive::unpack(&body, &into).map(|()| archive::content(&into))).await?;
         Ok((digest, unpacked))
@@ -168,7 +184,7 @@ fn is_digest(text: &str) -> bool {
     text.strip_prefix("sha256:").is_some_and(fleet_planner::is_digest)
 }
 
-async fn manifest(client: &mut Client, place: &Place<'_>) -> Result<(String, Manifest), Error> {
+async fn manifest(client: &mut Client, place: &Place<'_>) -> Result<Fetched, Error> {
     let path = format!("/v2/{}/manifests/{}", place.repository, place.version);
     let Got { body, .. } = client.get(&path, MANIFESTS, MAX_MANIFEST).await?;
     let digest = format!("sha256:{}", fleet_planner::digest(&body));
@@ -177,7 +193,18 @@ async fn manifest(client: &mut Client, place: &Place<'_>) -> Result<(String, Man
     }
     let manifest: Manifest = serde_json::from_slice(&body)
         .map_err(|error| Error::Invalid(format!("{} has no readable manifest: {error}", place.repository)))?;
-    Ok((digest, manifest))
+    Ok(Fetched { digest, body, manifest })
+}
+
+/// A blob of the repository, checked.
+async fn blob(client: &mut Client, place: &Place<'_>, digest: &str, most: usize) -> Result<Bytes, Error> {
+    if !is_digest(digest) {
+        return Err(Error::Invalid(format!("{}: {digest:?} is no sha256 digest", place.repository)));
+    }
+    let path = format!("/v2/{}/blobs/{digest}", place.repository);
+    let Got { body, .. } = client.get(&path, "*/*", most).await?;
+    check(&body, digest, place.repository)?;
+    Ok(body)
 }
 
 fn check(body: &Bytes, digest: &str, what: &str) -> Result<(), Error> {

@@ -1,50 +1,37 @@
-//! Signatures beside an artifact, as `cosign sign --key` makes them: under the tag `sha256-DIGEST.sig` of its repository lies a
-//! manifest whose layers are small JSON texts that name the digest; each layer's annotation is a signature of its text.
+//! Signatures of an artifact, as `cosign sign --key` makes them: in a bundle that refers to it (`bundle`), or beside it under a
+//! tag (`beside`). One good signature is enough; what else lies there takes nothing from it.
 //!
 //! Keys are ECDSA on P-256 or Ed25519, in PEM. What a transparency log or a certificate says is not looked at.
+
+mod beside;
+mod bundle;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey, VerificationAlgorithm};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 
-use super::client::{Client, Got};
-use super::{Place, check, manifest};
+use super::client::Client;
+use super::{Fetched, Place};
 use crate::error::Error;
 
-const SIGNED: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
-/// A text that names a digest is some 300 bytes.
-const MAX_TEXT: usize = 64 << 10;
-/// Keys at most, and signatures looked at.
+/// Keys at most.
 const MAX_KEYS: usize = 10;
-const MAX_SIGNATURES: usize = 50;
+/// Reasons told of an artifact that is not signed.
+const MAX_SAID: usize = 5;
 /// What a SubjectPublicKeyInfo of each kind begins with (RFC 5480, RFC 8410); the key itself follows.
 pub(super) const P256: [u8; 26] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
     0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
-const EDWARDS: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+pub(super) const EDWARDS: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// A public key.
 pub(super) struct Key(UnparsedPublicKey<Vec<u8>>);
 
-#[derive(Deserialize)]
-struct Text {
-    critical: Critical,
-}
-
-#[derive(Deserialize)]
-struct Critical {
-    image: Image,
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Image {
-    docker_manifest_digest: String,
+impl Key {
+    fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.0.verify(message, signature).is_ok()
+    }
 }
 
 /// The keys of a PEM text.
@@ -77,43 +64,40 @@ pub(super) fn keys(pem: &str) -> Result<Vec<Key>, Error> {
     }
 }
 
-/// Whether one of the keys signed a digest.
+/// Whether one of the keys signed an artifact.
 pub(super) async fn verify(
     client: &mut Client,
     place: &Place<'_>,
-    digest: &str,
+    artifact: &Fetched,
     keys: &[Key],
 ) -> Result<(), Error> {
-    let not_signed =
-        |said: String| Error::NotSigned { what: format!("artifact {}@{digest}", place.repository), said };
-    let tag = format!("{}.sig", digest.replace(':', "-"));
-    let beside = Place { version: &tag, ..*place };
-    let (_, signatures) = manifest(client, &beside)
-        .await
-        .map_err(|error| not_signed(format!("its signatures cannot be read: {}", error.chain())))?;
-    let mut said = "no signature is there".to_owned();
-    for layer in signatures.layers.iter().filter(|layer| layer.media_type == SIGNED).take(MAX_SIGNATURES) {
-        let Some(signature) = layer.annotations.get(SIGNATURE).and_then(|text| STANDARD.decode(text).ok())
-        else {
-            continue;
-        };
-        let path = format!("/v2/{}/blobs/{}", place.repository, layer.digest);
-        let Got { body, .. } = client.get(&path, "*/*", MAX_TEXT).await?;
-        check(&body, &layer.digest, place.repository)?;
-        if !keys.iter().any(|key| key.0.verify(&body, &signature).is_ok()) {
-            "it is signed by others".clone_into(&mut said);
-            continue;
-        }
-        // A good signature of something else is none of this.
-        let text: Option<Text> = serde_json::from_slice(&body).ok();
-        let names_it = text.is_some_and(|text| {
-            text.critical.image.docker_manifest_digest == digest
-                && text.critical.kind == "cosign container image signature"
-        });
-        if names_it {
-            return Ok(());
-        }
-        "its signature is of another artifact".clone_into(&mut said);
+    let mut said = Reasons::default();
+    if beside::verify(client, place, &artifact.digest, keys, &mut said).await
+        || bundle::verify(client, place, artifact, keys, &mut said).await
+    {
+        return Ok(());
     }
-    Err(not_signed(said))
+    let what = format!("artifact {}@{}", place.repository, artifact.digest);
+    Err(Error::NotSigned { what, said: said.told() })
 }
+
+/// Why what was found is no signature of an allowed signer, each reason once.
+#[derive(Default)]
+struct Reasons(Vec<String>);
+
+impl Reasons {
+    fn say(&mut self, reason: impl Into<String>) {
+        let reason = reason.into();
+        if self.0.len() < MAX_SAID && !self.0.contains(&reason) {
+            self.0.push(reason);
+        }
+    }
+
+    fn told(self) -> String {
+        if self.0.is_empty() { "no signature is there".to_owned() } else { self.0.join("; ") }
+    }
+}
+
+/// What both ways say.
+const BY_OTHERS: &str = "it is signed by others";
+const OF_ANOTHER: &str = "its signature is of another artifact";

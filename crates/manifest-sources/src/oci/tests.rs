@@ -1,4 +1,11 @@
+mod bundles;
+
 use std::sync::{Arc, Mutex};
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 use http_body_util::Full;
 use hyper::Response;
@@ -51,7 +58,12 @@ async fn registry_with(
                 refused.headers_mut().insert("www-authenticate", challenge.parse().unwrap());
                 refused
             } else if let Some(body) = path.strip_prefix("/v2/shop/app/").and_then(|path| more.get(path)) {
-                of(200, body.clone())
+                let mut found = of(200, body.clone());
+                if more.contains_key(&format!("{}?page=2", &path["/v2/shop/app/".len()..])) {
+                    let next = format!("<{path}?page=2>; rel=\"next\"");
+                    found.headers_mut().insert("link", next.parse().unwrap());
+                }
+                found
             } else if path == "/v2/shop/app/manifests/v1" {
                 of(200, manifest.clone().into_bytes())
             } else if path.starts_with("/v2/shop/app/blobs/") {
@@ -120,12 +132,15 @@ async fn references_that_lead_elsewhere_are_refused() {
     }
 }
 
-/// As `cosign sign --key` leaves it beside an artifact; answers what the registry has more, and the public key.
+/// The public key of a pair.
+fn pem(pair: &EcdsaKeyPair) -> String {
+    let mut der = signature::P256.to_vec();
+    der.extend_from_slice(pair.public_key().as_ref());
+    format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(der))
+}
+
+/// As `cosign sign --key` left it beside an artifact; answers what the registry has more, and the public key.
 fn signed(digest: &str, names: &str) -> (BTreeMap<String, Vec<u8>>, String) {
-    use aws_lc_rs::rand::SystemRandom;
-    use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD;
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
     let text = json!({"critical": {"identity": {"docker-reference": "x"}, "image": {"docker-manifest-digest": names},
         "type": "cosign container image signature"}, "optional": null})
@@ -135,9 +150,7 @@ fn signed(digest: &str, names: &str) -> (BTreeMap<String, Vec<u8>>, String) {
     let manifest = json!({"schemaVersion": 2, "layers": [{
         "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json", "digest": of_text, "size": text.len(),
         "annotations": {"dev.cosignproject.cosign/signature": STANDARD.encode(signature.as_ref())}}]});
-    let mut der = signature::P256.to_vec();
-    der.extend_from_slice(pair.public_key().as_ref());
-    let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(der));
+    let pem = pem(&pair);
     let tag = format!("manifests/{}.sig", digest.replace(':', "-"));
     let more = [(tag, manifest.to_string().into_bytes()), (format!("blobs/{of_text}"), text.into_bytes())];
     (more.into(), pem)
@@ -153,7 +166,7 @@ async fn only_an_artifact_that_a_listed_key_signed_passes() {
     for (more, keys, part) in [
         (good.clone(), format!("{stranger}{key}"), None),
         (good.clone(), stranger.clone(), Some("it is signed by others")),
-        (BTreeMap::new(), key.clone(), Some("its signatures cannot be read")),
+        (BTreeMap::new(), key.clone(), Some("no signature is there")),
         (replayed, replayed_key, Some("its signature is of another artifact")),
         (good, "none".to_owned(), Some("there is none")),
     ] {
