@@ -102,6 +102,9 @@ pub struct ChartSource {
     /// A Secret of the source's namespace: `username` and `password`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretReference>,
+    /// Who must have signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<ChartVerification>,
     /// The repository may be at `http://…`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub plain_http: bool,
@@ -154,13 +157,27 @@ pub enum SignedObject {
     TagAndCommit,
 }
 
-/// Who must have signed an artifact.
+/// Who must have signed a chart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ChartVerification {
+    /// OpenPGP public keys, armored (`gpg --armor --export`), at most 10 blocks. One of them must have signed the provenance that
+    /// lies beside the archive (`NAME-VERSION.tgz.prov`, by `helm package --sign`), of this name, version and digest.
+    pub pgp_keys: String,
+}
+
+/// Who must have signed an artifact: at least one of these, and what is given holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OciVerification {
     /// Public keys in PEM (`cosign generate-key-pair`: ECDSA on P-256; or Ed25519), at most 10. One of them must have signed
     /// the artifact's digest as `cosign sign --key` does: in a bundle that refers to it, or under a tag of its repository.
-    pub public_keys: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_keys: Option<String>,
+    /// For a chart: OpenPGP public keys, armored (`gpg --armor --export`), at most 10 blocks. One of them must have signed the
+    /// chart's provenance (`helm package --sign`, then `helm push`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pgp_keys: Option<String>,
 }
 
 /// An artifact in an OCI registry. Of `tag` and `digest` at most one; the tag `latest` without any.

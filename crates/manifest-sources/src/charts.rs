@@ -1,8 +1,8 @@
 //! Charts in repositories of Helm charts: an `index.yaml` below an HTTP address lists versions with their archives.
 //!
 //! The newest version that a range allows is taken, as `helm pull --version` takes it. An archive is checked against the digest
-//! that the index says and against the one that a person pinned; the user's name and password go to the repository's own
-//! server alone.
+//! that the index says, against the one that a person pinned, and against the provenance of a signer that he pinned; the user's
+//! name and password go to the repository's own server alone.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,8 @@ use crate::archive;
 use crate::error::{Error, aside};
 use crate::oci::Login;
 use crate::oci::client::{Client, Got};
+use crate::process::Surroundings;
+use crate::provenance::{self, Expected, Keyring, MAX_PROVENANCE};
 
 /// Bytes of an index (those of large public repositories have some 20 MB), and of a chart's archive.
 const MAX_INDEX: usize = 48 << 20;
@@ -34,6 +36,8 @@ pub struct Chart {
     pub version: Option<String>,
     /// The archive's digest must be this: `sha256:` and 64 hexadecimal digits.
     pub digest: Option<String>,
+    /// OpenPGP keys, armored, one of which must have signed the archive's provenance; `None`: nobody need have.
+    pub signers: Option<String>,
     /// User name and password.
     pub credentials: Option<Login>,
     /// The repository may be at `http://…`.
@@ -105,11 +109,19 @@ impl Chart {
         Err(self.invalid(&format!("it lists no version that is {wanted}")))
     }
 
-    /// Unpacks a version into an empty directory; answers its revision and the directory that the chart is in.
+    /// Unpacks a version into an empty directory; answers its revision and the directory that the chart is in. `scratch` is for
+    /// files that a program needs, and not below `into`.
     ///
     /// # Errors
-    /// When no server gives the archive, or it is not what its digest says.
-    pub async fn pull(&self, listed: &Listed, into: &Path) -> Result<(String, PathBuf), Error> {
+    /// When no server gives the archive, it is not what its digest says, or not signed as it must be.
+    pub async fn pull(
+        &self,
+        listed: &Listed,
+        into: &Path,
+        surroundings: &Surroundings,
+        scratch: &Path,
+    ) -> Result<(String, PathBuf), Error> {
+        let keys = self.signers.as_deref().map(Keyring::read).transpose()?;
         let repository = self.repository()?;
         let url = listed.urls.first().ok_or_else(|| self.invalid("the version has no archive"))?;
         let url = if url.contains("://") {
@@ -117,7 +129,8 @@ impl Chart {
         } else {
             format!("{repository}/{}", url.trim_start_matches('/'))
         };
-        let body = self.get(&Uri::try_from(url).map_err(|_| self.no_address())?, MAX_ARCHIVE).await?;
+        let url = Uri::try_from(url).map_err(|_| self.no_address())?;
+        let body = self.get(&url, MAX_ARCHIVE).await?;
         let found = fleet_planner::digest(&body);
         let pinned = self.digest.as_deref().map(|digest| digest.trim_start_matches("sha256:"));
         for wanted in listed.digest.as_deref().into_iter().chain(pinned) {
@@ -125,10 +138,35 @@ impl Chart {
                 return Err(self.invalid(&format!("its archive is {found} and not {wanted}")));
             }
         }
+        if let Some(keys) = keys {
+            let expected = Expected {
+                what: format!("chart {} {}", self.name, listed.version),
+                file: Some(format!("{}-{}.tgz", self.name, listed.version)),
+                digest: &found,
+            };
+            let provenance = self.provenance(&url, &expected).await?;
+            provenance::verify(&provenance, keys, &expected, surroundings, scratch).await?;
+        }
         let into = into.to_owned();
         let unpacked = aside(move || archive::unpack(&body, &into).map(|()| archive::content(&into))).await?;
         let exact = Listed { digest: Some(found), ..listed.clone() };
         Ok((exact.revision(), unpacked))
+    }
+
+    /// What lies beside an archive.
+    async fn provenance(&self, archive: &Uri, expected: &Expected<'_>) -> Result<Bytes, Error> {
+        let query = archive.query().map_or_else(String::new, |query| format!("?{query}"));
+        let mut parts = archive.clone().into_parts();
+        let beside = format!("{}.prov{query}", archive.path());
+        parts.path_and_query = Some(beside.parse().map_err(|_| self.no_address())?);
+        let url = Uri::from_parts(parts).map_err(|_| self.no_address())?;
+        self.get(&url, MAX_PROVENANCE).await.map_err(|error| {
+            if !error.is_absent() {
+                return error;
+            }
+            let said = format!("no provenance lies beside its archive ({}.prov)", archive.path());
+            Error::NotSigned { what: expected.what.clone(), said }
+        })
     }
 
     /// Without a slash at its end.
@@ -183,7 +221,7 @@ fn index_options() -> serde_saphyr::Options {
 }
 
 /// A version as charts write it: with or without a `v` in front.
-fn version(text: &str) -> Option<Version> {
+pub(crate) fn version(text: &str) -> Option<Version> {
     Version::parse(text.trim().trim_start_matches('v')).ok()
 }
 

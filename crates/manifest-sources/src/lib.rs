@@ -1,7 +1,7 @@
 //! Manifests from where people keep them: Git repositories, OCI registries and repositories of Helm charts, as they are or built
 //! by Kustomize or Helm.
 //!
-//! What is well known is left to the well-known programs: `git`, `kustomize` (or `kubectl`), `helm`. Each runs as a child
+//! What is well known is left to the well-known programs: `git`, `kustomize` (or `kubectl`), `helm`, `gpgv`. Each runs as a child
 //! process without a shell, without a terminal, within bounds of time and output; one that is missing is named with where
 //! it comes from. The hub and the command line use the same code; the hub's children see nothing of its environment.
 //!
@@ -17,6 +17,7 @@ mod fixture;
 pub mod git;
 pub mod oci;
 mod process;
+mod provenance;
 mod tools;
 
 pub use directory::{check, inside};

@@ -14,12 +14,17 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use crate::archive;
+use crate::charts;
 use crate::error::{Error, aside};
+use crate::process::Surroundings;
+use crate::provenance::{self, Expected, Keyring, MAX_PROVENANCE};
 use client::{Client, Got};
 
 /// Bytes of a manifest (the specification's own bound), and of an artifact's archive.
 const MAX_MANIFEST: usize = 4 << 20;
 const MAX_LAYER: usize = 64 << 20;
+/// The layer of a chart that `helm push` makes of what lies beside the archive.
+const PROVENANCE: &str = "application/vnd.cncf.helm.chart.provenance.v1.prov";
 /// What manifests are taken: of an image or an artifact, never an index of several.
 const MANIFESTS: &str =
     "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
@@ -35,6 +40,8 @@ pub struct Artifact {
     pub credentials: Option<Login>,
     /// Public keys in PEM, one of which must have signed it; `None`: nobody need have.
     pub signers: Option<String>,
+    /// OpenPGP keys, armored, one of which must have signed its provenance, as a chart has one; `None`: nobody need have.
+    pub chart_signers: Option<String>,
     /// Without TLS: for registries of one's own machine.
     pub plain_http: bool,
 }
@@ -124,11 +131,18 @@ impl Artifact {
     }
 
     /// Unpacks the artifact into an empty directory; answers the digest of its manifest and the directory that its content
-    /// is in: a chart's archive has one of the chart's name.
+    /// is in: a chart's archive has one of the chart's name. `scratch` is for files that a program needs, and not below `into`.
     ///
     /// # Errors
-    /// When the registry is not reached, has no such version, or what it sends is not what its digest says.
-    pub async fn pull(&self, into: &Path) -> Result<(String, PathBuf), Error> {
+    /// When the registry is not reached, has no such version, what it sends is not what its digest says, or not signed as it
+    /// must be.
+    pub async fn pull(
+        &self,
+        into: &Path,
+        surroundings: &Surroundings,
+        scratch: &Path,
+    ) -> Result<(String, PathBuf), Error> {
+        let keyring = self.chart_signers.as_deref().map(Keyring::read).transpose()?;
         let place = self.place()?;
         let mut client = Client::new(place.registry, self.plain_http, self.credentials.clone())?;
         let fetched = manifest(&mut client, &place).await?;
@@ -152,6 +166,11 @@ impl Artifact {
             return Err(Error::Invalid(format!("{} is larger than {MAX_LAYER} bytes", self.url)));
         }
         let body = blob(&mut client, &place, &layer.digest, MAX_LAYER).await?;
+        if let Some(keyring) = keyring {
+            let expected = place.chart(layer.digest.trim_start_matches("sha256:"));
+            let provenance = provenance_of(&mut client, &place, &manifest, &expected).await?;
+            provenance::verify(&provenance, keyring, &expected, surroundings, scratch).await?;
+        }
         let into = into.to_owned();
         let unpacked = aside(move || archive::unpack(&body, &into).map(|()| archive::content(&into))).await?;
         Ok((digest, unpacked))
@@ -178,6 +197,36 @@ impl Artifact {
         }
         Ok(Place { registry, repository, version })
     }
+}
+
+impl Place<'_> {
+    /// The chart that is there. `helm push` makes a tag of its version, and no tag may hold a `+`.
+    fn chart<'b>(&self, digest: &'b str) -> Expected<'b> {
+        let name = self.repository.rsplit('/').next().unwrap_or_default();
+        let version = Some(self.version.replace('_', "+")).filter(|tag| charts::version(tag).is_some());
+        Expected {
+            what: format!("chart {} {}", self.repository, self.version),
+            file: version.map(|version| format!("{name}-{version}.tgz")),
+            digest,
+        }
+    }
+}
+
+async fn provenance_of(
+    client: &mut Client,
+    place: &Place<'_>,
+    manifest: &Manifest,
+    expected: &Expected<'_>,
+) -> Result<Bytes, Error> {
+    let not_signed = |said: &str| Error::NotSigned { what: expected.what.clone(), said: said.to_owned() };
+    let layer = manifest.layers.iter().find(|layer| layer.media_type == PROVENANCE);
+    let layer = layer.ok_or_else(|| {
+        not_signed("it has no provenance; helm push takes the .prov file that lies beside the archive")
+    })?;
+    if layer.size > MAX_PROVENANCE as u64 {
+        return Err(not_signed("its provenance is larger than 256 KiB"));
+    }
+    blob(client, place, &layer.digest, MAX_PROVENANCE).await
 }
 
 fn is_digest(text: &str) -> bool {

@@ -73,9 +73,12 @@ impl Upstream {
                 let commit = repository.check_out(&into, surroundings, files).await?;
                 Ok((commit, into))
             }
-            Self::Oci(artifact) => Ok(artifact.pull(&into).await?),
-            Self::Chart(chart, Some(listed)) => Ok(chart.pull(listed, &into).await?),
-            Self::Chart(chart, None) => Ok(chart.pull(&chart.resolve().await?, &into).await?),
+            Self::Oci(artifact) => Ok(artifact.pull(&into, surroundings, files).await?),
+            Self::Chart(chart, Some(listed)) => Ok(chart.pull(listed, &into, surroundings, files).await?),
+            Self::Chart(chart, None) => {
+                let listed = chart.resolve().await?;
+                Ok(chart.pull(&listed, &into, surroundings, files).await?)
+            }
         }
     }
 }
@@ -159,11 +162,16 @@ fn artifact(oci: &OciSource, secret: &Words) -> Result<Artifact, Failure> {
         (None, Some(digest)) => Version::Digest(digest.clone()),
         _ => return Err(Failure::new("Invalid", "of tag and digest only one may be given")),
     };
+    let verify = oci.verify.as_ref();
+    if verify.is_some_and(|verify| verify.public_keys.is_none() && verify.pgp_keys.is_none()) {
+        return Err(Failure::new("Invalid", "verify says neither publicKeys nor pgpKeys"));
+    }
     Ok(Artifact {
         url: oci.url.clone(),
         version,
         credentials: login(secret)?,
-        signers: oci.verify.as_ref().map(|verify| verify.public_keys.clone()),
+        signers: verify.and_then(|verify| verify.public_keys.clone()),
+        chart_signers: verify.and_then(|verify| verify.pgp_keys.clone()),
         plain_http: oci.plain_http,
     })
 }
@@ -174,6 +182,7 @@ fn chart(wanted: &ChartSource, secret: &Words) -> Result<Chart, Failure> {
         name: wanted.name.clone(),
         version: wanted.version.clone(),
         digest: wanted.digest.clone(),
+        signers: wanted.verify.as_ref().map(|verify| verify.pgp_keys.clone()),
         credentials: login(secret)?,
         plain_http: wanted.plain_http,
     })
@@ -182,4 +191,25 @@ fn chart(wanted: &ChartSource, secret: &Words) -> Result<Chart, Failure> {
 fn login(secret: &Words) -> Result<Option<Login>, Failure> {
     let credentials = secret.pair("username", "password")?;
     Ok(credentials.map(|(user, password)| Login { user, password }))
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_objects::source::OciVerification;
+
+    use super::*;
+
+    #[test]
+    fn a_verification_without_keys_is_refused() {
+        let keys = |public: Option<&str>, pgp: Option<&str>| OciSource {
+            verify: Some(OciVerification {
+                public_keys: public.map(str::to_owned),
+                pgp_keys: pgp.map(str::to_owned),
+            }),
+            ..OciSource::default()
+        };
+        assert!(artifact(&keys(None, None), &Words(None)).is_err());
+        let asked = artifact(&keys(Some("a"), Some("b")), &Words(None)).unwrap();
+        assert_eq!((asked.signers.as_deref(), asked.chart_signers.as_deref()), (Some("a"), Some("b")));
+    }
 }

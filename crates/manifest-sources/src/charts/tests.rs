@@ -5,6 +5,7 @@ use hyper::Response;
 
 use super::*;
 use crate::fixture::{packed, serve};
+use crate::provenance::tests::{ARCHIVE, ED25519, RSA, has_gpgv, vector};
 
 fn entry(version: &str) -> Entry {
     Entry { version: version.to_owned(), digest: None, urls: Vec::new() }
@@ -100,7 +101,7 @@ async fn a_chart_is_pulled_and_checked_and_its_password_stays_with_its_server() 
             Chart { version: Some(version.to_owned()), digest: digest.map(str::to_owned), ..chart(&address) };
         let into = tempfile::tempdir().unwrap();
         let listed = wanted.resolve().await?;
-        let (revision, root) = wanted.pull(&listed, into.path()).await?;
+        let (revision, root) = wanted.pull(&listed, into.path(), &Surroundings::Own, into.path()).await?;
         assert!(root.join("Chart.yaml").is_file());
         Ok::<_, Error>((listed.revision(), revision))
     };
@@ -148,4 +149,47 @@ async fn the_index_of_a_large_repository_is_read() {
     index.push_str("  web:\n  - {version: 1.2.0, urls: [web-1.2.0.tgz]}\n");
     let (address, _) = repository(vec![("/charts/index.yaml", index.into_bytes())]).await;
     assert_eq!(chart(&address).resolve().await.unwrap().version, "1.2.0");
+}
+
+#[tokio::test]
+async fn a_chart_must_have_a_provenance_of_a_listed_key() {
+    if !has_gpgv() {
+        return;
+    }
+    let index = "entries:\n  web:\n  - {version: 1.2.0, urls: ['web-1.2.0.tgz?x=1']}\n  \
+                 - {version: 1.1.0, urls: [moved.tgz]}\n  - {version: 1.0.0, urls: [bare.tgz]}\n";
+    let good = vector!("ed25519.prov").to_vec();
+    let (address, _) = repository(vec![
+        ("/charts/index.yaml", index.as_bytes().to_vec()),
+        ("/charts/web-1.2.0.tgz", ARCHIVE.to_vec()),
+        ("/charts/web-1.2.0.tgz.prov", good.clone()),
+        ("/charts/moved.tgz", ARCHIVE.to_vec()),
+        ("/charts/moved.tgz.prov", good),
+        ("/charts/bare.tgz", ARCHIVE.to_vec()),
+    ])
+    .await;
+    let pull = async |version: &str, keys: &str| {
+        let (version, signers) = (Some(version.to_owned()), Some(keys.to_owned()));
+        let wanted = Chart { version, signers, ..chart(&address) };
+        let (into, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let listed = wanted.resolve().await?;
+        let isolated = Surroundings::Isolated { home: scratch.path().to_owned() };
+        let pulled = wanted.pull(&listed, into.path(), &isolated, scratch.path()).await;
+        if pulled.is_err() {
+            assert_eq!(std::fs::read_dir(into.path()).unwrap().count(), 0, "nothing is unpacked");
+        }
+        pulled.map(|(revision, _)| revision)
+    };
+    let revision = format!("1.2.0@sha256:{}", fleet_planner::digest(ARCHIVE));
+    assert_eq!(pull("1.2.0", ED25519).await.unwrap(), revision);
+    for (version, keys, part) in [
+        ("1.2.0", RSA, "No public key"),
+        ("1.1.0", ED25519, "not of web-1.1.0.tgz but of [\"web-1.2.0.tgz\"]"),
+        ("1.0.0", ED25519, "no provenance lies beside its archive (/charts/bare.tgz.prov)"),
+    ] {
+        let said = pull(version, keys).await.unwrap_err().to_string();
+        let begins = said.starts_with(&format!("chart web {version} has no signature of an allowed signer"));
+        assert!(begins && said.contains(part), "{said}");
+    }
+    assert!(matches!(pull("1.2.0", "").await, Err(Error::Invalid(_))), "no key is no permission");
 }

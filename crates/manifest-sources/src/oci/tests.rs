@@ -1,4 +1,5 @@
 mod bundles;
+mod provenance;
 
 use std::sync::{Arc, Mutex};
 
@@ -35,6 +36,16 @@ async fn registry_with(
     sends: Vec<u8>,
     more: BTreeMap<String, Vec<u8>>,
 ) -> (String, Arc<Mutex<Vec<String>>>) {
+    registry_at("shop/app", layer, sends, more).await
+}
+
+async fn registry_at(
+    repository: &'static str,
+    layer: Vec<u8>,
+    sends: Vec<u8>,
+    more: BTreeMap<String, Vec<u8>>,
+) -> (String, Arc<Mutex<Vec<String>>>) {
+    let below = format!("/v2/{repository}/");
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (manifest, log) = (manifest_of(&layer), Arc::clone(&seen));
     let answering = |own: String| {
@@ -57,16 +68,16 @@ async fn registry_with(
                 let challenge = format!(r#"Bearer realm="http://{own}/token",service="own",scope="pull""#);
                 refused.headers_mut().insert("www-authenticate", challenge.parse().unwrap());
                 refused
-            } else if let Some(body) = path.strip_prefix("/v2/shop/app/").and_then(|path| more.get(path)) {
+            } else if let Some(body) = path.strip_prefix(&below).and_then(|path| more.get(path)) {
                 let mut found = of(200, body.clone());
-                if more.contains_key(&format!("{}?page=2", &path["/v2/shop/app/".len()..])) {
+                if more.contains_key(&format!("{}?page=2", &path[below.len()..])) {
                     let next = format!("<{path}?page=2>; rel=\"next\"");
                     found.headers_mut().insert("link", next.parse().unwrap());
                 }
                 found
-            } else if path == "/v2/shop/app/manifests/v1" {
+            } else if path == format!("{below}manifests/v1") {
                 of(200, manifest.clone().into_bytes())
-            } else if path.starts_with("/v2/shop/app/blobs/") {
+            } else if path.starts_with(&format!("{below}blobs/")) {
                 let mut moved = of(307, Vec::new());
                 moved.headers_mut().insert("location", "/elsewhere/blob".parse().unwrap());
                 moved
@@ -88,6 +99,7 @@ fn artifact(address: &str, tag: &str, password: &str) -> Artifact {
         version: Version::Tag(tag.into()),
         credentials: Some(Login { user: "bot".into(), password: password.into() }),
         signers: None,
+        chart_signers: None,
         plain_http: true,
     }
 }
@@ -97,7 +109,7 @@ async fn an_artifact_is_pulled_with_a_token_and_checked() {
     let (address, seen) = registry(layer(), layer()).await;
     let into = tempfile::tempdir().unwrap();
     let wanted = artifact(&address, "v1", "s3cret");
-    let (digest, content) = wanted.pull(into.path()).await.unwrap();
+    let (digest, content) = wanted.pull(into.path(), &Surroundings::Own, into.path()).await.unwrap();
     assert!(content.join("deploy/map.yaml").is_file());
     assert_eq!(wanted.resolve().await.unwrap(), digest);
     assert!(seen.lock().unwrap().iter().any(|path| path == "/token?service=own&scope=pull"));
@@ -106,14 +118,21 @@ async fn an_artifact_is_pulled_with_a_token_and_checked() {
     let refused = artifact(&address, "v1", "wrong").resolve().await.unwrap_err().to_string();
     assert!(refused.contains("403") && !refused.contains("wrong"), "{refused}");
     let other = Artifact { version: Version::Digest(format!("sha256:{}", "0".repeat(64))), ..wanted };
-    assert!(other.pull(into.path()).await.is_err(), "a digest that is not there");
+    assert!(
+        other.pull(into.path(), &Surroundings::Own, into.path()).await.is_err(),
+        "a digest that is not there"
+    );
 }
 
 #[tokio::test]
 async fn what_is_not_what_its_digest_says_is_refused() {
     let (address, _) = registry(layer(), b"something else".to_vec()).await;
     let into = tempfile::tempdir().unwrap();
-    let said = artifact(&address, "v1", "s3cret").pull(into.path()).await.unwrap_err().to_string();
+    let said = artifact(&address, "v1", "s3cret")
+        .pull(into.path(), &Surroundings::Own, into.path())
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(said.contains("the registry sent sha256:"), "{said}");
 }
 
@@ -173,7 +192,7 @@ async fn only_an_artifact_that_a_listed_key_signed_passes() {
         let (address, _) = registry_with(layer(), layer(), more).await;
         let into = tempfile::tempdir().unwrap();
         let wanted = Artifact { signers: Some(keys), ..artifact(&address, "v1", "s3cret") };
-        let pulled = wanted.pull(into.path()).await;
+        let pulled = wanted.pull(into.path(), &Surroundings::Own, into.path()).await;
         match part {
             None => assert_eq!(pulled.unwrap().0, digest),
             Some(part) => {

@@ -94,7 +94,7 @@ async fn pull(files: Files, keys: &str) -> Result<String, String> {
     let (address, _) = registry_with(layer(), layer(), files).await;
     let into = tempfile::tempdir().unwrap();
     let wanted = Artifact { signers: Some(keys.to_owned()), ..artifact(&address, "v1", "s3cret") };
-    let pulled = wanted.pull(into.path()).await;
+    let pulled = wanted.pull(into.path(), &Surroundings::Own, into.path()).await;
     if pulled.is_err() {
         assert_eq!(std::fs::read_dir(into.path()).unwrap().count(), 0, "nothing is unpacked");
     }
