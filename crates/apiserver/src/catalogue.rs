@@ -4,6 +4,7 @@
 //! documents; both become [`Resource`]s and go through one engine. A running server replaces its snapshot when a stored
 //! definition comes, changes or goes ([`crate::served`]).
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -128,6 +129,8 @@ pub struct Catalogue {
     fixed: (usize, usize),
     /// Indices into `resources`, sorted by group, resource, version.
     index: Vec<u32>,
+    /// Where those stand in `resources` whose objects are stored at one place, by that place; only of two and more.
+    shared: HashMap<(String, String), Vec<u32>>,
     cluster: bool,
 }
 
@@ -171,8 +174,8 @@ impl Catalogue {
             resources: self.resources[..self.fixed.0].to_vec(),
             hidden: self.hidden[..self.fixed.1].to_vec(),
             fixed: self.fixed,
-            index: Vec::new(),
             cluster: self.cluster,
+            ..Self::default()
         };
         definitions.for_each(|definition| own.add(definition));
         own.sort();
@@ -191,6 +194,11 @@ impl Catalogue {
         let resources = &self.resources;
         // Stable, so that of two that are served at one place (a definition beside a built-in kind) the first wins.
         self.index.sort_by(|a, b| place(&resources[*a as usize]).cmp(&place(&resources[*b as usize])));
+        self.shared = HashMap::new();
+        for (at, resource) in (0..).zip(&self.resources).filter(|(_, resource)| !resource.virtual_only) {
+            self.shared.entry(resource.storage.clone()).or_default().push(at);
+        }
+        self.shared.retain(|_, places| places.len() > 1);
     }
 
     /// Whether it has nodes, pods and services.
@@ -227,9 +235,8 @@ impl Catalogue {
 
     /// The other groups and versions that the objects of a resource are served under.
     pub fn equivalents(&self, own: &Resource) -> impl Iterator<Item = &Arc<Resource>> {
-        self.resources
-            .iter()
-            .filter(|other| other.storage == own.storage && other.gvr != own.gvr && !other.virtual_only)
+        let places = self.shared.get(&own.storage).map_or(&[][..], Vec::as_slice);
+        places.iter().map(|at| &self.resources[*at as usize]).filter(|other| other.gvr != own.gvr)
     }
 
     /// The resource that stores a storage's objects in the storage version.
@@ -249,4 +256,29 @@ impl Catalogue {
 /// Where a resource is served, in the order of the index.
 fn place(resource: &Resource) -> (&str, &str, &str) {
     (&resource.gvr.group, &resource.gvr.resource, &resource.gvr.version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_served_at_several_places_is_known_at_each() {
+        let catalogue = Catalogue::cluster();
+        let others = |group: &str, version: &str, resource: &str| -> Vec<String> {
+            let own = catalogue.find(group, version, resource).unwrap();
+            catalogue.equivalents(own).map(|other| other.api_version()).collect()
+        };
+        assert_eq!(others("", "v1", "events"), ["events.k8s.io/v1"]);
+        assert_eq!(others("events.k8s.io", "v1", "events"), ["v1"]);
+        assert!(others("", "v1", "configmaps").is_empty());
+        for own in catalogue.resources() {
+            let scanned = catalogue.resources().iter();
+            let scanned: Vec<_> = scanned
+                .filter(|other| other.storage == own.storage && other.gvr != own.gvr && !other.virtual_only)
+                .map(|other| &other.gvr)
+                .collect();
+            assert_eq!(catalogue.equivalents(own).map(|other| &other.gvr).collect::<Vec<_>>(), scanned);
+        }
+    }
 }

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use access::authorization::{Attributes, Guard, Scopes};
 use access::certificates::{ClientSubject, ServerNames, requested_pin};
-use apiserver::{Body, Catalogue, Connected, Connector, Extension, NeededRight, Write, WriteRights};
+use apiserver::{Body, Catalogue, Connected, Connector, Extension, NeededRight, WriteRights};
 use fleet_objects::project;
 use http_body_util::BodyExt as _;
 use hub::{CertificateIssuer, CertificateSubject, IssueError, IssuedCertificate};
-use kube_objects::UserInfo;
+use kube_objects::{UserInfo, Write};
 use tokio_util::sync::CancellationToken;
 
 use crate::control_plane::{ControlPlane, Plan, Serving};
@@ -221,14 +221,11 @@ impl WriteRights for SetRights {
     }
 
     fn needed(&self, write: &Write<'_>) -> Vec<NeededRight> {
-        let Write { group, resource, namespace, old, new } = *write;
-        let needed =
-            hub::set_rights::needed(&hub::set_rights::Write { group, resource, namespace, old, new });
         let asked = |set: &str| {
             Attributes::resource(project::JOIN_VERB, fleet_objects::GROUP, project::SETS_RESOURCE, "", set)
                 .with_subresource(project::JOIN_SUBRESOURCE)
         };
-        needed
+        hub::set_rights::needed(write)
             .into_iter()
             .map(|needed| NeededRight { asked: asked(&needed.set), purpose: needed.purpose })
             .collect()

@@ -7,7 +7,9 @@
 pub mod group_version;
 pub mod status;
 pub mod user;
+pub mod write;
 
 pub use group_version::{GroupVersion, GroupVersionKind, GroupVersionResource};
 pub use status::{Reason, Status, StatusCause, StatusDetails};
 pub use user::{UserInfo, extra_header_key};
+pub use write::Write;

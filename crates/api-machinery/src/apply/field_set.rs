@@ -157,13 +157,7 @@ impl FieldSet {
         for element in &other.members {
             changed |= self.members.remove(element);
         }
-        for (element, theirs) in &other.children {
-            let Some(mine) = self.children.get_mut(element) else { continue };
-            changed |= mine.subtract(theirs);
-            if mine.is_empty() {
-                self.children.remove(element);
-            }
-        }
+        self.take_below(other, |mine, theirs| changed |= mine.subtract(theirs));
         changed
     }
 
@@ -173,13 +167,7 @@ impl FieldSet {
             self.members.remove(element);
             self.children.remove(element);
         }
-        for (element, theirs) in &other.children {
-            let Some(mine) = self.children.get_mut(element) else { continue };
-            mine.subtract_trees(theirs);
-            if mine.is_empty() {
-                self.children.remove(element);
-            }
-        }
+        self.take_below(other, Self::subtract_trees);
     }
 
     /// Takes out the paths of `owned` and those above them: what is left can go when this set's owner lets go.
@@ -187,9 +175,14 @@ impl FieldSet {
         for element in owned.members.iter().chain(owned.children.keys()) {
             self.members.remove(element);
         }
-        for (element, theirs) in &owned.children {
+        self.take_below(owned, Self::subtract_owned);
+    }
+
+    /// Takes from the children that both have; a child with nothing left goes.
+    fn take_below(&mut self, other: &Self, mut take: impl FnMut(&mut Self, &Self)) {
+        for (element, theirs) in &other.children {
             let Some(mine) = self.children.get_mut(element) else { continue };
-            mine.subtract_owned(theirs);
+            take(mine, theirs);
             if mine.is_empty() {
                 self.children.remove(element);
             }

@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -134,8 +135,9 @@ fn date() -> HeaderValue {
     }
     let now = jiff::Timestamp::now();
     WRITTEN.with_borrow_mut(|(second, written)| {
-        if *second != now.as_second() {
-            let text = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        if *second != now.as_second()
+            && let Ok(text) = DateTimePrinter::new().timestamp_to_rfc9110_string(&now)
+        {
             *written = HeaderValue::from_str(&text).expect("letters, digits, commas and colons");
             *second = now.as_second();
         }

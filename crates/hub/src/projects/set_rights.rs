@@ -15,22 +15,8 @@ use base64::engine::general_purpose::STANDARD;
 use fleet_objects::project::project_sets;
 use fleet_objects::{GROUP, LABEL_CLUSTER_SET, SYSTEM_NAMESPACE};
 use kube::api::ObjectMeta;
+use kube_objects::Write;
 use serde_json::Value;
-
-/// A write as it would be done.
-#[derive(Clone, Copy, Debug)]
-pub struct Write<'a> {
-    /// The API group.
-    pub group: &'a str,
-    /// The resource, plural.
-    pub resource: &'a str,
-    /// The namespace, or "".
-    pub namespace: &'a str,
-    /// The object as it is stored; `None`: it is made.
-    pub old: Option<&'a Value>,
-    /// The object as it would be.
-    pub new: &'a Value,
-}
 
 /// A right over a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
