@@ -32,7 +32,7 @@ mod watchers;
 
 pub use leases::{LeaseChange, LeaseGrant, MAX_LEASE, MIN_LEASE};
 pub use load::{Loader, Misplaced, Stored, StoredVersion};
-pub use retention::Retention;
+pub use retention::{Retention, history_allowance};
 pub use transaction::{MAX_KEY_BYTES, MAX_OPERATIONS, MAX_VALUE_BYTES, check_transaction};
 
 use index::KeyHistory;
@@ -97,7 +97,10 @@ pub struct Core {
     index: BTreeMap<Bytes, KeyHistory>,
     history: VecDeque<RevisionEvents>,
     history_events: usize,
+    /// What history alone keeps: keys of events, and the versions that they superseded.
     history_bytes: usize,
+    /// Values of the newest versions.
+    live_bytes: usize,
     head: Revision,
     visible: Revision,
     compacted: Revision,
@@ -115,6 +118,7 @@ impl Core {
             history: VecDeque::new(),
             history_events: 0,
             history_bytes: 0,
+            live_bytes: 0,
             head: Revision(1),
             visible: Revision(1),
             compacted: Revision(0),
@@ -143,6 +147,7 @@ impl Core {
         for kv in &snapshot.kvs {
             let mut kv = kv.clone();
             kv.lease = kv.lease.filter(|lease| core.leases.attach(*lease, &kv.key));
+            core.live_bytes += kv.value.len();
             core.index.insert(kv.key.clone(), KeyHistory::of(&kv, 0));
         }
         (core.head, core.visible, core.compacted) = (revision, revision, revision);
@@ -262,7 +267,9 @@ impl Core {
     pub fn rollback(&mut self, now: Duration) {
         while let Some(entry) = self.history.pop_back_if(|entry| entry.revision > self.visible) {
             self.history_events -= entry.events.len();
-            self.history_bytes -= bytes_of(&entry.events);
+            self.history_bytes -= history_bytes_of(&entry.events);
+            let (new, previous) = (new_bytes(&entry.events), previous_bytes(&entry.events));
+            self.live_bytes = (self.live_bytes + previous).saturating_sub(new);
             for event in entry.events.iter().rev() {
                 self.undo(event);
             }
@@ -305,7 +312,7 @@ impl Core {
         // Only a key that changed in the forgotten stretch can have a version to drop.
         while let Some(entry) = self.history.pop_front_if(|entry| entry.revision <= revision) {
             self.history_events -= entry.events.len();
-            self.history_bytes -= bytes_of(&entry.events);
+            self.history_bytes -= history_bytes_of(&entry.events);
             for event in entry.events.iter() {
                 if let Some(history) = self.index.get_mut(&event.kv.key)
                     && history.compact(revision, &mut garbage)
@@ -353,14 +360,23 @@ impl Core {
 
     fn record(&mut self, revision: Revision, events: Vec<Event>, at: Duration) {
         self.history_events += events.len();
-        self.history_bytes += bytes_of(&events);
+        self.history_bytes += history_bytes_of(&events);
+        self.live_bytes = (self.live_bytes + new_bytes(&events)).saturating_sub(previous_bytes(&events));
         self.history.push_back(RevisionEvents { revision, events: events.into(), at });
         self.head = revision;
     }
 }
 
-fn bytes_of(events: &[Event]) -> usize {
-    events.iter().map(|event| event.kv.key.len() + event.kv.value.len()).sum()
+fn new_bytes(events: &[Event]) -> usize {
+    events.iter().map(|event| event.kv.value.len()).sum()
+}
+
+fn previous_bytes(events: &[Event]) -> usize {
+    events.iter().filter_map(|event| event.previous.as_ref()).map(|previous| previous.value.len()).sum()
+}
+
+fn history_bytes_of(events: &[Event]) -> usize {
+    previous_bytes(events) + events.iter().map(|event| event.kv.key.len()).sum::<usize>()
 }
 
 /// Leases: thin delegations that keep the index in step.

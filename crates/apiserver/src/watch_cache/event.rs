@@ -146,9 +146,10 @@ impl CachedEvent {
         self.frames.lock().clear();
     }
 
-    /// What the event keeps alive, for the bound on history.
+    /// What the event keeps alive, for the bound on history: the version that it superseded. The one that it made lives, or
+    /// is the previous one of a later event; that of a deletion shares its buffer with the previous one.
     pub(super) fn cost_bytes(&self) -> usize {
-        // The previous version shares its buffer with the event before; names, labels and bookkeeping are a few hundred.
-        self.object.encoded.len() + 512
+        // Names, labels and bookkeeping are a few hundred.
+        self.previous.as_ref().map_or(0, |previous| previous.encoded.len()) + 512
     }
 }

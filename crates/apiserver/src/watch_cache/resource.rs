@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use serde_json::Value;
+use storage::mvcc::history_allowance;
 use storage::{KeyValue, Revision};
 use tokio::sync::watch;
 
@@ -26,13 +27,13 @@ pub(crate) struct HistoryBounds {
     pub(crate) age: Duration,
     /// Never more events than this.
     pub(crate) events: usize,
-    /// Never more bytes than this (objects that only history keeps alive).
+    /// So many bytes of objects that only history keeps alive, and more where many live ([`history_allowance`]).
     pub(crate) bytes: usize,
 }
 
 impl Default for HistoryBounds {
     fn default() -> Self {
-        Self { age: Duration::from_secs(90), events: 32_768, bytes: 32 << 20 }
+        Self { age: Duration::from_secs(90), events: 32_768, bytes: 16 << 20 }
     }
 }
 
@@ -101,11 +102,21 @@ struct State {
     objects: BTreeMap<String, Arc<CachedObject>>,
     history: VecDeque<(Instant, Arc<CachedEvent>)>,
     history_bytes: usize,
+    /// Of the objects.
+    live_bytes: usize,
     /// Every event after this revision is in `history`.
     floor: Revision,
     /// When everything was listed last: what happened up to then is known already.
     loaded: Revision,
     progress: Progress,
+}
+
+impl State {
+    /// Takes over all objects.
+    fn hold(&mut self, objects: BTreeMap<String, Arc<CachedObject>>) {
+        self.live_bytes = objects.values().map(|object| object.encoded.len()).sum();
+        self.objects = objects;
+    }
 }
 
 impl ResourceCache {
@@ -301,7 +312,7 @@ impl ResourceCache {
             }
         }
         let mut state = self.state.write();
-        state.objects = objects;
+        state.hold(objects);
         state.history.clear();
         state.history_bytes = 0;
         state.floor = revision;
@@ -324,7 +335,7 @@ impl ResourceCache {
             object.map(|object| (key.to_owned(), Arc::new(object)))
         };
         let objects = listed.into_iter().filter_map(read).collect();
-        self.state.write().objects = objects;
+        self.state.write().hold(objects);
     }
 
     /// What [`CachedObject::of`] would read from `bytes`, from the tree that they were written from.
@@ -351,6 +362,8 @@ impl ResourceCache {
             return;
         }
         let previous = state.objects.insert(key.to_owned(), Arc::clone(&object));
+        let superseded = previous.as_ref().map_or(0, |previous| previous.encoded.len());
+        state.live_bytes = (state.live_bytes + object.encoded.len()).saturating_sub(superseded);
         self.record(&mut state, CachedEvent::new(kv.mod_revision, object, previous, false));
     }
 
@@ -360,6 +373,7 @@ impl ResourceCache {
             return;
         }
         let Some(last) = state.objects.remove(key) else { return };
+        state.live_bytes = state.live_bytes.saturating_sub(last.encoded.len());
         let gone = Arc::new(last.at(revision));
         self.record(&mut state, CachedEvent::new(revision, gone, Some(last), true));
     }
@@ -415,9 +429,9 @@ impl ResourceCache {
     }
 
     fn trim(&self, state: &mut State, now: Instant) {
+        let allowed = history_allowance(self.bounds.bytes, state.live_bytes);
         while let Some((since, oldest)) = state.history.front() {
-            let too_much =
-                state.history.len() > self.bounds.events || state.history_bytes > self.bounds.bytes;
+            let too_much = state.history.len() > self.bounds.events || state.history_bytes > allowed;
             let too_old = now.duration_since(*since) > self.bounds.age;
             // One revision may hold several events; the floor may only rise past a whole one, which `floor =
             // revision` states: events after it are all here.

@@ -146,9 +146,12 @@ impl Loader {
     #[must_use]
     pub fn finish(mut self) -> (Core, Vec<RecordId>) {
         self.finish_revision();
-        let Core { index, leases, .. } = &mut self.core;
+        let Core { index, leases, live_bytes, .. } = &mut self.core;
+        *live_bytes = 0;
         for (key, history) in index {
-            if let Some(lease) = history.newest().and_then(|version| version.lease) {
+            let Some(newest) = history.newest() else { continue };
+            *live_bytes += newest.value.len();
+            if let Some(lease) = newest.lease {
                 leases.attach(lease, key);
             }
         }
