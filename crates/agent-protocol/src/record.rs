@@ -7,7 +7,6 @@ use fleet_objects::test_record::TestRecord;
 use fleet_objects::test_trigger::{HeldTrigger, TriggerNews};
 use fleet_objects::{AssignmentStatus, HeldAssignment, NodeCount, ObjectReference, Refusal};
 use jiff::Timestamp;
-use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use uuid::Uuid;
@@ -51,7 +50,8 @@ pub enum RecordBody {
     OrphanedTriggers(Vec<HeldTrigger>),
     /// What policies say of the cluster's objects; the whole state, sent when it changes.
     Compliance(Box<ComplianceState>),
-    /// A kind this release does not know; kept as it came.
+    /// What this release does not know, a kind or something within it; kept as it came. An agent may be newer than its
+    /// hub, and one such record must not hold up those behind it.
     Unknown {
         /// Its kind.
         kind: String,
@@ -188,21 +188,31 @@ impl Serialize for RecordBody {
 impl<'de> Deserialize<'de> for RecordBody {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Wire { kind, data } = Wire::deserialize(deserializer)?;
-        let parsed = match kind.as_str() {
-            "ClusterFacts" => serde_json::from_value(data).map(Self::ClusterFacts),
-            "Held" => serde_json::from_value(data).map(Self::Held),
-            "Assignment" => serde_json::from_value(data).map(Self::Assignment),
-            "Event" => serde_json::from_value(data).map(Self::Event),
-            "Dropped" => {
-                serde_json::from_value(data).map(|data: DroppedData| Self::Dropped { count: data.count })
-            }
-            "Test" => serde_json::from_value(data).map(Self::Test),
-            "Trigger" => serde_json::from_value(data).map(Self::Trigger),
-            "OrphanedTriggers" => serde_json::from_value(data).map(Self::OrphanedTriggers),
-            "Compliance" => serde_json::from_value(data).map(Self::Compliance),
-            _ => return Ok(Self::Unknown { kind, data }),
-        };
-        parsed.map_err(|error| D::Error::custom(format!("record of kind {kind}: {error}")))
+        Ok(Self::read(&kind, &data).unwrap_or(Self::Unknown { kind, data }))
+    }
+}
+
+impl RecordBody {
+    fn read(kind: &str, data: &Value) -> Result<Self, serde_json::Error> {
+        Ok(match kind {
+            "ClusterFacts" => Self::ClusterFacts(Deserialize::deserialize(data)?),
+            "Held" => Self::Held(Deserialize::deserialize(data)?),
+            "Assignment" => Self::Assignment(Deserialize::deserialize(data)?),
+            "Event" => Self::Event(Deserialize::deserialize(data)?),
+            "Dropped" => Self::Dropped { count: DroppedData::deserialize(data)?.count },
+            "Test" => Self::Test(Deserialize::deserialize(data)?),
+            "Trigger" => Self::Trigger(Deserialize::deserialize(data)?),
+            "OrphanedTriggers" => Self::OrphanedTriggers(Deserialize::deserialize(data)?),
+            "Compliance" => Self::Compliance(Deserialize::deserialize(data)?),
+            _ => return Err(serde::de::Error::custom("no such kind")),
+        })
+    }
+
+    /// Why a record is [`Unknown`](Self::Unknown), for people; nothing for one that is understood.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        let Self::Unknown { kind, data } = self else { return None };
+        Self::read(kind, data).err().map(|error| format!("record of kind {kind:?}: {error}"))
     }
 }
 
@@ -229,6 +239,18 @@ mod tests {
             let text = serde_json::to_string(&record).unwrap();
             assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_new_within_a_known_kind_is_kept_too() {
+        let text = r#"{"sequence":1,"agentEpoch":"00000000-0000-0000-0000-000000000000","time":"1970-01-01T00:00:00Z",
+            "kind":"Dropped","data":{"count":"many"}}"#;
+        let record: Record = serde_json::from_str(text).unwrap();
+        assert!(matches!(&record.body, RecordBody::Unknown { kind, .. } if kind == "Dropped"));
+        let problem = record.body.problem().unwrap();
+        assert!(problem.contains("\"Dropped\"") && problem.contains("\"many\""), "{problem}");
+        let again: Record = serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
+        assert_eq!(again, record);
     }
 
     #[test]

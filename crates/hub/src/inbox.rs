@@ -8,11 +8,14 @@
 mod file;
 mod shared;
 
+use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use agent_protocol::{OutboxAck, OutboxBatch, Record, RecordPage};
 use fleet_objects::AgentIdentity;
+use parking_lot::Mutex;
 use storage::{Compare, Store};
 use uuid::Uuid;
 
@@ -25,6 +28,11 @@ use shared::SharedInbox;
 const PAGE_RECORDS: usize = 500;
 /// Bytes read at once.
 const PAGE_BYTES: usize = 2 << 20;
+
+/// Places that are remembered as unreadable.
+const MAX_UNREADABLE: usize = 10_000;
+/// Of so many the log says why.
+const UNREADABLE_SAID: usize = 10;
 
 /// A record taken from the inbox.
 #[derive(Clone, Debug)]
@@ -51,7 +59,7 @@ impl Inbox {
     /// Opens the inbox of a hub that is one process and reads all of it once. `key` seals what is taken in.
     ///
     /// # Errors
-    /// As the log's; a record that cannot be understood names its position.
+    /// As the log's, and when records are sealed with another key. One that is not understood is said and passed over.
     pub async fn open(dir: PathBuf, options: durable_log::Options, key: RecordKey) -> Result<Self, Error> {
         FileInbox::open(dir, options, key).await.map(|inbox| Self(Kind::File(inbox)))
     }
@@ -136,6 +144,34 @@ impl Inbox {
         match &self.0 {
             Kind::File(inbox) => inbox.first(),
             Kind::Shared(_) => 0,
+        }
+    }
+}
+
+/// Where records are that this hub does not understand, since a newer one wrote them. They stay where they are until there
+/// is no more room, and hold nothing up: agents report again how they are.
+#[derive(Debug, Default)]
+struct Unreadable(Mutex<BTreeSet<u64>>);
+
+impl Unreadable {
+    fn note(&self, place: u64, why: &dyn Display) {
+        let count = {
+            let mut places = self.0.lock();
+            if places.len() >= MAX_UNREADABLE || !places.insert(place) {
+                return;
+            }
+            places.len()
+        };
+        if count <= UNREADABLE_SAID {
+            tracing::error!(place, %why, "a record of the inbox cannot be read and is passed over");
+        }
+    }
+
+    /// Says how many there are when the inbox has been opened.
+    fn summarise(&self) {
+        let count = self.0.lock().len();
+        if count > UNREADABLE_SAID {
+            tracing::error!(count, "records of the inbox cannot be read and are passed over");
         }
     }
 }

@@ -18,7 +18,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use k8s_openapi::api::core::v1::Event;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use storage::{Compare, KeyRange, Operation, RangeRequest, Store, Transaction};
 use tokio_util::sync::CancellationToken;
@@ -178,6 +178,8 @@ fn superseded(records: &[Received]) -> BTreeSet<u64> {
             RecordBody::Held(_) => "held".to_owned(),
             RecordBody::OrphanedTriggers(_) => "triggers".to_owned(),
             RecordBody::Assignment(report) => format!("assignment {}", report.name),
+            // People are told of one.
+            RecordBody::Unknown { kind, .. } => format!("unknown {kind}"),
             _ => continue,
         };
         old.extend(newest.insert((received.from.uid.clone(), subject), received.position));
@@ -235,14 +237,15 @@ async fn handle_once(
     let (client, from) = (&shared.client, &received.from);
     match &received.record.body {
         RecordBody::Assignment(report) => take_assignment(client, from, report).await?,
-        RecordBody::Event(event) => take_event(client, from, &received.record, event).await?,
+        RecordBody::Event(event) => take_event(shared, from, &received.record, event).await?,
         RecordBody::Compliance(state) => compliance::take(client, from, &received.record, state).await?,
         // Those of the cluster itself were taken in together.
         RecordBody::ClusterFacts(_)
         | RecordBody::Held(_)
         | RecordBody::OrphanedTriggers(_)
         | RecordBody::Dropped { .. } => {}
-        RecordBody::Test(_) | RecordBody::Trigger(_) | RecordBody::Unknown { .. } => {}
+        RecordBody::Test(_) | RecordBody::Trigger(_) => {}
+        RecordBody::Unknown { .. } => take_unknown(shared, from, &received.record).await?,
     }
     for handler in handlers {
         handler.handle(from, &received.record).await?;
@@ -298,21 +301,57 @@ async fn take_assignment(
     }
 }
 
+/// Says that an agent tells what this hub does not understand; the record is in the inbox as it came.
+async fn take_unknown(shared: &Shared, from: &AgentIdentity, record: &Record) -> Result<(), Error> {
+    let problem = record.body.problem().unwrap_or_default();
+    tracing::warn!(cluster = %from.name, problem = bounded(&problem, 512), "a record is not understood");
+    let message =
+        format!("the hub does not understand what the agent tells; is it older than the agent? {problem}");
+    let event = EventRecord {
+        severity: EventSeverity::Warning,
+        reason: "RecordNotUnderstood".to_owned(),
+        message,
+        assignment: None,
+        object: None,
+        refusal: None,
+    };
+    take_event(shared, from, record, &event).await
+}
+
+/// What an Event is about, with its uid, by which `kubectl describe` looks for Events; and the namespace that the Event
+/// belongs in: those of objects without one are kept in `default`.
+async fn subject(
+    shared: &Shared,
+    from: &AgentIdentity,
+    event: &EventRecord,
+) -> Result<(serde_json::Value, String), Error> {
+    let api_version = format!("{GROUP}/{VERSION}");
+    let Some(name) = &event.assignment else {
+        let uid = shared.clusters.find("", &from.name).and_then(|cluster| cluster.uid());
+        let cluster = json!({"apiVersion": api_version, "kind": "Cluster", "name": from.name, "uid": uid});
+        return Ok((cluster, "default".to_owned()));
+    };
+    let namespace = partition_namespace(&from.name);
+    let api: Api<Assignment> = Api::namespaced(shared.client.clone(), &namespace);
+    // The name becomes part of a path.
+    let found = if is_plain_name(name) { api.get_metadata_opt(name).await } else { Ok(None) };
+    let found = found.map_err(Error::api(format!("read assignment {name} of {}", from.name)))?;
+    let uid = found.and_then(|assignment| assignment.metadata.uid);
+    let about = json!({
+        "apiVersion": api_version, "kind": "Assignment", "namespace": namespace, "name": bounded(name, 253), "uid": uid,
+    });
+    Ok((about, namespace))
+}
+
 async fn take_event(
-    client: &Client,
+    shared: &Shared,
     from: &AgentIdentity,
     record: &Record,
     event: &EventRecord,
 ) -> Result<(), Error> {
-    let namespace = partition_namespace(&from.name);
-    let name = format!("{}.{}", record.agent_epoch.simple(), record.sequence);
-    let api_version = format!("{GROUP}/{VERSION}");
-    let about = match &event.assignment {
-        Some(assignment) => {
-            json!({"apiVersion": api_version, "kind": "Assignment", "namespace": namespace, "name": assignment})
-        }
-        None => json!({"apiVersion": api_version, "kind": "Cluster", "name": from.name}),
-    };
+    let (about, namespace) = subject(shared, from, event).await?;
+    // Agents draw their epochs themselves: with its cluster's name it can be no other agent's Event.
+    let name = format!("{}.{}.{}", from.name, record.agent_epoch.simple(), record.sequence);
     let severity = match event.severity {
         EventSeverity::Normal => "Normal",
         EventSeverity::Warning => "Warning",
@@ -329,7 +368,7 @@ async fn take_event(
     });
     let object: Event =
         serde_json::from_value(object).map_err(|error| Error::Invalid(format!("event: {error}")))?;
-    let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
+    let api: Api<Event> = Api::namespaced(shared.client.clone(), &namespace);
     match api.create(&PostParams::default(), &object).await {
         Ok(_) => Ok(()),
         Err(error) if api_client::error::is_already_exists(&error) => Ok(()),

@@ -6,6 +6,8 @@ use agent_protocol::endpoint;
 use fleet_objects::{AGENT_GROUP, Assignment, Cluster, condition};
 use http::Method;
 use http_body_util::BodyExt as _;
+use k8s_openapi::api::core::v1::Event;
+use kube::api::ListParams;
 use kube::{Api, Client};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData as _};
 use serde_json::{Value, json};
@@ -140,6 +142,49 @@ async fn what_an_agent_tells_stays_in_its_own_partition() {
     assert!(matches!(code, 400 | 413), "{code}");
     assert_eq!(send(&agent, Method::POST, endpoint::OUTBOX, vec![0xff; 64]).await.0, 400);
     bench.connected("prod").await;
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_newer_than_its_hub_is_not_cut_off_by_what_the_hub_does_not_understand() {
+    let bench = Bench::start(&["dev"]).await;
+    let agent = bench.agent_hub_client("dev");
+    let epoch = "6f1c9c3e-0000-4000-8000-000000000002";
+    let record = |sequence: u64, kind: &str, data: Value| json!({"agentEpoch": epoch, "sequence": sequence, "time": jiff::Timestamp::now().to_string(), "kind": kind, "data": data});
+    let records = json!([
+        record(1, "FromTheFuture", json!({"a": [1]})),
+        record(2, "Test", json!({"fromTheFuture": {"run": "r"}})),
+        record(
+            3,
+            "Event",
+            json!({"severity": "Warning", "reason": "Behind", "message": "is told all the same"})
+        ),
+    ]);
+    let batch = json!({"agentEpoch": epoch, "records": records});
+    assert_eq!(post(&agent, endpoint::OUTBOX, &batch).await, (200, json!({"through": 3, "duplicates": 0})));
+    // Of objects without a namespace Kubernetes keeps Events in this one.
+    let events: Api<Event> = Api::namespaced(bench.hub_client(), "default");
+    let clusters: Api<Cluster> = Api::all(bench.hub_client());
+    let uid = clusters.get("dev").await.unwrap().metadata.uid;
+    let told = || async {
+        let all = events.list(&ListParams::default()).await.unwrap().items;
+        let own = |event: &Event| event.involved_object.uid == uid;
+        let told = all.into_iter().filter(own);
+        told.map(|event| (event.reason.unwrap(), event.message.unwrap())).collect::<Vec<_>>()
+    };
+    eventually("people are told", || async { told().await.len() == 3 }).await;
+    let mut told = told().await;
+    told.sort();
+    assert_eq!(told[0].0, "Behind");
+    assert!(told[1..].iter().all(|(reason, _)| reason == "RecordNotUnderstood"), "{told:?}");
+    assert!(told.iter().any(|(_, message)| message.contains("\"FromTheFuture\"")), "{told:?}");
+    // As it came: a hub that is newer understands it.
+    let (code, page) =
+        send(&bench.hub_client(), Method::GET, "/fleet/v1/clusters/dev/records", Vec::new()).await;
+    assert_eq!(code, 200, "{page}");
+    let kept = page["records"].as_array().unwrap().iter().map(|stored| &stored["record"]);
+    let kept: Vec<&Value> = kept.filter(|record| record["agentEpoch"] == epoch).collect();
+    assert_eq!(kept[1]["data"], json!({"fromTheFuture": {"run": "r"}}));
     bench.stop().await;
 }
 

@@ -2,7 +2,7 @@
 //! its records.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agent_protocol::{OutboxAck, OutboxBatch, Record, RecordPage, StoredRecord};
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{PAGE_BYTES, PAGE_RECORDS, Received};
+use super::{PAGE_BYTES, PAGE_RECORDS, Received, Unreadable};
 use crate::error::Error;
 use crate::record_key::RecordKey;
 
@@ -36,6 +36,7 @@ struct Shared {
     state: Mutex<State>,
     /// One batch at a time per cluster, so that watermark and append cannot cross.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    unreadable: Unreadable,
 }
 
 #[derive(Debug, Default)]
@@ -82,24 +83,36 @@ impl FileInbox {
     /// Opens the inbox and reads all of it once.
     ///
     /// # Errors
-    /// As the log's; a record that cannot be understood names its position.
+    /// As the log's.
     pub(super) async fn open(
         dir: PathBuf,
         options: durable_log::Options,
         key: RecordKey,
     ) -> Result<Self, Error> {
+        let place = dir.clone();
         let log = Log::open(dir, options).await?;
         let mut state = State::default();
+        let unreadable = Unreadable::default();
         let mut position = log.first();
         loop {
             let page = log.read_from(position, PAGE_RECORDS, PAGE_BYTES).await?;
             let Some(last) = page.last() else { break };
             position = last.sequence + 1;
             for stored in &page {
-                state.take(stored.sequence, decode(&key, stored)?);
+                let entry = decode(&key, stored, &unreadable);
+                let entry = entry.map_err(|error| Error::Invalid(format!("{error}; {}", hint(&place))))?;
+                if let Some(entry) = entry {
+                    state.take(stored.sequence, entry);
+                }
             }
         }
-        Ok(Self { shared: Arc::new(Shared { log, key, state: Mutex::new(state), turns: Mutex::default() }) })
+        unreadable.summarise();
+        let (state, turns) = (Mutex::new(state), Mutex::default());
+        Ok(Self { shared: Arc::new(Shared { log, key, state, turns, unreadable }) })
+    }
+
+    fn decode(&self, stored: &durable_log::Record) -> Result<Option<Entry>, Error> {
+        decode(&self.shared.key, stored, &self.shared.unreadable)
     }
 
     fn encode(&self, entry: &Entry) -> Result<Bytes, Error> {
@@ -169,7 +182,7 @@ impl FileInbox {
             let found = self.shared.log.read_from(position, 1, 1).await?;
             let Some(stored) = found.first().filter(|stored| stored.sequence == position) else { continue };
             bytes += stored.payload.len();
-            if let Entry::Record { record, .. } = decode(&self.shared.key, stored)? {
+            if let Some(Entry::Record { record, .. }) = self.decode(stored)? {
                 records.push(StoredRecord { position, record: *record });
             }
         }
@@ -185,7 +198,7 @@ impl FileInbox {
         let next = page.last().map_or(from, |last| last.sequence + 1);
         let mut records = Vec::with_capacity(page.len());
         for stored in &page {
-            if let Entry::Record { uid, cluster, record } = decode(&self.shared.key, stored)? {
+            if let Some(Entry::Record { uid, cluster, record }) = self.decode(stored)? {
                 let from = AgentIdentity { name: cluster, uid };
                 records.push(Received { position: stored.sequence, from, record: *record });
             }
@@ -253,12 +266,25 @@ impl State {
     }
 }
 
-fn decode(key: &RecordKey, stored: &durable_log::Record) -> Result<Entry, Error> {
-    let read = |text: &[u8]| serde_json::from_slice(text).map_err(|error| error.to_string());
-    let opened = key.unseal(PLACE, &stored.payload).map_err(|error| error.to_string());
-    opened
-        .and_then(|text| read(&text))
-        .map_err(|error| Error::Invalid(format!("inbox record {} cannot be read: {error}", stored.sequence)))
+/// Nothing for one that can be opened and not understood; an error for one that is sealed with another key, for that is a
+/// matter of the hub's configuration.
+fn decode(
+    key: &RecordKey,
+    stored: &durable_log::Record,
+    unreadable: &Unreadable,
+) -> Result<Option<Entry>, Error> {
+    let text = key
+        .unseal(PLACE, &stored.payload)
+        .map_err(|error| Error::Invalid(format!("inbox record {}: {error}", stored.sequence)))?;
+    let entry = serde_json::from_slice(&text);
+    Ok(entry.inspect_err(|why| unreadable.note(stored.sequence, why)).ok())
+}
+
+fn hint(dir: &Path) -> String {
+    format!(
+        "start the hub with the encryption configuration it had, or move `{}` away to start with an empty inbox",
+        dir.display()
+    )
 }
 
 #[cfg(test)]
@@ -312,6 +338,32 @@ mod tests {
         let disordered = inbox_of_all.accept(&dev, batch(second, &[3, 2])).await;
         assert!(matches!(disordered, Err(Error::Invalid(_))));
         assert_eq!(inbox.watermark("1", epoch), 4);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_holds_nothing_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = durable_log::Options { fsync: false, ..durable_log::Options::default() };
+        let (dev, epoch) = (agent("dev", "1"), Uuid::from_u128(1));
+        let open = |key: [u8; 32]| FileInbox::open(dir.path().into(), options, RecordKey::of(key));
+        let log = Log::open(dir.path(), options).await.unwrap();
+        log.append(br#"{"type":"fromTheFuture"}"#).await.unwrap();
+        drop(log);
+        let inbox = open([1; 32]).await.unwrap();
+        assert_eq!(inbox.accept(&dev, batch(epoch, &[1, 2])).await.unwrap().through, 2);
+        drop(inbox);
+        let inbox = open([1; 32]).await.unwrap();
+        let (records, next) = inbox.read(inbox.first()).await.unwrap();
+        assert_eq!((records.len(), next), (2, inbox.first() + 3));
+        assert_eq!(inbox.page("1", 0).await.unwrap().total, 2);
+        assert_eq!(inbox.shared.unreadable.0.lock().iter().copied().collect::<Vec<_>>(), [1]);
+        drop(inbox);
+        // Another key is a mistake in the configuration: nothing is passed over for it.
+        let refused = open([2; 32]).await.unwrap_err().to_string();
+        assert!(
+            refused.contains("inbox record 2") && refused.contains("encryption configuration"),
+            "{refused}"
+        );
     }
 
     #[tokio::test]

@@ -31,7 +31,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-use super::{PAGE_BYTES, PAGE_RECORDS, Received};
+use super::{PAGE_BYTES, PAGE_RECORDS, Received, Unreadable};
 use crate::error::Error;
 use crate::record_key::RecordKey;
 use crate::replicas::ROOT;
@@ -68,6 +68,7 @@ struct Shared {
     appended: watch::Sender<u64>,
     /// One batch at a time per cluster in this process: others meet in the store.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    unreadable: Unreadable,
     _stop: DropGuard,
 }
 
@@ -138,13 +139,17 @@ fn encode(key: &RecordKey, place: &str, batch: &Batch) -> Result<Bytes, Error> {
     key.seal(place.as_bytes(), packed).map(Bytes::from)
 }
 
-fn decode(key: &RecordKey, kv: &KeyValue) -> Result<Batch, Error> {
+/// Nothing for one that can be opened and not understood; an error for one that is sealed with another key, for that is a
+/// matter of the hub's configuration.
+fn decode(key: &RecordKey, kv: &KeyValue, unreadable: &Unreadable) -> Result<Option<Batch>, Error> {
+    let packed = key
+        .unseal(&kv.key, &kv.value)
+        .map_err(|error| Error::Invalid(format!("batch {}: {error}", kv.key.escape_ascii())))?;
     let mut text = Vec::new();
-    let packed = key.unseal(&kv.key, &kv.value)?;
     let read = GzDecoder::new(&*packed).take(MAX_PLAIN).read_to_end(&mut text);
-    let bad = |why: String| Error::Invalid(format!("batch {} cannot be read: {why}", kv.key.escape_ascii()));
-    read.map_err(|error| bad(error.to_string()))?;
-    serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))
+    let batch = read.map_err(|error| error.to_string());
+    let batch = batch.and_then(|_| serde_json::from_slice(&text).map_err(|error| error.to_string()));
+    Ok(batch.inspect_err(|why| unreadable.note(position(kv.mod_revision, 0), why)).ok())
 }
 
 /// Records in pieces that one value may hold.
@@ -213,6 +218,7 @@ impl SharedInbox {
             state: Mutex::default(),
             appended: watch::Sender::new(0),
             turns: Mutex::default(),
+            unreadable: Unreadable::default(),
             _stop: stop.clone().drop_guard(),
         });
         let revision = load(&shared).await.map_err(failed("read the inbox"))?;
@@ -310,8 +316,9 @@ impl SharedInbox {
 
     async fn fetch(&self, key: &Bytes) -> Result<Option<(Revision, Batch)>, Error> {
         let read = self.shared.store.range(RangeRequest::all(KeyRange::single(key.clone()))).await;
-        let found = read.map_err(failed("read records"))?.kvs.into_iter().next();
-        found.map(|kv| Ok((kv.mod_revision, decode(&self.shared.key, &kv)?))).transpose()
+        let Some(kv) = read.map_err(failed("read records"))?.kvs.into_iter().next() else { return Ok(None) };
+        let batch = decode(&self.shared.key, &kv, &self.shared.unreadable)?;
+        Ok(batch.map(|batch| (kv.mod_revision, batch)))
     }
 
     /// Batches from a position on, in order, that `wanted` chooses.
@@ -522,6 +529,20 @@ mod tests {
             appended.changed().await.unwrap();
         }
         assert_eq!(inbox.accept(&agent(), batch(epoch, 1..=40)).await.unwrap().duplicates, 40);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_holds_nothing_up() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let newer = format!("{}1/{}/{:020}-1", batches(), Uuid::from_u128(9), 1);
+        let put = Operation::put(newer, b"of a newer hub".to_vec());
+        let write = Transaction { compare: Vec::new(), success: vec![put], failure: Vec::new() };
+        store.transact(write).await.unwrap();
+        let inbox = SharedInbox::open(store, 1 << 20, RecordKey::default()).await.unwrap();
+        inbox.accept(&agent(), batch(Uuid::from_u128(1), 1..=3)).await.unwrap();
+        assert_eq!(seen(&inbox, 3).await, [1, 2, 3]);
+        assert_eq!(inbox.page("1", 0).await.unwrap().records.len(), 3);
+        assert_eq!(inbox.shared.unreadable.0.lock().len(), 1);
     }
 
     #[test]
