@@ -34,6 +34,7 @@ pub use rules::{Asked, Rule, wanted_as};
 pub use select::{Binding, GROUP, Invocation, Misconfigured, Policy, Wanted, is_exempt, select};
 pub use surroundings::{ParamKind, Surroundings};
 pub use type_check::{CheckedKind, TypeWarning, type_warnings};
+pub(crate) use types::user;
 pub use validating::{Annotation, Decision, Evaluated, ValidatingPolicy, check_validating};
 pub use view::{namespace_document, request_document};
 

@@ -2,7 +2,8 @@
 //!
 //! Tasks: custom resources' validation rules ([`crd_rules`]), admission policies, conditions of webhooks, the standards'
 //! checks ([`pod_security`]), Gatekeeper's templates and constraints ([`gatekeeper`]) in Rego ([`rego`]) and CEL, existing objects
-//! judged by all of them ([`audit`]), single expressions about other data ([`expression`]). Rules and policies are compiled once
+//! judged by all of them ([`audit`]), expressions about tokens and users ([`authentication`]), single expressions about other
+//! data ([`expression`]). Rules and policies are compiled once
 //! and evaluated over borrowed objects.
 //!
 //! Must never: do I/O or wait; panic, overflow the stack or run without a bound, whatever users write; decide on a
@@ -10,6 +11,7 @@
 
 pub mod admission_policy;
 pub mod audit;
+pub mod authentication;
 pub mod cel;
 pub mod crd_rules;
 pub mod expression;

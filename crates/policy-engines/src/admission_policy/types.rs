@@ -28,15 +28,6 @@ pub(super) fn request() -> Type {
             "kubernetes.GroupVersionResource",
             &[("group", text()), ("version", text()), ("resource", text())],
         );
-        let user = object(
-            "kubernetes.UserInfo",
-            &[
-                ("username", text()),
-                ("uid", text()),
-                ("groups", texts()),
-                ("extra", Type::map(Type::String, texts())),
-            ],
-        );
         object(
             "kubernetes.AdmissionRequest",
             &[
@@ -49,13 +40,26 @@ pub(super) fn request() -> Type {
                 ("name", text()),
                 ("namespace", text()),
                 ("operation", text()),
-                ("userInfo", user),
+                ("userInfo", user()),
                 ("dryRun", Type::Bool),
                 ("options", Type::Dyn),
             ],
         )
     };
     TYPE.get_or_init(make).clone()
+}
+
+/// Who asks.
+pub(crate) fn user() -> Type {
+    object(
+        "kubernetes.UserInfo",
+        &[
+            ("username", Type::String),
+            ("uid", Type::String),
+            ("groups", texts()),
+            ("extra", Type::map(Type::String, texts())),
+        ],
+    )
 }
 
 /// `namespaceObject`.

@@ -44,6 +44,12 @@ impl Checked {
         self.type_of(&self.root)
     }
 
+    /// Whether a field of a variable is selected somewhere by its name, `has(…)` and `.?` included. An index (`v["field"]`)
+    /// is none (upstream `hasSelectExp`).
+    pub(crate) fn selects(&self, variable: &str, field: &str) -> bool {
+        selects(&self.root, variable, field)
+    }
+
     /// Whether a variable is referred to.
     pub(crate) fn uses(&self, variable: &str) -> bool {
         let is_it = |reference: &Option<Reference>| matches!(reference, Some(Reference::Variable(name)) if name == variable);
@@ -366,6 +372,20 @@ impl Checker<'_> {
         }
         Type::Dyn
     }
+}
+
+fn selects(expr: &Expr, variable: &str, field: &str) -> bool {
+    let is_variable = |expr: &Expr| matches!(&expr.kind, Kind::Ident(name) if name.strip_prefix('.').unwrap_or(name) == variable);
+    let here = match &expr.kind {
+        Kind::Select { operand, field: selected, .. } => is_variable(operand) && selected == field,
+        Kind::Call { target: None, function, args } if function == "_?._" => {
+            let is_field =
+                |expr: &Expr| matches!(&expr.kind, Kind::Literal(Literal::String(text)) if **text == *field);
+            matches!(&args[..], [operand, name] if is_variable(operand) && is_field(name))
+        }
+        _ => false,
+    };
+    here || expr.children().into_iter().any(|child| selects(child, variable, field))
 }
 
 fn before_agrees(before: &Type, next: &Type) -> bool {

@@ -14,6 +14,8 @@ pub(crate) use unify::{Bindings, more_general};
 pub(crate) enum Type {
     /// Known only when it runs.
     Dyn,
+    /// The same, by another name: what a token's claims hold (cel-go's `AnyType`). Macros do not take it as a range.
+    Any,
     /// Of something wrong that was reported already.
     Error,
     Null,
@@ -66,11 +68,11 @@ impl Type {
     }
 
     pub(crate) fn is_dyn(&self) -> bool {
-        matches!(self, Self::Dyn)
+        matches!(self, Self::Dyn | Self::Any)
     }
 
     pub(crate) fn is_dyn_or_error(&self) -> bool {
-        matches!(self, Self::Dyn | Self::Error)
+        matches!(self, Self::Dyn | Self::Any | Self::Error)
     }
 
     /// The same type, parameters and all.
@@ -92,6 +94,7 @@ impl Type {
         !matches!(
             self,
             Self::Dyn
+                | Self::Any
                 | Self::Error
                 | Self::Null
                 | Self::Bool
@@ -118,6 +121,7 @@ impl Type {
     pub(crate) fn runtime_name(&self) -> Arc<str> {
         match self {
             Self::Dyn => "dyn".into(),
+            Self::Any => "google.protobuf.Any".into(),
             Self::Error => "error".into(),
             Self::Null => "null_type".into(),
             Self::Timestamp => "google.protobuf.Timestamp".into(),
@@ -144,6 +148,7 @@ impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dyn => f.write_str("dyn"),
+            Self::Any => f.write_str("any"),
             Self::Error => f.write_str("!error!"),
             Self::Null => f.write_str("null"),
             Self::Bool => f.write_str("bool"),

@@ -21,7 +21,7 @@ mod list;
 mod map;
 
 pub(crate) use equality::equal;
-pub(crate) use json::{from_json, texts, to_json};
+pub(crate) use json::{from_claims, from_json, texts, to_json};
 pub(crate) use list::List;
 pub(crate) use map::{Key, Map, shown};
 

@@ -158,11 +158,11 @@ pub(crate) fn more_general<'t>(a: &'t Type, b: &'t Type) -> &'t Type {
 }
 
 fn is_no_more_specific(a: &Type, b: &Type) -> bool {
-    if matches!(a, Type::Dyn | Type::Variable(_) | Type::Parameter(_)) {
+    if matches!(a, Type::Dyn | Type::Any | Type::Variable(_) | Type::Parameter(_)) {
         return true;
     }
     match (a, b) {
-        (_, Type::Dyn | Type::Variable(_) | Type::Parameter(_)) => false,
+        (_, Type::Dyn | Type::Any | Type::Variable(_) | Type::Parameter(_)) => false,
         (Type::Opaque(OPTIONAL, Some(p)), Type::Opaque(OPTIONAL, Some(q))) => is_no_more_specific(p, q),
         (Type::List(a), Type::List(b)) => is_no_more_specific(a, b),
         (Type::Map(a), Type::Map(b)) => is_no_more_specific(&a.0, &b.0) && is_no_more_specific(&a.1, &b.1),

@@ -33,6 +33,17 @@ fn untyped(json: &Json) -> Value<'_> {
     }
 }
 
+/// A view of a token's claims, as upstream's authenticator shows them: every number is a double (Go reads JSON so), and a
+/// name may be written escaped wherever it stands (`unescapeWrapper`): `claims.kubernetes__dot__io`.
+pub(crate) fn from_claims(json: &Json) -> Value<'_> {
+    match json {
+        Json::Number(number) => Value::Double(number.as_f64().unwrap_or(f64::NAN)),
+        Json::Array(items) => Value::List(List::claims(items)),
+        Json::Object(map) => Value::Map(Map::Claims(map)),
+        other => untyped(other),
+    }
+}
+
 fn untyped_number<'a>(number: &Number) -> Value<'a> {
     match number.as_i64() {
         Some(value) => Value::Int(value),

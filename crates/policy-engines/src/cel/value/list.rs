@@ -5,7 +5,7 @@ use std::sync::Arc;
 use api_machinery::schema::ListType;
 use serde_json::Value as Json;
 
-use super::{Key, Result, Typing, Value, equality, from_json};
+use super::{Key, Result, Typing, Value, equality, from_claims, from_json};
 use crate::cel::error::EvalError;
 
 /// A list.
@@ -19,6 +19,8 @@ pub(crate) struct List<'a> {
 #[derive(Clone, Debug)]
 enum Items<'a> {
     Json(&'a [Json]),
+    /// As [`super::from_claims`] says.
+    Claims(&'a [Json]),
     Made(Arc<Vec<Value<'a>>>),
 }
 
@@ -31,9 +33,13 @@ impl<'a> List<'a> {
         Self { items: Items::Json(items), schema }
     }
 
+    pub(super) fn claims(items: &'a [Json]) -> Self {
+        Self { items: Items::Claims(items), schema: None }
+    }
+
     pub(crate) fn len(&self) -> usize {
         match &self.items {
-            Items::Json(items) => items.len(),
+            Items::Json(items) | Items::Claims(items) => items.len(),
             Items::Made(items) => items.len(),
         }
     }
@@ -46,6 +52,7 @@ impl<'a> List<'a> {
                 let typing = self.schema.and_then(|schema| schema.items.as_ref());
                 from_json(items.get(index).ok_or_else(missing)?, typing)
             }
+            Items::Claims(items) => items.get(index).map(from_claims).ok_or_else(missing),
             Items::Made(items) => items.get(index).cloned().ok_or_else(missing),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use api_machinery::schema::Additional;
 use serde_json::{Map as JsonMap, Value as Json};
 
-use super::{Text, Typing, Value, equality, from_json};
+use super::{Text, Typing, Value, equality, from_claims, from_json};
 use crate::cel::error::EvalError;
 use crate::cel::names;
 
@@ -14,6 +14,8 @@ use crate::cel::names;
 #[derive(Clone, Debug)]
 pub(crate) enum Map<'a> {
     View(&'a JsonMap<String, Json>, Typing<'a>),
+    /// As [`super::from_claims`] says.
+    Claims(&'a JsonMap<String, Json>),
     Made(Arc<BTreeMap<Key, (Value<'a>, Value<'a>)>>),
 }
 
@@ -63,7 +65,7 @@ impl<'a> Map<'a> {
 
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::View(map, _) => map.len(),
+            Self::View(map, _) | Self::Claims(map) => map.len(),
             Self::Made(map) => map.len(),
         }
     }
@@ -77,6 +79,7 @@ impl<'a> Map<'a> {
                 None if typing.is_some() => Err(EvalError::no_such_overload()),
                 None => Ok(None),
             },
+            Self::Claims(_) => key.as_str().map_or(Ok(None), |name| self.find_name(name)),
         }
     }
 
@@ -85,6 +88,10 @@ impl<'a> Map<'a> {
         let (map, typing) = match self {
             Self::Made(map) => {
                 return Ok(map.get(&Key::Text(name.into())).map(|(_, value)| value.clone()));
+            }
+            Self::Claims(map) => {
+                let plain = names::unescape(name).and_then(|plain| map.get(&plain));
+                return Ok(plain.or_else(|| map.get(name)).map(from_claims));
             }
             Self::View(map, typing) => (map, *typing),
         };
@@ -109,6 +116,7 @@ impl<'a> Map<'a> {
     pub(super) fn find_raw(&self, property: &str) -> Option<Value<'a>> {
         match self {
             Self::View(map, _) => map.get(property).and_then(|value| from_json(value, None).ok()),
+            Self::Claims(map) => map.get(property).map(from_claims),
             Self::Made(map) => map.get(&Key::Text(property.into())).map(|(_, value)| value.clone()),
         }
     }
@@ -117,7 +125,9 @@ impl<'a> Map<'a> {
     pub(crate) fn keys(&self) -> Vec<Value<'a>> {
         match self {
             Self::Made(map) => map.values().map(|(key, _)| key.clone()).collect(),
-            Self::View(map, None) => map.keys().map(|key| Value::String(Text::Borrowed(key))).collect(),
+            Self::View(map, None) | Self::Claims(map) => {
+                map.keys().map(|key| Value::String(Text::Borrowed(key))).collect()
+            }
             Self::View(map, typing @ Some(schema)) => {
                 if !is_object(*typing) {
                     let known = matches!(schema.additional, Additional::Schema(_));
@@ -148,7 +158,7 @@ impl<'a> Map<'a> {
 
     /// Adds an entry; without a copy when nobody else holds the map.
     pub(crate) fn insert(&mut self, key: Value<'a>, value: Value<'a>) -> std::result::Result<(), EvalError> {
-        if let Self::View(..) = self {
+        if !matches!(self, Self::Made(_)) {
             let entries = self.entries()?;
             let keyed = entries.into_iter().filter_map(|entry| Some((Key::of(&entry.0)?, entry)));
             *self = Self::made(keyed.collect());
