@@ -5,6 +5,8 @@
 //! This module opens no connection: a [`Fetch`] does. It must never say a token.
 
 pub mod configuration;
+pub mod expressions;
+mod user;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,16 +28,10 @@ pub use configuration::{ConfigurationError, IssuerConfiguration};
 
 /// Tokens longer than this are refused unread; those of large directories have a few kB of groups.
 const MAX_TOKEN: usize = 64 << 10;
-/// Groups of one token at most.
-const MAX_GROUPS: usize = 1000;
 /// How long keys are used without looking again.
 const KEYS_AGE: Duration = Duration::from_secs(3600);
 /// How often an issuer is asked at most, whatever keys tokens name.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
-/// A second of tolerance between clocks (as for our own tokens).
-const LEEWAY_SECONDS: i64 = 1;
-/// Names and groups that only this server gives.
-const OWN_PREFIXES: [&str; 2] = ["system:", "fairlead:"];
 /// What issuers sign with: never a secret that both sides share.
 const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::RS256,
@@ -86,9 +82,31 @@ pub enum OidcError {
     /// A claim is missing or is not what it must be.
     #[error("its claim {0:?} is missing or not as it must be")]
     Claim(String),
+    /// An expression has no value for this token, or one that is of no use.
+    #[error("{field} {expression:?} cannot be used: {why}")]
+    Expression {
+        /// Where it stands in the configuration.
+        field: String,
+        /// What it says.
+        expression: String,
+        /// Why.
+        why: String,
+    },
+    /// A rule about claims or users does not hold.
+    #[error("the rule {expression:?} does not hold{}", explained(.message))]
+    Rule {
+        /// What it says.
+        expression: String,
+        /// What its author says of it; may be empty.
+        message: String,
+    },
     /// A name or group that only this server gives.
     #[error("{0:?} is a name that only this server gives")]
     Reserved(String),
+}
+
+fn explained(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(": {message}") }
 }
 
 struct Keys {
@@ -190,7 +208,7 @@ impl Issuers {
             // A key that is not known may be a new one.
             None => self.verified(&issuer, token, id, header.alg, true).await?.ok_or(OidcError::Signature)?,
         };
-        user(&issuer.configuration, &claims, now)
+        user::of(&issuer.configuration, claims, now)
     }
 
     /// The claims of a token that one of the issuer's keys signed; `None`: none of those that are known.
@@ -269,66 +287,6 @@ impl Issuers {
         }
         let keys = self.fetch.get(&found.jwks_uri, authority).await?;
         serde_json::from_slice(&keys).map_err(|error| format!("its keys are not readable: {error}"))
-    }
-}
-
-/// Whom verified claims speak of.
-fn user(
-    configuration: &IssuerConfiguration,
-    claims: &Map<String, Value>,
-    now: Timestamp,
-) -> Result<UserInfo, OidcError> {
-    let missing = |claim: &str| OidcError::Claim(claim.to_owned());
-    let seconds = |claim: &str| claims.get(claim).and_then(Value::as_f64).map(|seconds| seconds as i64);
-    let expires = seconds("exp").ok_or_else(|| missing("exp"))?;
-    let begins = seconds("nbf").unwrap_or(i64::MIN);
-    if now.as_second() >= expires || begins > now.as_second() + LEEWAY_SECONDS {
-        return Err(OidcError::Time);
-    }
-    let audiences = texts(claims.get("aud"));
-    if !audiences.iter().any(|audience| configuration.audiences.iter().any(|own| own == audience)) {
-        return Err(OidcError::Audience(configuration.audiences.clone()));
-    }
-    for (claim, value) in &configuration.required_claims {
-        if claims.get(claim).and_then(Value::as_str) != Some(value) {
-            return Err(missing(claim));
-        }
-    }
-    let (claim, prefix) = &configuration.username;
-    let name = claims.get(claim).and_then(Value::as_str).filter(|name| !name.is_empty());
-    let name = name.ok_or_else(|| missing(claim))?;
-    // An address that its owner never showed to be his is nobody's name (upstream's rule).
-    if claim == "email" && claims.get("email_verified").is_some_and(|verified| *verified != Value::Bool(true))
-    {
-        return Err(missing("email_verified"));
-    }
-    let mut user = UserInfo { username: format!("{prefix}{name}"), ..UserInfo::default() };
-    if let Some((claim, prefix)) = &configuration.groups {
-        user.groups = texts(claims.get(claim)).into_iter().map(|group| format!("{prefix}{group}")).collect();
-        if user.groups.len() > MAX_GROUPS {
-            return Err(missing(claim));
-        }
-    }
-    if let Some(claim) = &configuration.uid {
-        user.uid = claims.get(claim).and_then(Value::as_str).unwrap_or_default().to_owned();
-    }
-    let reserved = |name: &&String| OWN_PREFIXES.iter().any(|own| name.starts_with(own));
-    if let Some(name) = [&user.username].into_iter().chain(&user.groups).find(reserved) {
-        return Err(OidcError::Reserved(name.clone()));
-    }
-    if let Some(id) = claims.get("jti").and_then(Value::as_str).filter(|id| !id.is_empty()) {
-        let key = "authentication.kubernetes.io/credential-id".to_owned();
-        user.extra.insert(key, vec![format!("JTI={id}")]);
-    }
-    Ok(user)
-}
-
-/// A claim that is a text or a list of texts.
-fn texts(claim: Option<&Value>) -> Vec<String> {
-    match claim {
-        Some(Value::String(one)) => vec![one.clone()],
-        Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        _ => Vec::new(),
     }
 }
 

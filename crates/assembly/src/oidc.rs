@@ -1,12 +1,16 @@
-//! Whose tokens people may show: issuers read from a file, and their documents from the network.
+//! Whose tokens people may show: issuers read from a file, with the language of its expressions, and their documents from the
+//! network.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::oidc::expressions::{Compiled, Compiler, Subject};
 use access::oidc::{Fetch, IssuerConfiguration, Issuers, configuration};
 use async_trait::async_trait;
 use http_body_util::{BodyExt as _, Limited};
+use policy_engines::authentication;
+use serde_json::Value;
 
 use crate::control_plane::ISSUER;
 use crate::error::AssemblyError;
@@ -24,7 +28,7 @@ pub fn read(path: &Path) -> Result<Vec<IssuerConfiguration>, AssemblyError> {
         AssemblyError::new(format!("cannot use the authentication configuration {}", path.display()), cause)
     };
     let text = std::fs::read_to_string(path).map_err(|error| failed(error.into()))?;
-    configuration::parse(&text, ISSUER)
+    configuration::parse(&text, ISSUER, &Cel)
         .map_err(|error| AssemblyError::new(format!("{}: {error}", path.display()), error.into()))
 }
 
@@ -77,6 +81,32 @@ pub async fn send(
         Ok((code, body.to_vec()))
     };
     tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+}
+
+/// The language of a configuration's expressions.
+struct Cel;
+
+impl Compiler for Cel {
+    fn compile(&self, source: &str, subject: Subject, condition: bool) -> Result<Arc<dyn Compiled>, String> {
+        let subject = match subject {
+            Subject::Claims => authentication::Subject::Claims,
+            Subject::User => authentication::Subject::User,
+        };
+        Ok(Arc::new(Expression(authentication::Expression::compile(source, subject, condition)?)))
+    }
+}
+
+#[derive(Debug)]
+struct Expression(authentication::Expression);
+
+impl Compiled for Expression {
+    fn selects(&self, field: &str) -> bool {
+        self.0.selects(field)
+    }
+
+    fn evaluate(&self, data: &Value) -> Result<Value, String> {
+        self.0.evaluate(data)
+    }
 }
 
 struct Network;

@@ -1,10 +1,23 @@
-//! `AuthenticationConfiguration` of `apiserver.config.k8s.io/v1`, the part of it that is served: for each issuer its URL,
-//! audiences, required claims, and which claims are name, groups and uid. CEL expressions are refused by name.
+//! `AuthenticationConfiguration` of `apiserver.config.k8s.io/v1`: for each issuer its URL and audiences, what must be true of a
+//! token's claims and of the user that comes of it, and which claims or expressions are name, groups, uid and extra. What
+//! upstream's validation refuses is refused, in its words.
 
-use serde::Deserialize;
+use kind_rules::path::Path;
+use kind_rules::problems::Problems;
+use kube_objects::StatusCause;
+
+use super::expressions::{Compiler, Expression};
+
+mod document;
+mod issuer;
+mod mappings;
+#[cfg(test)]
+mod tests;
 
 /// Issuers at most (upstream's bound).
 const MAX_ISSUERS: usize = 64;
+/// The longest document: that of 64 issuers with a bundle of certificates and long expressions each is far below it.
+const MAX_DOCUMENT: usize = 4 << 20;
 
 /// Why a configuration cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,91 +37,59 @@ pub struct IssuerConfiguration {
     pub audiences: Vec<String>,
     /// Claims that must be there with these values.
     pub required_claims: Vec<(String, String)>,
-    /// The claim that is the user's name, and what stands before it.
-    pub username: (String, String),
-    /// The claim that is the user's groups, and what stands before each.
-    pub groups: Option<(String, String)>,
-    /// The claim that is the user's uid.
-    pub uid: Option<String>,
+    /// What must be true of the claims.
+    pub claim_rules: Vec<Rule>,
+    /// The user's name.
+    pub username: Mapping,
+    /// The user's groups.
+    pub groups: Option<Mapping>,
+    /// The user's uid.
+    pub uid: Option<Mapping>,
+    /// What else is known of the user, by key.
+    pub extra: Vec<(String, Expression)>,
+    /// What must be true of the user.
+    pub user_rules: Vec<Rule>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Document {
-    api_version: String,
-    kind: String,
-    #[serde(default)]
-    jwt: Vec<JwtDocument>,
+/// What a part of the user is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mapping {
+    /// A claim, with something before it.
+    Claim {
+        /// Its name.
+        claim: String,
+        /// What stands before each value.
+        prefix: String,
+    },
+    /// The value of an expression over the claims.
+    Expression(Expression),
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct JwtDocument {
-    issuer: IssuerDocument,
-    #[serde(default)]
-    claim_validation_rules: Vec<RuleDocument>,
-    claim_mappings: MappingsDocument,
-    #[serde(default)]
-    user_validation_rules: Vec<serde_json::Value>,
+/// A condition, and what is said when it does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// True or false.
+    pub expression: Expression,
+    /// May be empty.
+    pub message: String,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct IssuerDocument {
-    url: String,
-    #[serde(default, rename = "discoveryURL")]
-    discovery_url: Option<String>,
-    #[serde(default)]
-    certificate_authority: Option<String>,
-    audiences: Vec<String>,
-    #[serde(default)]
-    audience_match_policy: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct RuleDocument {
-    #[serde(default)]
-    claim: String,
-    #[serde(default)]
-    required_value: String,
-    #[serde(default)]
-    expression: String,
-    #[serde(default)]
-    message: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct MappingsDocument {
-    #[serde(default)]
-    username: MappingDocument,
-    #[serde(default)]
-    groups: MappingDocument,
-    #[serde(default)]
-    uid: MappingDocument,
-    #[serde(default)]
-    extra: Vec<serde_json::Value>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct MappingDocument {
-    #[serde(default)]
-    claim: String,
-    #[serde(default)]
-    prefix: Option<String>,
-    #[serde(default)]
-    expression: String,
-}
-
-/// Reads a document, YAML or JSON. `own`: who signs the server's own tokens, which nobody else may claim to be.
+/// Reads a document, YAML or JSON, and compiles its expressions. `own`: who signs the server's own tokens, which nobody else
+/// may claim to be.
 ///
 /// # Errors
-/// [`ConfigurationError`], naming the field as upstream does.
-pub fn parse(text: &str, own: &str) -> Result<Vec<IssuerConfiguration>, ConfigurationError> {
+/// [`ConfigurationError`], naming every field that is wrong as upstream does.
+pub fn parse(
+    text: &str,
+    own: &str,
+    compiler: &dyn Compiler,
+) -> Result<Vec<IssuerConfiguration>, ConfigurationError> {
     let invalid = |why: String| ConfigurationError(why);
-    let document: Document = serde_saphyr::from_str(text).map_err(|error| invalid(error.to_string()))?;
+    if text.len() > MAX_DOCUMENT {
+        return Err(invalid(format!("it is longer than {MAX_DOCUMENT} bytes")));
+    }
+    let document: document::Document =
+        serde_saphyr::from_str(text).map_err(|error| invalid(error.to_string()))?;
     if document.kind != "AuthenticationConfiguration"
         || !matches!(
             document.api_version.as_str(),
@@ -117,136 +98,82 @@ pub fn parse(text: &str, own: &str) -> Result<Vec<IssuerConfiguration>, Configur
     {
         return Err(invalid(format!("{}, Kind={} is not known", document.api_version, document.kind)));
     }
-    if document.jwt.len() > MAX_ISSUERS {
-        return Err(invalid(format!(
-            "jwt: Too many: {}: must have at most {MAX_ISSUERS} items",
-            document.jwt.len()
-        )));
-    }
-    let mut all: Vec<IssuerConfiguration> = Vec::new();
-    for (index, one) in document.jwt.into_iter().enumerate() {
-        let at = |problem: String| invalid(format!("jwt[{index}].{problem}"));
-        let issuer = issuer(one, own).map_err(at)?;
-        if all.iter().any(|known| known.url == issuer.url) {
-            return Err(at(format!("issuer.url: Duplicate value: {:?}", issuer.url)));
-        }
-        all.push(issuer);
-    }
-    Ok(all)
+    let mut checker = Checker { own, compiler, problems: Problems::default() };
+    let all = checker.all(document.jwt);
+    let problems = checker.problems.into_causes();
+    if problems.is_empty() { Ok(all) } else { Err(invalid(joined(problems))) }
 }
 
-fn issuer(document: JwtDocument, own: &str) -> Result<IssuerConfiguration, String> {
-    let IssuerDocument { url, discovery_url, certificate_authority, audiences, audience_match_policy } =
-        document.issuer;
-    check_url("issuer.url", &url)?;
-    if url == own {
-        return Err(format!(
-            "issuer.url: Invalid value: {url:?}: URL must not overlap with disallowed issuers: [{own}]"
-        ));
-    }
-    if let Some(other) = &discovery_url {
-        check_url("issuer.discoveryURL", other)?;
-        if other.trim_end_matches('/') == url.trim_end_matches('/') {
-            return Err(format!(
-                "issuer.discoveryURL: Invalid value: {other:?}: discoveryURL must be different from URL"
-            ));
+/// As upstream joins what it found; the same once.
+fn joined(problems: Vec<StatusCause>) -> String {
+    let mut each: Vec<String> = Vec::new();
+    for problem in problems {
+        let said = format!("{}: {}", problem.field, problem.message);
+        if !each.contains(&said) {
+            each.push(said);
         }
     }
-    if audiences.is_empty() {
-        return Err("issuer.audiences: Required value: at least one issuer.audiences is required".to_owned());
-    }
-    if audiences.iter().any(String::is_empty) {
-        return Err("issuer.audiences: Required value".to_owned());
-    }
-    match audience_match_policy.as_deref().unwrap_or_default() {
-        "MatchAny" => {}
-        "" if audiences.len() == 1 => {}
-        other => {
-            return Err(format!(
-                "issuer.audienceMatchPolicy: Invalid value: {other:?}: audienceMatchPolicy must be MatchAny for multiple \
-                 audiences"
-            ));
-        }
-    }
-    if !document.user_validation_rules.is_empty() {
-        return Err("userValidationRules: Forbidden: CEL is not supported here".to_owned());
-    }
-    let mut required_claims = Vec::new();
-    for (index, rule) in document.claim_validation_rules.into_iter().enumerate() {
-        if !rule.expression.is_empty() {
-            return Err(format!(
-                "claimValidationRules[{index}].expression: Forbidden: CEL is not supported here"
-            ));
-        }
-        if rule.claim.is_empty() {
-            return Err(format!(
-                "claimValidationRules[{index}]: Required value: claim or expression is required"
-            ));
-        }
-        if !rule.message.is_empty() {
-            return Err(format!(
-                "claimValidationRules[{index}].message: Invalid value: {:?}: may not be specified when claim is set",
-                rule.message
-            ));
-        }
-        required_claims.push((rule.claim, rule.required_value));
-    }
-    let MappingsDocument { username, groups, uid, extra } = document.claim_mappings;
-    if !extra.is_empty() {
-        return Err("claimMappings.extra: Forbidden: CEL is not supported here".to_owned());
-    }
-    let username = prefixed("username", username)?
-        .ok_or("claimMappings.username: Required value: claim or expression is required")?;
-    let groups = prefixed("groups", groups)?;
-    if !uid.expression.is_empty() {
-        return Err("claimMappings.uid.expression: Forbidden: CEL is not supported here".to_owned());
-    }
-    let discovery_url = discovery_url
-        .unwrap_or_else(|| format!("{}/.well-known/openid-configuration", url.trim_end_matches('/')));
-    Ok(IssuerConfiguration {
-        url,
-        discovery_url,
-        certificate_authority,
-        audiences,
-        required_claims,
-        username,
-        groups,
-        uid: Some(uid.claim).filter(|claim| !claim.is_empty()),
-    })
+    if each.len() == 1 { each.concat() } else { format!("[{}]", each.join(", ")) }
 }
 
-fn prefixed(field: &str, mapping: MappingDocument) -> Result<Option<(String, String)>, String> {
-    if !mapping.expression.is_empty() {
-        return Err(format!("claimMappings.{field}.expression: Forbidden: CEL is not supported here"));
-    }
-    if mapping.claim.is_empty() {
-        return Ok(None);
-    }
-    let prefix = mapping.prefix.ok_or_else(|| {
-        format!(
-            "claimMappings.{field}.prefix: Required value: prefix is required when claim is set. It can be set to an empty \
-             string to disable prefixing"
-        )
-    })?;
-    Ok(Some((mapping.claim, prefix)))
+/// Collects what is wrong while it makes what is asked for. What it makes is of use only if nothing was found.
+struct Checker<'c> {
+    own: &'c str,
+    compiler: &'c dyn Compiler,
+    problems: Problems,
 }
 
-fn check_url(field: &str, url: &str) -> Result<(), String> {
-    let wrong = |why: &str| Err(format!("{field}: Invalid value: {url:?}: {why}"));
-    if url.is_empty() {
-        return Err(format!("{field}: Required value"));
+impl Checker<'_> {
+    fn all(&mut self, documents: Vec<document::Jwt>) -> Vec<IssuerConfiguration> {
+        let root = Path::new("jwt");
+        if documents.len() > MAX_ISSUERS {
+            self.problems.too_many(root, documents.len(), MAX_ISSUERS);
+            return Vec::new();
+        }
+        let (mut urls, mut discoveries) = (Vec::new(), Vec::new());
+        let mut all = Vec::new();
+        for (index, document) in documents.into_iter().enumerate() {
+            let at = root.index(index);
+            let issuer = at.field("issuer");
+            let url = document.issuer.url.clone();
+            let discovery = document.issuer.discovery_url.clone().filter(|url| !url.is_empty());
+            all.extend(self.jwt(document, &at));
+            if urls.contains(&url) {
+                self.problems.duplicate(issuer.field("url"), &url);
+            }
+            urls.push(url);
+            if let Some(discovery) = discovery {
+                if discoveries.contains(&discovery) {
+                    self.problems.duplicate(issuer.field("discoveryURL"), &discovery);
+                }
+                discoveries.push(discovery);
+            }
+        }
+        all
     }
-    let Some(rest) = url.strip_prefix("https://") else { return wrong("URL scheme must be https") };
-    let authority = rest.split('/').next().unwrap_or_default();
-    if authority.contains('@') {
-        return wrong("URL must not contain a username or password");
+
+    /// `None`: something is wrong.
+    fn jwt(&mut self, document: document::Jwt, at: &Path<'_>) -> Option<IssuerConfiguration> {
+        let document::Jwt { issuer, claim_validation_rules, claim_mappings, user_validation_rules } =
+            document;
+        self.issuer(&issuer, &at.field("issuer"));
+        let (required_claims, claim_rules) =
+            self.claim_rules(claim_validation_rules, &at.field("claimValidationRules"));
+        let mapped = self.mappings(claim_mappings, &at.field("claimMappings"), &claim_rules);
+        let user_rules = self.user_rules(user_validation_rules, &at.field("userValidationRules"));
+        let below = || format!("{}/.well-known/openid-configuration", issuer.url.trim_end_matches('/'));
+        Some(IssuerConfiguration {
+            discovery_url: issuer.discovery_url.filter(|url| !url.is_empty()).unwrap_or_else(below),
+            url: issuer.url,
+            certificate_authority: issuer.certificate_authority.filter(|pem| !pem.is_empty()),
+            audiences: issuer.audiences,
+            required_claims,
+            claim_rules,
+            username: mapped.username?,
+            groups: mapped.groups,
+            uid: mapped.uid,
+            extra: mapped.extra,
+            user_rules,
+        })
     }
-    if url.contains('?') {
-        return wrong("URL must not contain a query");
-    }
-    if url.contains('#') {
-        return wrong("URL must not contain a fragment");
-    }
-    let plain = url.bytes().all(|byte| byte.is_ascii_graphic());
-    if authority.is_empty() || !plain { wrong("it is no URL") } else { Ok(()) }
 }

@@ -253,6 +253,19 @@ mod tests {
         look();
         assert!(accepts(&elsewhere) && !accepts(&next));
         assert!(trusted().contains("three"), "{}", trusted());
+        // Expressions are part of it: one that does not compile is named, and takes the rest of the file with it.
+        trust("https://four.example.com");
+        let text = std::fs::read_to_string(at("authentication.yaml")).unwrap();
+        let text = text.replace("{claim: sub, prefix: \"\"}", "{expression: claim.sub}");
+        std::fs::write(at("authentication.yaml"), &text).unwrap();
+        let unusable: Vec<String> = identity.load_given().iter().map(ToString::to_string).collect();
+        let named =
+            "jwt[0].claimMappings.username.expression: Invalid value: \"claim.sub\": compilation failed";
+        assert!(unusable.iter().any(|why| why.contains(named)), "{unusable:?}");
+        assert!(trusted().contains("three"), "{}", trusted());
+        std::fs::write(at("authentication.yaml"), text.replace("claim.sub", "claims.sub")).unwrap();
+        look();
+        assert!(trusted().contains("four"), "{}", trusted());
     }
 
     #[test]

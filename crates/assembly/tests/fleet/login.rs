@@ -1,6 +1,7 @@
 //! People's tokens: an issuer behind https, a hub that trusts it, and requests over the network.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use access::CertificateAuthority;
@@ -66,6 +67,15 @@ impl Issuer {
         Self { authority, address, key }
     }
 
+    /// As a configuration names it.
+    fn written(&self) -> String {
+        let indented = self.authority.bundle_pem().replace('\n', "\n      ");
+        format!(
+            "url: https://{}\n    audiences: [fairlead]\n    certificateAuthority: |\n      {indented}",
+            self.address
+        )
+    }
+
     fn token(&self, changes: Value) -> String {
         let expires = jiff::Timestamp::now().as_second() + 300;
         let mut claims = json!({"iss": format!("https://{}", self.address), "aud": "fairlead", "sub": "1", "exp": expires,
@@ -96,39 +106,50 @@ fn numbers(der: &[u8]) -> Vec<u8> {
     out
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_person_is_who_the_issuer_says_and_may_what_roles_say() {
-    let issuer = Issuer::start().await;
-    let indented = issuer.authority.bundle_pem().replace('\n', "\n      ");
-    let configuration = format!(
-        "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\njwt:\n- issuer:\n    url: https://{}\n    \
-         audiences: [fairlead]\n    certificateAuthority: |\n      {indented}\n  claimMappings:\n    username: {{claim: email, \
-         prefix: ''}}\n    groups: {{claim: groups, prefix: 'oidc:'}}\n",
-        issuer.address
-    );
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("authentication.yaml");
-    std::fs::write(&file, &configuration).unwrap();
-    let files = GivenFiles { authentication: Some(file.clone()), ..GivenFiles::default() };
-    let serving = Serving { files, ..Serving::default() };
-    let hub = Hub::start(Options {
-        directory: directory.path().join("hub"),
-        store: StoreOptions::default(),
-        bind: "127.0.0.1:0".parse().unwrap(),
-        names: Vec::new(),
-        serving,
-        agent_certificate_ttl: None,
-        test_retention: Default::default(),
-        announce: None,
-        replica_url: None,
-        telemetry: None,
-    })
-    .await
-    .unwrap();
-    let kubeconfig = std::fs::read_to_string(directory.path().join("hub/admin.kubeconfig")).unwrap();
-    let read: kube::config::Kubeconfig = kube::config::Kubeconfig::from_yaml(&kubeconfig).unwrap();
-    let ask = async |token: &str, method: &str, path: &str, body: Value| {
-        let mut kubeconfig = read.clone();
+/// Where somebody asks who he is.
+const WHO: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+
+fn review() -> Value {
+    json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"})
+}
+
+/// A hub that lets in whom a file says.
+struct Trusting {
+    hub: Hub,
+    kubeconfig: kube::config::Kubeconfig,
+    file: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl Trusting {
+    async fn start(configuration: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("authentication.yaml");
+        std::fs::write(&file, configuration).unwrap();
+        let files = GivenFiles { authentication: Some(file.clone()), ..GivenFiles::default() };
+        let serving = Serving { files, ..Serving::default() };
+        let hub = Hub::start(Options {
+            directory: directory.path().join("hub"),
+            store: StoreOptions::default(),
+            bind: "127.0.0.1:0".parse().unwrap(),
+            names: Vec::new(),
+            serving,
+            agent_certificate_ttl: None,
+            test_retention: Default::default(),
+            announce: None,
+            replica_url: None,
+            telemetry: None,
+        })
+        .await
+        .unwrap();
+        let kubeconfig = std::fs::read_to_string(directory.path().join("hub/admin.kubeconfig")).unwrap();
+        let kubeconfig = kube::config::Kubeconfig::from_yaml(&kubeconfig).unwrap();
+        Self { hub, kubeconfig, file, _directory: directory }
+    }
+
+    /// What is answered to whoever shows this token.
+    async fn ask(&self, token: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let mut kubeconfig = self.kubeconfig.clone();
         let user = json!({"token": token});
         kubeconfig.auth_infos[0].auth_info = Some(serde_json::from_value(user).unwrap());
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
@@ -141,9 +162,28 @@ async fn a_person_is_who_the_issuer_says_and_may_what_roles_say() {
         let code = response.status().as_u16();
         let bytes = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
         (code, serde_json::from_slice::<Value>(&bytes).unwrap_or_default())
-    };
-    let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
-    let who = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    }
+
+    async fn stop(self) {
+        let stop = CancellationToken::new();
+        stop.cancel();
+        self.hub.run(stop).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_is_who_the_issuer_says_and_may_what_roles_say() {
+    let issuer = Issuer::start().await;
+    let configuration = format!(
+        "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\njwt:\n- issuer:\n    {}\n  claimMappings:\n    \
+         username: {{claim: email, prefix: ''}}\n    groups: {{claim: groups, prefix: 'oidc:'}}\n",
+        issuer.written()
+    );
+    let hub = Trusting::start(&configuration).await;
+    let ask =
+        async |token: &str, method: &str, path: &str, body: Value| hub.ask(token, method, path, body).await;
+    let review = review();
+    let who = WHO;
     let (code, answer) = ask(&issuer.token(json!({})), "POST", who, review.clone()).await;
     let user = &answer["status"]["userInfo"];
     assert_eq!((code, &user["username"]), (201, &json!("ada@example.com")), "{answer}");
@@ -157,7 +197,7 @@ async fn a_person_is_who_the_issuer_says_and_may_what_roles_say() {
     let make = async |path: &str, object: Value| {
         let request = http::Request::post(path).header("content-type", "application/json");
         let request = request.body(kube::client::Body::from(object.to_string().into_bytes())).unwrap();
-        let response = hub.client().send(request).await.unwrap();
+        let response = hub.hub.client().send(request).await.unwrap();
         assert_eq!(response.status(), 201, "{object}");
     };
     for (name, set) in [("a", "edge"), ("b", "shop")] {
@@ -190,7 +230,7 @@ async fn a_person_is_who_the_issuer_says_and_may_what_roles_say() {
         code == 200 && names == [&json!("a")]
     })
     .await;
-    let bindings: Api<ClusterRoleBinding> = Api::all(hub.client());
+    let bindings: Api<ClusterRoleBinding> = Api::all(hub.hub.client());
     let binding = json!({"metadata": {"name": "web"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "fleet-viewer"},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "oidc:web"}]});
@@ -217,7 +257,7 @@ async fn a_person_is_who_the_issuer_says_and_may_what_roles_say() {
         assert_eq!(ask(&token, "POST", who, review.clone()).await.0, 401, "{what}");
     }
     // The file says otherwise while the hub runs.
-    std::fs::write(&file, configuration.replace("prefix: ''", "prefix: 'sso:'")).unwrap();
+    std::fs::write(&hub.file, configuration.replace("prefix: ''", "prefix: 'sso:'")).unwrap();
     let named = async || {
         let answer = ask(&issuer.token(json!({})), "POST", who, review.clone()).await.1;
         answer["status"]["userInfo"]["username"].as_str().unwrap_or_default().to_owned()
@@ -226,9 +266,83 @@ async fn a_person_is_who_the_issuer_says_and_may_what_roles_say() {
         named().await == "sso:ada@example.com"
     })
     .await;
-    std::fs::write(&file, configuration.replace("[fairlead]", "[another]")).unwrap();
+    std::fs::write(&hub.file, configuration.replace("[fairlead]", "[another]")).unwrap();
     crate::bench::eventually("who was let in is not any more", || async { named().await.is_empty() }).await;
-    let stop = CancellationToken::new();
-    stop.cancel();
-    hub.run(stop).await.unwrap();
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expressions_say_who_somebody_is_and_who_is_let_in() {
+    let issuer = Issuer::start().await;
+    let configuration = format!(
+        r#"apiVersion: apiserver.config.k8s.io/v1
+kind: AuthenticationConfiguration
+jwt:
+- issuer:
+    {}
+  claimValidationRules:
+  - expression: claims.?email_verified.orValue(true) == true
+    message: the address is not verified
+  - {{ claim: hd, requiredValue: example.com }}
+  claimMappings:
+    username: {{ expression: 'claims.email.lowerAscii()' }}
+    groups: {{ expression: 'claims.roles.split(",").map(role, "oidc:" + role)' }}
+    uid: {{ expression: claims.sub }}
+    extra:
+    - {{ key: example.com/tenant, valueExpression: claims.example__dot__com.tenant }}
+    - {{ key: example.com/spare, valueExpression: 'claims.?spare.orValue("")' }}
+  userValidationRules:
+  - expression: '!("oidc:root" in user.groups)'
+    message: nobody is root
+"#,
+        issuer.written()
+    );
+    let hub = Trusting::start(&configuration).await;
+    let token = |changes: Value| {
+        let mut claims = json!({"email": "Ada@example.com", "hd": "example.com", "roles": "web,ops",
+            "example.com": {"tenant": ["north", "south"]}, "jti": "t1"});
+        for (key, value) in changes.as_object().into_iter().flatten() {
+            claims[key] = value.clone();
+        }
+        issuer.token(claims)
+    };
+    let who = async |changes: Value| hub.ask(&token(changes), "POST", WHO, review()).await;
+    let (code, answer) = who(json!({})).await;
+    assert_eq!(code, 201, "{answer}");
+    assert_eq!(
+        answer["status"]["userInfo"],
+        json!({"username": "ada@example.com", "uid": "1", "groups": ["oidc:web", "oidc:ops", "system:authenticated"],
+            "extra": {"example.com/tenant": ["north", "south"], "authentication.kubernetes.io/credential-id": ["JTI=t1"]}})
+    );
+    let bindings: Api<ClusterRoleBinding> = Api::all(hub.hub.client());
+    let binding = json!({"metadata": {"name": "ops"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "fleet-viewer"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "oidc:ops"}]});
+    bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
+    let clusters = "/apis/fleet.fairlead.dev/v1alpha1/clusters";
+    crate::bench::eventually("the role of a group that an expression made counts", || async {
+        hub.ask(&token(json!({})), "GET", clusters, Value::Null).await.0 == 200
+    })
+    .await;
+    assert_eq!(hub.ask(&token(json!({"roles": "web"})), "GET", clusters, Value::Null).await.0, 403);
+
+    for (what, changes) in [
+        ("an unverified address", json!({"email_verified": false})),
+        ("a flag that is no flag", json!({"email_verified": "true"})),
+        ("another domain", json!({"hd": "evil.com"})),
+        ("no address", json!({"email": null})),
+        ("an empty name", json!({"email": ""})),
+        ("an administrator's name", json!({"email": "System:admin"})),
+        ("a group that a rule forbids", json!({"roles": "web,root"})),
+        ("roles that are no text", json!({"roles": 7})),
+        ("no tenant", json!({"example.com": {}})),
+        ("a tenant that is a number", json!({"example.com": {"tenant": 7}})),
+    ] {
+        assert_eq!(who(changes).await.0, 401, "{what}");
+    }
+    // Another rule while the hub runs.
+    std::fs::write(&hub.file, configuration.replace(r#""oidc:root" in"#, r#""oidc:ops" in"#)).unwrap();
+    crate::bench::eventually("the new rule counts", || async { who(json!({})).await.0 == 401 }).await;
+    assert_eq!(who(json!({"roles": "web,root"})).await.0, 201);
+    hub.stop().await;
 }
