@@ -131,6 +131,10 @@ pub struct GitSource {
     /// Who must have signed the commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<GitVerification>,
+    /// Whether submodules are fetched, and theirs: at most 64, at most 8 in one another, each at the commit that the repository
+    /// names. The Secret is for those at the repository's own server alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub submodules: bool,
 }
 
 /// Who must have signed what.

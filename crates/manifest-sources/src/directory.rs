@@ -87,7 +87,7 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, Error> {
 pub(crate) fn manifests(path: &Path) -> Result<String, Error> {
     let mut files = Vec::new();
     if path.is_dir() {
-        collect(path, &mut files, 0)?
+        collect(path, &mut files, 0, false)?
     } else {
         files.push(path.to_owned())
     }
@@ -108,12 +108,19 @@ pub(crate) fn manifests(path: &Path) -> Result<String, Error> {
     Ok(text)
 }
 
-fn collect(directory: &Path, files: &mut Vec<PathBuf>, depth: usize) -> Result<(), Error> {
+/// The manifest files below a directory, or all files.
+pub(crate) fn collect(
+    directory: &Path,
+    files: &mut Vec<PathBuf>,
+    depth: usize,
+    all: bool,
+) -> Result<(), Error> {
     for entry in entries(directory)? {
-        let wanted = entry.extension().is_some_and(|kind| kind == "yaml" || kind == "yml" || kind == "json");
+        let wanted =
+            all || entry.extension().is_some_and(|kind| kind == "yaml" || kind == "yml" || kind == "json");
         let hidden = entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
         if entry.is_dir() && !hidden && depth < MAX_DEPTH {
-            collect(&entry, files, depth + 1)?;
+            collect(&entry, files, depth + 1, all)?;
         } else if wanted && entry.is_file() {
             files.push(entry);
         }

@@ -50,6 +50,14 @@ pub enum Error {
         /// What is said about it.
         said: String,
     },
+    /// A submodule of a repository.
+    #[error("cannot fetch the submodule {path}")]
+    Submodule {
+        /// Where in the repository.
+        path: String,
+        /// Why not.
+        source: Box<Error>,
+    },
     /// A file or directory.
     #[error("cannot {operation} {}", path.display())]
     File {

@@ -1,14 +1,20 @@
 //! Git repositories, by the `git` program.
 
+mod address;
+mod submodules;
+
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::error::Error;
+use crate::error::{Error, aside};
 use crate::process::{Call, Surroundings, find};
+use crate::reach::reached;
+use address::PROTOCOLS;
+use submodules::{Link, Trail, links};
 
 /// Which commit of a repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,12 +88,11 @@ pub struct Repository {
     pub credentials: Credentials,
     /// Who must have signed.
     pub verify: Verify,
-    /// Directories and files that are used of it; all of it when empty. None of them may hold a submodule, nor lie in one.
+    /// Directories and files that are used of it; all of it when empty.
     pub paths: Vec<PathBuf>,
+    /// Whether its submodules are fetched, and theirs. Otherwise nothing that is used may hold one, nor lie in one.
+    pub submodules: bool,
 }
-
-/// What children of the hub may talk: nothing that runs a program or reads its disk.
-const PROTOCOLS: &str = "https:http:ssh:git";
 
 impl Repository {
     /// The commit that the reference names now, without fetching it.
@@ -105,7 +110,7 @@ impl Repository {
         };
         let peeled = format!("{name}^{{}}");
         let told =
-            self.git(surroundings, scratch, scratch, &["ls-remote", &self.url, &name, &peeled]).await?;
+            self.git(surroundings, scratch, scratch, &["ls-remote", &self.remote(), &name, &peeled]).await?;
         let lines = told.lines().filter_map(|line| line.split_once('\t'));
         // What an annotated tag leads to, before the tag itself.
         let (mut found, mut leads) = (None, None);
@@ -119,12 +124,22 @@ impl Repository {
     /// credentials, and not below `into`.
     ///
     /// # Errors
-    /// When the repository is not reached, has no such reference, or the commit is not signed as it must be.
+    /// When the repository or a submodule is not reached, has no such reference, or the commit is not signed as it must be.
     pub async fn check_out(
         &self,
         into: &Path,
         surroundings: &Surroundings,
         scratch: &Path,
+    ) -> Result<String, Error> {
+        self.take(into, surroundings, scratch, &mut Trail::new()).await
+    }
+
+    async fn take(
+        &self,
+        into: &Path,
+        surroundings: &Surroundings,
+        scratch: &Path,
+        trail: &mut Trail,
     ) -> Result<String, Error> {
         self.check(surroundings)?;
         let wanted = match &self.reference {
@@ -136,7 +151,7 @@ impl Repository {
         let git = async |arguments: &[&str]| self.git(surroundings, into, scratch, arguments).await;
         git(&["init", "--quiet", "--template="]).await?;
         let fetch = ["fetch", "--quiet", "--depth", "1", "--no-tags", "--no-recurse-submodules"];
-        git(&[&fetch[..], &[self.url.as_str(), wanted.as_str()]].concat()).await?;
+        git(&[&fetch[..], &[self.remote().as_ref(), wanted.as_str()]].concat()).await?;
         git(&["checkout", "--quiet", "--detach", "FETCH_HEAD"]).await?;
         let commit = git(&["rev-parse", "HEAD"]).await?.trim().to_owned();
         match &self.verify {
@@ -151,28 +166,33 @@ impl Repository {
                 }
             }
         }
-        self.refuse_submodules(&git(&["ls-tree", "-r", "-z", "HEAD"]).await?)?;
+        let links = links(&git(&["ls-tree", "-r", "-z", "HEAD"]).await?);
+        if self.submodules {
+            self.fetch_submodules(links, into, surroundings, scratch, trail).await?;
+        } else {
+            self.refuse_submodules(links, into).await?;
+        }
         Ok(commit)
     }
 
     /// What lies in a submodule would be missing without a word.
-    fn refuse_submodules(&self, tree: &str) -> Result<(), Error> {
-        // MODE SP TYPE SP OBJECT TAB PATH
-        let submodules = tree.split('\0').filter(|entry| entry.starts_with("160000 "));
-        let mut submodules =
-            submodules.filter_map(|entry| entry.split_once('\t')).map(|(_, path)| Path::new(path));
-        let used = |submodule: &&Path| {
-            let touches = |path: &PathBuf| {
-                let path: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
-                submodule.starts_with(&path) || path.starts_with(submodule)
-            };
-            self.paths.is_empty() || self.paths.iter().any(touches)
+    async fn refuse_submodules(&self, links: Vec<Link>, into: &Path) -> Result<(), Error> {
+        if links.is_empty() {
+            return Ok(());
+        }
+        let (into, paths) = (into.to_owned(), self.paths.clone());
+        let named = aside(move || Ok(reached(&into, &paths)?.named)).await?;
+        let used = |link: &&Link| {
+            let touches =
+                |path: &PathBuf| Path::new(&link.path).starts_with(path) || path.starts_with(&link.path);
+            named.iter().any(touches)
         };
-        match submodules.find(used) {
+        match links.iter().find(used) {
             None => Ok(()),
-            Some(path) => Err(Error::Invalid(format!(
-                "{} is a submodule, and submodules are not followed: make its repository a source of its own",
-                path.display()
+            Some(link) => Err(Error::Invalid(format!(
+                "{} is a submodule, and this source does not follow submodules: have it do so (submodules: true, or \
+                 --git-submodules), or make the submodule's repository a source of its own",
+                link.path
             ))),
         }
     }
@@ -242,6 +262,16 @@ impl Repository {
         }
     }
 
+    /// The URL for git. A user's name in it would have git ask for that user's password alone, and the Secret may have another.
+    fn remote(&self) -> Cow<'_, str> {
+        let parts = self.url.split_once("://").filter(|_| self.credentials.basic.is_some());
+        let bare = parts.and_then(|(scheme, rest)| {
+            let (authority, path) = rest.split_once('/')?;
+            Some(format!("{scheme}://{}/{path}", authority.rsplit_once('@')?.1))
+        });
+        bare.map_or(Cow::Borrowed(&self.url), Cow::Owned)
+    }
+
     fn check(&self, surroundings: &Surroundings) -> Result<(), Error> {
         let invalid = |why: &str| Err(Error::Invalid(why.to_owned()));
         let name = match &self.reference {
@@ -269,7 +299,7 @@ impl Repository {
                 return invalid("the repository's URL holds a password, which belongs into a Secret");
             }
             match parts.map(|(scheme, _)| scheme) {
-                Some(scheme) if PROTOCOLS.split(':').any(|known| known == scheme) => {}
+                Some(scheme) if PROTOCOLS.contains(&scheme) => {}
                 None if self.url.contains('@') && self.url.contains(':') && !self.url.contains("::") => {}
                 _ => return invalid("the repository must be given by an https, ssh, git or http URL"),
             }
@@ -292,7 +322,7 @@ impl Repository {
         let mut environment: Vec<(&'static str, OsString)> =
             vec![("GIT_TERMINAL_PROMPT", "0".into()), ("GIT_CONFIG_NOSYSTEM", "1".into())];
         if matches!(surroundings, Surroundings::Isolated { .. }) {
-            environment.push(("GIT_ALLOW_PROTOCOL", PROTOCOLS.into()));
+            environment.push(("GIT_ALLOW_PROTOCOL", PROTOCOLS.join(":").into()));
         }
         environment.extend(self.credentials.environment(&self.url, scratch)?);
         let call = Call {
@@ -308,7 +338,8 @@ impl Repository {
 }
 
 impl Credentials {
-    /// What lets git in: a header for this server alone, a key in a file of its own.
+    /// What lets git in: a password that it asks for by the server's name, a key in a file of its own. A header of ours would
+    /// be sent on to wherever the server redirects to.
     fn environment(&self, url: &str, scratch: &Path) -> Result<Vec<(&'static str, OsString)>, Error> {
         let mut environment: Vec<(&'static str, OsString)> = Vec::new();
         if let Some((user, password)) = &self.basic {
@@ -318,11 +349,16 @@ impl Credentials {
                 return Err(Error::Invalid(format!("{url} is no URL to log in at")));
             };
             let host = authority.as_str().rsplit('@').next().unwrap_or_default();
-            let word = STANDARD.encode(format!("{user}:{password}"));
+            let escaped = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+            let line = format!("{scheme}://{}:{}@{host}", escaped(user), escaped(password));
+            let file = write_private(scratch, "credentials", &line)?;
             environment.extend([
-                ("GIT_CONFIG_COUNT", "1".into()),
-                ("GIT_CONFIG_KEY_0", format!("http.{scheme}://{host}/.extraHeader").into()),
-                ("GIT_CONFIG_VALUE_0", format!("Authorization: Basic {word}").into()),
+                ("GIT_CONFIG_COUNT", "2".into()),
+                // Nobody else's, first.
+                ("GIT_CONFIG_KEY_0", "credential.helper".into()),
+                ("GIT_CONFIG_VALUE_0", OsString::new()),
+                ("GIT_CONFIG_KEY_1", "credential.helper".into()),
+                ("GIT_CONFIG_VALUE_1", format!("store --file={}", quoted(&file)).into()),
             ]);
         }
         if let Some((key, known_hosts)) = &self.ssh {

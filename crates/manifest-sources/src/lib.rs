@@ -18,6 +18,7 @@ pub mod git;
 pub mod oci;
 mod process;
 mod provenance;
+mod reach;
 mod tools;
 
 pub use directory::{check, inside};

@@ -34,11 +34,14 @@ pub struct HelmOptions {
     pub values: Vec<PathBuf>,
 }
 
+/// What a kustomization's file may be called.
+pub(crate) const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
+
 /// What a directory is, by what lies in it.
 #[must_use]
 pub fn holds(directory: &Path) -> Rendering {
     let has = |name: &str| directory.join(name).is_file();
-    if ["kustomization.yaml", "kustomization.yml", "Kustomization"].into_iter().any(has) {
+    if KUSTOMIZATIONS.into_iter().any(has) {
         Rendering::Kustomize
     } else if has("Chart.yaml") {
         Rendering::Helm

@@ -64,14 +64,18 @@ impl Failure {
 
 impl From<manifest_sources::Error> for Failure {
     fn from(error: manifest_sources::Error) -> Self {
-        use manifest_sources::Error as E;
-        let reason = match &error {
-            E::MissingTool { .. } => "ToolMissing",
-            E::NotSigned { .. } => "NotSigned",
-            E::Invalid(_) => "Invalid",
-            _ => "PullFailed",
-        };
-        Self::new(reason, error.chain())
+        Self::new(reason(&error), error.chain())
+    }
+}
+
+fn reason(error: &manifest_sources::Error) -> &'static str {
+    use manifest_sources::Error as E;
+    match error {
+        E::MissingTool { .. } => "ToolMissing",
+        E::NotSigned { .. } => "NotSigned",
+        E::Invalid(_) => "Invalid",
+        E::Submodule { source, .. } => reason(source),
+        _ => "PullFailed",
     }
 }
 

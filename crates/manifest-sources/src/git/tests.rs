@@ -1,8 +1,13 @@
+mod submodules;
+
 use std::process::Command;
 
+use http_body_util::Full;
+use hyper::Response;
 use tempfile::TempDir;
 
 use super::*;
+use crate::fixture::{serve, serve_git};
 
 fn git(directory: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new("git");
@@ -185,14 +190,48 @@ async fn submodules_are_refused_where_they_would_be_missed() {
 
 #[test]
 fn passwords_go_to_their_server_and_into_no_argument() {
-    let credentials = Credentials { basic: Some(("bot".into(), "s3cret".into())), ssh: None };
-    let environment = credentials.environment("https://git.example.com:8443/a.git", Path::new("/x")).unwrap();
-    assert_eq!(environment[1].1, "http.https://git.example.com:8443/.extraHeader");
-    assert!(!format!("{credentials:?}").contains("s3cret"));
+    let credentials = Credentials { basic: Some(("bot@x".into(), "s3c/ret".into())), ssh: None };
     let scratch = tempfile::tempdir().unwrap();
+    let environment =
+        credentials.environment("https://me@git.example.com:8443/a.git", scratch.path()).unwrap();
+    assert!(!format!("{environment:?} {credentials:?}").contains("s3c"));
+    let kept = std::fs::read_to_string(scratch.path().join("credentials")).unwrap();
+    assert_eq!(kept, "https://bot%40x:s3c%2Fret@git.example.com:8443\n");
     let ssh = Credentials { basic: None, ssh: Some(("KEY".into(), "host ssh-ed25519 AAAA".into())) };
     let environment = ssh.environment("git@example.com:a.git", scratch.path()).unwrap();
     let command = environment[0].1.to_string_lossy().into_owned();
     assert!(command.contains("StrictHostKeyChecking=yes") && !command.contains("KEY"), "{command}");
     assert_eq!(std::fs::read_to_string(scratch.path().join("identity")).unwrap(), "KEY\n");
+}
+
+#[tokio::test]
+async fn a_password_is_not_sent_to_where_its_server_redirects() {
+    let Some(repository) = repository() else { return };
+    commit(repository.path(), "one");
+    let (elsewhere, asked) = serve_git(repository.path(), false).await;
+    for asks in [true, false] {
+        let to = elsewhere.clone();
+        let redirect = move |request: http::Request<hyper::body::Incoming>| {
+            let response = Response::builder();
+            let path = request.uri().path_and_query().unwrap().as_str();
+            let response = match request.headers().get("authorization") {
+                None if asks => response.status(401).header("www-authenticate", "Basic"),
+                _ => response.status(302).header("location", format!("http://{to}{path}")),
+            };
+            response.body(Full::default()).unwrap()
+        };
+        let address = serve(|_| redirect).await;
+        let scratch = tempfile::tempdir().unwrap();
+        let basic = Some(("bot".to_owned(), "s3cret".to_owned()));
+        let repository = Repository {
+            url: format!("http://me@{address}/.git"),
+            credentials: Credentials { basic, ssh: None },
+            ..Repository::default()
+        };
+        let isolated = Surroundings::Isolated { home: scratch.path().to_owned() };
+        // Whether it is found there is git's to say.
+        let _ = repository.resolve(&isolated, scratch.path()).await;
+    }
+    let asked = asked.lock().unwrap().clone();
+    assert!(!asked.is_empty() && asked.iter().all(|(_, known)| known.is_none()), "{asked:?}");
 }

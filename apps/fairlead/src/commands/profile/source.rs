@@ -36,6 +36,9 @@ pub(super) struct SourceArguments {
     /// Branch, tag or commit [default: the repository's HEAD]
     #[arg(long, value_name = "REF", requires = "git")]
     git_ref: Option<String>,
+    /// Fetch the repository's submodules, and theirs
+    #[arg(long, requires = "git")]
+    git_submodules: bool,
     /// Refuse a commit or tag without a signature that git accepts
     #[arg(long, requires = "git")]
     git_verify: bool,
@@ -50,6 +53,7 @@ impl SourceArguments {
             git: self.git.clone(),
             git_ref: self.git_ref.clone(),
             git_verify: self.git_verify,
+            git_submodules: self.git_submodules,
             ..Self::default()
         };
         match manifest_sources::holds(path) {
@@ -113,6 +117,7 @@ async fn check_out(url: &str, arguments: &SourceArguments) -> Result<Checkout, F
     let repository = Repository {
         url: url.to_owned(),
         paths: paths.chain(&arguments.values).cloned().collect(),
+        submodules: arguments.git_submodules,
         reference: arguments.git_ref.clone().map_or(Reference::Head, Reference::Name),
         verify: if arguments.git_verify { Verify::Trusted } else { Verify::Nobody },
         ..Repository::default()
