@@ -135,6 +135,10 @@ pub struct GitSource {
     /// names. The Secret is for those at the repository's own server alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub submodules: bool,
+    /// Whether what pointers of Git LFS point to is fetched, where it becomes manifests. The Secret's `username` and `password` are
+    /// for the repository's own server alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lfs: bool,
 }
 
 /// Who must have signed what.

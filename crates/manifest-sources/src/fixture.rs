@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use http::request::Parts;
 use http_body_util::{BodyExt as _, Full};
 use hyper::Response;
 use hyper::body::Incoming;
@@ -34,24 +35,39 @@ pub(crate) fn packed(files: &[(&str, &str)]) -> Vec<u8> {
 /// Serves the repositories below a directory over HTTP, by git's own CGI program; answers its address, and who asked for what, with
 /// the header that he was let in by. `closed`: nobody is let in without one.
 pub(crate) async fn serve_git(root: &Path, closed: bool) -> (String, Asked) {
+    serve_git_and(root, closed, Arc::new(|_: &Parts, _: &Bytes| None)).await
+}
+
+/// What a server answers before git is asked.
+pub(crate) type Hook = Arc<dyn Fn(&Parts, &Bytes) -> Option<Response<Full<Bytes>>> + Send + Sync>;
+
+/// And answers as `hook` says.
+pub(crate) async fn serve_git_and(root: &Path, closed: bool, hook: Hook) -> (String, Asked) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (root, asked) = (root.to_owned(), Asked::default());
     let log = Arc::clone(&asked);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (root, log) = (root.clone(), Arc::clone(&log));
+            let (root, log, hook) = (root.clone(), Arc::clone(&log), Arc::clone(&hook));
             let service = service_fn(move |request: http::Request<Incoming>| {
-                let (root, log) = (root.clone(), Arc::clone(&log));
+                let (root, log, hook) = (root.clone(), Arc::clone(&log), Arc::clone(&hook));
                 async move {
-                    let header = request.headers().get("authorization").and_then(|own| own.to_str().ok());
-                    let known = header.map(str::to_owned);
+                    let given = request.headers().get_all("authorization").iter();
+                    let given: Vec<&str> = given.filter_map(|own| own.to_str().ok()).collect();
+                    let known = (!given.is_empty()).then(|| given.join(", "));
                     log.lock().unwrap().push((request.uri().path().to_owned(), known.clone()));
                     if closed && known.is_none() {
                         let refused = Response::builder().status(401).header("www-authenticate", "Basic");
                         return Ok(refused.body(Full::default()).unwrap());
                     }
-                    Ok::<_, Infallible>(http_backend(&root, request).await)
+                    let (head, body) = request.into_parts();
+                    let body = body.collect().await.unwrap().to_bytes();
+                    let answered = hook(&head, &body);
+                    Ok::<_, Infallible>(match answered {
+                        Some(response) => response,
+                        None => http_backend(&root, &head, &body).await,
+                    })
                 }
             });
             let serving = hyper::server::conn::http1::Builder::new();
@@ -62,9 +78,7 @@ pub(crate) async fn serve_git(root: &Path, closed: bool) -> (String, Asked) {
 }
 
 /// `git http-backend`, as RFC 3875 has programs called.
-async fn http_backend(root: &Path, request: http::Request<Incoming>) -> Response<Full<Bytes>> {
-    let (head, body) = request.into_parts();
-    let body = body.collect().await.unwrap().to_bytes();
+async fn http_backend(root: &Path, head: &Parts, body: &Bytes) -> Response<Full<Bytes>> {
     let header =
         |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut child = Command::new("git");
@@ -79,7 +93,7 @@ async fn http_backend(root: &Path, request: http::Request<Incoming>) -> Response
     child.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = child.spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
-    input.write_all(&body).await.unwrap();
+    input.write_all(body).await.unwrap();
     drop(input);
     let output = child.wait_with_output().await.unwrap().stdout;
     let end = output.windows(4).position(|four| four == b"\r\n\r\n").unwrap();

@@ -1,6 +1,7 @@
 //! Git repositories, by the `git` program.
 
 mod address;
+mod lfs;
 mod submodules;
 
 use std::borrow::Cow;
@@ -92,6 +93,8 @@ pub struct Repository {
     pub paths: Vec<PathBuf>,
     /// Whether its submodules are fetched, and theirs. Otherwise nothing that is used may hold one, nor lie in one.
     pub submodules: bool,
+    /// Whether what pointers of Git LFS point to is fetched. Otherwise nothing that becomes manifests may be one.
+    pub lfs: bool,
 }
 
 impl Repository {
@@ -131,7 +134,10 @@ impl Repository {
         surroundings: &Surroundings,
         scratch: &Path,
     ) -> Result<String, Error> {
-        self.take(into, surroundings, scratch, &mut Trail::new()).await
+        let mut trail = Trail::new();
+        let commit = self.take(into, surroundings, scratch, &mut trail).await?;
+        lfs::resolve(self, into, &trail.taken, surroundings, scratch).await?;
+        Ok(commit)
     }
 
     async fn take(
@@ -166,6 +172,7 @@ impl Repository {
                 }
             }
         }
+        trail.taken.push((into.to_owned(), self.clone()));
         let links = links(&git(&["ls-tree", "-r", "-z", "HEAD"]).await?);
         if self.submodules {
             self.fetch_submodules(links, into, surroundings, scratch, trail).await?;

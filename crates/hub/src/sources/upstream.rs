@@ -153,6 +153,7 @@ fn repository(git: &GitSource, secret: &Words, paths: Vec<PathBuf>) -> Result<Re
         }),
         paths,
         submodules: git.submodules,
+        lfs: git.lfs,
     })
 }
 

@@ -29,11 +29,13 @@ pub(super) struct Trail {
     /// The repositories that the present one lies in, itself among them, as `address::bare` has them.
     urls: Vec<String>,
     left: usize,
+    /// Everything that was fetched, with where it lies.
+    pub(super) taken: Vec<(PathBuf, Repository)>,
 }
 
 impl Trail {
     pub(super) fn new() -> Self {
-        Self { urls: Vec::new(), left: MAX_SUBMODULES }
+        Self { urls: Vec::new(), left: MAX_SUBMODULES, taken: Vec::new() }
     }
 }
 
@@ -104,6 +106,7 @@ impl Repository {
             verify: Verify::Nobody,
             paths: Vec::new(),
             submodules: true,
+            lfs: self.lfs,
         };
         Box::pin(submodule.take(&place, surroundings, scratch, trail)).await.map(drop)
     }

@@ -1,3 +1,4 @@
+mod lfs;
 mod submodules;
 
 use std::process::Command;
