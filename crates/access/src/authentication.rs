@@ -46,7 +46,7 @@ pub enum AuthenticationError {
     /// The bearer token is nobody's.
     #[error("bearer token: not known here")]
     UnknownToken,
-    /// There are no credentials, and anonymous requests are off.
+    /// There are no credentials, and anonymous requests are off, or not let in at that path.
     #[error("no credentials")]
     Missing,
 }
@@ -58,6 +58,23 @@ pub struct Credentials<'a> {
     pub peer: Option<&'a Result<PeerCertificate, AuthenticationError>>,
     /// The token of `Authorization: Bearer`.
     pub bearer: Option<Bearer<'a>>,
+    /// The path that is asked for.
+    pub path: &'a str,
+}
+
+/// Whether and where requests without credentials are let in, as `system:anonymous`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Anonymous {
+    /// Whether at all.
+    pub enabled: bool,
+    /// At these paths, to the letter; at all where none is named.
+    pub paths: Vec<String>,
+}
+
+impl Anonymous {
+    fn lets_in(&self, path: &str) -> bool {
+        self.enabled && (self.paths.is_empty() || self.paths.iter().any(|known| known == path))
+    }
 }
 
 /// A bearer token that does not print.
@@ -107,7 +124,7 @@ pub struct Authenticator {
     front_proxy: Option<(ClientRoots, Vec<String>)>,
     /// By the token's digest: comparing digests gives nothing away by timing.
     static_tokens: RwLock<BTreeMap<[u8; 32], UserInfo>>,
-    anonymous: bool,
+    anonymous: Anonymous,
 }
 
 impl std::fmt::Debug for Authenticator {
@@ -127,8 +144,15 @@ impl Authenticator {
             source: None,
             front_proxy: None,
             static_tokens: RwLock::default(),
-            anonymous,
+            anonymous: Anonymous { enabled: anonymous, paths: Vec::new() },
         }
+    }
+
+    /// Lets requests without credentials in as this says, and not as was said before.
+    #[must_use]
+    pub fn with_anonymous(mut self, anonymous: Anonymous) -> Self {
+        self.anonymous = anonymous;
+        self
     }
 
     /// Accepts client certificates of `authority`.
@@ -240,7 +264,7 @@ impl Authenticator {
         }
         match refused {
             Some(error) => Err(error),
-            None if self.anonymous => Ok(Authenticated {
+            None if self.anonymous.lets_in(credentials.path) => Ok(Authenticated {
                 user: UserInfo::new(ANONYMOUS, &[UNAUTHENTICATED]),
                 audiences: Vec::new(),
             }),

@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-pub use configuration::{ConfigurationError, IssuerConfiguration};
+pub use configuration::{AuthenticationConfiguration, ConfigurationError, IssuerConfiguration};
 
 /// Tokens longer than this are refused unread; those of large directories have a few kB of groups.
 const MAX_TOKEN: usize = 64 << 10;

@@ -107,6 +107,9 @@ impl ControlPlane {
         if serving.files.authentication.is_some() {
             authenticator = authenticator.with_issuers(Arc::clone(&identity.issuers));
         }
+        if let Some(anonymous) = identity.anonymous() {
+            authenticator = authenticator.with_anonymous(anonymous.clone());
+        }
         let audiences = vec![ISSUER.to_owned()];
         let facts = Facts {
             service_cidr,

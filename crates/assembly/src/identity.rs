@@ -3,10 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use access::authentication::ClientRoots;
+use access::authentication::{Anonymous, ClientRoots};
 use access::certificates::{ClientSubject, ServerNames, not_after, read_request};
 use access::oidc::Issuers;
 use access::tls::{ClientIdentity, ServerCertificate, server_config};
@@ -42,6 +42,8 @@ pub struct Identity {
     pub client_roots: ClientRoots,
     /// Whose tokens people may show; nobody's where no file says.
     pub(crate) issuers: Arc<Issuers>,
+    /// Where nobody needs credentials, as the file said at the start.
+    anonymous: OnceLock<Option<Anonymous>>,
     certificate: ServerCertificate,
     files: watched::Files,
     front_proxy: FrontProxyIdentity,
@@ -171,6 +173,7 @@ impl Identity {
             token_keys,
             client_roots,
             issuers: crate::oidc::issuers(),
+            anonymous: OnceLock::new(),
             certificate,
             files,
             front_proxy,
@@ -192,6 +195,12 @@ impl Identity {
         server_config(&self.certificate).map_err(|error| {
             AssemblyError::new(format!("failed to configure TLS for {}", self.common_name), error.into())
         })
+    }
+
+    /// Where nobody needs credentials, if a file says.
+    #[must_use]
+    pub fn anonymous(&self) -> Option<&Anonymous> {
+        self.anonymous.get()?.as_ref()
     }
 
     /// How aggregated API servers recognise this one. What is renewed later is shown from then on.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::oidc::expressions::{Compiled, Compiler, Subject};
-use access::oidc::{Fetch, IssuerConfiguration, Issuers, configuration};
+use access::oidc::{AuthenticationConfiguration, Fetch, Issuers, configuration};
 use async_trait::async_trait;
 use http_body_util::{BodyExt as _, Limited};
 use policy_engines::authentication;
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When it cannot be read or is not valid.
-pub fn read(path: &Path) -> Result<Vec<IssuerConfiguration>, AssemblyError> {
+pub fn read(path: &Path) -> Result<AuthenticationConfiguration, AssemblyError> {
     let failed = |cause: crate::error::Cause| {
         AssemblyError::new(format!("cannot use the authentication configuration {}", path.display()), cause)
     };

@@ -18,7 +18,7 @@ async fn a_certificate_names_user_and_groups() {
     let authority = CertificateAuthority::ephemeral("ca").unwrap();
     let authenticator = Authenticator::new(true).with_certificates(&authority).unwrap();
     let peer = authenticator.verify_peer(&[client(&authority, HOUR)]);
-    let credentials = Credentials { peer: Some(&peer), bearer: None };
+    let credentials = Credentials { peer: Some(&peer), ..Credentials::default() };
     let user = authenticator.authenticate(credentials).await.unwrap().user;
     assert_eq!(user.username, "ada");
     assert_eq!(user.groups, ["dev", "ops", AUTHENTICATED]);
@@ -36,7 +36,7 @@ async fn a_bad_certificate_is_an_error_and_not_anonymous() {
     for bad in [client(&other, HOUR), server, expired] {
         let peer = authenticator.verify_peer(&[bad]);
         assert!(peer.is_err());
-        let credentials = Credentials { peer: Some(&peer), bearer: None };
+        let credentials = Credentials { peer: Some(&peer), ..Credentials::default() };
         assert!(matches!(
             authenticator.authenticate(credentials).await,
             Err(AuthenticationError::Certificate { .. })
@@ -57,7 +57,7 @@ async fn a_certificate_that_expires_on_an_open_connection_is_refused() {
 async fn static_tokens_and_anonymous() {
     let authenticator = Authenticator::new(true);
     authenticator.add_static_token("t0ken", UserInfo::new("boot", &["system:masters"]));
-    let with = |token| Credentials { peer: None, bearer: Bearer::from_header(token) };
+    let with = |token| Credentials { bearer: Bearer::from_header(token), ..Credentials::default() };
     let user = authenticator.authenticate(with("Bearer t0ken")).await.unwrap().user;
     assert_eq!((user.username.as_str(), user.in_group("system:masters")), ("boot", true));
     assert!(authenticator.authenticate(with("Bearer other")).await.is_err());
@@ -70,4 +70,23 @@ async fn static_tokens_and_anonymous() {
     assert!(authenticator.authenticate(with("Bearer t0ken")).await.is_err());
     assert!(Authenticator::new(false).authenticate(Credentials::default()).await.is_err());
     assert!(!format!("{:?}", with("Bearer t0ken")).contains("t0ken"));
+}
+
+#[tokio::test]
+async fn without_credentials_only_named_paths_are_let_in() {
+    let at = |path| Credentials { path, ..Credentials::default() };
+    let only = Anonymous { enabled: true, paths: vec!["/livez".to_owned(), "/readyz".to_owned()] };
+    let authenticator = Authenticator::new(true).with_anonymous(only);
+    authenticator.add_static_token("t0ken", UserInfo::new("boot", &[]));
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(authenticator.authenticate(at(path)).await.unwrap().user.username, ANONYMOUS, "{path}");
+    }
+    for path in ["", "/", "/livez/", "/livez/ping", "/LIVEZ", "/version"] {
+        let refused = authenticator.authenticate(at(path)).await;
+        assert!(matches!(refused, Err(AuthenticationError::Missing)), "{path}");
+    }
+    let somebody = Credentials { bearer: Bearer::from_header("Bearer t0ken"), ..at("/version") };
+    assert_eq!(authenticator.authenticate(somebody).await.unwrap().user.username, "boot");
+    let never = Authenticator::new(true).with_anonymous(Anonymous::default());
+    assert!(never.authenticate(at("/livez")).await.is_err());
 }

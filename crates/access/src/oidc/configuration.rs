@@ -1,12 +1,13 @@
-//! `AuthenticationConfiguration` of `apiserver.config.k8s.io/v1`: for each issuer its URL and audiences, what must be true of a
+//! `AuthenticationConfiguration` of `apiserver.config.k8s.io/v1`: where nobody needs credentials, and for each issuer its URL and audiences, what must be true of a
 //! token's claims and of the user that comes of it, and which claims or expressions are name, groups, uid and extra. What
 //! upstream's validation refuses is refused, in its words.
 
 use kind_rules::path::Path;
-use kind_rules::problems::Problems;
+use kind_rules::problems::{Problems, Verbatim, quoted};
 use kube_objects::StatusCause;
 
 use super::expressions::{Compiler, Expression};
+use crate::authentication::Anonymous;
 
 mod document;
 mod issuer;
@@ -23,6 +24,15 @@ const MAX_DOCUMENT: usize = 4 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the authentication configuration is not valid: {0}")]
 pub struct ConfigurationError(pub String);
+
+/// Who is let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthenticationConfiguration {
+    /// Whose tokens are taken.
+    pub issuers: Vec<IssuerConfiguration>,
+    /// Whether and where nobody needs any, where that is said.
+    pub anonymous: Option<Anonymous>,
+}
 
 /// One issuer of tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +93,7 @@ pub fn parse(
     text: &str,
     own: &str,
     compiler: &dyn Compiler,
-) -> Result<Vec<IssuerConfiguration>, ConfigurationError> {
+) -> Result<AuthenticationConfiguration, ConfigurationError> {
     let invalid = |why: String| ConfigurationError(why);
     if text.len() > MAX_DOCUMENT {
         return Err(invalid(format!("it is longer than {MAX_DOCUMENT} bytes")));
@@ -99,9 +109,14 @@ pub fn parse(
         return Err(invalid(format!("{}, Kind={} is not known", document.api_version, document.kind)));
     }
     let mut checker = Checker { own, compiler, problems: Problems::default() };
-    let all = checker.all(document.jwt);
+    let issuers = checker.all(document.jwt);
+    let anonymous = document.anonymous.map(|anonymous| checker.anonymous(anonymous));
     let problems = checker.problems.into_causes();
-    if problems.is_empty() { Ok(all) } else { Err(invalid(joined(problems))) }
+    if problems.is_empty() {
+        Ok(AuthenticationConfiguration { issuers, anonymous })
+    } else {
+        Err(invalid(joined(problems)))
+    }
 }
 
 /// As upstream joins what it found; the same once.
@@ -150,6 +165,18 @@ impl Checker<'_> {
             }
         }
         all
+    }
+
+    fn anonymous(&mut self, document: document::Anonymous) -> Anonymous {
+        let document::Anonymous { enabled, conditions } = document;
+        if !enabled && !conditions.is_empty() {
+            let each: Vec<String> =
+                conditions.iter().map(|one| format!("{{\"Path\":{}}}", quoted(&one.path))).collect();
+            let shown = format!("[{}]", each.join(","));
+            let detail = "enabled should be set to true when conditions are defined";
+            self.problems.invalid("anonymous.conditions", Verbatim(&shown), detail);
+        }
+        Anonymous { enabled, paths: conditions.into_iter().map(|condition| condition.path).collect() }
     }
 
     /// `None`: something is wrong.

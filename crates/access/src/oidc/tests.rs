@@ -99,7 +99,7 @@ fn configuration() -> Vec<IssuerConfiguration> {
          requiredValue: example.com\n  claimMappings:\n    username: {{claim: sub, prefix: 'oidc:'}}\n    groups: \
          {{claim: groups, prefix: 'team:'}}\n    uid: {{claim: oid}}\n"
     );
-    configuration::parse(&text, "https://own", &Cel).expect("valid")
+    configuration::parse(&text, "https://own", &Cel).expect("valid").issuers
 }
 
 fn now() -> Timestamp {
@@ -216,7 +216,7 @@ fn expressions(mappings: &str, more: &str) -> Vec<IssuerConfiguration> {
         "apiVersion: apiserver.config.k8s.io/v1beta1\nkind: AuthenticationConfiguration\njwt:\n- issuer: {{url: '{URL}', audiences: \
          [fairlead]}}\n  claimMappings:\n{mappings}\n{more}"
     );
-    configuration::parse(&text, "https://own", &Cel).expect("valid")
+    configuration::parse(&text, "https://own", &Cel).expect("valid").issuers
 }
 
 const MAPPINGS: &str = "    username: {expression: '\"oidc:\" + claims.sub'}

@@ -362,6 +362,7 @@ async fn user_of(server: &Server, parts: &Parts) -> Result<UserInfo, Status> {
     let credentials = Credentials {
         peer: peer.and_then(|peer| peer.certificate.as_ref()),
         bearer: bearer.and_then(Bearer::from_header),
+        path: parts.uri.path(),
     };
     match authenticator.authenticate(credentials).await {
         Ok(authenticated) => Ok(authenticated.user),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use access::Secret;
+use access::oidc::AuthenticationConfiguration;
 use access::tls::ClientIdentity;
 use access::tokens::KeyDirectory;
 use parking_lot::Mutex;
@@ -92,7 +93,13 @@ impl Identity {
 
     fn load_issuers(&self) -> Result<(), AssemblyError> {
         if let Some(path) = &self.files.given.authentication {
-            self.issuers.replace(crate::oidc::read(path)?);
+            let AuthenticationConfiguration { issuers, anonymous } = crate::oidc::read(path)?;
+            // As upstream: what was said at the start counts until the end.
+            if *self.anonymous.get_or_init(|| anonymous.clone()) != anonymous {
+                let why = "anonymous: Forbidden: changed from initial configuration file";
+                return Err(unusable(path, why.into()));
+            }
+            self.issuers.replace(issuers);
         }
         Ok(())
     }
@@ -177,6 +184,7 @@ fn unusable(path: &Path, cause: Cause) -> AssemblyError {
 mod tests {
     use std::time::Duration;
 
+    use access::authentication::Anonymous;
     use access::certificates::{ClientSubject, ServerNames, rotation};
     use access::tokens::TokenIssuer;
     use access::{Authenticator, CertificateAuthority};
@@ -266,6 +274,21 @@ mod tests {
         std::fs::write(at("authentication.yaml"), text.replace("claim.sub", "claims.sub")).unwrap();
         look();
         assert!(trusted().contains("four"), "{}", trusted());
+        // Whether anybody needs credentials is said once.
+        assert_eq!(identity.anonymous(), None);
+        trust("https://five.example.com");
+        let text = std::fs::read_to_string(at("authentication.yaml")).unwrap();
+        std::fs::write(at("authentication.yaml"), format!("{text}anonymous: {{enabled: false}}\n")).unwrap();
+        let unusable: Vec<String> =
+            identity.load_given().iter().map(|error| foundation::causes::in_line(error)).collect();
+        assert!(
+            unusable.iter().any(|why| why.contains("changed from initial configuration file")),
+            "{unusable:?}"
+        );
+        assert!(trusted().contains("four"), "{}", trusted());
+        let given = GivenFiles { authentication: given.authentication, ..GivenFiles::default() };
+        let anew = Identity::open(Some(&state), "c", ServerNames::default(), &given).unwrap();
+        assert_eq!(anew.anonymous(), Some(&Anonymous::default()));
     }
 
     #[test]

@@ -164,6 +164,16 @@ impl Trusting {
         (code, serde_json::from_slice::<Value>(&bytes).unwrap_or_default())
     }
 
+    /// The code of what is answered to nobody.
+    async fn knock(&self, path: &str) -> u16 {
+        let mut kubeconfig = self.kubeconfig.clone();
+        kubeconfig.auth_infos[0].auth_info = Some(kube::config::AuthInfo::default());
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
+        let client = kube::Client::try_from(config).unwrap();
+        let request = http::Request::get(path).body(kube::client::Body::empty()).unwrap();
+        client.send(request).await.unwrap().status().as_u16()
+    }
+
     async fn stop(self) {
         let stop = CancellationToken::new();
         stop.cancel();
@@ -344,5 +354,16 @@ jwt:
     std::fs::write(&hub.file, configuration.replace(r#""oidc:root" in"#, r#""oidc:ops" in"#)).unwrap();
     crate::bench::eventually("the new rule counts", || async { who(json!({})).await.0 == 401 }).await;
     assert_eq!(who(json!({"roles": "web,root"})).await.0, 201);
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_let_in_but_where_the_file_says() {
+    let configuration = "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\nanonymous:\n  enabled: true\n  \
+                         conditions: [{path: /readyz}]\n";
+    let hub = Trusting::start(configuration).await;
+    assert_eq!(hub.knock("/readyz").await, 200);
+    assert_eq!(hub.knock("/version").await, 401, "its roles would let anybody see it");
+    assert_eq!(hub.knock("/fleet/v1/ca").await, 200, "who joins shows what it has there");
     hub.stop().await;
 }

@@ -61,7 +61,7 @@ pub(super) fn client_certificate(input: &[u8]) {
     let Ok(issued) = authority().issue_client(&subject, Duration::from_secs(3600)) else { return };
     let peer: Result<PeerCertificate, _> = authenticator().verify_peer(&issued.chain());
     let authenticated =
-        at_once(authenticator().authenticate(Credentials { peer: Some(&peer), bearer: None }));
+        at_once(authenticator().authenticate(Credentials { peer: Some(&peer), ..Credentials::default() }));
     if let Ok(authenticated) = authenticated {
         assert_eq!(authenticated.user.username, user, "the certificate speaks for somebody else");
         let known = |group: &String| groups.contains(group) || group.starts_with("system:authenticated");
@@ -73,7 +73,8 @@ pub(super) fn client_certificate(input: &[u8]) {
 pub(super) fn bearer_token(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let token = Bearer::from_header(text).unwrap_or(Bearer(text));
-    let answer = at_once(authenticator().authenticate(Credentials { peer: None, bearer: Some(token) }));
+    let answer =
+        at_once(authenticator().authenticate(Credentials { bearer: Some(token), ..Credentials::default() }));
     assert!(answer.is_err(), "a token that was never issued is good");
     let _ = JoinToken::parse(text);
 }

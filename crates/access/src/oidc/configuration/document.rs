@@ -9,6 +9,20 @@ pub(super) struct Document {
     pub(super) kind: String,
     #[serde(default)]
     pub(super) jwt: Vec<Jwt>,
+    pub(super) anonymous: Option<Anonymous>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Anonymous {
+    pub(super) enabled: bool,
+    pub(super) conditions: Vec<Condition>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Condition {
+    pub(super) path: String,
 }
 
 #[derive(Deserialize)]

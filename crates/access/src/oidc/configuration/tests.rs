@@ -391,3 +391,27 @@ fn an_address_as_a_name_must_be_asked_whether_it_is_verified() {
     );
     assert_eq!(said("claims.email", "", "{expression: claims.?email_verified.orValue(true)}"), wanted);
 }
+
+#[test]
+fn who_needs_no_credentials() {
+    let anonymous = |written: &str| {
+        let text =
+            format!("apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\n{written}\n");
+        parse(&text, "https://own", &Cel).map(|configuration| configuration.anonymous)
+    };
+    let of = |enabled, paths: &[&str]| {
+        Ok(Some(Anonymous { enabled, paths: paths.iter().map(|path| (*path).to_owned()).collect() }))
+    };
+    assert_eq!(anonymous("jwt: []"), Ok(None));
+    assert_eq!(anonymous("anonymous: {enabled: false}"), of(false, &[]));
+    assert_eq!(anonymous("anonymous: {enabled: true}"), of(true, &[]));
+    assert_eq!(
+        anonymous("anonymous: {enabled: true, conditions: [{path: /livez}, {path: /readyz}]}"),
+        of(true, &["/livez", "/readyz"])
+    );
+    let refused = anonymous("anonymous: {conditions: [{path: /livez}]}").expect_err("conditions of nothing");
+    assert_eq!(
+        refused.0,
+        "anonymous.conditions: Invalid value: [{\"Path\":\"/livez\"}]: enabled should be set to true when conditions are defined"
+    );
+}
