@@ -159,6 +159,57 @@ async fn a_repository_becomes_a_profile_and_what_is_wrong_in_it_changes_nothing(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn submodules_and_pointers_are_followed_when_a_source_says_so_and_else_refused() {
+    let Some(server) = Server::start() else { return };
+    let bench = Bench::start(&["dev"]).await;
+    let map = |name: &str, text: &str| config_map(name, text).to_string();
+    server.another("lib", "map.yaml", &map("lib", "1"));
+    let lib = server.git_in(&server.directory.path().join("lib"), &["rev-parse", "HEAD"]);
+    server.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{lib},deploy/lib")]);
+    std::fs::create_dir_all(server.repository().join("deploy/lib")).unwrap();
+    server.commit(".gitmodules", "[submodule \"lib\"]\n\tpath = deploy/lib\n\turl = ../lib\n");
+    server.commit("deploy/map.yaml", &map("shop", "1"));
+    let with = |more: serde_json::Value| {
+        let mut git = json!({"url": server.url, "branch": "main"});
+        git.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"profile": "shop", "git": git, "path": "deploy"})
+    };
+    bench.put("sources", "Source", "shop", with(json!({}))).await;
+    let (_, reason, message) = ready(&sync(&bench, "1").await);
+    assert!(reason == "Invalid" && message.starts_with("deploy/lib is a submodule"), "{message}");
+    bench.put("sources", "Source", "shop", with(json!({"submodules": true}))).await;
+    bench.place("shop", json!({}), json!({})).await;
+    bench.applied("dev", "default.shop").await;
+    let maps = bench.config_maps("dev");
+    assert_eq!(value(&maps, "lib").await.as_deref(), Some("1"));
+    let oid = "0".repeat(64);
+    let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 1\n");
+    server.commit("deploy/large.yaml", &pointer);
+    let (_, reason, message) = ready(&sync(&bench, "2").await);
+    assert!(
+        reason == "Invalid" && message.starts_with("deploy/large.yaml is a pointer of Git LFS"),
+        "{message}"
+    );
+    bench.put("sources", "Source", "shop", with(json!({"submodules": true, "lfs": true}))).await;
+    let (_, reason, message) = ready(&sync(&bench, "3").await);
+    assert!(
+        reason == "Invalid" && message.contains("is no https URL of a server"),
+        "git:// has none: {message}"
+    );
+    // What is said of signers is kept as it is said.
+    let rules = json!({"profile": "shop", "oci": {"url": "oci://127.0.0.1:1/x", "verify": {}}});
+    bench.put("sources", "Source", "shop", rules).await;
+    let (_, reason, message) = ready(&sync(&bench, "4").await);
+    assert!(reason == "Invalid" && message.contains("neither publicKeys nor pgpKeys"), "{message}");
+    let chart = json!({"repository": "https://127.0.0.1:1", "name": "x", "verify": {"pgpKeys": "x"}});
+    bench.put("sources", "Source", "shop", json!({"profile": "shop", "chart": chart})).await;
+    let api: Api<Source> = Api::namespaced(bench.hub_client(), "default");
+    let kept = api.get("shop").await.unwrap().spec.place.chart.unwrap().verify.unwrap();
+    assert_eq!(kept.pgp_keys, "x");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_layer_may_be_kept_elsewhere_and_one_that_fails_changes_nothing() {
     let Some(server) = Server::start() else { return };
     let bench = Bench::start(&["dev"]).await;
