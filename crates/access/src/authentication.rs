@@ -226,7 +226,7 @@ impl Authenticator {
     }
 
     /// Checks the certificates a client showed in its handshake: signature chain, validity now, client usage. Done once
-    /// per connection; expiry is looked at again with every request.
+    /// per connection; whether it has expired, and whether its authority is still trusted, is looked at with every request.
     ///
     /// # Errors
     /// [`AuthenticationError::Certificate`].
@@ -242,6 +242,23 @@ impl Authenticator {
         }
     }
 
+    /// Returns when the authority that vouches for a client is trusted no more: its connection is to end then, with
+    /// everything that goes on in it.
+    pub async fn distrusted(&self, peer: &PeerCertificate) {
+        match &self.roots {
+            Some(roots) => roots.distrusted(peer).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn user_of(&self, peer: &PeerCertificate) -> Result<UserInfo, AuthenticationError> {
+        if self.roots.as_ref().is_some_and(|roots| !roots.trust(peer)) {
+            let detail = "the authority that issued it is not trusted any more".to_owned();
+            return Err(AuthenticationError::Certificate { detail });
+        }
+        peer.user_at(Timestamp::now())
+    }
+
     /// The user of a request to the API server itself.
     ///
     /// # Errors
@@ -252,7 +269,7 @@ impl Authenticator {
     ) -> Result<Authenticated, AuthenticationError> {
         let mut refused = None;
         match credentials.peer {
-            Some(Ok(peer)) => match peer.user_at(Timestamp::now()) {
+            Some(Ok(peer)) => match self.user_of(peer) {
                 Ok(user) => return Ok(authenticated(user, Vec::new())),
                 Err(error) => refused = Some(error),
             },

@@ -4,3 +4,4 @@ pub(crate) mod body;
 pub(crate) mod negotiation;
 pub(crate) mod response;
 pub(crate) mod server;
+mod severable;

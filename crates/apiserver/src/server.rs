@@ -98,6 +98,17 @@ impl Server {
         Some(self.authenticator.as_ref()?.verify_peer(chain))
     }
 
+    /// Returns when the authority that vouches for a connection's client is trusted no more.
+    pub(crate) async fn distrusted(
+        &self,
+        certificate: Option<&Result<PeerCertificate, AuthenticationError>>,
+    ) {
+        match (certificate, &self.authenticator) {
+            (Some(Ok(peer)), Some(authenticator)) => authenticator.distrusted(peer).await,
+            _ => std::future::pending().await,
+        }
+    }
+
     /// Whether a connection is a front proxy's.
     pub(crate) fn is_front_proxy(&self, chain: Option<&[CertificateDer<'static>]>) -> bool {
         let chain = chain.filter(|chain| !chain.is_empty());

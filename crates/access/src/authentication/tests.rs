@@ -54,6 +54,35 @@ async fn a_certificate_that_expires_on_an_open_connection_is_refused() {
 }
 
 #[tokio::test]
+async fn a_client_is_nobody_when_its_authority_is_trusted_no_more() {
+    let (first, second) =
+        (CertificateAuthority::ephemeral("ca").unwrap(), CertificateAuthority::ephemeral("ca").unwrap());
+    let roots = ClientRoots::new(first.roots().chain(second.roots())).unwrap();
+    let authenticator = Authenticator::new(true).with_client_roots(roots.clone());
+    let peers = [&first, &second].map(|authority| authenticator.verify_peer(&[client(authority, HOUR)]));
+    let known = |at: usize| {
+        let credentials = Credentials { peer: Some(&peers[at]), ..Credentials::default() };
+        let authenticator = &authenticator;
+        async move { authenticator.authenticate(credentials).await.map(|who| who.user.username) }
+    };
+    assert_eq!((known(0).await.unwrap(), known(1).await.unwrap()), ("ada".into(), "ada".into()));
+    let distrusted = |at: usize| {
+        let told = authenticator.distrusted(peers[at].as_ref().unwrap());
+        async { tokio::time::timeout(Duration::from_millis(20), told).await.is_ok() }
+    };
+    assert!(!distrusted(0).await);
+    assert!(roots.replace([].into_iter()).is_err());
+    assert!(known(0).await.is_ok(), "what cannot be used leaves what was");
+    roots.replace(second.roots()).unwrap();
+    let refused = known(0).await.unwrap_err().to_string();
+    assert!(refused.contains("not trusted any more"), "{refused}");
+    assert!(distrusted(0).await && !distrusted(1).await);
+    assert!(known(1).await.is_ok());
+    assert!(authenticator.verify_peer(&[client(&first, HOUR)]).is_err());
+    assert!(authenticator.verify_peer(&[client(&second, HOUR)]).is_ok());
+}
+
+#[tokio::test]
 async fn static_tokens_and_anonymous() {
     let authenticator = Authenticator::new(true);
     authenticator.add_static_token("t0ken", UserInfo::new("boot", &["system:masters"]));

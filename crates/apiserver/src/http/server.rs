@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::severable::Severable;
 use crate::server::{AUDIT_ID, Peer, Server};
 
 /// Connections at once: enough for thousands of watchers over HTTP/1.1, within an ordinary limit of open files.
@@ -82,7 +83,8 @@ async fn connection(
     let front_proxy = server.is_front_proxy(chain);
     // A front proxy's own certificate need not be one of a client.
     let certificate = if front_proxy { None } else { server.verify_peer(chain) };
-    let peer = Peer { certificate, address, front_proxy };
+    let peer = Peer { certificate: certificate.clone(), address, front_proxy };
+    let own = Arc::clone(&server);
     let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
         let (server, peer) = (Arc::clone(&server), peer.clone());
         async move {
@@ -103,17 +105,29 @@ async fn connection(
         .timer(TokioTimer::new())
         .max_concurrent_streams(250)
         .keep_alive_interval(Duration::from_secs(30));
-    let running = builder.serve_connection_with_upgrades(TokioIo::new(tls), service);
-    tokio::pin!(running);
-    let ended = tokio::select! {
-        ended = running.as_mut() => ended,
-        () = shutdown.cancelled() => {
-            running.as_mut().graceful_shutdown();
-            running.await
+    let (stream, knife) = Severable::new(tls);
+    let running = async {
+        let running = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        tokio::pin!(running);
+        let ended = tokio::select! {
+            ended = running.as_mut() => ended,
+            () = shutdown.cancelled() => {
+                running.as_mut().graceful_shutdown();
+                running.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended early");
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended early");
+    // What was upgraded goes on elsewhere.
+    let held = async {
+        running.await;
+        shutdown.run_until_cancelled(knife.gone()).await;
+    };
+    tokio::select! {
+        _ = held => {}
+        () = own.distrusted(certificate.as_ref()) => knife.cut(),
     }
 }
 

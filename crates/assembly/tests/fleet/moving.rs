@@ -1,8 +1,17 @@
 //! The hub gets another authority or another address, and no cluster is lost on the way.
 
+use std::time::Duration;
+
+use access::Secret;
+use access::tls::{ClientIdentity, client_config};
+use agent_protocol::{access as access_protocol, endpoint};
 use assembly::authority;
 use fleet_objects::Cluster;
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
 use kube::Api;
+use tokio::io::AsyncReadExt as _;
 
 use crate::bench::{Bench, eventually};
 
@@ -10,6 +19,61 @@ use crate::bench::{Bench, eventually};
 fn trusted(bench: &Bench, cluster: &str) -> usize {
     let text = std::fs::read_to_string(bench.agent_dir(cluster).join("credentials/hub-ca.crt"));
     text.unwrap_or_default().matches("BEGIN CERTIFICATE").count()
+}
+
+/// A tunnel that is opened with what lies in an agent's directory, as somebody could who got at a copy of it.
+async fn tunnel(bench: &Bench, cluster: &str) -> TokioIo<hyper::upgrade::Upgraded> {
+    let read = |name: &str| {
+        std::fs::read_to_string(bench.agent_dir(cluster).join("credentials").join(name)).unwrap()
+    };
+    let identity =
+        ClientIdentity { certificate_pem: read("agent.crt"), key_pem: Secret::new(read("agent.key")) };
+    let config = client_config(&read("hub-ca.crt"), Some(&identity)).unwrap();
+    let stream = tokio::net::TcpStream::connect(bench.address()).await.unwrap();
+    let name = rustls_pki_types::ServerName::from(bench.address().ip());
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    let stream = TokioIo::new(connector.connect(name, stream).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
+    tokio::spawn(connection.with_upgrades());
+    let request = http::Request::get(endpoint::TUNNEL)
+        .header("host", "hub")
+        .header("connection", "Upgrade")
+        .header("upgrade", access_protocol::PROTOCOL)
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    assert_eq!(answer.status(), 101);
+    TokioIo::new(hyper::upgrade::on(answer).await.unwrap())
+}
+
+/// Whether the other side ends it within a time.
+async fn ends(tunnel: &mut TokioIo<hyper::upgrade::Upgraded>, within: Duration) -> bool {
+    let read = async {
+        let mut bytes = [0; 4096];
+        while tunnel.read(&mut bytes).await.is_ok_and(|read| read > 0) {}
+    };
+    tokio::time::timeout(within, read).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_forgotten_authority_vouched_for_ends_with_it_also_where_it_is_open() {
+    let bench = Bench::start(&["dev"]).await;
+    let client = bench.agent_hub_client("dev");
+    let request = http::Request::get(endpoint::STREAM).body(Vec::new()).unwrap();
+    let mut stream = Box::pin(futures::AsyncBufReadExt::lines(client.request_stream(request).await.unwrap()));
+    let mut tunnel = tunnel(&bench, "dev").await;
+    authority::prepare(bench.hub_dir()).unwrap();
+    eventually("the agent trusts both", || async { trusted(&bench, "dev") == 2 }).await;
+    authority::switch(bench.hub_dir()).unwrap();
+    assert!(!ends(&mut tunnel, Duration::from_secs(3)).await, "both are good");
+    authority::finish(bench.hub_dir()).unwrap();
+    let ended = async { while let Some(Ok(_)) = futures::StreamExt::next(&mut stream).await {} };
+    tokio::time::timeout(Duration::from_secs(10), ended).await.expect("the stream ends");
+    assert!(ends(&mut tunnel, Duration::from_secs(10)).await);
+    // The agent itself comes again by its registered key.
+    eventually("the agent trusts the new one alone", || async { trusted(&bench, "dev") == 1 }).await;
+    bench.connected("dev").await;
+    bench.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
