@@ -197,6 +197,28 @@ mod tests {
         assert!(crate::failure::render(&read(&option, "app", None).await.err().unwrap()).contains("dash"));
     }
 
+    #[tokio::test]
+    async fn submodules_of_a_repository_are_read_when_asked_for() {
+        let (Some(lib), Some(repository)) = (repository(), repository()) else {
+            eprintln!("skipped: there is no git");
+            return;
+        };
+        let beside = format!("../{}", lib.path().file_name().unwrap().display());
+        let modules = format!("[submodule \"lib\"]\n\tpath = lib\n\turl = {beside}\n");
+        std::fs::write(repository.path().join(".gitmodules"), modules).unwrap();
+        let head = Command::new("git").current_dir(lib.path()).args(["rev-parse", "HEAD"]).output().unwrap();
+        let link = format!("160000,{},lib", String::from_utf8(head.stdout).unwrap().trim());
+        git(repository.path(), &["add", ".gitmodules"]);
+        git(repository.path(), &["update-index", "--add", "--cacheinfo", &link]);
+        git(repository.path(), &["commit", "--quiet", "-m", "lib"]);
+        let own =
+            SourceArguments { git_ref: None, from: Some("lib/base/map.yaml".into()), ..of(&repository) };
+        let failure = read(&own, "app", None).await.err().unwrap();
+        assert!(crate::failure::render(&failure).contains("--git-submodules"));
+        let own = SourceArguments { git_submodules: true, ..own };
+        assert_eq!(read(&own, "app", None).await.ok().unwrap().documents.len(), 1);
+    }
+
     #[test]
     fn a_layer_is_what_lies_in_it() {
         let directory = tempfile::tempdir().unwrap();
