@@ -37,7 +37,7 @@ mod watch_cache;
 mod webhook_client;
 
 pub use admission::pod_security::PodSecurityConfiguration;
-pub use admission::write_rights::{NeededRight, WriteRights};
+pub use admission::write_rights::{Keeper, Kept, NeededRight, WriteRights};
 pub use catalogue::{Catalogue, Definition, Resource, Subresource};
 pub use extension::{Body, BoxError, Extension, ExtensionService};
 pub use node_connection::{LogOptions, LogStream, NodeConnection, PodReference};

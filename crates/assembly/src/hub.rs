@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use access::authorization::{Attributes, Guard, Scopes};
 use access::certificates::{ClientSubject, ServerNames, requested_pin};
-use apiserver::{Body, Catalogue, Connected, Connector, Extension, NeededRight, WriteRights};
-use fleet_objects::project;
+use apiserver::{Body, Catalogue, Connected, Connector, Extension, Keeper, Kept, NeededRight, WriteRights};
+use fleet_objects::{SYSTEM_NAMESPACE, partition_cluster, project};
 use http_body_util::BodyExt as _;
 use hub::{CertificateIssuer, CertificateSubject, IssueError, IssuedCertificate};
 use kube_objects::{UserInfo, Write};
@@ -99,6 +99,8 @@ impl Hub {
         hub_options.test_retention = options.test_retention;
         hub_options.announce = options.announce;
         hub_options.telemetry = options.telemetry;
+        hub_options.namespaces =
+            Some(Arc::new(|client, stop| Box::pin(controllers::namespace::run(client, stop))));
         if let Some(sealed) = &plane.sealed {
             hub_options.content_sealer = Some(Arc::new(crate::sealing::Content(sealed.sealer())));
         }
@@ -212,7 +214,7 @@ impl Scopes for Projects {
     }
 }
 
-/// Asks for the rights over cluster sets that a write needs.
+/// Asks for the rights over cluster sets that a write needs, and keeps the namespaces that the hub needs.
 struct SetRights;
 
 impl WriteRights for SetRights {
@@ -229,6 +231,21 @@ impl WriteRights for SetRights {
             .into_iter()
             .map(|needed| NeededRight { asked: asked(&needed.set), purpose: needed.purpose })
             .collect()
+    }
+
+    fn kept(&self, group: &str, resource: &str, name: &str) -> Option<Kept> {
+        if (group, resource) != ("", "namespaces") {
+            return None;
+        }
+        if name == SYSTEM_NAMESPACE {
+            return Some(Kept { by: None, why: "the hub keeps what is its own in it".to_owned() });
+        }
+        let cluster = partition_cluster(name)?.to_owned();
+        let why =
+            format!("it is the partition of cluster {cluster:?}, which is there; delete the Cluster first");
+        let by =
+            Keeper { group: fleet_objects::GROUP.to_owned(), resource: "clusters".to_owned(), name: cluster };
+        Some(Kept { by: Some(by), why })
     }
 }
 

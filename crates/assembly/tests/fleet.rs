@@ -34,6 +34,8 @@ mod malicious_agent;
 mod malicious_hub;
 #[path = "fleet/moving.rs"]
 mod moving;
+#[path = "fleet/namespaces.rs"]
+mod namespaces;
 #[path = "fleet/notify.rs"]
 mod notify;
 #[path = "fleet/order.rs"]

@@ -21,7 +21,6 @@ mod garbage;
 mod history;
 pub mod identity;
 mod job;
-mod namespace;
 mod nodes;
 mod objects;
 mod replica_set;
@@ -30,6 +29,7 @@ mod service_accounts;
 mod stateful_set;
 mod storage_protection;
 
+pub mod namespace;
 pub mod pods;
 pub mod service;
 

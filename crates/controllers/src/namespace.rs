@@ -1,23 +1,25 @@
 //! Empties namespaces on their way out, then lets them go.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use api_client::{
-    ObjectKey, apply,
+    CacheOptions, ObjectCache, ObjectKey, apply,
     dynamic::{Discovery, Kind},
     error::{is_conflict, is_not_found},
 };
+use foundation::clock::{SharedClock, SystemClock};
 use futures::{StreamExt, stream};
 use k8s_openapi::{
     api::core::v1::{Namespace, NamespaceCondition},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use kube::{
-    Api,
+    Api, Client,
     api::{DeleteParams, ListParams, PostParams},
 };
-use reconcile::{Action, Queue, Reconciler};
+use reconcile::{Action, Driver, DriverOptions, Queue, Reconciler};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     context::Context,
@@ -30,21 +32,63 @@ const PARALLEL: usize = 16;
 /// While content is on its way out (pods within their grace, finalizers of others) nothing tells of its end, for kinds
 /// are watched only where a controller needs them; so it is looked for this often.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// Where content may wait for a person's word, for days.
+const LOOK_AGAIN_ALONE: Duration = Duration::from_secs(2);
 
 pub(crate) struct Namespaces {
-    pub(crate) context: Context,
-    pub(crate) discovery: Discovery,
+    client: Client,
+    namespaces: ObjectCache<Namespace>,
+    clock: SharedClock,
+    discovery: Discovery,
+    look_again: Duration,
+}
+
+impl Namespaces {
+    pub(crate) fn new(context: &Context, discovery: Discovery) -> Self {
+        Self {
+            client: context.client.clone(),
+            namespaces: context.namespaces.clone(),
+            clock: context.clock.clone(),
+            discovery,
+            look_again: LOOK_AGAIN,
+        }
+    }
+}
+
+/// Empties namespaces until `shutdown` where no other controller runs. Of all namespaces only those on their way out are
+/// kept in memory, and nothing of what is in them.
+pub async fn run(client: Client, shutdown: CancellationToken) {
+    let options = CacheOptions::new("namespaces on their way out").fields("status.phase=Terminating");
+    let namespaces = ObjectCache::start(Api::all(client.clone()), options);
+    let queue = Queue::new();
+    feed(&queue, &namespaces);
+    if shutdown.run_until_cancelled(namespaces.has_synced()).await.is_none() {
+        return;
+    }
+    for namespace in namespaces.list() {
+        queue.add(ObjectKey::of(&*namespace));
+    }
+    let discovery = Discovery::new(client.clone());
+    let clock = SystemClock::shared();
+    let reconciler = Namespaces { client, namespaces, clock, discovery, look_again: LOOK_AGAIN_ALONE };
+    Driver::new(Arc::new(reconciler), queue, DriverOptions::new("namespace").concurrency(2))
+        .run(shutdown)
+        .await;
+}
+
+fn feed(queue: &Queue<ObjectKey>, namespaces: &ObjectCache<Namespace>) {
+    let own = queue.clone();
+    namespaces.on_change(move |change| {
+        if change.new.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some()) {
+            own.add(change.key.clone());
+        }
+    });
 }
 
 /// Fed by namespaces on their way out and by pods that went from them.
 pub(crate) fn queue(context: &Context) -> Queue<ObjectKey> {
     let queue = Queue::new();
-    let own = queue.clone();
-    context.namespaces.on_change(move |change| {
-        if change.new.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some()) {
-            own.add(change.key.clone());
-        }
-    });
+    feed(&queue, &context.namespaces);
     let (pods, namespaces) = (queue.clone(), context.namespaces.clone());
     context.pods.on_change(move |change| {
         if change.new.is_some() {
@@ -77,7 +121,7 @@ impl Reconciler for Namespaces {
     type Error = Error;
 
     async fn reconcile(&self, key: ObjectKey) -> Result<Action, Error> {
-        let Some(namespace) = self.context.namespaces.get(&key) else { return Ok(Action::Done) };
+        let Some(namespace) = self.namespaces.get(&key) else { return Ok(Action::Done) };
         let finalizers = namespace.spec.as_ref().and_then(|spec| spec.finalizers.clone()).unwrap_or_default();
         if namespace.metadata.deletion_timestamp.is_none() || !finalizers.iter().any(|own| own == FINALIZER) {
             return Ok(Action::Done);
@@ -98,7 +142,7 @@ impl Reconciler for Namespaces {
             return Ok(Action::Done);
         }
         self.write_conditions(&key, &namespace, &remains).await?;
-        Ok(Action::RequeueAfter(LOOK_AGAIN))
+        Ok(Action::RequeueAfter(self.look_again))
     }
 
     fn retry_after(&self, error: &Error) -> Option<Duration> {
@@ -152,7 +196,7 @@ impl Namespaces {
         if let Some(finalizers) = freed.spec.as_mut().and_then(|spec| spec.finalizers.as_mut()) {
             finalizers.retain(|finalizer| finalizer != FINALIZER);
         }
-        let api: Api<Namespace> = Api::all(self.context.client.clone());
+        let api: Api<Namespace> = Api::all(self.client.clone());
         let answer = api.replace_subresource("finalize", &key.name, &PostParams::default(), &freed).await;
         match answer {
             // Somebody changed it meanwhile: the change brings the key back.
@@ -167,17 +211,17 @@ impl Namespaces {
         namespace: &Namespace,
         remains: &Remains,
     ) -> Result<(), Error> {
-        let conditions = conditions(namespace, remains, self.context.now());
+        let conditions = conditions(namespace, remains, self.clock.now());
         let present = namespace.status.as_ref().and_then(|status| status.conditions.clone());
         if json!(present) == json!(conditions) {
             return Ok(());
         }
-        let api: Api<Namespace> = Api::all(self.context.client.clone());
+        let api: Api<Namespace> = Api::all(self.client.clone());
         let patch =
             json!({"metadata": {"uid": namespace.metadata.uid}, "status": {"conditions": conditions}});
         let written = apply::merge_status(&api, &key.name, "namespace-controller", &patch).await;
         if let Some(namespace) = written.unless_gone().doing("writing the status of namespace", key)? {
-            self.context.namespaces.observe(&namespace);
+            self.namespaces.observe(&namespace);
         }
         Ok(())
     }

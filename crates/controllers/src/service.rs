@@ -170,7 +170,7 @@ impl Service {
             ),
             self.task(
                 "namespace",
-                namespace::Namespaces { discovery: discovery(&namespaces_of), context: namespaces_of },
+                namespace::Namespaces::new(&namespaces_of, discovery(&namespaces_of)),
                 namespace::queue(context),
                 shutdown,
             ),

@@ -38,5 +38,5 @@ pub use materialise::RecordHandler;
 pub use projects::{ProjectScopes, set_rights};
 pub use quota::Quota;
 pub use record_key::RecordKey;
-pub use service::{Handle, Options, Service};
+pub use service::{Handle, LeaderTask, Options, Service};
 pub use source::read_source;

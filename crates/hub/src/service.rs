@@ -11,6 +11,7 @@ use api_client::{CacheOptions, ObjectCache};
 use fleet_objects::{AgentIdentity, Cluster, SYSTEM_NAMESPACE};
 use fleet_planner::expressions::{Expressions, NoExpressions};
 use fleet_planner::health::{NoObjectExpressions, ObjectExpressions};
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -35,6 +36,9 @@ use crate::test_runs::{self, TestRuns};
 
 /// Where in a hub's directory the key of records lies.
 const RECORD_KEY: &str = "records.key";
+
+/// What runs on the process that leads, with its client, until the token is cancelled.
+pub type LeaderTask = Arc<dyn Fn(Client, CancellationToken) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// What a hub is made of.
 pub struct Options {
@@ -74,6 +78,8 @@ pub struct Options {
     pub file_quota: Quota,
     /// Act on records besides the hub itself.
     pub handlers: Vec<Arc<dyn RecordHandler>>,
+    /// Empties namespaces on their way out and lets them go; without it none ever goes.
+    pub namespaces: Option<LeaderTask>,
     /// One of several processes on one store; `None`: the only one.
     pub replica: Option<Replica>,
 }
@@ -110,6 +116,7 @@ impl Options {
             quota: Quota::default(),
             file_quota: Quota::of_files(),
             handlers: Vec::new(),
+            namespaces: None,
             replica: None,
         }
     }
@@ -138,6 +145,7 @@ pub(crate) struct Shared {
     pub(crate) quotas: Arc<Quotas>,
     pub(crate) file_quotas: Arc<Quotas>,
     pub(crate) test_endpoints: test_runs::Endpoints,
+    pub(crate) namespaces: Option<LeaderTask>,
     pub(crate) replica: Option<Replica>,
     /// Holds while nobody else has led; of a process that leads.
     pub(crate) fence: Option<storage::Compare>,
@@ -228,6 +236,7 @@ impl Service {
             object_expressions: options.object_expressions,
             quotas: Arc::new(Quotas::new(options.quota)),
             file_quotas: Arc::new(Quotas::new(options.file_quota)),
+            namespaces: options.namespaces,
             replica: options.replica,
             fence: None,
         };

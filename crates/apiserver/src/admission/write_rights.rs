@@ -26,6 +26,31 @@ pub trait WriteRights: Send + Sync + 'static {
 
     /// What this one needs; nothing for one that changes nothing of the kind.
     fn needed(&self, write: &Write<'_>) -> Vec<NeededRight>;
+
+    /// What keeps an object without a namespace from being deleted, whoever asks.
+    fn kept(&self, _group: &str, _resource: &str, _name: &str) -> Option<Kept> {
+        None
+    }
+}
+
+/// Why an object may not be deleted.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// Only while this object is there; `None`: always.
+    pub by: Option<Keeper>,
+    /// The reason, for whoever asked.
+    pub why: String,
+}
+
+/// An object without a namespace.
+#[derive(Clone, Debug)]
+pub struct Keeper {
+    /// Its API group.
+    pub group: String,
+    /// Its resource, in the plural.
+    pub resource: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// Asks for them, of the object as every plug-in that changes objects has left it.
@@ -39,12 +64,18 @@ impl Plugin for FurtherRights {
 
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
         let resource = &attributes.cx.resource.gvr;
+        if attributes.operation == Operation::Delete {
+            return self.0.kept(&resource.group, &resource.resource, attributes.cx.name).is_some();
+        }
         matches!(attributes.operation, Operation::Create | Operation::Update)
             && self.0.concerns(&resource.group, &resource.resource)
     }
 
     async fn validate(&self, attributes: &Attributes<'_>, object: &Value) -> Result<(), Status> {
         let cx = &attributes.cx;
+        if attributes.operation == Operation::Delete {
+            return self.removable(attributes).await;
+        }
         let Some(authorizer) = cx.authorizer else { return Ok(()) };
         let (group, resource) = (&cx.resource.gvr.group, &cx.resource.gvr.resource);
         let write = Write { group, resource, namespace: cx.namespace, old: attributes.old, new: object };
@@ -55,6 +86,20 @@ impl Plugin for FurtherRights {
             }
         }
         Ok(())
+    }
+}
+
+impl FurtherRights {
+    async fn removable(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
+        let cx = &attributes.cx;
+        let (group, resource) = (&cx.resource.gvr.group, &cx.resource.gvr.resource);
+        let Some(Kept { by, why }) = self.0.kept(group, resource, cx.name) else { return Ok(()) };
+        if let Some(by) = by
+            && cx.objects.get(&by.group, &by.resource, "", &by.name).await?.is_none()
+        {
+            return Ok(());
+        }
+        Err(access::authorization::forbidden(group, resource, cx.name, &why))
     }
 }
 

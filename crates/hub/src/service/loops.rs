@@ -105,6 +105,12 @@ async fn sweep(shared: Arc<Shared>, shutdown: CancellationToken) {
     }
 }
 
+async fn empty_namespaces(shared: Arc<Shared>, shutdown: CancellationToken) {
+    if let Some(run) = &shared.namespaces {
+        run(shared.client.clone(), shutdown).await;
+    }
+}
+
 /// What every process does, whoever leads.
 pub(super) async fn beside(shared: &Arc<Shared>, shutdown: &CancellationToken) {
     let told = async {
@@ -163,6 +169,7 @@ async fn control(
         cluster_profiles::run(shared.clone(), stop.clone()),
         Box::pin(alerts::run(shared.clone(), stop.clone())),
         sweep(shared.clone(), stop.clone()),
+        empty_namespaces(shared.clone(), stop.clone()),
         test_runs.run(stop),
     );
     Ok(tests?)
