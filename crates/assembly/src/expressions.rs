@@ -46,6 +46,10 @@ impl Cel {
 }
 
 impl Expressions for Cel {
+    fn check_condition(&self, expression: &str) -> Result<(), String> {
+        (*self.compile(expression, "cluster", Expected::Bool)).as_ref().map(drop).map_err(Clone::clone)
+    }
+
     fn holds(&self, expression: &str, cluster: &Value) -> Result<bool, String> {
         Ok(self.evaluate(expression, "cluster", Expected::Bool, cluster)? == Value::Bool(true))
     }

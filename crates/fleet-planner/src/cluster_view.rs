@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use api_machinery::quantity::Quantity;
 use fleet_objects::{
@@ -72,15 +73,67 @@ impl From<&Cluster> for ClusterView {
     }
 }
 
-/// Whether the selector chooses the cluster; if not, the first part that does not hold, as a sentence.
+/// Why a selector does not choose a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unselected {
+    /// The first part that does not hold, as a sentence.
+    Differs(String),
+    /// An expression has no value for the cluster: whether it would be chosen is not known.
+    Unknown(String),
+}
+
+impl fmt::Display for Unselected {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Differs(reason) | Self::Unknown(reason)) = self;
+        formatter.write_str(reason)
+    }
+}
+
+/// Whether a selector can be asked at all, whatever the cluster.
 ///
 /// # Errors
-/// The reason.
+/// The part that cannot, with what is wrong with it.
+pub fn check(selector: &ClusterSelector, expressions: &dyn Expressions) -> Result<(), String> {
+    for requirement in &selector.match_fields {
+        let FieldRequirement { key, operator, .. } = requirement;
+        is_field(key)?;
+        if key == API_GROUPS && is_ordering(*operator) {
+            return Err(unordered(*operator));
+        }
+        takes_its_values(requirement, &format!("field {key}"))?;
+    }
+    for requirement in &selector.match_properties {
+        takes_its_values(requirement, &format!("property {}", requirement.key))?;
+    }
+    selector.cel_expressions.iter().try_for_each(|expression| {
+        let checked = expressions.check_condition(expression);
+        checked.map_err(|problem| format!("{expression}: {problem}"))
+    })
+}
+
+/// Whether the selector chooses the cluster.
+///
+/// # Errors
+/// Why not, or why that is not known.
 pub fn selects(
     selector: &ClusterSelector,
     cluster: &ClusterView,
     expressions: &dyn Expressions,
-) -> Result<(), String> {
+) -> Result<(), Unselected> {
+    fits(selector, cluster).map_err(Unselected::Differs)?;
+    if selector.cel_expressions.is_empty() {
+        return Ok(());
+    }
+    let facts = facts(cluster);
+    selector.cel_expressions.iter().try_for_each(|expression| match expressions.holds(expression, &facts) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Unselected::Differs(format!("{expression} does not hold"))),
+        Err(problem) => Err(Unselected::Unknown(format!("{expression}: {problem}"))),
+    })
+}
+
+/// Everything of a selector but its expressions.
+fn fits(selector: &ClusterSelector, cluster: &ClusterView) -> Result<(), String> {
     for (key, wanted) in &selector.match_labels {
         match cluster.labels.get(key) {
             Some(value) if value == wanted => {}
@@ -93,16 +146,30 @@ pub fn selects(
     selector.match_properties.iter().try_for_each(|requirement| {
         let value = cluster.properties.get(&requirement.key);
         holds(requirement, value, &format!("property {}", requirement.key))
-    })?;
-    if selector.cel_expressions.is_empty() {
+    })
+}
+
+fn is_field(key: &str) -> Result<(), String> {
+    if FIELDS.contains(&key) {
         return Ok(());
     }
-    let facts = facts(cluster);
-    selector.cel_expressions.iter().try_for_each(|expression| match expressions.holds(expression, &facts) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(format!("{expression} does not hold")),
-        Err(problem) => Err(format!("{expression}: {problem}")),
-    })
+    Err(format!("there is no field {key:?}; known are {}", FIELDS.join(", ")))
+}
+
+fn is_ordering(operator: FieldOperator) -> bool {
+    matches!(operator, FieldOperator::Gt | FieldOperator::Lt | FieldOperator::Ge | FieldOperator::Le)
+}
+
+fn unordered(operator: FieldOperator) -> String {
+    format!("field {API_GROUPS}: {operator:?} has no meaning for it; In and NotIn have")
+}
+
+fn takes_its_values(requirement: &FieldRequirement, what: &str) -> Result<(), String> {
+    let operator = requirement.operator;
+    if is_ordering(operator) && requirement.values.len() != 1 {
+        return Err(format!("{what}: {operator:?} takes exactly one value"));
+    }
+    Ok(())
 }
 
 fn label_holds(requirement: &LabelRequirement, cluster: &ClusterView) -> Result<(), String> {
@@ -124,9 +191,7 @@ fn label_holds(requirement: &LabelRequirement, cluster: &ClusterView) -> Result<
 
 fn field_holds(requirement: &FieldRequirement, cluster: &ClusterView) -> Result<(), String> {
     let key = &requirement.key;
-    if !FIELDS.contains(&key.as_str()) {
-        return Err(format!("there is no field {key:?}; known are {}", FIELDS.join(", ")));
-    }
+    is_field(key)?;
     if key == API_GROUPS {
         return group_holds(requirement, &cluster.api_groups);
     }
@@ -136,21 +201,18 @@ fn field_holds(requirement: &FieldRequirement, cluster: &ClusterView) -> Result<
 /// Whether a value meets a requirement; `what` names it.
 fn holds(requirement: &FieldRequirement, value: Option<&String>, what: &str) -> Result<(), String> {
     let FieldRequirement { operator, values, .. } = requirement;
-    let ordering = || match (value, values.as_slice()) {
-        (Some(value), [wanted]) => Ok(compare(value, wanted)),
-        (None, [_]) => Ok(None),
-        _ => Err(format!("{what}: {operator:?} takes exactly one value")),
-    };
+    takes_its_values(requirement, what)?;
+    let ordering = || compare(value?, values.first()?);
     let among = value.is_some_and(|value| values.iter().any(|wanted| wanted == value));
     let holds = match operator {
         FieldOperator::In => among,
         FieldOperator::NotIn => !among,
         FieldOperator::Exists => value.is_some(),
         FieldOperator::DoesNotExist => value.is_none(),
-        FieldOperator::Gt => ordering()? == Some(Ordering::Greater),
-        FieldOperator::Lt => ordering()? == Some(Ordering::Less),
-        FieldOperator::Ge => matches!(ordering()?, Some(Ordering::Greater | Ordering::Equal)),
-        FieldOperator::Le => matches!(ordering()?, Some(Ordering::Less | Ordering::Equal)),
+        FieldOperator::Gt => ordering() == Some(Ordering::Greater),
+        FieldOperator::Lt => ordering() == Some(Ordering::Less),
+        FieldOperator::Ge => matches!(ordering(), Some(Ordering::Greater | Ordering::Equal)),
+        FieldOperator::Le => matches!(ordering(), Some(Ordering::Less | Ordering::Equal)),
     };
     if holds {
         return Ok(());
@@ -178,9 +240,7 @@ fn group_holds(requirement: &FieldRequirement, served: &[String]) -> Result<(), 
         FieldOperator::DoesNotExist if !served.is_empty() => {
             Err(format!("field {API_GROUPS} is known (wanted {operator:?})"))
         }
-        FieldOperator::Gt | FieldOperator::Lt | FieldOperator::Ge | FieldOperator::Le => {
-            Err(format!("field {API_GROUPS}: {operator:?} has no meaning for it; In and NotIn have"))
-        }
+        operator if is_ordering(*operator) => Err(unordered(*operator)),
         _ => Ok(()),
     }
 }
@@ -206,6 +266,35 @@ fn compare(a: &str, b: &str) -> Option<Ordering> {
 mod tests {
     use super::*;
     use crate::expressions::NoExpressions;
+
+    fn selects(
+        selector: &ClusterSelector,
+        cluster: &ClusterView,
+        expressions: &dyn Expressions,
+    ) -> Result<(), String> {
+        super::selects(selector, cluster, expressions).map_err(|why| why.to_string())
+    }
+
+    #[test]
+    fn what_no_cluster_could_be_asked_is_told_apart_from_what_does_not_hold() {
+        let of = |key: &str, operator, values: &[&str]| ClusterSelector {
+            match_fields: vec![requirement(key, operator, values)],
+            ..ClusterSelector::default()
+        };
+        for (selector, problem) in [
+            (of("kubernetesVersion", FieldOperator::Ge, &["1.34"]), None),
+            (of("kubernetsVersion", FieldOperator::Exists, &[]), Some("there is no field")),
+            (of("nodes.total", FieldOperator::Gt, &[]), Some("takes exactly one value")),
+            (of("apiGroups", FieldOperator::Lt, &["policy"]), Some("has no meaning")),
+        ] {
+            let checked = check(&selector, &NoExpressions);
+            let fits = match (&checked, problem) {
+                (Err(found), Some(part)) => found.contains(part),
+                (found, wanted) => found.is_ok() && wanted.is_none(),
+            };
+            assert!(fits, "{selector:?}: {checked:?}");
+        }
+    }
 
     #[test]
     fn versions_compare_as_versions() {

@@ -8,6 +8,12 @@ use crate::cluster_view::ClusterView;
 
 /// Evaluates expressions (CEL) over one variable, `cluster`.
 pub trait Expressions: Send + Sync {
+    /// Whether an expression can be a condition at all, whatever the cluster.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn check_condition(&self, expression: &str) -> Result<(), String>;
+
     /// Whether a boolean expression holds for a cluster as [`facts`] writes it.
     ///
     /// # Errors
@@ -32,6 +38,10 @@ pub trait Expressions: Send + Sync {
 pub struct NoExpressions;
 
 impl Expressions for NoExpressions {
+    fn check_condition(&self, _: &str) -> Result<(), String> {
+        Err("this program evaluates no expressions".to_owned())
+    }
+
     fn holds(&self, _: &str, _: &Value) -> Result<bool, String> {
         Err("this program evaluates no expressions".to_owned())
     }

@@ -71,7 +71,7 @@ pub fn preview(
     input: &Input<'_>,
     profiles: &BTreeSet<ProfileReference>,
 ) -> BTreeMap<String, Vec<ClusterChange>> {
-    let decided = decide_all(input.placements, input.clusters, input.expressions);
+    let decided = decided(input);
     let mut previewer = Previewer { input, compared: BTreeMap::new() };
     let mut changes: BTreeMap<String, Vec<ClusterChange>> = BTreeMap::new();
     for profile in profiles {
@@ -107,7 +107,7 @@ pub fn wanted(
     profile: &ProfileReference,
     clusters: &BTreeSet<&str>,
 ) -> BTreeMap<String, Wanted> {
-    let decided = decide_all(input.placements, input.clusters, input.expressions);
+    let decided = decided(input);
     let winners = winners(profile, input.placements, &decided);
     let assignment = assignment_name(&profile.namespace, &profile.name);
     let previewer = Previewer { input, compared: BTreeMap::new() };
@@ -119,6 +119,11 @@ pub fn wanted(
     };
     let chosen = input.clusters.iter().filter(|cluster| clusters.contains(cluster.name.as_str()));
     chosen.filter_map(one).collect()
+}
+
+fn decided(input: &Input<'_>) -> Vec<Vec<ClusterDecision>> {
+    let choices = decide_all(input.placements, input.clusters, input.expressions);
+    choices.into_iter().map(|choice| choice.decisions).collect()
 }
 
 /// Says where the hub would hold a withdrawal for a person's word.
@@ -338,6 +343,7 @@ mod tests {
             profile: profile.clone(),
             spec: &spec,
             already: BTreeSet::new(),
+            chosen: BTreeSet::new(),
         }];
         let held =
             Held { bundle: bundle("1", false), variables: Values::from([("size".into(), json!("s"))]) };

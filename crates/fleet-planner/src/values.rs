@@ -53,6 +53,10 @@ mod tests {
     struct Labels;
 
     impl Expressions for Labels {
+        fn check_condition(&self, _: &str) -> Result<(), String> {
+            Ok(())
+        }
+
         fn holds(&self, _: &str, _: &Value) -> Result<bool, String> {
             Err("not used".to_owned())
         }

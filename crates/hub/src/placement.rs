@@ -25,7 +25,7 @@ use fleet_objects::{
 };
 use fleet_planner::assignment::Wanted;
 use fleet_planner::cluster_view::ClusterView;
-use fleet_planner::placement::{Asked, Guarded, decide_all};
+use fleet_planner::placement::{Asked, Choice, Guarded, decide_all};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
@@ -68,11 +68,17 @@ struct Decided {
     profile: ProfileReference,
     decisions: Vec<ClusterDecision>,
     problem: Option<String>,
+    /// What is wrong with its selector or an expression: nobody is added or withdrawn.
+    unchosen: Option<String>,
+    /// Clusters of which it is not known whether they would be chosen.
+    undecided: BTreeSet<String>,
     /// What each cluster holds by this placement: names of assignments. Of other profiles than the placement's where that
     /// named another one before.
     held: BTreeMap<String, BTreeSet<String>>,
     /// Of these, what nothing brings to the cluster any more.
     lost: BTreeMap<String, BTreeSet<String>>,
+    /// What nothing brings, and stays since it is not known whether the cluster would be chosen.
+    stays: BTreeMap<String, BTreeSet<String>>,
     /// Of those that lose something, which may lose it and which keep it.
     guarded: Guarded,
     /// Why nothing at all is done for it yet.
@@ -303,12 +309,14 @@ fn decide(
         let profile = profile_of(placement);
         let own = assignment_name(&profile.namespace, &profile.name);
         let already = holds.iter().filter(|(_, names)| names.contains(&own)).map(|(name, _)| name.clone());
-        asked.push(Asked { name, profile, spec, already: already.collect() });
+        let already = already.collect();
+        let chosen = withdrawal::chosen_before(shared, placement, &holds, &own);
+        asked.push(Asked { name, profile, spec, already, chosen });
         held.push(holds);
     }
     let decided = decide_all(&asked, &views, &*shared.expressions);
     let each = placements.iter().zip(held).zip(decided);
-    each.map(|((placement, held), decisions)| {
+    each.map(|((placement, held), Choice { decisions, problem: unchosen, undecided })| {
         let profile = profile_of(placement);
         let going = going::is_going(&**placement);
         let problem = (!going).then(|| profiles.problem(&profile)).flatten();
@@ -318,8 +326,11 @@ fn decide(
             placement: placement.clone(),
             profile,
             decisions: if going { going::decisions(decisions) } else { decisions },
+            unchosen,
+            undecided,
             held,
             lost: BTreeMap::new(),
+            stays: BTreeMap::new(),
             guarded: Guarded::default(),
             unbound,
             governed: None,
@@ -380,7 +391,7 @@ fn wanted(
                 }
             }
         }
-        for (cluster, names) in withdrawal::keeps(one) {
+        for (cluster, names) in withdrawal::keeps(one).chain(&one.stays) {
             keep.entry(cluster.clone()).or_default().extend(names.iter().cloned());
         }
         one.problem = one.problem.take().or(problem);

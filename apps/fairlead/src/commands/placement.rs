@@ -5,7 +5,8 @@ mod facts;
 use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
-use fleet_objects::{ANNOTATION_CONFIRM_WITHDRAWAL, Cluster, Placement};
+use fleet_objects::{ANNOTATION_CONFIRM_WITHDRAWAL, Cluster, Placement, PlacementStatus, condition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
 use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -118,7 +119,7 @@ fn explain(placement: &Placement) -> String {
     }));
     let mut out = workflow::report::columns(&rows);
     let figures = format!(
-        "\n{} of {} clusters get profile {}",
+        "\n{} of {} clusters are chosen for profile {}",
         status.selected, status.considered, placement.spec.profile
     );
     out.push_str(&figures);
@@ -129,6 +130,9 @@ fn explain(placement: &Placement) -> String {
         out.push_str("; the placement is being deleted, and goes when no cluster holds anything by it");
     }
     out.push('\n');
+    if let Some(ready) = not_ready(status) {
+        let _ = writeln!(out, "not ready ({}): {}", ready.reason, ready.message);
+    }
     if let Some(held) = &status.held_withdrawal {
         let state = if held.confirmed { "is going from" } else { "stays, until a person confirms, in" };
         let _ = writeln!(
@@ -145,6 +149,13 @@ fn explain(placement: &Placement) -> String {
     out
 }
 
+/// What keeps the placement from being carried out; a held withdrawal is told by itself.
+fn not_ready(status: &PlacementStatus) -> Option<&Condition> {
+    let ready = condition(&status.conditions, "Ready")?;
+    (ready.status == "False" && !["WithdrawalHeld", "Deleting"].contains(&ready.reason.as_str()))
+        .then_some(ready)
+}
+
 fn row(placement: &Placement) -> Vec<String> {
     let status = placement.status.clone().unwrap_or_default();
     vec![
@@ -154,4 +165,29 @@ fn row(placement: &Placement) -> Vec<String> {
         status.considered.to_string(),
         output::age(placement.metadata.creation_timestamp.as_ref()),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_a_placement_from_being_carried_out_is_said() {
+        let of = |reason: &str, status: &str| -> Placement {
+            let ready = json!({"type": "Ready", "status": status, "reason": reason, "message": "the why",
+                "lastTransitionTime": "2026-11-22T09:00:00Z"});
+            serde_json::from_value(json!({
+                "apiVersion": "fleet.fairlead.dev/v1alpha1", "kind": "Placement", "metadata": {"name": "app"},
+                "spec": {"profile": "ghost"},
+                "status": {"selected": 4, "considered": 4, "conditions": [ready]}}))
+            .unwrap()
+        };
+        let said = explain(&of("ProfileNotUsable", "False"));
+        assert!(said.ends_with(
+            "\n4 of 4 clusters are chosen for profile ghost\nnot ready (ProfileNotUsable): the why\n"
+        ));
+        for quiet in [of("Placed", "True"), of("WithdrawalHeld", "False")] {
+            assert!(!explain(&quiet).contains("the why"));
+        }
+    }
 }

@@ -10,7 +10,7 @@ use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, eventually};
+use crate::bench::{Bench, eventually, memory};
 use crate::{config_map, value};
 
 async fn placement(bench: &Bench) -> PlacementStatus {
@@ -125,6 +125,60 @@ async fn a_placement_that_suddenly_chooses_nobody_empties_nobody_without_a_word(
         placement(&bench).await.held_withdrawal.is_none() && word().await.is_none()
     })
     .await;
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_selector_that_fails_for_one_cluster_moves_nobody() {
+    let mut bench = Bench::start(&["a", "b"]).await;
+    bench.label("a", "region", "eu").await;
+    bench.profile("app", json!({"manifests": [config_map("a", "1")]})).await;
+    bench.place("app", json!({}), json!({})).await;
+    for name in ["a", "b"] {
+        bench.applied(name, "default.app").await;
+    }
+    let fails = |part: &'static str| {
+        let bench = &bench;
+        async move {
+            eventually("the placement says what is wrong", || async {
+                let status = placement(bench).await;
+                let ready = condition(&status.conditions, "Ready").unwrap();
+                ready.status == "False" && ready.reason == "SelectionFailed" && ready.message.contains(part)
+            })
+            .await;
+            let status = placement(bench).await;
+            assert_eq!((status.selected, status.held_withdrawal), (2, None));
+            for name in ["a", "b"] {
+                let api: Api<Assignment> = Api::namespaced(bench.hub_client(), &format!("cluster-{name}"));
+                let state = api.get("default.app").await.unwrap().spec.state;
+                assert_eq!(state, AssignmentState::Present, "{name}");
+            }
+        }
+    };
+    let select = |expression: &str| json!({"celExpressions": [expression]});
+    bench.place("app", select("cluster.nodes.ready >="), json!({})).await;
+    fails("cluster.nodes.ready >=: ").await;
+    bench.place("app", select("1 + 2"), json!({})).await;
+    fails("must evaluate to bool").await;
+    let unknown = json!({"matchFields": [{"key": "kubernetsVersion", "operator": "Exists"}]});
+    bench.place("app", unknown, json!({})).await;
+    fails("there is no field \"kubernetsVersion\"").await;
+    bench.place("app", select("cluster.labels['region'] != 'us'"), json!({})).await;
+    fails("cluster b: cluster.labels['region'] != 'us': ").await;
+    bench.add_cluster("c").await;
+    let token = bench.fresh_token().await;
+    bench.start_agent("c", token, memory()).await;
+    bench.connected("c").await;
+    bench.label("c", "region", "eu").await;
+    eventually("the new one is looked at", || async { placement(&bench).await.considered == 3 }).await;
+    let status = placement(&bench).await;
+    let new = status.decisions.iter().find(|decision| decision.cluster == "c").unwrap();
+    assert!(!new.selected && new.reason.starts_with("it is not added"), "{new:?}");
+    // Where the expression has a value for everybody, it counts.
+    bench.label("b", "region", "us").await;
+    bench.applied("c", "default.app").await;
+    let maps = bench.config_maps("b");
+    eventually("it goes where it is not wanted", || async { value(&maps, "a").await.is_none() }).await;
     bench.stop().await;
 }
 

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fleet_objects::{ClusterDecision, DecisionStep, PlacementSpec, ProfileReference};
+use fleet_objects::{DecisionStep, PlacementSpec, ProfileReference};
 
-use super::{Input, decide};
+use super::{Choice, Input, decide};
 use crate::cluster_view::ClusterView;
 use crate::expressions::Expressions;
 
@@ -18,20 +18,22 @@ pub struct Asked<'a> {
     pub spec: &'a PlacementSpec,
     /// Clusters that hold the profile by this placement.
     pub already: BTreeSet<String>,
+    /// Clusters that it chose when it was looked at last.
+    pub chosen: BTreeSet<String>,
 }
 
-/// Every placement's decisions, in the order given: the oldest first.
+/// What comes of every placement, in the order given: the oldest first.
 #[must_use]
 pub fn decide_all(
     placements: &[Asked<'_>],
     clusters: &[ClusterView],
     expressions: &dyn Expressions,
-) -> Vec<Vec<ClusterDecision>> {
+) -> Vec<Choice> {
     let mut taken: BTreeMap<(String, &ProfileReference), &str> = BTreeMap::new();
     let mut all = Vec::with_capacity(placements.len());
-    for Asked { name, profile, spec, already } in placements {
-        let mut decisions = decide(&Input { placement: spec, clusters, already, expressions });
-        for decision in decisions.iter_mut().filter(|decision| decision.selected) {
+    for Asked { name, profile, spec, already, chosen } in placements {
+        let mut choice = decide(&Input { placement: spec, clusters, already, chosen, expressions });
+        for decision in choice.decisions.iter_mut().filter(|decision| decision.selected) {
             let winner = *taken.entry((decision.cluster.clone(), profile)).or_insert(name.as_str());
             if winner != name {
                 decision.selected = false;
@@ -39,7 +41,7 @@ pub fn decide_all(
                 decision.reason = format!("placement {winner} already brings this profile");
             }
         }
-        all.push(decisions);
+        all.push(choice);
     }
     all
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use fleet_objects::{ClusterDecision, DecisionStep, SpreadConstraint, WhenUnsatisfiable};
 
 use super::score::scores;
-use super::{Input, decision};
+use super::{Choice, Input, decision};
 use crate::cluster_view::ClusterView;
 
 /// A feasible cluster that has not been taken.
@@ -15,11 +15,24 @@ struct Candidate<'a> {
     score: i64,
 }
 
-pub(super) fn choose(input: &Input<'_>, feasible: Vec<&ClusterView>, number: usize) -> Vec<ClusterDecision> {
-    let scores = match scores(input, &feasible) {
-        Ok(scores) => scores,
-        Err(problem) => return unscored(input, &feasible, &problem),
-    };
+/// Adds what becomes of the feasible clusters.
+pub(super) fn choose(input: &Input<'_>, feasible: Vec<&ClusterView>, number: usize, choice: &mut Choice) {
+    match scores(input, &feasible) {
+        Ok(scores) => choice.decisions.extend(best(input, feasible, scores, number)),
+        Err(problem) => {
+            choice.decisions.extend(unscored(input, &feasible, &problem));
+            choice.undecided.extend(feasible.iter().map(|cluster| cluster.name.clone()));
+            choice.problem = Some(problem);
+        }
+    }
+}
+
+fn best(
+    input: &Input<'_>,
+    feasible: Vec<&ClusterView>,
+    scores: Vec<i64>,
+    number: usize,
+) -> Vec<ClusterDecision> {
     let constraints = &input.placement.spread_constraints;
     let (mut candidates, mut decisions) = (Vec::new(), Vec::new());
     for (cluster, score) in feasible.into_iter().zip(scores) {
@@ -66,7 +79,7 @@ pub(super) fn choose(input: &Input<'_>, feasible: Vec<&ClusterView>, number: usi
 /// Without scores nothing new is decided: who is chosen stays.
 fn unscored(input: &Input<'_>, feasible: &[&ClusterView], problem: &str) -> Vec<ClusterDecision> {
     let one = |cluster: &&ClusterView| {
-        let stays = input.already.contains(&cluster.name);
+        let stays = input.stays(cluster);
         decision(cluster, stays, DecisionStep::Score, problem.to_owned(), None)
     };
     feasible.iter().map(one).collect()

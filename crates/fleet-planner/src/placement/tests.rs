@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
 use fleet_objects::{
-    ClusterSelector, ClusterTaint, Prioritizer, SpreadConstraint, TaintEffect, WhenUnsatisfiable,
+    ClusterSelector, ClusterTaint, FieldOperator, FieldRequirement, LabelOperator, LabelRequirement,
+    Prioritizer, SpreadConstraint, TaintEffect, WhenUnsatisfiable,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -13,9 +14,14 @@ use crate::expressions::NoExpressions;
 struct Labels;
 
 impl Expressions for Labels {
+    fn check_condition(&self, expression: &str) -> Result<(), String> {
+        expression.split_once('=').map(drop).ok_or_else(|| "no condition".to_owned())
+    }
+
     fn holds(&self, expression: &str, cluster: &Value) -> Result<bool, String> {
         let (key, value) = expression.split_once('=').ok_or("no condition")?;
-        Ok(cluster["labels"][key] == value)
+        let label = cluster["labels"][key].as_str().ok_or(format!("no such key: {key}"))?;
+        Ok(label == value)
     }
 
     fn score(&self, expression: &str, cluster: &Value) -> Result<i64, String> {
@@ -51,7 +57,7 @@ fn decided(
     expressions: &dyn Expressions,
 ) -> Vec<ClusterDecision> {
     let already = already.iter().map(|name| (*name).to_owned()).collect();
-    decide(&Input { placement, clusters, already: &already, expressions })
+    decide(&Input { placement, clusters, already: &already, chosen: &BTreeSet::new(), expressions }).decisions
 }
 
 fn chosen(decisions: &[ClusterDecision]) -> Vec<&str> {
@@ -98,6 +104,64 @@ fn sets_and_expressions_narrow_and_say_so() {
     assert_eq!(of(&decisions, "d").reason, "tier=1 does not hold");
     let decisions = decided(&spec, &clusters, &[], &NoExpressions);
     assert!(of(&decisions, "a").reason.contains("evaluates no expressions"));
+}
+
+#[test]
+fn an_expression_that_fails_for_one_cluster_moves_nobody() {
+    let mut evicted = cluster("e", &[("region", "eu")]);
+    evicted.taints.push(taint(TaintEffect::Evict));
+    let clusters = [
+        cluster("a", &[("region", "us"), (LABEL_CLUSTER_SET, "one")]),
+        cluster("b", &[("region", "eu"), (LABEL_CLUSTER_SET, "one")]),
+        cluster("c", &[(LABEL_CLUSTER_SET, "one")]),
+        cluster("d", &[(LABEL_CLUSTER_SET, "one")]),
+        cluster("new", &[("region", "us"), (LABEL_CLUSTER_SET, "one")]),
+        cluster("other", &[("region", "us")]),
+        ClusterView { labels: clusters_of_one("eu"), ..evicted },
+    ];
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+    let (already, waiting) = (names(&["a", "b", "c", "other", "e"]), names(&["d", "other"]));
+    let mut spec = PlacementSpec { cluster_sets: vec!["one".into()], ..all() };
+    let look = |spec: &PlacementSpec| {
+        decide(&Input {
+            placement: spec,
+            clusters: &clusters,
+            already: &already,
+            chosen: &waiting,
+            expressions: &Labels,
+        })
+    };
+    for (expression, problem) in [
+        ("region=us", "cluster c (and 1 more): region=us: no such key: region"),
+        ("region", "region: no condition"),
+    ] {
+        spec.cluster_selector.as_mut().unwrap().cel_expressions = vec![expression.into()];
+        let choice = look(&spec);
+        assert_eq!(chosen(&choice.decisions), ["a", "b", "c", "d"], "who was chosen, also what waits");
+        assert_eq!(choice.problem.as_deref(), Some(problem));
+        assert_eq!(choice.undecided, names(&["a", "b", "c", "d", "new"]));
+        let of = |name| of(&choice.decisions, name);
+        assert_eq!((of("other").step, of("e").step), (DecisionStep::ClusterSet, DecisionStep::Taint));
+        assert!(of("new").reason.starts_with("it is not added") && of("new").reason.ends_with(problem));
+    }
+    // Whom labels rule out already, nobody asks the expression about.
+    spec.cluster_selector.as_mut().unwrap().cel_expressions = vec!["region=us".into()];
+    spec.cluster_selector.as_mut().unwrap().match_expressions =
+        vec![LabelRequirement { key: "region".into(), operator: LabelOperator::Exists, values: Vec::new() }];
+    let choice = look(&spec);
+    assert_eq!((chosen(&choice.decisions), choice.problem), (vec!["a", "new"], None));
+    // What no cluster can be asked holds also where the fleet is empty.
+    spec.cluster_selector.as_mut().unwrap().match_fields = vec![FieldRequirement {
+        key: "kubernetsVersion".into(),
+        operator: FieldOperator::Ge,
+        values: vec!["1.34".into()],
+    }];
+    let problem = look(&spec).problem.unwrap();
+    assert!(problem.starts_with("there is no field \"kubernetsVersion\""), "{problem}");
+}
+
+fn clusters_of_one(region: &str) -> BTreeMap<String, String> {
+    [("region".to_owned(), region.to_owned()), (LABEL_CLUSTER_SET.to_owned(), "one".to_owned())].into()
 }
 
 #[test]

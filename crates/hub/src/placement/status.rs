@@ -67,6 +67,10 @@ fn readiness(decided: &Decided, selected: usize) -> (bool, &'static str, String)
     if let Some(problem) = held {
         return (false, "RolloutNotUsable", format!("{problem}; what clusters hold stays"));
     }
+    if let Some(problem) = &decided.unchosen {
+        let message = format!("{problem}; nobody is added or withdrawn: {placed}");
+        return (false, "SelectionFailed", message);
+    }
     if let Some(why) = &decided.guarded.problem {
         let word = format!("fairlead placement confirm {}", placement.name_any());
         let message = format!("{placed}; {why}; what they hold stays until `{word}`");

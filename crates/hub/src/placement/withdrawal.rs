@@ -43,6 +43,20 @@ pub(super) fn is_restored(shared: &Shared, placement: &Placement) -> bool {
     epoch.is_some_and(|epoch| epoch != shared.epoch)
 }
 
+/// Clusters that the placement chose when this hub looked last, except where they hold another profile by it: that one was
+/// named before.
+pub(super) fn chosen_before(
+    shared: &Shared,
+    placement: &Placement,
+    holds: &BTreeMap<String, BTreeSet<String>>,
+    own: &str,
+) -> BTreeSet<String> {
+    let status = placement.status.as_ref().filter(|_| !is_restored(shared, placement));
+    let selected = status.into_iter().flat_map(|status| &status.decisions).filter(|one| one.selected);
+    let fits = |cluster: &&String| holds.get(*cluster).is_none_or(|names| names.contains(own));
+    selected.map(|decision| &decision.cluster).filter(fits).cloned().collect()
+}
+
 /// Judges every placement. A cluster that another placement brings the same profile to loses nothing.
 pub(super) fn judge(shared: &Shared, decided: &mut [Decided], assignments: &ByPartition) {
     let mut chosen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -57,8 +71,10 @@ pub(super) fn judge(shared: &Shared, decided: &mut [Decided], assignments: &ByPa
         for (cluster, names) in &one.held {
             let lost: BTreeSet<String> =
                 names.iter().filter(|name| !is_brought(name, cluster)).cloned().collect();
+            let undecided = one.undecided.contains(cluster);
+            let to = if undecided { &mut one.stays } else { &mut one.lost };
             if !lost.is_empty() {
-                one.lost.insert(cluster.clone(), lost);
+                to.insert(cluster.clone(), lost);
             }
         }
         let profile = |name: &String| name.split_once('.').map(|(_, profile)| profile.to_owned());

@@ -185,7 +185,9 @@ impl Prepared {
         };
         let of = |placement| {
             let (name, already) = asked(placement);
-            Asked { name, profile: brings(placement), spec: &placement.spec, already }
+            let decisions = placement.status.iter().flat_map(|status| &status.decisions);
+            let chosen = decisions.filter(|one| one.selected).map(|one| one.cluster.clone()).collect();
+            Asked { name, profile: brings(placement), spec: &placement.spec, already, chosen }
         };
         self.placements.iter().map(of).collect()
     }
