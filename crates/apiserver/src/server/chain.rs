@@ -164,8 +164,10 @@ async fn extended(
     match user_of(server, &parts).await {
         Ok(user) => {
             record(server, exchange, &parts, Some(&user)).await?;
+            let attributes = exchange.info.attributes();
+            let user = acting(server, exchange, user, &attributes, &mut parts.headers)?;
             if !extension.anonymous {
-                authorize(server, exchange, &user, &exchange.info.attributes())?;
+                authorize(server, exchange, &user, &attributes)?;
             }
             parts.extensions.insert(user);
         }
@@ -235,6 +237,21 @@ fn authorize(
     if decision.allowed { Ok(()) } else { Err(attributes.forbidden(user, &decision.reason)) }
 }
 
+/// As whom a request is served: as its sender, or as whom it asks to act as and may.
+fn acting(
+    server: &Server,
+    exchange: &Exchange,
+    user: UserInfo,
+    attributes: &Attributes,
+    headers: &mut HeaderMap,
+) -> Result<UserInfo, Status> {
+    let Some(acting) = server.impersonate(&user, attributes, headers)? else { return Ok(user) };
+    if let Some(record) = exchange.record.get() {
+        record.acts_as(&acting.user, acting.constraint);
+    }
+    Ok(acting.user)
+}
+
 async fn authenticated(
     server: Arc<Server>,
     mut parts: Parts,
@@ -251,15 +268,7 @@ async fn authenticated(
     aggregation::without_remote_headers(&mut parts.headers);
     let info = &exchange.info;
     let attributes = info.attributes();
-    let user = match server.impersonate(&user, &attributes, &mut parts.headers)? {
-        Some(acting) => {
-            if let Some(record) = exchange.record.get() {
-                record.acts_as(&acting.user, acting.constraint);
-            }
-            acting.user
-        }
-        None => user,
-    };
+    let user = acting(&server, &exchange, user, &attributes, &mut parts.headers)?;
     let (class, seat) = server.limiter.admit(&user, info).await;
     let Ok(seat) = seat else { return Ok(too_many(&server, class)) };
     authorize(&server, &exchange, &user, &attributes)?;

@@ -125,6 +125,30 @@ async fn who_may_impersonate_acts_as_the_other() {
 }
 
 #[tokio::test]
+async fn extensions_are_asked_by_whom_a_request_acts_as() {
+    let told = tower::service_fn(|request: Request<Body>| async move {
+        let name = request.extensions().get::<UserInfo>().map_or("-", |user| user.username.as_str());
+        let kept = request.headers().contains_key("impersonate-user");
+        let text = json!({"user": name, "headers": kept}).to_string();
+        Ok(Response::new(Full::from(text).map_err(|never| match never {}).boxed_unsync()))
+    });
+    let mut options = options();
+    options.authorizer = Some(Arc::new(Authorizer::new()));
+    options.extensions.push(Extension {
+        prefix: "/told/".to_owned(),
+        anonymous: true,
+        service: tower::util::BoxCloneSyncService::new(told),
+    });
+    let (handle, _stop) = serve(options).await;
+    let as_bob = || request(Method::GET, "/told/x", &[("Impersonate-User", "bob")], &Value::Null);
+    let (code, answer) = read(handle.request(masters(), as_bob()).await).await;
+    assert_eq!((code, answer), (200, json!({"user": "bob", "headers": false})));
+    let ada = UserInfo::new("ada", &["system:authenticated"]);
+    let (code, refused) = read(handle.request(ada, as_bob()).await).await;
+    assert_eq!(code, 403, "{refused}");
+}
+
+#[tokio::test]
 async fn too_many_requests_are_told_to_come_back() {
     let mut options = options();
     options.limits = Limits { reads: 8, writes: 8, wait: std::time::Duration::from_millis(20) };

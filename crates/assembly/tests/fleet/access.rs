@@ -244,3 +244,21 @@ async fn a_cluster_takes_a_hundred_requests_and_then_says_so() {
     .await;
     bench.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_acts_as_somebody_else_does_so_at_the_hubs_own_endpoints_too() {
+    let bench = Bench::start(&["dev"]).await;
+    let client = bench.hub_client();
+    let rules =
+        json!([{"apiGroups": [fleet_objects::GROUP], "resources": ["clusters"], "verbs": ["get", "list"]}]);
+    grant(&client, "lister", rules, "ada").await;
+    let clusters = async |user: &str| {
+        let request = Request::get("/fleet/v1/clusters").header("impersonate-user", user);
+        let (code, found) = told(client.send(request.body(Body::empty()).unwrap()).await.unwrap()).await;
+        (code, found["items"].as_array().map(Vec::len))
+    };
+    eventually("ada sees it", || async { clusters("ada").await == (200, Some(1)) }).await;
+    assert_eq!(clusters("nobody").await, (200, Some(0)));
+    assert_eq!(clusters("system:anonymous").await.0, 401);
+    bench.stop().await;
+}
