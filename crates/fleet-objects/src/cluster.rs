@@ -103,7 +103,7 @@ pub struct ClusterStatus {
     /// What the cluster's API server serves besides the core group, `group/version`, sorted. At most 256.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub api_groups: Vec<String>,
-    /// `Connected`, `Ready`, `HubBehind`, `OutboxBlocked`, `Refusing`, `JoinRefused`.
+    /// `Connected`, `Ready`, `HubBehind`, `OutboxBlocked`, `Refusing`, `JoinRefused`, `AdoptionRefused`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Desired state in figures.

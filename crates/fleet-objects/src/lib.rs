@@ -38,7 +38,7 @@ pub use conditions::{ConditionChange, condition, condition_is_true, set_conditio
 pub use definitions::custom_resource_definitions;
 pub use multicluster::LABEL_CLUSTER_SET;
 pub use names::{
-    ADOPT_AND_PRUNE, AGENT_GROUP, ANNOTATION_ADOPT, ANNOTATION_CONFIRM_DELETIONS,
+    ADOPT_AND_KEEP, ADOPT_AND_PRUNE, AGENT_GROUP, ANNOTATION_ADOPT, ANNOTATION_CONFIRM_DELETIONS,
     ANNOTATION_CONFIRM_WITHDRAWAL, ANNOTATION_HOLD, ANNOTATION_HOLD_ONE, ANNOTATION_SIGNATURES,
     ANNOTATION_SOURCE, ANNOTATION_SYNC, AgentIdentity, FINALIZER_WITHDRAWAL, GROUP, LABEL_ASSIGNMENT,
     NameError, SYSTEM_NAMESPACE, VERSION, assignment_label_value, assignment_name, check_cluster_name,

@@ -24,8 +24,11 @@ pub const ANNOTATION_CONFIRM_WITHDRAWAL: &str = "fleet.fairlead.dev/confirm-with
 /// deleted goes only then, as a volume claim goes only when no pod uses it.
 pub const FINALIZER_WITHDRAWAL: &str = "fleet.fairlead.dev/withdrawal";
 /// On a Cluster: a person accepts that this hub's view replaces what the agent holds. `keep-orphans` leaves alone what
-/// the hub knows nothing of, `prune-orphans` sends tombstones for it. The hub removes the annotation when done.
+/// the hub knows nothing of, `prune-orphans` sends tombstones for it. The hub removes the annotation when done. Any other
+/// value does nothing.
 pub const ANNOTATION_ADOPT: &str = "fleet.fairlead.dev/adopt";
+/// The value of [`ANNOTATION_ADOPT`] that leaves alone what the hub knows nothing of.
+pub const ADOPT_AND_KEEP: &str = "keep-orphans";
 /// The value of [`ANNOTATION_ADOPT`] that also prunes.
 pub const ADOPT_AND_PRUNE: &str = "prune-orphans";
 

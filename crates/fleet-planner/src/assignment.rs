@@ -43,6 +43,9 @@ pub struct Partition {
     pub windows: BTreeMap<String, Vec<MaintenanceWindow>>,
     /// What the agent reported to hold, by name.
     pub held: BTreeMap<String, HeldAssignment>,
+    /// The generation up to which the agent may hold one that somebody deleted at this hub, by name: it was given out by this
+    /// hub in its present life, so nothing of it is unknown.
+    pub lost: BTreeMap<String, i64>,
     /// The highest generation ever used here, as far as recorded.
     pub floor: i64,
     /// A person accepted that this hub's view replaces the agent's.
@@ -93,7 +96,8 @@ pub fn plan(wanted: &BTreeMap<String, Wanted>, partition: &Partition, epoch: &st
     // A generation above what the agent holds is only drawn for what a person adopts, but the counter must not give out
     // a number the agent has seen with other content.
     let held = partition.held.values().map(|held| held.generation);
-    let floor = highest.chain(held).chain([partition.floor]).max().unwrap_or(0);
+    let lost = partition.lost.values().copied();
+    let floor = highest.chain(held).chain(lost).chain([partition.floor]).max().unwrap_or(0);
     let mut planner = Planner { partition, epoch, next: floor, plan: Plan { floor, ..Plan::default() } };
     for (name, wanted) in wanted {
         planner.present(name, wanted);
@@ -208,12 +212,15 @@ impl Planner<'_> {
                 })
             }
         });
-        // A pruned one whose assignment is gone from the hub is history of this hub, when the epoch is its own.
-        let own_history = existing.is_none() && held.pruned && held.hub_epoch == self.epoch;
+        // A pruned one whose assignment is gone from the hub is history of this hub, when the epoch is its own. So is one
+        // that the hub saw go.
+        let seen = held.pruned || self.partition.lost.get(name).is_some_and(|lost| held.generation <= *lost);
+        let own_history = existing.is_none() && seen && held.hub_epoch == self.epoch;
         (!covered && !own_history).then(|| {
             format!(
                 "the agent holds generation {} of hub epoch {}, which this hub does not know of; \
-                 accept this hub's view with `fairlead cluster adopt`",
+                 accept this hub's view with `kubectl annotate clusters.fleet.fairlead.dev NAME \
+                 fleet.fairlead.dev/adopt=keep-orphans`",
                 held.generation, held.hub_epoch
             )
         })
@@ -344,6 +351,45 @@ mod tests {
         partition.prune_orphans = true;
         let Step::Create { spec, .. } = &plan(&BTreeMap::new(), &partition, "new").steps[0] else { panic!() };
         assert_eq!(spec.state, AssignmentState::Tombstone);
+    }
+
+    #[test]
+    fn what_was_deleted_at_the_hub_is_issued_anew_in_the_same_life_only() {
+        let mut partition = applied(&Partition::default(), &plan(&wanted("a"), &Partition::default(), "e"));
+        partition.existing.clear();
+        partition.floor = 0;
+        let held = |epoch: &str, generation| HeldAssignment {
+            name: "default.web".into(),
+            generation,
+            hub_epoch: epoch.into(),
+            digest: Some("a".into()),
+            pruned: false,
+        };
+        let table = [
+            ("e", 7, Some(7), Some(8)),
+            ("e", 6, Some(7), Some(8)),
+            // It holds more than was seen to go, or nothing was.
+            ("e", 8, Some(7), None),
+            ("e", 7, None, None),
+            ("other", 7, Some(7), None),
+        ];
+        for (epoch, generation, lost, issued) in table {
+            partition.held = BTreeMap::from([("default.web".into(), held(epoch, generation))]);
+            partition.lost = lost.map(|lost| ("default.web".to_owned(), lost)).into_iter().collect();
+            let planned = plan(&wanted("a"), &partition, "e");
+            let found = planned.steps.first().map(|step| match step {
+                Step::Create { spec, .. } => spec.generation,
+                step => panic!("{step:?}"),
+            });
+            assert_eq!(found, issued, "{epoch} {generation} {lost:?}");
+            assert_eq!(planned.behind.is_empty(), issued.is_some());
+            assert!(plan(&BTreeMap::new(), &partition, "e").steps.is_empty(), "nobody wants it: it stays");
+        }
+        // Before the agent has said what it holds.
+        partition.held.clear();
+        partition.lost.insert("default.web".into(), 7);
+        let Step::Create { spec, .. } = &plan(&wanted("a"), &partition, "e").steps[0] else { panic!() };
+        assert_eq!(spec.generation, 8);
     }
 
     #[test]

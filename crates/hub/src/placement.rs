@@ -4,6 +4,7 @@
 mod decisions;
 mod gate_tests;
 mod going;
+mod lost;
 mod partition;
 mod profiles;
 mod rollouts;
@@ -58,6 +59,8 @@ pub(crate) struct Caches {
     published: ObjectCache<PlacementDecision>,
     clusters: ObjectCache<Cluster>,
     assignments: ObjectCache<Assignment>,
+    /// Of those that went, what agents may hold on.
+    lost: lost::Lost,
     /// Which Secrets there are, and nothing of what they say.
     secrets: ObjectCache<PartialObjectMeta<Secret>>,
 }
@@ -108,11 +111,13 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
             Api::all(all()),
             api_client::CacheOptions::new("assignments").strip(shorten),
         ),
+        lost: lost::Lost::default(),
         secrets: ObjectCache::start(
             Api::all(all()),
             api_client::CacheOptions::new("secrets").fields(format!("type!={TOKEN_SECRET_TYPE}")).strip(bare),
         ),
     };
+    caches.lost.follow(&caches.assignments, shared.epoch.clone());
     let wake = Arc::new(tokio::sync::Notify::new());
     let notify = |wake: &Arc<tokio::sync::Notify>| {
         let wake = wake.clone();

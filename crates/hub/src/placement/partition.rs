@@ -6,8 +6,8 @@ use std::sync::Arc;
 use fleet_objects::rollout::MaintenanceWindow;
 use fleet_objects::test_trigger::HeldTrigger;
 use fleet_objects::{
-    ADOPT_AND_PRUNE, ANNOTATION_ADOPT, Assignment, AssignmentSpec, AssignmentState, AssignmentSummary,
-    Cluster, ConditionChange, partition_namespace, set_condition,
+    ADOPT_AND_KEEP, ADOPT_AND_PRUNE, ANNOTATION_ADOPT, Assignment, AssignmentSpec, AssignmentState,
+    AssignmentSummary, Cluster, ConditionChange, partition_namespace, set_condition,
 };
 use fleet_planner::assignment::{Existing, Partition, Plan, Step, Wanted, plan};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -24,6 +24,11 @@ use crate::test_runs::triggers;
 const REFUSED_SHOWN: usize = 5;
 /// Bytes of a condition's message; agents wrote what it is made of.
 const MAX_MESSAGE: usize = 4096;
+
+/// Characters shown of a word that is not understood.
+const WORD_SHOWN: usize = 64;
+/// Of a person's word about adoption that is none.
+const ADOPTION_REFUSED: &str = "AdoptionRefused";
 
 /// What a partition should be.
 pub(super) struct Intent<'a> {
@@ -46,7 +51,7 @@ pub(super) async fn reconcile(
     intent: &Intent<'_>,
 ) -> Result<(), Error> {
     let status = cluster.status.clone().unwrap_or_default();
-    let adopt = cluster.annotations().get(ANNOTATION_ADOPT).cloned();
+    let (adopt, misread) = adoption(cluster);
     // Before it has joined there is no partition.
     if status.kube_system_uid.is_none() || cluster.metadata.deletion_timestamp.is_some() {
         return Ok(());
@@ -55,9 +60,10 @@ pub(super) async fn reconcile(
         existing: existing.iter().map(|assignment| (assignment.name_any(), known(assignment))).collect(),
         held: status.held.iter().map(|held| (held.name.clone(), held.clone())).collect(),
         windows: intent.windows.cloned().unwrap_or_default(),
+        lost: caches.lost.of(&partition_namespace(&cluster.name_any())),
         floor: status.generation_floor,
         adopt: adopt.is_some(),
-        prune_orphans: adopt.as_deref() == Some(ADOPT_AND_PRUNE),
+        prune_orphans: adopt == Some(ADOPT_AND_PRUNE),
     };
     let kept = |name: &String| intent.keep.is_some_and(|keep| keep.contains(name));
     partition.existing.retain(|name, _| !kept(name));
@@ -81,9 +87,9 @@ pub(super) async fn reconcile(
     let others: Vec<_> =
         existing.iter().filter(|one| !written.contains(one.name_any().as_str())).cloned().collect();
     signatures::copy(shared, caches, cluster, &others).await?;
-    report(shared, caches, cluster, existing, (&decided, intent.unclaimed)).await?;
+    report(shared, caches, cluster, existing, (&decided, intent.unclaimed), misread).await?;
     if adopt.is_some() && !cluster.spec.paused {
-        if adopt.as_deref() == Some(ADOPT_AND_PRUNE) {
+        if adopt == Some(ADOPT_AND_PRUNE) {
             let name = cluster.name_any();
             let forgotten = triggers::forget(&shared.client, &name, &status.orphaned_triggers).await;
             forgotten.map_err(Error::api(format!("withdraw test triggers from cluster {name}")))?;
@@ -96,6 +102,18 @@ pub(super) async fn reconcile(
             .observe(&written.map_err(Error::api(format!("end the adoption of {}", cluster.name_any())))?);
     }
     Ok(())
+}
+
+/// A person's word that this hub's view replaces the agent's; else why it is none.
+fn adoption(cluster: &Cluster) -> (Option<&'static str>, Option<String>) {
+    let Some(word) = cluster.annotations().get(ANNOTATION_ADOPT) else { return (None, None) };
+    let known = [ADOPT_AND_KEEP, ADOPT_AND_PRUNE].into_iter().find(|known| known == word);
+    let shown: String = word.chars().take(WORD_SHOWN).collect();
+    let misread = format!(
+        "nothing was done: the annotation {ANNOTATION_ADOPT} says {shown:?}, which is neither {ADOPT_AND_KEEP} nor \
+         {ADOPT_AND_PRUNE}"
+    );
+    (known, known.is_none().then_some(misread))
 }
 
 fn known(assignment: &Assignment) -> Existing {
@@ -178,6 +196,7 @@ async fn report(
     cluster: &Cluster,
     existing: &[Arc<Assignment>],
     (plan, unclaimed): (&Plan, Option<&BTreeSet<String>>),
+    misread: Option<String>,
 ) -> Result<(), Error> {
     let names: BTreeSet<String> = existing.iter().map(|assignment| assignment.name_any()).collect();
     let status = cluster.status.clone().unwrap_or_default();
@@ -202,15 +221,15 @@ async fn report(
         orphaned: u32::try_from(orphans.len()).unwrap_or(u32::MAX),
     };
     let behind = behind(plan, &orphans, unclaimed, &status.orphaned_triggers);
-    let refused = refused(existing);
+    let told = Told { summary, behind, refused: refused(existing), misread };
     let mut wanted = status.clone();
-    apply(&mut wanted, summary, &behind, &refused);
+    apply(&mut wanted, &told);
     if wanted == status {
         return Ok(());
     }
     let name = cluster.name_any();
     let written = cluster_status::update(&shared.client, &name, |status| {
-        apply(status, summary, &behind, &refused);
+        apply(status, &told);
     });
     if let Some(written) = written.await? {
         caches.clusters.observe(&written);
@@ -218,14 +237,17 @@ async fn report(
     Ok(())
 }
 
-fn apply(
-    status: &mut fleet_objects::ClusterStatus,
+/// What is said of a partition at its Cluster.
+struct Told {
     summary: AssignmentSummary,
-    behind: &Option<String>,
-    refused: &Option<String>,
-) {
-    status.assignments = Some(summary);
-    let (value, reason, message) = match behind {
+    behind: Option<String>,
+    refused: Option<String>,
+    misread: Option<String>,
+}
+
+fn apply(status: &mut fleet_objects::ClusterStatus, told: &Told) {
+    status.assignments = Some(told.summary);
+    let (value, reason, message) = match &told.behind {
         Some(message) => (true, "AgentHoldsMore", message.clone()),
         None => (false, "UpToDate", "this hub knows of everything the agent holds".to_owned()),
     };
@@ -237,12 +259,25 @@ fn apply(
         observed_generation: None,
     };
     set_condition(&mut status.conditions, change, &cluster_status::now());
-    let (value, reason, message) = match refused {
+    let (value, reason, message) = match &told.refused {
         Some(message) => (true, "Refused", message.clone()),
         None => (false, "NothingRefused", "the agent follows this hub".to_owned()),
     };
     let change =
         ConditionChange { kind: "Refusing", status: Some(value), reason, message, observed_generation: None };
+    set_condition(&mut status.conditions, change, &cluster_status::now());
+    // Only while there is such a word.
+    let Some(misread) = &told.misread else {
+        status.conditions.retain(|condition| condition.type_ != ADOPTION_REFUSED);
+        return;
+    };
+    let change = ConditionChange {
+        kind: ADOPTION_REFUSED,
+        status: Some(true),
+        reason: "UnknownValue",
+        message: misread.clone(),
+        observed_generation: None,
+    };
     set_condition(&mut status.conditions, change, &cluster_status::now());
 }
 
