@@ -12,6 +12,8 @@ mod artifacts;
 mod at_rest;
 #[path = "fleet/bench.rs"]
 mod bench;
+#[path = "fleet/deleted.rs"]
+mod deleted;
 #[path = "fleet/drift.rs"]
 mod drift;
 #[path = "fleet/flows.rs"]

@@ -12,6 +12,7 @@ mod compliance;
 mod content;
 mod endpoints;
 mod error;
+mod former;
 pub mod guard;
 mod inbox;
 mod issuer;

@@ -208,7 +208,7 @@ async fn pass(shared: &Shared, caches: &Caches, profiles: &mut Profiles) -> Pass
     profiles.refresh(shared, &caches.profiles.list()).await;
     profiles.know_secrets(&caches.secrets.list());
     let clusters = caches.clusters.list();
-    let assignments = by_partition(caches.assignments.list());
+    let assignments = by_partition(&clusters, caches.assignments.list());
     profiles.remember(shared, rollouts::earlier(caches)).await;
     let views: BTreeMap<String, ClusterView> =
         clusters.iter().map(|cluster| (cluster.name_any(), ClusterView::from(&**cluster))).collect();
@@ -263,7 +263,7 @@ async fn pass(shared: &Shared, caches: &Caches, profiles: &mut Profiles) -> Pass
         }
     }
     // As they are now: who has been told of new content no longer counts as having applied it.
-    let assignments = by_partition(caches.assignments.list());
+    let assignments = by_partition(&clusters, caches.assignments.list());
     if let Err(error) = going::release(shared, caches, &decided, &assignments).await {
         tracing::debug!(error = &error as &dyn std::error::Error, "what is deleted is not let go yet");
         complete = false;
@@ -277,10 +277,16 @@ async fn pass(shared: &Shared, caches: &Caches, profiles: &mut Profiles) -> Pass
 
 type ByPartition = BTreeMap<String, Vec<Arc<Assignment>>>;
 
-fn by_partition(assignments: Vec<Arc<Assignment>>) -> ByPartition {
+/// What is left of clusters that are no more is nobody's.
+fn by_partition(clusters: &[Arc<Cluster>], assignments: Vec<Arc<Assignment>>) -> ByPartition {
+    let partitions: BTreeSet<String> =
+        clusters.iter().map(|cluster| partition_namespace(&cluster.name_any())).collect();
     let mut by = ByPartition::new();
     for assignment in assignments {
-        by.entry(assignment.namespace().unwrap_or_default()).or_default().push(assignment);
+        let namespace = assignment.namespace().unwrap_or_default();
+        if partitions.contains(&namespace) {
+            by.entry(namespace).or_default().push(assignment);
+        }
     }
     by
 }

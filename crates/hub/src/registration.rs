@@ -25,6 +25,8 @@ use crate::issuer::{CertificateSubject, IssuedCertificate};
 use crate::service::Shared;
 
 const MANAGER: &str = "fairlead-hub";
+/// The Role of an agent in its partition, and its binding.
+pub(crate) const AGENT_RIGHTS: &str = "fairlead-agent";
 
 /// Why a request is turned away, as a `Status`; the words are for the person who runs the agent.
 fn forbidden(message: impl Into<String>) -> Status {
@@ -89,6 +91,7 @@ impl Shared {
         self.consume_token(grant.secret, &claim).await?;
         self.write_cluster(&identity, existing, &request, grant.labels, pending).await?;
         self.register(&identity, &key, &issued).await?;
+        self.partition_is_free(&name).await?;
         write_partition(&self.client, &identity).await?;
         if !pending {
             self.await_known(&identity).await;
@@ -101,6 +104,18 @@ impl Shared {
             ca_pem: self.issuer.ca_bundle(),
             hub_epoch: self.epoch.clone(),
         })
+    }
+
+    /// Of a former cluster of that name things may still be on their way out.
+    async fn partition_is_free(&self, name: &str) -> Result<(), Status> {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let found =
+            api.get_opt(&partition_namespace(name)).await.map_err(Error::api("look up a partition"))?;
+        if found.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some()) {
+            let message = format!("what is left of the former cluster {name:?} is being removed; try again");
+            return Err(Status::new(Reason::ServiceUnavailable, message));
+        }
+        Ok(())
     }
 
     async fn find_token(&self, token: &JoinToken, claim: &str) -> Result<Grant, Status> {
@@ -423,12 +438,12 @@ pub(crate) async fn ensure_namespace(client: &Client, name: &str) -> Result<(), 
 }
 
 /// The partition of a cluster: its namespace, and the right of its agent to read what is in it, and nothing else.
-async fn write_partition(client: &Client, identity: &AgentIdentity) -> Result<(), Error> {
+pub(crate) async fn write_partition(client: &Client, identity: &AgentIdentity) -> Result<(), Error> {
     let namespace = partition_namespace(&identity.name);
     ensure_namespace(client, &namespace).await?;
     let role: Role = fixed(json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
-        "metadata": {"name": "fairlead-agent", "namespace": namespace},
+        "metadata": {"name": AGENT_RIGHTS, "namespace": namespace},
         "rules": [{
             "apiGroups": [fleet_objects::GROUP],
             "resources": ["assignments", "testexecutions", "testtriggerassignments"],
@@ -437,15 +452,15 @@ async fn write_partition(client: &Client, identity: &AgentIdentity) -> Result<()
     }));
     let binding: RoleBinding = fixed(json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-        "metadata": {"name": "fairlead-agent", "namespace": namespace},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "fairlead-agent"},
+        "metadata": {"name": AGENT_RIGHTS, "namespace": namespace},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": AGENT_RIGHTS},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": identity.username()}],
     }));
     let failed = || Error::api(format!("write the rights of cluster {}", identity.name));
     let roles: Api<Role> = Api::namespaced(client.clone(), &namespace);
-    api_client::apply::apply(&roles, "fairlead-agent", MANAGER, true, &role).await.map_err(failed())?;
+    api_client::apply::apply(&roles, AGENT_RIGHTS, MANAGER, true, &role).await.map_err(failed())?;
     let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), &namespace);
-    api_client::apply::apply(&bindings, "fairlead-agent", MANAGER, true, &binding).await.map_err(failed())?;
+    api_client::apply::apply(&bindings, AGENT_RIGHTS, MANAGER, true, &binding).await.map_err(failed())?;
     Ok(())
 }
 

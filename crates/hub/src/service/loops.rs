@@ -14,7 +14,7 @@ use crate::record_key::RecordKey;
 use crate::replicas::{Term, directory};
 use crate::test_runs::TestRuns;
 use crate::{
-    alerts, cluster_profiles, cluster_status, compliance, placement, projects, registration, sources,
+    alerts, cluster_profiles, cluster_status, compliance, former, placement, projects, registration, sources,
 };
 
 /// Makes what the hub itself needs in its API; the API may take a while to answer.
@@ -170,6 +170,7 @@ async fn control(
         Box::pin(alerts::run(shared.clone(), stop.clone())),
         sweep(shared.clone(), stop.clone()),
         empty_namespaces(shared.clone(), stop.clone()),
+        former::run(shared.clone(), stop.clone()),
         test_runs.run(stop),
     );
     Ok(tests?)
