@@ -6,7 +6,8 @@ use std::fmt;
 
 use api_machinery::quantity::Quantity;
 use fleet_objects::{
-    Cluster, ClusterSelector, ClusterTaint, FieldOperator, FieldRequirement, LabelOperator, LabelRequirement,
+    Cluster, ClusterSelector, ClusterSpec, ClusterTaint, FieldOperator, FieldRequirement, LabelOperator,
+    LabelRequirement,
 };
 
 use crate::expressions::{Expressions, facts};
@@ -26,6 +27,8 @@ pub struct ClusterView {
     pub properties: BTreeMap<String, String>,
     /// What it serves besides the core group, `group/version`.
     pub api_groups: Vec<String>,
+    /// Why it cannot be told anything: it gets nothing that it does not hold.
+    pub barred: Option<&'static str>,
 }
 
 /// The field that has many values.
@@ -69,8 +72,14 @@ impl From<&Cluster> for ClusterView {
             fields,
             properties: status.properties,
             api_groups: status.api_groups,
+            barred: barred(&cluster.spec),
         }
     }
+}
+
+fn barred(spec: &ClusterSpec) -> Option<&'static str> {
+    let pending = spec.pending.then_some("the cluster waits for approval");
+    pending.or_else(|| spec.revoked.then_some("the cluster is revoked"))
 }
 
 /// Why a selector does not choose a cluster.
@@ -273,6 +282,17 @@ mod tests {
         expressions: &dyn Expressions,
     ) -> Result<(), String> {
         super::selects(selector, cluster, expressions).map_err(|why| why.to_string())
+    }
+
+    #[test]
+    fn who_is_revoked_or_waits_for_approval_cannot_be_told() {
+        let of = |revoked, pending| {
+            let spec = ClusterSpec { revoked, pending, ..ClusterSpec::default() };
+            ClusterView::from(&Cluster::new("edge", spec)).barred
+        };
+        assert_eq!(of(false, false), None);
+        assert_eq!(of(true, false), Some("the cluster is revoked"));
+        assert_eq!(of(false, true), Some("the cluster waits for approval"));
     }
 
     #[test]

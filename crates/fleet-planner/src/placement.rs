@@ -13,7 +13,7 @@ mod withdrawal;
 pub use arbitrate::{Asked, decide_all};
 pub use withdrawal::{Guarded, Leaving, guard};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_objects::{
     ClusterDecision, ClusterTaint, DecisionStep, LABEL_CLUSTER_SET, PlacementSpec, TaintEffect, Toleration,
@@ -30,6 +30,8 @@ pub struct Input<'a> {
     pub clusters: &'a [ClusterView],
     /// Those that hold the profile by this placement: they stay where nothing speaks against it.
     pub already: &'a BTreeSet<String>,
+    /// Those that hold the profile by whichever placement: what they hold is not taken away because they cannot be told.
+    pub holding: &'a BTreeSet<String>,
     /// Those that were chosen when it was looked at last, also where they hold nothing yet: they and those of `already`
     /// stay chosen where nothing can be decided.
     pub chosen: &'a BTreeSet<String>,
@@ -82,8 +84,20 @@ pub fn decide(input: &Input<'_>) -> Choice {
             decision(cluster, true, DecisionStep::Selected, "matches the selector".to_owned(), None)
         }));
     }
+    note_barred(input, &mut choice.decisions);
     choice.decisions.sort_by(|a, b| b.selected.cmp(&a.selected).then_with(|| a.cluster.cmp(&b.cluster)));
     choice
+}
+
+/// Says of the chosen who cannot be told.
+fn note_barred(input: &Input<'_>, decisions: &mut [ClusterDecision]) {
+    let barred = |cluster: &ClusterView| Some((cluster.name.clone(), cluster.barred?));
+    let barred: BTreeMap<String, &str> = input.clusters.iter().filter_map(barred).collect();
+    for decision in decisions.iter_mut().filter(|decision| decision.selected) {
+        if let Some(why) = barred.get(&decision.cluster) {
+            decision.reason.push_str(&format!("; {why}, and keeps what it holds"));
+        }
+    }
 }
 
 /// The problem of the first of these clusters by name, and how many there are.
@@ -102,7 +116,7 @@ fn first(unknown: &mut [(&String, String)]) -> Option<String> {
 fn unmoved(input: &Input<'_>, problem: String) -> Choice {
     let mut choice = Choice::default();
     for cluster in input.clusters {
-        let refused = enters(input.placement, cluster).and_then(|()| tolerates(input, cluster));
+        let refused = enters(input, cluster).and_then(|()| tolerates(input, cluster));
         choice.decisions.push(match refused {
             Err((step, reason)) => decision(cluster, false, step, reason, None),
             Ok(()) => {
@@ -141,7 +155,7 @@ impl From<(DecisionStep, String)> for Refused {
 }
 
 fn filter(input: &Input<'_>, cluster: &ClusterView) -> Result<(), Refused> {
-    enters(input.placement, cluster)?;
+    enters(input, cluster)?;
     let Some(selector) = &input.placement.cluster_selector else {
         return Err(Refused::By(DecisionStep::Selector, "the placement has no clusterSelector".to_owned()));
     };
@@ -153,9 +167,9 @@ fn filter(input: &Input<'_>, cluster: &ClusterView) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Whether the cluster is in a set that is asked for.
-fn enters(placement: &PlacementSpec, cluster: &ClusterView) -> Result<(), (DecisionStep, String)> {
-    let sets = &placement.cluster_sets;
+/// Whether the cluster is in a set that is asked for, and can be told or has it already.
+fn enters(input: &Input<'_>, cluster: &ClusterView) -> Result<(), (DecisionStep, String)> {
+    let sets = &input.placement.cluster_sets;
     if !sets.is_empty() {
         let own = cluster.labels.get(LABEL_CLUSTER_SET);
         if !own.is_some_and(|own| sets.contains(own)) {
@@ -163,7 +177,10 @@ fn enters(placement: &PlacementSpec, cluster: &ClusterView) -> Result<(), (Decis
             return Err((DecisionStep::ClusterSet, format!("it is in {own}, not in {}", sets.join(", "))));
         }
     }
-    Ok(())
+    match cluster.barred {
+        Some(why) if !input.holding.contains(&cluster.name) => Err((DecisionStep::Taint, why.to_owned())),
+        _ => Ok(()),
+    }
 }
 
 fn tolerates(input: &Input<'_>, cluster: &ClusterView) -> Result<(), (DecisionStep, String)> {

@@ -30,9 +30,14 @@ pub fn decide_all(
     expressions: &dyn Expressions,
 ) -> Vec<Choice> {
     let mut taken: BTreeMap<(String, &ProfileReference), &str> = BTreeMap::new();
+    let mut holding: BTreeMap<&ProfileReference, BTreeSet<String>> = BTreeMap::new();
+    for asked in placements {
+        holding.entry(&asked.profile).or_default().extend(asked.already.iter().cloned());
+    }
     let mut all = Vec::with_capacity(placements.len());
     for Asked { name, profile, spec, already, chosen } in placements {
-        let mut choice = decide(&Input { placement: spec, clusters, already, chosen, expressions });
+        let holding = holding.get(profile).unwrap_or(already);
+        let mut choice = decide(&Input { placement: spec, clusters, already, holding, chosen, expressions });
         for decision in choice.decisions.iter_mut().filter(|decision| decision.selected) {
             let winner = *taken.entry((decision.cluster.clone(), profile)).or_insert(name.as_str());
             if winner != name {

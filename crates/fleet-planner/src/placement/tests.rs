@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use fleet_objects::{
     ClusterSelector, ClusterTaint, FieldOperator, FieldRequirement, LabelOperator, LabelRequirement,
-    Prioritizer, SpreadConstraint, TaintEffect, WhenUnsatisfiable,
+    Prioritizer, ProfileReference, SpreadConstraint, TaintEffect, WhenUnsatisfiable,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -57,7 +57,15 @@ fn decided(
     expressions: &dyn Expressions,
 ) -> Vec<ClusterDecision> {
     let already = already.iter().map(|name| (*name).to_owned()).collect();
-    decide(&Input { placement, clusters, already: &already, chosen: &BTreeSet::new(), expressions }).decisions
+    decide(&Input {
+        placement,
+        clusters,
+        already: &already,
+        holding: &already,
+        chosen: &BTreeSet::new(),
+        expressions,
+    })
+    .decisions
 }
 
 fn chosen(decisions: &[ClusterDecision]) -> Vec<&str> {
@@ -127,6 +135,7 @@ fn an_expression_that_fails_for_one_cluster_moves_nobody() {
             placement: spec,
             clusters: &clusters,
             already: &already,
+            holding: &already,
             chosen: &waiting,
             expressions: &Labels,
         })
@@ -183,6 +192,39 @@ fn the_best_are_taken_and_one_that_is_there_stays_until_another_is_clearly_bette
     let decisions = decided(&spec, &clusters, &["b"], &Labels);
     assert_eq!(chosen(&decisions), ["b"]);
     assert!(of(&decisions, "a").reason.contains("no such key: nope"), "{decisions:?}");
+}
+
+#[test]
+fn who_cannot_be_told_gets_nothing_new_and_loses_nothing() {
+    let mut clusters = [cluster("a", &[]), cluster("b", &[]), cluster("c", &[]), cluster("d", &[])];
+    clusters[0].barred = Some("the cluster is revoked");
+    clusters[1].barred = Some("the cluster waits for approval");
+    let mut spec = PlacementSpec { number_of_clusters: Some(2), ..all() };
+    let decisions = decided(&spec, &clusters, &[], &NoExpressions);
+    assert_eq!(chosen(&decisions), ["c", "d"], "no place is theirs");
+    assert_eq!(of(&decisions, "a").reason, "the cluster is revoked");
+    assert_eq!(of(&decisions, "b").reason, "the cluster waits for approval");
+    let decisions = decided(&spec, &clusters, &["a"], &NoExpressions);
+    assert_eq!(chosen(&decisions), ["a", "c"], "who has it keeps it, and its place");
+    assert!(of(&decisions, "a").reason.ends_with("; the cluster is revoked, and keeps what it holds"));
+    spec.number_of_clusters = None;
+    assert_eq!(chosen(&decided(&spec, &clusters, &["a"], &NoExpressions)), ["a", "c", "d"]);
+    clusters[0].taints.push(taint(TaintEffect::Evict));
+    assert_eq!(chosen(&decided(&spec, &clusters, &["a"], &NoExpressions)), ["c", "d"], "a person's word");
+    // Another placement takes over what one brought that is being deleted.
+    clusters[0].taints.clear();
+    let profile = ProfileReference { namespace: "default".into(), name: "app".into() };
+    let gone = PlacementSpec { cluster_selector: None, ..all() };
+    let asked = |name: &str, spec, already: &[&str]| Asked {
+        name: name.into(),
+        profile: profile.clone(),
+        spec,
+        already: already.iter().map(|name| (*name).to_owned()).collect(),
+        chosen: BTreeSet::new(),
+    };
+    let both = [asked("old", &gone, &["a"]), asked("new", &spec, &[])];
+    let taken = decide_all(&both, &clusters, &NoExpressions);
+    assert_eq!(chosen(&taken[1].decisions), ["a", "c", "d"]);
 }
 
 #[test]
