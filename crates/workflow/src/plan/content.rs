@@ -74,19 +74,24 @@ fn plain(text: &str) -> String {
     }
 }
 
+/// A password for the repository's own server: `git` asks for it by the server's name, and wherever a server redirects to it has
+/// none.
+const PASSWORD: &str = r#"  server="$(printf %s "$FAIRLEAD_GIT_URI" | sed -E 's#^(https?://)([^/@]*@)?([^/]+).*$#\1\3#')"
+  export GIT_CONFIG_COUNT=2 GIT_CONFIG_KEY_0=credential.helper GIT_CONFIG_VALUE_0= GIT_CONFIG_KEY_1="credential.$server.helper"
+  export GIT_CONFIG_VALUE_1='!f() { [ "$1" = get ] && printf "username=%s\npassword=%s\n" "${FAIRLEAD_GIT_USERNAME:-git}" "$FAIRLEAD_GIT_TOKEN"; }; f'
+"#;
+/// A header would go wherever a server redirects to, so that no redirection is followed.
+const BEARER: &str = r#"  export GIT_CONFIG_COUNT=2 GIT_CONFIG_KEY_0=http.followRedirects GIT_CONFIG_VALUE_0=false
+  export GIT_CONFIG_KEY_1=http.extraHeader GIT_CONFIG_VALUE_1="Authorization: Bearer $FAIRLEAD_GIT_TOKEN"
+"#;
+
 fn git_script(git: &ContentGit) -> String {
     let mut script = String::from(
         "set -eu\nexport HOME=\"$(mktemp -d)\" GIT_TERMINAL_PROMPT=0\ngit config --global --add safe.directory '*'\n",
     );
     if git.token.is_some() || git.token_from.is_some() {
-        let basic = "Basic $(printf '%s:%s' \"${FAIRLEAD_GIT_USERNAME:-git}\" \"$FAIRLEAD_GIT_TOKEN\" | base64 | tr -d '\\n')";
-        let header = match git.auth_type.as_deref() {
-            Some("header") => "Bearer $FAIRLEAD_GIT_TOKEN",
-            _ => basic,
-        };
-        script.push_str(&format!(
-            "if [ -n \"${{FAIRLEAD_GIT_TOKEN:-}}\" ]; then\n  export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=http.extraHeader GIT_CONFIG_VALUE_0=\"Authorization: {header}\"\nfi\n"
-        ));
+        let login = if git.auth_type.as_deref() == Some("header") { BEARER } else { PASSWORD };
+        script.push_str(&format!("if [ -n \"${{FAIRLEAD_GIT_TOKEN:-}}\" ]; then\n{login}fi\n"));
     }
     if git.ssh_key.is_some() || git.ssh_key_from.is_some() {
         script.push_str(
@@ -124,5 +129,84 @@ pub(super) fn tarball(tarball: &ContentTarball, workspace: &str) -> TestStep {
         retry: Some(RetryPolicy { count: 2, until: None }),
         working_dir: Some(workspace.to_owned()),
         ..TestStep::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::{SocketAddr, TcpListener};
+    use std::process::Command;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// `bot:`, what libcurl says of itself when a URL names a user.
+    const NO_PASSWORD: &str = "Basic Ym90Og==";
+
+    /// What a server was told in each request: path and credentials.
+    type Told = Arc<Mutex<Vec<(String, String)>>>;
+
+    /// A server that gives whoever has credentials the same answer, and asks everybody else for them.
+    fn server(answer: impl Fn(&str) -> String + Send + 'static) -> (SocketAddr, Told) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, told) = (listener.local_addr().unwrap(), Told::default());
+        let seen = Arc::clone(&told);
+        std::thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                let head: Vec<String> = BufReader::new(&stream)
+                    .lines()
+                    .map_while(Result::ok)
+                    .take_while(|line| !line.is_empty())
+                    .collect();
+                let path =
+                    head.first().and_then(|line| line.split(' ').nth(1)).unwrap_or_default().to_owned();
+                let login = head.iter().find_map(|line| line.strip_prefix("Authorization: "));
+                let answer = match login {
+                    Some(login) if login != NO_PASSWORD => answer(&path),
+                    _ => "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"git\"".to_owned(),
+                };
+                seen.lock().unwrap().push((path, login.unwrap_or_default().to_owned()));
+                let _ = write!(stream, "HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            }
+        });
+        (address, told)
+    }
+
+    /// Runs the step's script against a server that redirects elsewhere; answers what either was told.
+    fn fetched(auth_type: &str) -> (Told, Told) {
+        let (elsewhere, by_others) = server(|_| "404 Not Found".to_owned());
+        let (own, by_own) = server(move |path| format!("302 Found\r\nLocation: http://{elsewhere}{path}"));
+        let workspace = tempfile::tempdir().unwrap();
+        let content = ContentGit {
+            uri: format!("http://bot@{own}/shop.git"),
+            token: Some("s3cret%".to_owned()),
+            auth_type: Some(auth_type.to_owned()),
+            ..ContentGit::default()
+        };
+        let step = git(&content, workspace.path().to_str().unwrap());
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(step.shell.unwrap()).envs(step.env.iter().map(|own| (&own.name, &own.value)));
+        let done = command.output().unwrap();
+        assert!(!done.status.success(), "there is nothing to fetch");
+        (by_own, by_others)
+    }
+
+    #[test]
+    fn a_password_goes_to_the_repositorys_own_server_alone() {
+        let (own, others) = fetched("basic");
+        let own = own.lock().unwrap();
+        let logins = own.iter().map(|(_, login)| login.as_str());
+        let login = logins.filter(|login| !["", NO_PASSWORD].contains(login)).next().unwrap();
+        assert_eq!(login, "Basic Z2l0OnMzY3JldCU=", "git:s3cret%");
+        let others = others.lock().unwrap();
+        assert!(!others.is_empty() && others.iter().all(|(_, login)| login.is_empty()), "{others:?}");
+    }
+
+    #[test]
+    fn a_header_goes_to_the_repositorys_own_server_alone() {
+        let (own, others) = fetched("header");
+        assert_eq!(own.lock().unwrap()[0].1, "Bearer s3cret%");
+        assert!(others.lock().unwrap().is_empty(), "no redirection is followed");
     }
 }
