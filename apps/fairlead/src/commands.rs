@@ -138,7 +138,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Code, Failure> {
         Command::Get(arguments) => get::run(&global, arguments).await,
         Command::Bundle(command) => Box::pin(bundle::run(&global, command)).await,
         Command::Test(command) => test::run(&global, command).await,
-        Command::Kubeconfig(command) => kubeconfig::run(&global, &command),
+        Command::Kubeconfig(command) => kubeconfig::run(&global, &command).await,
         Command::Login(arguments) => login::run(arguments).await,
         Command::Credential(arguments) => credential::run(&global, &arguments).await,
         Command::Version(command) => version::run(&command),

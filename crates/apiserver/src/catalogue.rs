@@ -111,6 +111,12 @@ impl Resource {
         conversion::served(self, object)
     }
 
+    /// The fields of an object that its kind does not have, `spec.foo`.
+    #[must_use]
+    pub fn unknown_fields(&self, mut object: Value) -> Vec<String> {
+        api_machinery::strictness::prune(&mut object, &self.schema)
+    }
+
     /// Whether status is written apart from spec.
     #[must_use]
     pub fn has_status(&self) -> bool {

@@ -35,6 +35,15 @@ impl CatalogueKinds {
         definitions.into_iter().try_fold(Catalogue::cluster(), add).map(Self)
     }
 
+    /// The fields of an object that its kind does not have, `spec.foo`; nothing of a kind that is not known.
+    #[must_use]
+    pub fn unknown_fields(&self, object: &Value) -> Vec<String> {
+        let text = |field: &str| object[field].as_str().unwrap_or_default();
+        let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
+        let found = self.find(&GroupVersionKind::new(group, version, text("kind")));
+        found.map(|resource| resource.unknown_fields(object.clone())).unwrap_or_default()
+    }
+
     fn find(&self, kind: &GroupVersionKind) -> Option<&apiserver::Resource> {
         let mut all = self.0.resources().iter();
         all.find(|resource| !resource.virtual_only && resource.gvk() == *kind).map(|found| &**found)

@@ -30,14 +30,27 @@ pub fn opening(windows: &[MaintenanceWindow], now: Timestamp) -> Result<Opening,
     }
     let mut next: Option<Timestamp> = None;
     for (index, window) in windows.iter().enumerate() {
-        let named = |problem: String| format!("maintenanceWindows[{index}]: {problem}");
-        match one(window, now).map_err(named)? {
+        match one(window, now).map_err(|problem| place(index, &problem))? {
             Some(Opening::Open) => return Ok(Opening::Open),
             Some(Opening::At(at)) => next = Some(next.map_or(at, |next| next.min(at))),
             None => {}
         }
     }
     next.map(Opening::At).ok_or_else(|| "no maintenance window ever opens".to_owned())
+}
+
+/// Whether every window can be read.
+///
+/// # Errors
+/// The first that cannot, as a sentence.
+pub fn check(windows: &[MaintenanceWindow]) -> Result<(), String> {
+    let bad =
+        |(index, window)| one(window, Timestamp::UNIX_EPOCH).err().map(|problem| place(index, &problem));
+    windows.iter().enumerate().find_map(bad).map_or(Ok(()), Err)
+}
+
+fn place(index: usize, problem: &str) -> String {
+    format!("maintenanceWindows[{index}]: {problem}")
 }
 
 fn one(window: &MaintenanceWindow, now: Timestamp) -> Result<Option<Opening>, String> {

@@ -16,6 +16,7 @@ mod advance;
 mod gates;
 mod observe;
 mod release;
+pub mod strategy;
 mod waves;
 mod withdraw;
 

@@ -152,8 +152,14 @@ pub fn make_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::remove_file(&beside)?;
     match linked {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-        _ => path.parent().map_or(Ok(()), |dir| std::fs::File::open(dir)?.sync_all()),
+        _ => std::fs::File::open(directory_of(path))?.sync_all(),
     }
+}
+
+/// Where a file lies; a bare name lies in the working directory.
+fn directory_of(path: &Path) -> &Path {
+    let named = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    named.unwrap_or_else(|| Path::new("."))
 }
 
 /// Whether a text was sealed by this crate, with whatever key.
@@ -167,6 +173,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_bare_name_lies_in_the_working_directory() {
+        for (path, expected) in
+            [("backup.key", "."), ("./backup.key", "."), ("/key", "/"), ("a/b/key", "a/b")]
+        {
+            assert_eq!(directory_of(Path::new(path)), Path::new(expected), "{path}");
+        }
+        assert!(std::fs::File::open(directory_of(Path::new("backup.key"))).is_ok());
+    }
 
     proptest! {
         #[test]

@@ -117,11 +117,21 @@ fn what_crashes_is_started_again_and_orphans_are_cleared_away() -> Result<()> {
         Ok(running(dir)?.into_iter().find(|(name, _)| name == wanted).map(|(_, pid)| pid))
     };
     let hub = pid_of("hub")?.context("no hub")?;
+    let address = || -> Result<String> {
+        let kubeconfig = std::fs::read_to_string(dir.join("hub.kubeconfig"))?;
+        Ok(kubeconfig.lines().find(|line| line.contains("server:")).context("no server")?.to_owned())
+    };
+    let before = address()?;
     kill(hub)?;
     wait::until("another hub", LIMIT, || Ok(pid_of("hub")?.filter(|pid| *pid != hub)))?;
     let kubectl = Kubectl::new(&dir.join("hub.kubeconfig"));
     wait::until("the hub to answer", LIMIT, || {
         Ok((kubectl.run(&["get", "--raw", "/readyz"])? == "ok").then_some(()))
+    })?;
+    ensure!(address()? == before, "the hub is elsewhere: {} after {before}", address()?);
+    let through = ["get", "--raw", "/apis/fleet.fairlead.dev/v1alpha1/clusters/one/proxy/version"];
+    wait::until("the agent to be back", LIMIT, || {
+        Ok(kubectl.run(&through).is_ok_and(|version| version.contains("gitVersion")).then_some(()))
     })?;
 
     kill(pid_of("up")?.context("no supervisor")?)?;

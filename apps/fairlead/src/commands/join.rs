@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use agent_protocol::{Approval, JoinToken, MAX_USES, TokenGrant};
 use anyhow::Context as _;
+use api_machinery::names::{label_value, qualified_name};
 use clap::{Args, Subcommand, ValueEnum};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
@@ -166,7 +167,25 @@ pub(super) fn labels(texts: &[String]) -> Result<BTreeMap<String, String>, Failu
     let pair = |text: &String| {
         let (key, value) =
             text.split_once('=').ok_or_else(|| Failure::usage(format!("{text:?} is not KEY=VALUE")))?;
-        Ok((key.to_owned(), value.to_owned()))
+        // A token with a label that the hub refuses would be used up by a cluster that never gets in.
+        match qualified_name(key).into_iter().chain(label_value(value)).next() {
+            Some(problem) => Err(Failure::usage(format!("{text:?} is no label: {problem}"))),
+            None => Ok((key.to_owned(), value.to_owned())),
+        }
     };
     texts.iter().map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_label_is_told_before_there_is_a_token() {
+        let of = |text: &str| labels(&[text.to_owned()]);
+        assert!(of("stage=prod").is_ok() && of("example.com/stage=").is_ok());
+        for bad in ["stage", "a=b c", "=x", "-a=b", "a/b/c=d"] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
+    }
 }

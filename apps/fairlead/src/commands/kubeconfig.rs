@@ -2,6 +2,8 @@
 
 use anyhow::Context as _;
 use clap::Args;
+use fleet_objects::Cluster;
+use kube::Api;
 use kube::config::Kubeconfig;
 
 use crate::arguments::Global;
@@ -22,9 +24,10 @@ pub(crate) struct KubeconfigArguments {
     path: bool,
 }
 
-pub(crate) fn run(global: &Global, arguments: &KubeconfigArguments) -> Result<Code, Failure> {
+pub(crate) async fn run(global: &Global, arguments: &KubeconfigArguments) -> Result<Code, Failure> {
     if let (true, Some(cluster)) = (arguments.through_hub, &arguments.cluster) {
         fleet_objects::check_cluster_name(cluster).map_err(|error| Failure::usage(error.to_string()))?;
+        check_known(global, cluster).await?;
         output::data(&output::yaml(&through_hub(connection::kubeconfig(global)?, global, cluster)?)?)?;
         return Ok(Code::Ok);
     }
@@ -49,6 +52,21 @@ pub(crate) fn run(global: &Global, arguments: &KubeconfigArguments) -> Result<Co
         output::data(&text)?;
     }
     Ok(Code::Ok)
+}
+
+/// A name that nobody has is a typing mistake. A hub that cannot be asked now, or that does not say, hinders nobody.
+async fn check_known(global: &Global, name: &str) -> Result<(), Failure> {
+    let clusters: Api<Cluster> = Api::all(connection::hub_once(global).await?);
+    match clusters.get_metadata_opt(name).await {
+        Ok(None) => {
+            Err(Failure::usage(format!("the hub knows no cluster {name}")).hint("fairlead cluster list"))
+        }
+        Ok(Some(_)) => Ok(()),
+        Err(error) => {
+            output::progress(&format!("the hub did not say whether there is a cluster {name}: {error}"));
+            Ok(())
+        }
+    }
 }
 
 /// The hub's kubeconfig with one context, which leads to the cluster. The credentials are the hub's: it says who asks.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use assembly::expressions::Cel;
 use clap::{Args, Subcommand};
+use fleet_objects::rollout::RolloutSpec;
 use fleet_objects::{Profile, ProfileLayer, ProfileSpec};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::DynamicObject;
@@ -197,12 +198,14 @@ pub(super) async fn apply_one(
     if name.is_empty() {
         return Err(Failure::usage(format!("{} has no metadata.name", document.origin)));
     }
-    if types.kind == "Profile" {
-        check_health(document)?;
+    match types.kind.as_str() {
+        "Profile" => check_health(document)?,
+        "Rollout" => check_strategy(document)?,
+        _ => {}
     }
     let kind = kube::core::GroupVersionKind::gvk(group, version, &types.kind);
     let resource = ApiResource::from_gvk(&kind);
-    let objects: Api<DynamicObject> = if types.kind == "Cluster" {
+    let objects: Api<DynamicObject> = if has_no_namespace(&types.kind) {
         Api::all_with(client.clone(), &resource)
     } else {
         let namespace = object.namespace().unwrap_or_else(|| global.namespace.clone());
@@ -214,6 +217,24 @@ pub(super) async fn apply_one(
     let applied = objects.patch(&name, &params, &Patch::Apply(&object)).await;
     let object = applied.map_err(api(format!("cannot apply {title} of {}", document.origin)))?;
     Ok(Applied { title, object })
+}
+
+/// What the hub would hold a rollout for is told here.
+fn check_strategy(document: &Document) -> Result<(), Failure> {
+    let Ok(spec) = serde_json::from_value::<RolloutSpec>(document.value["spec"].clone()) else {
+        return Ok(());
+    };
+    fleet_planner::rollout::strategy::check(&spec.strategy)
+        .map_err(|problem| Failure::usage(format!("{}: spec.strategy.{problem}", document.origin)))
+}
+
+/// Whether the fleet's objects of a kind live in no namespace. What is no kind of the fleet is the hub's to say.
+fn has_no_namespace(kind: &str) -> bool {
+    let definitions = fleet_objects::custom_resource_definitions();
+    let own = definitions.iter().find(|definition| {
+        definition["spec"]["names"]["kind"] == kind && definition["spec"]["group"] == fleet_objects::GROUP
+    });
+    own.is_some_and(|definition| definition["spec"]["scope"] == "Cluster")
 }
 
 /// Rules that do not compile are told here, with their place, and not only in the profile's status.
@@ -233,4 +254,24 @@ fn row(profile: &Profile) -> Vec<String> {
     row.extend(figures);
     row.push(output::age(profile.metadata.creation_timestamp.as_ref()));
     row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_kind_lives_in_is_what_its_definition_says() {
+        for (kind, expected) in [
+            ("Cluster", true),
+            ("AlertRule", true),
+            ("AlertReceiver", true),
+            ("AlertSilence", true),
+            ("Profile", false),
+            ("Placement", false),
+            ("Nonsense", false),
+        ] {
+            assert_eq!(has_no_namespace(kind), expected, "{kind}");
+        }
+    }
 }

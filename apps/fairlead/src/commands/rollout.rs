@@ -110,6 +110,10 @@ pub(crate) async fn run(global: &Global, command: RolloutCommand) -> Result<Code
             Ok(Code::Ok)
         }
         RolloutCommand::Resume(arguments) => {
+            if !get(&rollouts, &arguments.name).await?.spec.paused {
+                return Err(Failure::usage(format!("rollout {} is not paused", arguments.name))
+                    .hint(format!("fairlead rollout status {}", arguments.name)));
+            }
             patch(&rollouts, &arguments.name, &json!({"paused": false})).await?;
             output::progress(&format!("rollout {} goes on", arguments.name));
             Ok(Code::Ok)

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use foundation::backoff::Backoff;
 use foundation::random::SystemRandom;
+use parking_lot::Mutex;
 use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -42,6 +43,8 @@ const TAIL_LINES: usize = 15;
 pub(crate) struct Child {
     name: String,
     log: PathBuf,
+    /// What is run the next time.
+    pub(crate) plan: Arc<Mutex<ChildPlan>>,
     failures: watch::Receiver<u32>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -67,16 +70,18 @@ impl Nursery {
         let (told, failures) = watch::channel(0);
         let stop = CancellationToken::new();
         let (name, log) = (plan.name.clone(), self.layout.log(&plan.name));
+        let plan = Arc::new(Mutex::new(plan));
         let keeper = Keeper {
             pid_file: self.layout.pid(&name),
             log: log.clone(),
             executable: self.executable.clone(),
             report: Arc::clone(&self.report),
-            plan,
+            plan: Arc::clone(&plan),
+            name: name.clone(),
             told,
         };
         let task = tokio::spawn(keeper.keep(stop.clone()));
-        self.children.push(Child { name, log, failures, stop, task });
+        self.children.push(Child { name, log, plan, failures, stop, task });
         self.children.len() - 1
     }
 
@@ -118,7 +123,8 @@ impl Child {
 }
 
 struct Keeper {
-    plan: ChildPlan,
+    name: String,
+    plan: Arc<Mutex<ChildPlan>>,
     pid_file: PathBuf,
     log: PathBuf,
     executable: PathBuf,
@@ -141,7 +147,7 @@ impl Keeper {
             failures = if started.elapsed() > SETTLED { 1 } else { failures.saturating_add(1) };
             self.told.send_replace(failures);
             let pause = RESTART.delay(failures, &SystemRandom);
-            (self.report)(Event::Restarting { name: self.plan.name.clone(), ended, pause });
+            (self.report)(Event::Restarting { name: self.name.clone(), ended, pause });
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 break;
             }
@@ -156,10 +162,11 @@ impl Keeper {
             std::fs::rename(&self.log, self.log.with_extension("log.1"))?;
         }
         let log = File::options().create(true).append(true).open(&self.log)?;
+        let plan = self.plan.lock().clone();
         let mut command = Command::new(&self.executable);
         command
-            .args(&self.plan.arguments)
-            .envs(self.plan.environment.iter().map(|(name, value)| (*name, value)))
+            .args(&plan.arguments)
+            .envs(plan.environment)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -140,6 +140,16 @@ impl fmt::Debug for ChildPlan {
     }
 }
 
+impl ChildPlan {
+    /// From now on it listens there: whoever came to know where it is finds it again after a crash.
+    pub(crate) fn settle(&mut self, address: SocketAddr) {
+        let flag = self.arguments.iter().position(|argument| argument == "--listen");
+        if let Some(value) = flag.and_then(|flag| self.arguments.get_mut(flag + 1)) {
+            *value = address.to_string();
+        }
+    }
+}
+
 fn address(remembered: Option<SocketAddr>) -> String {
     remembered.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).to_string()
 }

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
@@ -200,12 +201,14 @@ impl Rise {
         directory::link(&kubeconfig, &self.layout.kubeconfig(name))?;
         let child = self.nursery.start(plan);
         let hopeless = self.nursery.children[child].hopeless();
+        let plan = Arc::clone(&self.nursery.children[child].plan);
         let (report, begun, name) = (self.nursery.report.clone(), self.begun, name.to_owned());
         Ok(async move {
             let server = tokio::select! {
                 server = readiness::server(&kubeconfig) => server?,
                 error = hopeless => return Err(error),
             };
+            plan.lock().settle(server.address);
             report(Event::Ready { name, after: begun.elapsed() });
             Ok(server)
         })

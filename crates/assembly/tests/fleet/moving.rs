@@ -73,6 +73,15 @@ async fn what_a_forgotten_authority_vouched_for_ends_with_it_also_where_it_is_op
     // The agent itself comes again by its registered key.
     eventually("the agent trusts the new one alone", || async { trusted(&bench, "dev") == 1 }).await;
     bench.connected("dev").await;
+    // With a certificate of the new one also where it is reached: tunnels are connections of their own.
+    let hub = bench.hub_client();
+    eventually("the cluster is reached through the hub", || async {
+        let version = http::Request::get(format!("{}/version", fleet_objects::cluster_proxy_path("dev")));
+        hub.request_text(version.body(Vec::new()).unwrap())
+            .await
+            .is_ok_and(|said| said.contains("gitVersion"))
+    })
+    .await;
     bench.stop().await;
 }
 

@@ -13,6 +13,7 @@ use fleet_planner::assignment::Wanted;
 use fleet_planner::cluster_view::ClusterView;
 use fleet_planner::rollout::{
     Desired, Holding, Input, Leaver, Member, MemberHealth, Outcome, Release, TestState, Touched, plan,
+    strategy,
 };
 use fleet_planner::variables::Values;
 use jiff::Timestamp;
@@ -183,6 +184,12 @@ pub(super) async fn govern(
             one.governed = Some(Governed::hold(problem));
             continue;
         };
+        if let Err(problem) = strategy::check(&rollout.spec.strategy) {
+            let problem = format!("rollout {name}: spec.strategy.{problem}");
+            looked.incomplete |= !tell(shared, caches, &rollout, &own, &problem).await;
+            one.governed = Some(Governed::hold(problem));
+            continue;
+        }
         let tests = gate_tests::states(shared, &rollout).await;
         let mut outcome = look(shared, profiles, clusters, assignments, one, (&rollout, &tests));
         let waits = gate_tests::waits(&outcome.status);
@@ -398,6 +405,20 @@ fn health(assignment: &Assignment) -> MemberHealth {
         return MemberHealth::Failed(message("Healthy"));
     }
     MemberHealth::Unhealthy(message("Ready"))
+}
+
+/// Writes why nothing at all is done by a rollout; where it stands stays. Answers whether it is written.
+async fn tell(shared: &Shared, caches: &Caches, rollout: &Rollout, placement: &str, problem: &str) -> bool {
+    let mut status = rollout.status.clone().unwrap_or_default();
+    status.message = format!("nothing is given out: {problem}");
+    complete(rollout, placement, Some(problem), &mut status);
+    let written = write(shared, caches, rollout, &status).await;
+    written
+        .inspect_err(|error| {
+            let error: &dyn std::error::Error = error;
+            tracing::debug!(error, "a rollout waits for its status");
+        })
+        .is_ok()
 }
 
 /// What the planner does not know: whose rollout it is, and how conditions are written.

@@ -129,9 +129,14 @@ pub(crate) async fn run(global: &Global, arguments: TestArguments) -> Result<Cod
     let everything = policies.iter().chain(&manifests);
     let kinds = CatalogueKinds::with(everything.filter(|value| value["kind"] == "CustomResourceDefinition"));
     let kinds = kinds.map_err(|error| Failure::new(Code::Usage, error.into()))?;
+    check_fields(&kinds, &policies)?;
     let asked = arguments.pod_security.unwrap_or_default();
     let standards = Policy { enforce: asked, audit: asked, warn: asked };
     let trial = Trial::new(&kinds, &policies, &manifests, &global.namespace, standards).map_err(problems)?;
+    if trial.policies().is_empty() && arguments.pod_security.is_none() {
+        return Err(Failure::usage("there is no policy in these files")
+            .hint("fairlead policy test -f POLICY… --on MANIFEST…"));
+    }
     let objects = manifests.len();
     let rows = rows(&origins, trial.run(manifests).await);
     let summary = summary(&rows, objects, trial.policies().len());
@@ -175,6 +180,21 @@ fn manifests(documents: Vec<Document>) -> (Vec<String>, Vec<Value>) {
         }
     }
     (origins, all)
+}
+
+/// A field that its kind does not have would do nothing without a word; the API server refuses it, too.
+fn check_fields(kinds: &CatalogueKinds, policies: &[Value]) -> Result<(), Failure> {
+    let of_policies = |own: &&Value| {
+        own["apiVersion"].as_str().is_some_and(|version| version.starts_with("admissionregistration.k8s.io/"))
+    };
+    let unknown = |own: &Value| {
+        let name = own["metadata"]["name"].as_str().unwrap_or_default();
+        let title = format!("{} {name}", own["kind"].as_str().unwrap_or_default());
+        let fields = kinds.unknown_fields(own);
+        fields.into_iter().map(move |field| format!("{title}: unknown field \"{field}\"")).collect::<Vec<_>>()
+    };
+    let lines: Vec<String> = policies.iter().filter(of_policies).flat_map(unknown).collect();
+    if lines.is_empty() { Ok(()) } else { Err(Failure::usage(lines.join("\n"))) }
 }
 
 fn problems(problems: Vec<Problem>) -> Failure {

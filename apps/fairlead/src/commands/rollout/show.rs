@@ -15,7 +15,7 @@ pub(super) fn row(rollout: &Rollout) -> Vec<String> {
     vec![
         rollout.name_any(),
         status.placement.unwrap_or_else(|| "<none>".to_owned()),
-        format!("{:?}", status.phase),
+        phase(rollout, status.phase),
         status.revision.to_string(),
         status.wave_name.unwrap_or_default(),
         format!("{}/{}", status.updated, status.clusters),
@@ -23,6 +23,12 @@ pub(super) fn row(rollout: &Rollout) -> Vec<String> {
         status.debt_count.to_string(),
         output::age(rollout.metadata.creation_timestamp.as_ref()),
     ]
+}
+
+/// A rollout that went through stays `Completed` while it is paused, and yet does nothing.
+fn phase(rollout: &Rollout, phase: RolloutPhase) -> String {
+    let paused = rollout.spec.paused && phase != RolloutPhase::Paused;
+    format!("{phase:?}{}", if paused { " (paused)" } else { "" })
 }
 
 /// One line for a log.
@@ -48,6 +54,9 @@ pub(super) fn status(rollout: &Rollout) -> String {
     };
     let mut out = line(rollout);
     out.push('\n');
+    if rollout.spec.paused && status.phase != RolloutPhase::Paused {
+        out.push_str("it is paused: no further cluster gets anything, and debts do not catch up, until it is resumed\n");
+    }
     if let Some(withdrawal) = &status.withdrawal {
         let _ = writeln!(
             out,
@@ -92,7 +101,9 @@ pub(super) fn status(rollout: &Rollout) -> String {
     if rows.len() > 1 {
         let _ = write!(out, "\n{}", workflow::report::columns(&rows));
     }
-    if let Some(hint) = hint(rollout.name_any().as_str(), status) {
+    let name = rollout.name_any();
+    let resume = rollout.spec.paused.then(|| format!("fairlead rollout resume {name}"));
+    if let Some(hint) = resume.or_else(|| hint(&name, status)) {
         let _ = writeln!(out, "\nnext: {hint}");
     }
     out
@@ -117,6 +128,22 @@ mod tests {
     use fleet_objects::rollout::{ClusterDebt, FailedCluster, RolloutSpec};
 
     use super::*;
+
+    #[test]
+    fn a_rollout_that_is_paused_says_so_wherever_it_stands() {
+        let mut rollout = Rollout::new("app", RolloutSpec { paused: true, ..RolloutSpec::default() });
+        let debts = vec![ClusterDebt { cluster: "edge".into(), reason: "it catches up".into() }];
+        rollout.status =
+            Some(RolloutStatus { phase: RolloutPhase::Completed, debts, ..RolloutStatus::default() });
+        let said = status(&rollout);
+        assert!(
+            said.contains("it is paused") && said.contains("next: fairlead rollout resume app"),
+            "{said}"
+        );
+        assert_eq!(row(&rollout)[2], "Completed (paused)");
+        rollout.spec.paused = false;
+        assert!(!status(&rollout).contains("paused"));
+    }
 
     #[test]
     fn a_halted_rollout_says_who_failed_why_and_what_to_do() {

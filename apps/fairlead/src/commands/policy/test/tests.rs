@@ -57,6 +57,18 @@ fn manifests_get_their_defaults_and_each_policy_answers_for_each_object() {
 }
 
 #[test]
+fn a_field_that_a_policy_does_not_have_is_no_policy() {
+    let kinds = CatalogueKinds::with(std::iter::empty()).expect("kinds");
+    assert!(check_fields(&kinds, &parse(REPLICAS)).is_ok());
+    let misspelt = parse(&REPLICAS.replace("  validations:", "  validation:"));
+    let refused = format!("{:?}", check_fields(&kinds, &misspelt).expect_err("nothing would be held to it"));
+    assert!(
+        refused.contains("ValidatingAdmissionPolicy replicas") && refused.contains("spec.validation"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn pods_are_held_to_the_standard_that_is_asked_for_or_that_labels_ask_for() {
     let pod = |namespace: &str| {
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": namespace},
