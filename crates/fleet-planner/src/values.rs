@@ -2,7 +2,7 @@
 
 use fleet_objects::{ValueRule, VariableDefinition};
 
-use crate::cluster_view::{ClusterView, selects};
+use crate::cluster_view::{ClusterView, Unselected, selects};
 use crate::expressions::{Expressions, facts};
 use crate::variables::{self, Values};
 
@@ -20,7 +20,8 @@ pub fn of_cluster(
 ) -> Result<Values, String> {
     let mut merged = given.clone();
     for (index, rule) in rules.iter().enumerate() {
-        if !applies(rule, cluster, expressions) {
+        let applies = applies(rule, cluster, expressions);
+        if !applies.map_err(|problem| format!("values[{index}].clusterSelector: {problem}"))? {
             continue;
         }
         merged.extend(rule.variables.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -34,10 +35,17 @@ pub fn of_cluster(
     variables::resolve(definitions, &merged).map_err(|error| error.to_string())
 }
 
-fn applies(rule: &ValueRule, cluster: &ClusterView, expressions: &dyn Expressions) -> bool {
-    let named = rule.clusters.is_empty() || rule.clusters.contains(&cluster.name);
-    let selected = |selector| selects(selector, cluster, expressions).is_ok();
-    named && rule.cluster_selector.as_ref().is_none_or(selected)
+/// Whether a rule is for the cluster; an error where that is not known: a value must not change because an expression fails.
+fn applies(rule: &ValueRule, cluster: &ClusterView, expressions: &dyn Expressions) -> Result<bool, String> {
+    if !rule.clusters.is_empty() && !rule.clusters.contains(&cluster.name) {
+        return Ok(false);
+    }
+    let Some(selector) = &rule.cluster_selector else { return Ok(true) };
+    match selects(selector, cluster, expressions) {
+        Ok(()) => Ok(true),
+        Err(Unselected::Differs(_)) => Ok(false),
+        Err(Unselected::Unknown(problem)) => Err(problem),
+    }
 }
 
 #[cfg(test)]
@@ -123,5 +131,18 @@ mod tests {
         assert_eq!(nowhere, "values[0].expressions.region: no such key: region");
         let odd = of(&cluster("odd", &[("region", "eu")])).unwrap_err();
         assert!(odd.contains("replicas") && odd.contains("whole number"), "{odd}");
+        // Whether a rule applies is not known: the cluster keeps what it has. Whom labels rule out, nobody asks.
+        let unknown = ClusterSelector {
+            match_labels: BTreeMap::from([("tier".into(), "prod".into())]),
+            cel_expressions: vec!["cluster.x".into()],
+            ..ClusterSelector::default()
+        };
+        let rules = [ValueRule { cluster_selector: Some(unknown), ..ValueRule::default() }];
+        let of = |cluster: &ClusterView| of_cluster(&definitions[..1], &given, &rules, cluster, &Labels);
+        assert_eq!(
+            of(&cluster("b", &[("tier", "prod")])).unwrap_err(),
+            "values[0].clusterSelector: cluster.x: not used"
+        );
+        assert_eq!(of(&cluster("a", &[])), Ok(Values::from([("replicas".into(), json!(1))])));
     }
 }

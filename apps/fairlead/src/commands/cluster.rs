@@ -174,7 +174,7 @@ fn row(cluster: &Cluster) -> Vec<String> {
     let labels: Vec<_> = cluster.labels().iter().map(|(key, value)| format!("{key}={value}")).collect();
     vec![
         cluster.name_any(),
-        condition(&status.conditions, "Ready"),
+        readiness(cluster, &status.conditions),
         condition(&status.conditions, "Connected"),
         status.kubernetes_version.unwrap_or_default(),
         nodes,
@@ -182,6 +182,17 @@ fn row(cluster: &Cluster) -> Vec<String> {
         labels.join(","),
         output::age(cluster.metadata.creation_timestamp.as_ref()),
     ]
+}
+
+/// What a person decided about a cluster goes before what is said of it.
+fn readiness(cluster: &Cluster, conditions: &[Condition]) -> String {
+    let spec = &cluster.spec;
+    match () {
+        () if spec.revoked => "Revoked".to_owned(),
+        () if spec.pending => "Pending".to_owned(),
+        () if spec.paused => format!("{},Paused", condition(conditions, "Ready")),
+        () => condition(conditions, "Ready"),
+    }
 }
 
 fn condition(conditions: &[Condition], kind: &str) -> String {
@@ -206,6 +217,19 @@ fn label_patch(labels: &[String]) -> Result<serde_json::Map<String, serde_json::
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_person_decided_about_a_cluster_is_shown() {
+        for (spec, expected) in [
+            (serde_json::json!({}), "Unknown"),
+            (serde_json::json!({"revoked": true, "pending": true}), "Revoked"),
+            (serde_json::json!({"pending": true}), "Pending"),
+            (serde_json::json!({"paused": true}), "Unknown,Paused"),
+        ] {
+            let cluster = Cluster::new("dev", serde_json::from_value(spec).expect("a spec"));
+            assert_eq!(row(&cluster)[1], expected);
+        }
+    }
 
     #[test]
     fn labels_are_set_and_removed() {

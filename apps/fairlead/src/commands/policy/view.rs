@@ -65,8 +65,17 @@ pub(super) async fn run(global: &Global, view: View, arguments: &ViewArguments) 
         output::objects(arguments.output, "compliancereport", &[], &reports, |_| Vec::new())?;
         return Ok(Code::Ok);
     }
-    if reports.is_empty() {
+    if reports.is_empty() && arguments.clusters.is_empty() {
         output::progress("no cluster has reported anything of policies");
+    }
+    let known = |wanted: &&String| {
+        let mut states = reports.iter().filter_map(|report| report.status.as_ref());
+        states.any(|status| status.state.policies.iter().any(|policy| policy.policy == **wanted))
+    };
+    for wanted in arguments.policy.iter().filter(|wanted| !known(wanted)) {
+        output::progress(&format!("nothing is reported of a policy {wanted}"));
+    }
+    if reports.is_empty() {
         return Ok(Code::Ok);
     }
     let rows = match view {
