@@ -30,18 +30,19 @@ pub struct Input<'a> {
     pub clusters: &'a [ClusterView],
     /// Those that hold the profile by this placement: they stay where nothing speaks against it.
     pub already: &'a BTreeSet<String>,
-    /// Those that hold the profile by whichever placement: what they hold is not taken away because they cannot be told.
-    pub holding: &'a BTreeSet<String>,
+    /// Of those that cannot be told anything the ones that hold the profile, by whichever placement: it is not taken away
+    /// because of that.
+    pub holding: &'a BTreeSet<&'a str>,
     /// Those that were chosen when it was looked at last, also where they hold nothing yet: they and those of `already`
     /// stay chosen where nothing can be decided.
-    pub chosen: &'a BTreeSet<String>,
+    pub chosen: &'a BTreeSet<&'a str>,
     /// Evaluates CEL.
     pub expressions: &'a dyn Expressions,
 }
 
 impl Input<'_> {
     fn stays(&self, cluster: &ClusterView) -> bool {
-        self.already.contains(&cluster.name) || self.chosen.contains(&cluster.name)
+        self.already.contains(&cluster.name) || self.chosen.contains(cluster.name.as_str())
     }
 }
 
@@ -178,7 +179,9 @@ fn enters(input: &Input<'_>, cluster: &ClusterView) -> Result<(), (DecisionStep,
         }
     }
     match cluster.barred {
-        Some(why) if !input.holding.contains(&cluster.name) => Err((DecisionStep::Taint, why.to_owned())),
+        Some(why) if !input.holding.contains(cluster.name.as_str()) => {
+            Err((DecisionStep::Taint, why.to_owned()))
+        }
         _ => Ok(()),
     }
 }

@@ -208,7 +208,8 @@ async fn pass(shared: &Shared, caches: &Caches, profiles: &mut Profiles) -> Pass
     profiles.refresh(shared, &caches.profiles.list()).await;
     profiles.know_secrets(&caches.secrets.list());
     let clusters = caches.clusters.list();
-    let assignments = by_partition(&clusters, caches.assignments.list());
+    let namespaces = clusters.iter().map(|cluster| partition_namespace(&cluster.name_any())).collect();
+    let assignments = by_partition(&namespaces, caches.assignments.list());
     profiles.remember(shared, rollouts::earlier(caches)).await;
     let views: BTreeMap<String, ClusterView> =
         clusters.iter().map(|cluster| (cluster.name_any(), ClusterView::from(&**cluster))).collect();
@@ -263,7 +264,7 @@ async fn pass(shared: &Shared, caches: &Caches, profiles: &mut Profiles) -> Pass
         }
     }
     // As they are now: who has been told of new content no longer counts as having applied it.
-    let assignments = by_partition(&clusters, caches.assignments.list());
+    let assignments = by_partition(&namespaces, caches.assignments.list());
     if let Err(error) = going::release(shared, caches, &decided, &assignments).await {
         tracing::debug!(error = &error as &dyn std::error::Error, "what is deleted is not let go yet");
         complete = false;
@@ -278,9 +279,7 @@ async fn pass(shared: &Shared, caches: &Caches, profiles: &mut Profiles) -> Pass
 type ByPartition = BTreeMap<String, Vec<Arc<Assignment>>>;
 
 /// What is left of clusters that are no more is nobody's.
-fn by_partition(clusters: &[Arc<Cluster>], assignments: Vec<Arc<Assignment>>) -> ByPartition {
-    let partitions: BTreeSet<String> =
-        clusters.iter().map(|cluster| partition_namespace(&cluster.name_any())).collect();
+fn by_partition(partitions: &BTreeSet<String>, assignments: Vec<Arc<Assignment>>) -> ByPartition {
     let mut by = ByPartition::new();
     for assignment in assignments {
         let namespace = assignment.namespace().unwrap_or_default();

@@ -13,9 +13,8 @@ use semver::{Op, Version, VersionReq};
 use serde::Deserialize;
 
 use crate::archive;
+use crate::client::{Client, Got, Login};
 use crate::error::{Error, aside};
-use crate::oci::Login;
-use crate::oci::client::{Client, Got};
 use crate::process::Surroundings;
 use crate::provenance::{self, Expected, Keyring, MAX_PROVENANCE};
 

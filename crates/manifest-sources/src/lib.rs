@@ -10,6 +10,7 @@
 
 mod archive;
 pub mod charts;
+mod client;
 mod directory;
 mod error;
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod provenance;
 mod reach;
 mod tools;
 
+pub use client::Login;
 pub use directory::{check, inside};
 pub use error::Error;
 pub use process::Surroundings;

@@ -1,13 +1,10 @@
 //! Artifacts in OCI registries, by the distribution specification's HTTP API: a manifest by tag or digest, and the archive
 //! that its first layer is. Everything is checked against its digest.
 
-pub(crate) mod client;
-mod login;
 mod referrers;
 mod signature;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -15,10 +12,10 @@ use serde::Deserialize;
 
 use crate::archive;
 use crate::charts;
+use crate::client::{Client, Got, Login};
 use crate::error::{Error, aside};
 use crate::process::Surroundings;
 use crate::provenance::{self, Expected, Keyring, MAX_PROVENANCE};
-use client::{Client, Got};
 
 /// Bytes of a manifest (the specification's own bound), and of an artifact's archive.
 const MAX_MANIFEST: usize = 4 << 20;
@@ -44,21 +41,6 @@ pub struct Artifact {
     pub chart_signers: Option<String>,
     /// Without TLS: for registries of one's own machine.
     pub plain_http: bool,
-}
-
-/// User name and password or token.
-#[derive(Clone)]
-pub struct Login {
-    /// Who.
-    pub user: String,
-    /// By what.
-    pub password: String,
-}
-
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
-    }
 }
 
 /// Which version of an artifact.

@@ -3,7 +3,9 @@
 pub(crate) mod sign;
 mod source;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use assembly::expressions::Cel;
 use clap::{Args, Subcommand};
@@ -230,11 +232,14 @@ fn check_strategy(document: &Document) -> Result<(), Failure> {
 
 /// Whether the fleet's objects of a kind live in no namespace. What is no kind of the fleet is the hub's to say.
 fn has_no_namespace(kind: &str) -> bool {
-    let definitions = fleet_objects::custom_resource_definitions();
-    let own = definitions.iter().find(|definition| {
-        definition["spec"]["names"]["kind"] == kind && definition["spec"]["group"] == fleet_objects::GROUP
+    // Definitions hold whole schemas: they are made once, however many documents there are.
+    static KINDS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+        let definitions =
+            fleet_objects::custom_resource_definitions().into_iter().map(|own| own["spec"].clone());
+        let own = definitions.filter(|own| own["group"] == fleet_objects::GROUP && own["scope"] == "Cluster");
+        own.filter_map(|own| own["names"]["kind"].as_str().map(str::to_owned)).collect()
     });
-    own.is_some_and(|definition| definition["spec"]["scope"] == "Cluster")
+    KINDS.contains(kind)
 }
 
 /// Rules that do not compile are told here, with their place, and not only in the profile's status.

@@ -19,7 +19,7 @@ pub struct Asked<'a> {
     /// Clusters that hold the profile by this placement.
     pub already: BTreeSet<String>,
     /// Clusters that it chose when it was looked at last.
-    pub chosen: BTreeSet<String>,
+    pub chosen: BTreeSet<&'a str>,
 }
 
 /// What comes of every placement, in the order given: the oldest first.
@@ -30,13 +30,11 @@ pub fn decide_all(
     expressions: &dyn Expressions,
 ) -> Vec<Choice> {
     let mut taken: BTreeMap<(String, &ProfileReference), &str> = BTreeMap::new();
-    let mut holding: BTreeMap<&ProfileReference, BTreeSet<String>> = BTreeMap::new();
-    for asked in placements {
-        holding.entry(&asked.profile).or_default().extend(asked.already.iter().cloned());
-    }
+    let holding = holding(placements, clusters);
+    let nobody = BTreeSet::new();
     let mut all = Vec::with_capacity(placements.len());
     for Asked { name, profile, spec, already, chosen } in placements {
-        let holding = holding.get(profile).unwrap_or(already);
+        let holding = holding.get(profile).unwrap_or(&nobody);
         let mut choice = decide(&Input { placement: spec, clusters, already, holding, chosen, expressions });
         for decision in choice.decisions.iter_mut().filter(|decision| decision.selected) {
             let winner = *taken.entry((decision.cluster.clone(), profile)).or_insert(name.as_str());
@@ -49,4 +47,18 @@ pub fn decide_all(
         all.push(choice);
     }
     all
+}
+
+/// Of the clusters that cannot be told anything, those that hold each profile: of others nobody asks.
+fn holding<'a>(
+    placements: &'a [Asked<'_>],
+    clusters: &'a [ClusterView],
+) -> BTreeMap<&'a ProfileReference, BTreeSet<&'a str>> {
+    let mut holding: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
+    for cluster in clusters.iter().filter(|cluster| cluster.barred.is_some()) {
+        for asked in placements.iter().filter(|asked| asked.already.contains(&cluster.name)) {
+            holding.entry(&asked.profile).or_default().insert(&cluster.name);
+        }
+    }
+    holding
 }

@@ -61,7 +61,7 @@ fn decided(
         placement,
         clusters,
         already: &already,
-        holding: &already,
+        holding: &already.iter().map(String::as_str).collect(),
         chosen: &BTreeSet::new(),
         expressions,
     })
@@ -128,15 +128,15 @@ fn an_expression_that_fails_for_one_cluster_moves_nobody() {
         ClusterView { labels: clusters_of_one("eu"), ..evicted },
     ];
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
-    let (already, waiting) = (names(&["a", "b", "c", "other", "e"]), names(&["d", "other"]));
+    let already = names(&["a", "b", "c", "other", "e"]);
     let mut spec = PlacementSpec { cluster_sets: vec!["one".into()], ..all() };
     let look = |spec: &PlacementSpec| {
         decide(&Input {
             placement: spec,
             clusters: &clusters,
             already: &already,
-            holding: &already,
-            chosen: &waiting,
+            holding: &already.iter().map(String::as_str).collect(),
+            chosen: &BTreeSet::from(["d", "other"]),
             expressions: &Labels,
         })
     };

@@ -1,20 +1,30 @@
 //! Assignments that the hub saw go, so that one that somebody deletes is issued anew. Only what went before these eyes counts: a
 //! hub that came back from a backup, or was started since, cannot tell what was deleted from what it never knew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use api_client::ObjectCache;
-use fleet_objects::Assignment;
+use fleet_objects::{Assignment, AssignmentState};
 use kube::ResourceExt;
 use parking_lot::Mutex;
 
-/// Names remembered at once; of more, those that go later are forgotten, and a person adopts the hub's view there.
+use super::is_pruned;
+
+/// Names remembered at once; of more, those that went first are forgotten, and a person adopts the hub's view there.
 const MAX: usize = 16_384;
 
-/// By partition and name, the generation that went. Clones share it.
+/// What went. Clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct Lost(Arc<Mutex<BTreeMap<String, BTreeMap<String, i64>>>>);
+pub(crate) struct Lost(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    /// By partition and name, the generation that went.
+    by_partition: BTreeMap<String, BTreeMap<String, i64>>,
+    /// Partitions and names in the order in which they went; some may be there again meanwhile.
+    order: VecDeque<(String, String)>,
+}
 
 impl Lost {
     /// Remembers what goes from the cache, of this life of the hub's.
@@ -29,25 +39,84 @@ impl Lost {
 
     /// What went from a partition, by name.
     pub(super) fn of(&self, partition: &str) -> BTreeMap<String, i64> {
-        self.0.lock().get(partition).cloned().unwrap_or_default()
+        self.0.lock().by_partition.get(partition).cloned().unwrap_or_default()
     }
 
     fn went(&self, assignment: &Assignment) {
-        let mut all = self.0.lock();
-        if all.values().map(BTreeMap::len).sum::<usize>() >= MAX {
+        // The hub takes away what has been carried out: of that the agent holds nothing.
+        if assignment.spec.state == AssignmentState::Tombstone && is_pruned(assignment) {
             return;
         }
-        let partition = all.entry(assignment.namespace().unwrap_or_default()).or_default();
-        partition.insert(assignment.name_any(), assignment.spec.generation);
+        let (namespace, name) = (assignment.namespace().unwrap_or_default(), assignment.name_any());
+        self.0.lock().add(namespace, name, assignment.spec.generation);
     }
 
     fn found(&self, assignment: &Assignment) {
-        let mut all = self.0.lock();
-        let namespace = assignment.namespace().unwrap_or_default();
-        let Some(partition) = all.get_mut(&namespace) else { return };
-        partition.remove(&assignment.name_any());
-        if partition.is_empty() {
-            all.remove(&namespace);
+        let (Some(namespace), Some(name)) = (&assignment.metadata.namespace, &assignment.metadata.name)
+        else {
+            return;
+        };
+        self.0.lock().remove(namespace, name);
+    }
+}
+
+impl Known {
+    fn add(&mut self, namespace: String, name: String, generation: i64) {
+        if self.order.len() >= MAX
+            && let Some((namespace, name)) = self.order.pop_front()
+        {
+            self.remove(&namespace, &name);
         }
+        self.order.push_back((namespace.clone(), name.clone()));
+        self.by_partition.entry(namespace).or_default().insert(name, generation);
+    }
+
+    fn remove(&mut self, namespace: &str, name: &str) {
+        let Some(partition) = self.by_partition.get_mut(namespace) else { return };
+        partition.remove(name);
+        if partition.is_empty() {
+            self.by_partition.remove(namespace);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn assignment(name: &str, state: &str, pruned: &str) -> Assignment {
+        serde_json::from_value(json!({
+            "apiVersion": "fleet.fairlead.dev/v1alpha1", "kind": "Assignment",
+            "metadata": {"namespace": "cluster-dev", "name": name},
+            "spec": {"profile": {"namespace": "default", "name": "app"}, "generation": 7, "hubEpoch": "e", "state": state},
+            "status": {"observedGeneration": 7, "conditions": [
+                {"type": "Pruned", "status": pruned, "reason": "", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_went_is_known_until_it_is_there_again_and_what_was_carried_out_is_not_missed() {
+        let lost = Lost::default();
+        lost.went(&assignment("a", "Present", "False"));
+        lost.went(&assignment("b", "Tombstone", "False"));
+        lost.went(&assignment("c", "Tombstone", "True"));
+        assert_eq!(lost.of("cluster-dev"), [("a".to_owned(), 7), ("b".to_owned(), 7)].into());
+        lost.found(&assignment("a", "Present", "False"));
+        assert_eq!(lost.of("cluster-dev").into_keys().collect::<Vec<_>>(), ["b"]);
+        assert!(lost.of("cluster-prod").is_empty());
+    }
+
+    #[test]
+    fn of_more_than_are_remembered_the_first_are_forgotten() {
+        let lost = Lost::default();
+        for index in 0..MAX + 2 {
+            lost.went(&assignment(&format!("{index:06}"), "Present", "False"));
+        }
+        let known = lost.of("cluster-dev");
+        assert_eq!(known.len(), MAX);
+        assert_eq!(known.keys().next().unwrap(), "000002");
     }
 }

@@ -45,16 +45,16 @@ pub(super) fn is_restored(shared: &Shared, placement: &Placement) -> bool {
 
 /// Clusters that the placement chose when this hub looked last, except where they hold another profile by it: that one was
 /// named before.
-pub(super) fn chosen_before(
+pub(super) fn chosen_before<'a>(
     shared: &Shared,
-    placement: &Placement,
+    placement: &'a Placement,
     holds: &BTreeMap<String, BTreeSet<String>>,
     own: &str,
-) -> BTreeSet<String> {
+) -> BTreeSet<&'a str> {
     let status = placement.status.as_ref().filter(|_| !is_restored(shared, placement));
     let selected = status.into_iter().flat_map(|status| &status.decisions).filter(|one| one.selected);
-    let fits = |cluster: &&String| holds.get(*cluster).is_none_or(|names| names.contains(own));
-    selected.map(|decision| &decision.cluster).filter(fits).cloned().collect()
+    let fits = |cluster: &&str| holds.get(*cluster).is_none_or(|names| names.contains(own));
+    selected.map(|decision| decision.cluster.as_str()).filter(fits).collect()
 }
 
 /// Judges every placement. A cluster that another placement brings the same profile to loses nothing.

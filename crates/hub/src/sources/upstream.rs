@@ -7,10 +7,10 @@ use fleet_objects::source::{
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use manifest_sources::Surroundings;
 use manifest_sources::charts::{Chart, Listed};
 use manifest_sources::git::{Credentials, Reference, Repository, Signed, Verify};
-use manifest_sources::oci::{Artifact, Login, Version};
+use manifest_sources::oci::{Artifact, Version};
+use manifest_sources::{Login, Surroundings};
 
 use super::pull::Failure;
 use crate::error::Error;

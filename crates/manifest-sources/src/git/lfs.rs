@@ -14,9 +14,8 @@ use serde_json::json;
 
 use super::Repository;
 use super::address::Server;
+use crate::client::{Client, Got, Login};
 use crate::error::{Error, aside};
-use crate::oci::Login;
-use crate::oci::client::{Client, Got};
 use crate::process::Surroundings;
 use crate::reach::reached;
 

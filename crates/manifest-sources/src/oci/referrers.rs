@@ -7,8 +7,8 @@ use http::StatusCode;
 use http::header::LINK;
 use serde::Deserialize;
 
-use super::client::{Client, Got};
 use super::{Fetched, MAX_MANIFEST, Place, is_digest, manifest};
+use crate::client::{Client, Got};
 use crate::error::Error;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";

@@ -10,8 +10,8 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey, V
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::client::Client;
 use super::{Fetched, Place};
+use crate::client::Client;
 use crate::error::Error;
 
 /// Keys at most.

@@ -186,7 +186,7 @@ impl Prepared {
         let of = |placement| {
             let (name, already) = asked(placement);
             let decisions = placement.status.iter().flat_map(|status| &status.decisions);
-            let chosen = decisions.filter(|one| one.selected).map(|one| one.cluster.clone()).collect();
+            let chosen = decisions.filter(|one| one.selected).map(|one| one.cluster.as_str()).collect();
             Asked { name, profile: brings(placement), spec: &placement.spec, already, chosen }
         };
         self.placements.iter().map(of).collect()

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::{BY_OTHERS, Key, OF_ANOTHER, Reasons};
-use crate::oci::client::Client;
+use crate::client::Client;
 use crate::oci::{Place, blob, manifest};
 
 const SIGNED: &str = "application/vnd.dev.cosign.simplesigning.v1+json";

@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::{BY_OTHERS, Key, OF_ANOTHER, Reasons};
+use crate::client::Client;
 use crate::error::Error;
-use crate::oci::client::Client;
 use crate::oci::{Fetched, Place, blob, referrers};
 
 /// How bundles of every version are called in a list.

@@ -1,5 +1,9 @@
-//! Requests to one registry: logged in when it asks for that, redirected where it keeps its blobs.
+//! Requests to one server of artifacts, charts or large files, called registry here: logged in when it asks for that, redirected
+//! where it keeps its blobs.
 
+mod login;
+
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,14 +18,28 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
-use super::Login;
-use super::login::{self, Challenge};
 use crate::error::Error;
+use login::Challenge;
 
 /// How long one answer may take, its body included.
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// Redirects followed: registries keep blobs one step away.
 const MAX_REDIRECTS: usize = 5;
+
+/// User name and password or token.
+#[derive(Clone)]
+pub struct Login {
+    /// Who.
+    pub user: String,
+    /// By what.
+    pub password: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+    }
+}
 
 /// Talks to one registry.
 pub(crate) struct Client {
