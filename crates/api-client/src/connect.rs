@@ -80,16 +80,19 @@ pub fn to_server(
     let mut config = Config::new(origin);
     (config.connect_timeout, config.read_timeout) = (Some(patience), Some(patience));
     config.default_retry = false;
-    if let Some(bundle) = authorities {
-        let blocks = pem::parse_many(bundle).map_err(ConnectError::Authorities)?;
-        let certificates = blocks.into_iter().filter(|block| block.tag() == "CERTIFICATE");
-        let certificates: Vec<_> = certificates.map(pem::Pem::into_contents).collect();
-        if certificates.is_empty() {
-            return Err(ConnectError::NoAuthority);
-        }
-        config.root_cert = Some(certificates);
-    }
+    config.root_cert = authorities.map(certificates).transpose()?;
     Client::try_from(config).map_err(|source| ConnectError::Build(Box::new(source)))
+}
+
+/// The certificates of a PEM bundle, as DER; at least one.
+///
+/// # Errors
+/// When the bundle is none, or has no certificate.
+pub fn certificates(bundle: &str) -> Result<Vec<Vec<u8>>, ConnectError> {
+    let blocks = pem::parse_many(bundle).map_err(ConnectError::Authorities)?;
+    let certificates = blocks.into_iter().filter(|block| block.tag() == "CERTIFICATE");
+    let certificates: Vec<_> = certificates.map(pem::Pem::into_contents).collect();
+    if certificates.is_empty() { Err(ConnectError::NoAuthority) } else { Ok(certificates) }
 }
 
 /// A client for an API server in the same process. Whoever builds `service` attaches the identity of the caller.

@@ -21,6 +21,7 @@ mod lifecycle;
 mod limit_ranger;
 mod node_restriction;
 mod node_taints;
+pub(crate) mod object_rules;
 pub(crate) mod pod_security;
 mod policy;
 mod priority;

@@ -36,6 +36,7 @@ mod service_resolver;
 mod watch_cache;
 mod webhook_client;
 
+pub use admission::object_rules::ObjectRules;
 pub use admission::pod_security::PodSecurityConfiguration;
 pub use admission::write_rights::{Keeper, Kept, NeededRight, WriteRights};
 pub use catalogue::{Catalogue, Definition, Resource, Subresource};

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Chain;
+use crate::admission::object_rules::ObjectRules;
 use crate::admission::pod_security::PodSecurityConfiguration;
 use crate::admission::write_rights::WriteRights;
 use crate::aggregation::{self, Aggregation, FrontProxy};
@@ -70,6 +71,8 @@ pub struct Options {
     pub pod_security: PodSecurityConfiguration,
     /// What writes of some things need besides the right to write them.
     pub write_rights: Option<Arc<dyn WriteRights>>,
+    /// What objects of some kinds keep to beyond their schema.
+    pub object_rules: Option<Arc<dyn ObjectRules>>,
     /// What start-up objects depend on.
     pub facts: Facts,
     /// How many requests run at once.
@@ -114,6 +117,7 @@ impl Options {
             nodes: None,
             pod_security: PodSecurityConfiguration::default(),
             write_rights: None,
+            object_rules: None,
             facts,
             limits: Limits::default(),
             request_timeout: crate::server::deadline::REQUEST_TIMEOUT,
@@ -224,7 +228,13 @@ impl Service {
         // Set here and nowhere else, so that it cannot be set already.
         let _ = objects.webhooks.set(converting);
         let server = Arc::new(Server {
-            admission: Chain::new(&objects, &webhooks, options.pod_security, options.write_rights),
+            admission: Chain::new(
+                &objects,
+                &webhooks,
+                options.pod_security,
+                options.write_rights,
+                options.object_rules,
+            ),
             _webhooks: webhooks,
             objects,
             kinds,

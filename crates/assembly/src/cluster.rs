@@ -98,6 +98,7 @@ impl Cluster {
             catalogue: Catalogue::cluster(),
             connectors: Vec::new(),
             write_rights: None,
+            object_rules: None,
             extensions: Vec::new(),
             nodes: Some(Arc::clone(&nodes) as Arc<dyn apiserver::NodeConnection>),
             service_cidr: Some(SERVICE_CIDR.to_owned()),

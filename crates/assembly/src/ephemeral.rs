@@ -224,6 +224,7 @@ async fn silent_hub(endpoints: Weak<OnceLock<test_runs::Endpoints>>) -> Result<C
         catalogue: crate::hub::catalogue()?,
         connectors: Vec::new(),
         write_rights: None,
+        object_rules: None,
         extensions: vec![extension(endpoints)],
         nodes: None,
         service_cidr: None,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fleet_planner::expressions::Expressions;
 use fleet_planner::health::ObjectExpressions;
+use fleet_planner::validation::Languages;
 use parking_lot::Mutex;
 use policy_engines::expression::{Expected, Expression};
 use serde_json::Value;
@@ -21,6 +22,12 @@ pub struct Cel {
 }
 
 impl Cel {
+    /// As what documents of the fleet are judged by.
+    #[must_use]
+    pub fn languages(&self) -> Languages<'_> {
+        Languages { clusters: self, objects: self }
+    }
+
     fn compile(&self, expression: &str, variable: &'static str, expected: Expected) -> Compiled {
         let key = (expression.to_owned(), variable, expected);
         let mut known = self.compiled.lock();
@@ -29,6 +36,10 @@ impl Cel {
         }
         let compile = || Arc::new(Expression::compile(expression, &[variable], expected));
         known.entry(key).or_insert_with(compile).clone()
+    }
+
+    fn compiles(&self, expression: &str, variable: &'static str, expected: Expected) -> Result<(), String> {
+        (*self.compile(expression, variable, expected)).as_ref().map(drop).map_err(Clone::clone)
     }
 
     fn evaluate(
@@ -47,7 +58,15 @@ impl Cel {
 
 impl Expressions for Cel {
     fn check_condition(&self, expression: &str) -> Result<(), String> {
-        (*self.compile(expression, "cluster", Expected::Bool)).as_ref().map(drop).map_err(Clone::clone)
+        self.compiles(expression, "cluster", Expected::Bool)
+    }
+
+    fn check_score(&self, expression: &str) -> Result<(), String> {
+        self.compiles(expression, "cluster", Expected::Int)
+    }
+
+    fn check_value(&self, expression: &str) -> Result<(), String> {
+        self.compiles(expression, "cluster", Expected::Any)
     }
 
     fn holds(&self, expression: &str, cluster: &Value) -> Result<bool, String> {
@@ -67,7 +86,7 @@ impl Expressions for Cel {
 impl ObjectExpressions for Cel {
     fn check(&self, expression: &str, text: bool) -> Result<(), String> {
         let expected = if text { Expected::Text } else { Expected::Bool };
-        (*self.compile(expression, "object", expected)).as_ref().map(drop).map_err(Clone::clone)
+        self.compiles(expression, "object", expected)
     }
 
     fn holds(&self, expression: &str, object: &Value) -> Result<bool, String> {

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use access::authorization::{Attributes, Guard, Scopes};
 use access::certificates::{ClientSubject, ServerNames, requested_pin};
-use apiserver::{Body, Catalogue, Connected, Connector, Extension, Keeper, Kept, NeededRight, WriteRights};
+use apiserver::{
+    Body, Catalogue, Connected, Connector, Extension, Keeper, Kept, NeededRight, ObjectRules, WriteRights,
+};
 use fleet_objects::{SYSTEM_NAMESPACE, partition_cluster, project};
 use http_body_util::BodyExt as _;
 use hub::{CertificateIssuer, CertificateSubject, IssueError, IssuedCertificate};
-use kube_objects::{UserInfo, Write};
+use kube_objects::{StatusCause, UserInfo, Write};
 use tokio_util::sync::CancellationToken;
 
 use crate::control_plane::{ControlPlane, Plan, Serving};
@@ -78,6 +80,7 @@ impl Hub {
             extensions: vec![extension(Arc::clone(&endpoints))],
             connectors: vec![access_connector(Arc::clone(&reached))],
             write_rights: Some(Arc::new(SetRights)),
+            object_rules: Some(Arc::new(FleetRules(Cel::default()))),
             nodes: None,
             service_cidr: None,
             serving: options.serving,
@@ -246,6 +249,20 @@ impl WriteRights for SetRights {
         let by =
             Keeper { group: fleet_objects::GROUP.to_owned(), resource: "clusters".to_owned(), name: cluster };
         Some(Kept { by: Some(by), why })
+    }
+}
+
+/// What documents of the fleet keep to beyond their schemas. The expressions that it compiles are its own: what people try
+/// out forces none out that the hub lives by.
+struct FleetRules(Cel);
+
+impl ObjectRules for FleetRules {
+    fn concerns(&self, group: &str, resource: &str) -> bool {
+        hub::validation::concerns(group, resource)
+    }
+
+    fn problems(&self, write: &Write<'_>) -> Vec<StatusCause> {
+        hub::validation::of_write(write, self.0.languages())
     }
 }
 

@@ -60,6 +60,8 @@ mod throw_away;
 mod triggers;
 #[path = "fleet/trust.rs"]
 mod trust;
+#[path = "fleet/validation.rs"]
+mod validation;
 
 use std::time::{Duration, Instant};
 
@@ -281,8 +283,9 @@ async fn grave_deletions_wait_and_bad_profiles_change_nothing() {
     .await;
     assert_eq!(value(&maps, "a").await.as_deref(), Some("1"), "nothing half-applied");
     assert_eq!(value(&maps, "theirs").await.as_deref(), Some("theirs"));
-    // A profile that cannot be rendered is told at the profile; clusters keep what they have.
-    bench.profile("app", json!({"manifests": [config_map("a", "${var.nope}")]})).await;
+    // What a Source brings and cannot be rendered is told at the profile; clusters keep what they have.
+    let layer = json!({"name": "more", "manifests": [config_map("more", "${var.nope}")]});
+    bench.brought("app", json!({"layers": [layer]})).await;
     let profiles: Api<Profile> = Api::namespaced(bench.hub_client(), "default");
     eventually("the profile says what is wrong", || async {
         let status = profiles.get("app").await.unwrap().status.unwrap_or_default();
@@ -290,6 +293,7 @@ async fn grave_deletions_wait_and_bad_profiles_change_nothing() {
             .is_some_and(|ready| ready.status == "False" && ready.message.contains("nope"))
     })
     .await;
+    bench.brought("app", json!({})).await;
     // Without the namespace: held, until confirmed.
     bench.profile("app", json!({"manifests": [config_map("a", "3")]})).await;
     eventually("the rest goes on", || async { value(&maps, "a").await.as_deref() == Some("3") }).await;

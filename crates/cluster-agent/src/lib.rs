@@ -10,7 +10,6 @@ pub mod audit;
 mod ceiling;
 mod connector;
 mod credentials;
-mod drift;
 mod enforcer;
 mod error;
 pub mod executor;

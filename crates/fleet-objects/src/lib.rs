@@ -39,10 +39,11 @@ pub use definitions::custom_resource_definitions;
 pub use multicluster::LABEL_CLUSTER_SET;
 pub use names::{
     ADOPT_AND_KEEP, ADOPT_AND_PRUNE, AGENT_GROUP, ANNOTATION_ADOPT, ANNOTATION_CONFIRM_DELETIONS,
-    ANNOTATION_CONFIRM_WITHDRAWAL, ANNOTATION_HOLD, ANNOTATION_HOLD_ONE, ANNOTATION_SIGNATURES,
-    ANNOTATION_SOURCE, ANNOTATION_SYNC, AgentIdentity, FINALIZER_WITHDRAWAL, GROUP, LABEL_ASSIGNMENT,
-    NameError, SYSTEM_NAMESPACE, VERSION, assignment_label_value, assignment_name, check_cluster_name,
-    cluster_proxy_path, field_manager, partition_cluster, partition_namespace,
+    ANNOTATION_CONFIRM_WITHDRAWAL, ANNOTATION_DRIFT, ANNOTATION_HOLD, ANNOTATION_HOLD_ONE,
+    ANNOTATION_IGNORE_FIELDS, ANNOTATION_SIGNATURES, ANNOTATION_SOURCE, ANNOTATION_SYNC, AgentIdentity,
+    FINALIZER_WITHDRAWAL, GROUP, KNOWN_ANNOTATIONS, LABEL_ASSIGNMENT, NameError, SYSTEM_NAMESPACE, VERSION,
+    assignment_label_value, assignment_name, check_cluster_name, cluster_proxy_path, field_manager,
+    partition_cluster, partition_namespace,
 };
 pub use placement::{
     ClusterDecision, ClusterSelector, DecisionStep, FieldOperator, FieldRequirement, HeldWithdrawal,

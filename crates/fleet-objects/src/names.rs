@@ -42,6 +42,35 @@ pub const ANNOTATION_SYNC: &str = "fleet.fairlead.dev/sync";
 /// On a Profile: where its manifests came from, for people. With Git it names the commit.
 pub const ANNOTATION_SOURCE: &str = "fleet.fairlead.dev/source";
 
+/// On an object in a manifest: `enforce` (what holds without it), `detect` or `create-only`.
+pub const ANNOTATION_DRIFT: &str = "fleet.fairlead.dev/drift";
+/// On an object in a manifest: fields that may change, as JSON pointers with commas between them.
+pub const ANNOTATION_IGNORE_FIELDS: &str = "fleet.fairlead.dev/ignore-fields";
+
+/// Every annotation of ours that an object may carry: the two that manifests are written with, and those of objects that
+/// are copied out of a hub or a cluster, or kept in a hub by a profile. Any other below `fleet.fairlead.dev/` is a slip.
+pub const KNOWN_ANNOTATIONS: [&str; 19] = [
+    ANNOTATION_DRIFT,
+    ANNOTATION_IGNORE_FIELDS,
+    ANNOTATION_CONFIRM_DELETIONS,
+    ANNOTATION_HOLD,
+    ANNOTATION_CONFIRM_WITHDRAWAL,
+    ANNOTATION_ADOPT,
+    ANNOTATION_SIGNATURES,
+    ANNOTATION_SYNC,
+    ANNOTATION_SOURCE,
+    crate::project::ANNOTATION_CLUSTER_SETS,
+    crate::test_run::IMPORTED_ANNOTATION,
+    crate::test_trigger::AGENT_UID_ANNOTATION,
+    "fleet.fairlead.dev/cause",
+    "fleet.fairlead.dev/cluster",
+    "fleet.fairlead.dev/fired-by",
+    "fleet.fairlead.dev/keep",
+    "fleet.fairlead.dev/rerun-of",
+    "fleet.fairlead.dev/test-control",
+    "fleet.fairlead.dev/test-run",
+];
+
 const PARTITION_PREFIX: &str = "cluster-";
 const MAX_CLUSTER_NAME: usize = 55;
 const MAX_LABEL_VALUE: usize = 63;

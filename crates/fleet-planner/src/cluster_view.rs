@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use api_machinery::field_path::{FieldError, FieldPath};
 use api_machinery::quantity::Quantity;
 use fleet_objects::{
     Cluster, ClusterSelector, ClusterSpec, ClusterTaint, FieldOperator, FieldRequirement, LabelOperator,
@@ -11,6 +12,7 @@ use fleet_objects::{
 };
 
 use crate::expressions::{Expressions, facts};
+use crate::validation::{compiled, wrong};
 
 /// What placement may look at.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -103,21 +105,61 @@ impl fmt::Display for Unselected {
 /// # Errors
 /// The part that cannot, with what is wrong with it.
 pub fn check(selector: &ClusterSelector, expressions: &dyn Expressions) -> Result<(), String> {
-    for requirement in &selector.match_fields {
-        let FieldRequirement { key, operator, .. } = requirement;
-        is_field(key)?;
-        if key == API_GROUPS && is_ordering(*operator) {
-            return Err(unordered(*operator));
-        }
-        takes_its_values(requirement, &format!("field {key}"))?;
-    }
-    for requirement in &selector.match_properties {
-        takes_its_values(requirement, &format!("property {}", requirement.key))?;
-    }
+    selector.match_fields.iter().try_for_each(field_can_be_asked)?;
+    selector.match_properties.iter().try_for_each(property_can_be_asked)?;
     selector.cel_expressions.iter().try_for_each(|expression| {
         let checked = expressions.check_condition(expression);
         checked.map_err(|problem| format!("{expression}: {problem}"))
     })
+}
+
+fn field_can_be_asked(requirement: &FieldRequirement) -> Result<(), String> {
+    let FieldRequirement { key, operator, .. } = requirement;
+    is_field(key)?;
+    if key == API_GROUPS && is_ordering(*operator) {
+        return Err(unordered(*operator));
+    }
+    takes_its_values(requirement, &format!("field {key}"))
+}
+
+fn property_can_be_asked(requirement: &FieldRequirement) -> Result<(), String> {
+    takes_its_values(requirement, &format!("property {}", requirement.key))
+}
+
+/// Everything of the selector at `at` that cannot be asked ([`check`]), and what can never hold.
+#[must_use]
+pub fn problems(
+    at: &FieldPath,
+    selector: &ClusterSelector,
+    expressions: &dyn Expressions,
+) -> Vec<FieldError> {
+    let mut found = Vec::new();
+    let one_of_none =
+        |place: &FieldPath| FieldError::required(&place.child("values"), "In takes at least one");
+    for (index, requirement) in selector.match_expressions.iter().enumerate() {
+        if requirement.operator == LabelOperator::In && requirement.values.is_empty() {
+            found.push(one_of_none(&at.child("matchExpressions").index(index)));
+        }
+    }
+    for (index, requirement) in selector.match_fields.iter().enumerate() {
+        let place = at.child("matchFields").index(index);
+        found.extend(field_can_be_asked(requirement).err().map(|problem| wrong(&place, problem)));
+        if requirement.operator == FieldOperator::In && requirement.values.is_empty() {
+            found.push(one_of_none(&place));
+        }
+    }
+    for (index, requirement) in selector.match_properties.iter().enumerate() {
+        let place = at.child("matchProperties").index(index);
+        found.extend(property_can_be_asked(requirement).err().map(|problem| wrong(&place, problem)));
+        if requirement.operator == FieldOperator::In && requirement.values.is_empty() {
+            found.push(one_of_none(&place));
+        }
+    }
+    for (index, expression) in selector.cel_expressions.iter().enumerate() {
+        let place = at.child("celExpressions").index(index);
+        found.extend(compiled(&place, expression, expressions.check_condition(expression)));
+    }
+    found
 }
 
 /// Whether the selector chooses the cluster.

@@ -14,6 +14,22 @@ pub trait Expressions: Send + Sync {
     /// What is wrong with it.
     fn check_condition(&self, expression: &str) -> Result<(), String>;
 
+    /// Whether an expression can be a number at all, whatever the cluster. A language that cannot tell says yes.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn check_score(&self, _expression: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Whether an expression can have any value, whatever the cluster. A language that cannot tell says yes.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn check_value(&self, _expression: &str) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Whether a boolean expression holds for a cluster as [`facts`] writes it.
     ///
     /// # Errors

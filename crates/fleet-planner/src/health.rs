@@ -54,29 +54,46 @@ impl ObjectExpressions for NoObjectExpressions {
 /// # Errors
 /// The first that is wrong, with its path and the place in the expression.
 pub fn check(spec: &ProfileSpec, expressions: &dyn ObjectExpressions) -> Result<(), String> {
+    match problems(spec, expressions).into_iter().next() {
+        Some((place, problem)) => Err(format!("{place}: {problem}")),
+        None => Ok(()),
+    }
+}
+
+/// What is wrong with the rules of a profile: the path within its `spec`, and why.
+#[must_use]
+pub fn problems(spec: &ProfileSpec, expressions: &dyn ObjectExpressions) -> Vec<(String, String)> {
     let layers = spec.layers.iter().enumerate().map(|(index, layer)| {
         let place = format!("layers[{index}].health");
         (place, layer.health.as_slice())
     });
+    let mut found = Vec::new();
     let mut count = 0;
     for (place, rules) in std::iter::once(("health".to_owned(), spec.health.as_slice())).chain(layers) {
         count += rules.len();
         for (index, rule) in rules.iter().enumerate() {
-            check_rule(rule, &format!("{place}[{index}]"), expressions)?;
+            check_rule(rule, &format!("{place}[{index}]"), expressions, &mut found);
         }
     }
     if count > MAX_RULES {
-        return Err(format!("{count} health rules are more than the {MAX_RULES} a profile may have"));
+        let problem = format!("{count} health rules are more than the {MAX_RULES} a profile may have");
+        found.push(("health".to_owned(), problem));
     }
-    Ok(())
+    found
 }
 
-fn check_rule(rule: &HealthRule, place: &str, expressions: &dyn ObjectExpressions) -> Result<(), String> {
+fn check_rule(
+    rule: &HealthRule,
+    place: &str,
+    expressions: &dyn ObjectExpressions,
+    found: &mut Vec<(String, String)>,
+) {
+    let mut wrong = |problem: &str| found.push((place.to_owned(), problem.to_owned()));
     if rule.api_version.is_empty() || rule.kind.is_empty() {
-        return Err(format!("{place}: apiVersion and kind must not be empty"));
+        wrong("apiVersion and kind must not be empty");
     }
     if rule.current.is_none() && rule.progressing.is_none() && rule.failed.is_none() {
-        return Err(format!("{place}: one of current, progressing and failed must be given"));
+        wrong("one of current, progressing and failed must be given");
     }
     for (name, expression, text) in [
         ("current", &rule.current, false),
@@ -85,9 +102,10 @@ fn check_rule(rule: &HealthRule, place: &str, expressions: &dyn ObjectExpression
         ("message", &rule.message, true),
     ] {
         let Some(expression) = expression else { continue };
-        expressions.check(expression, text).map_err(|problem| format!("{place}.{name}: {problem}"))?;
+        if let Err(problem) = expressions.check(expression, text) {
+            found.push((format!("{place}.{name}"), problem));
+        }
     }
-    Ok(())
 }
 
 /// Whether a rule is for objects of this kind.

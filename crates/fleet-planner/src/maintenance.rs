@@ -44,9 +44,14 @@ pub fn opening(windows: &[MaintenanceWindow], now: Timestamp) -> Result<Opening,
 /// # Errors
 /// The first that cannot, as a sentence.
 pub fn check(windows: &[MaintenanceWindow]) -> Result<(), String> {
-    let bad =
-        |(index, window)| one(window, Timestamp::UNIX_EPOCH).err().map(|problem| place(index, &problem));
+    let bad = |(index, window)| problem(window).map(|problem| place(index, &problem));
     windows.iter().enumerate().find_map(bad).map_or(Ok(()), Err)
+}
+
+/// Why a window cannot be read.
+#[must_use]
+pub fn problem(window: &MaintenanceWindow) -> Option<String> {
+    one(window, Timestamp::UNIX_EPOCH).err()
 }
 
 fn place(index: usize, problem: &str) -> String {

@@ -81,7 +81,8 @@ pub fn render(bundle: &Bundle, values: &Values, assignment: &str) -> Result<Vec<
     Ok(rendered)
 }
 
-fn describe(object: &Value, index: usize) -> String {
+/// An object as messages name it: by its number where it has no name.
+pub(crate) fn describe(object: &Value, index: usize) -> String {
     let kind = object["kind"].as_str().unwrap_or("object");
     match object["metadata"]["name"].as_str() {
         Some(name) => format!("{kind} {name}"),

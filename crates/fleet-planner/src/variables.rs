@@ -202,6 +202,32 @@ pub fn resolve(definitions: &[VariableDefinition], given: &Values) -> Result<Val
     Ok(values)
 }
 
+/// Whether a definition can be used at all: its name, and its default.
+///
+/// # Errors
+/// What is wrong with it. The default of a secret variable is not repeated.
+pub fn check(definition: &VariableDefinition) -> Result<(), VariableError> {
+    if !is_name(&definition.name) {
+        return Err(VariableError::BadName { name: definition.name.clone() });
+    }
+    definition.default.as_ref().map_or(Ok(()), |default| typed(definition, default).map(drop))
+}
+
+/// Values that stand for whatever a placement may give: as unlike each other as their types let them be.
+pub(crate) fn any(definitions: &[VariableDefinition]) -> Values {
+    let number = |index: usize| 1_000_003 + u64::try_from(index).unwrap_or_default();
+    let value = |(index, definition): (usize, &VariableDefinition)| {
+        let value = match definition.kind {
+            VariableType::String => Value::from(format!("any-{}", number(index))),
+            VariableType::Int => Value::from(number(index)),
+            VariableType::Bool => Value::from(true),
+            VariableType::Quantity => Value::from(number(index).to_string()),
+        };
+        (definition.name.clone(), value)
+    };
+    definitions.iter().enumerate().map(value).collect()
+}
+
 fn is_name(name: &str) -> bool {
     (1..=63).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
@@ -301,30 +327,96 @@ fn substitute_text(text: String, values: &Values, place: &str) -> Result<Value, 
         return lookup(name, values, place).map(Cow::into_owned);
     }
     let mut out = String::with_capacity(text.len());
-    let mut rest = text.as_str();
-    while let Some(at) = rest.find("${") {
-        // An odd dollar before it makes it literal.
-        if rest[..at].ends_with('$') {
-            out.push_str(&rest[..at - 1]);
-            out.push_str("${");
-            rest = &rest[at + 2..];
-            continue;
+    for piece in pieces(&text) {
+        match piece {
+            Piece::Text(text) => out.push_str(text),
+            Piece::Unclosed => return Err(VariableError::Unclosed { place: place.to_owned() }),
+            Piece::Reference(name) => match &*lookup(name, values, place)? {
+                Value::String(text) => out.push_str(text),
+                other => out.push_str(&other.to_string()),
+            },
         }
-        out.push_str(&rest[..at]);
-        let Some(after) = rest[at..].strip_prefix(OPEN) else {
-            out.push_str("${");
-            rest = &rest[at + 2..];
-            continue;
-        };
-        let end = after.find('}').ok_or_else(|| VariableError::Unclosed { place: place.to_owned() })?;
-        match &*lookup(&after[..end], values, place)? {
-            Value::String(text) => out.push_str(text),
-            other => out.push_str(&other.to_string()),
-        }
-        rest = &after[end + 1..];
     }
-    out.push_str(rest);
     Ok(Value::String(out))
+}
+
+/// What a text is made of.
+#[derive(Clone, Copy)]
+enum Piece<'a> {
+    /// Stands as it is.
+    Text(&'a str),
+    /// `${var.name}`.
+    Reference(&'a str),
+    /// A reference that does not end; nothing follows.
+    Unclosed,
+}
+
+fn pieces(text: &str) -> impl Iterator<Item = Piece<'_>> {
+    let mut rest = text;
+    let mut next = None;
+    std::iter::from_fn(move || {
+        if let Some(piece) = next.take() {
+            return Some(piece);
+        }
+        if rest.is_empty() {
+            return None;
+        }
+        let Some(at) = rest.find("${") else {
+            return Some(Piece::Text(std::mem::take(&mut rest)));
+        };
+        let before = &rest[..at];
+        let (own, piece) = if let Some(literal) = before.strip_suffix('$') {
+            // An odd dollar before it makes it literal.
+            rest = &rest[at + 2..];
+            (literal, Piece::Text("${"))
+        } else if let Some(after) = rest[at..].strip_prefix(OPEN) {
+            match after.find('}') {
+                Some(end) => {
+                    rest = &after[end + 1..];
+                    (before, Piece::Reference(&after[..end]))
+                }
+                None => {
+                    rest = "";
+                    (before, Piece::Unclosed)
+                }
+            }
+        } else {
+            rest = &rest[at + 2..];
+            (before, Piece::Text("${"))
+        };
+        next = Some(piece);
+        Some(Piece::Text(own))
+    })
+}
+
+/// Every reference in the scalars of `value` that [`substitute`] would fail at, given which variables there are. `place`
+/// names it in errors.
+pub fn unresolved(value: &Value, place: &str, exists: &dyn Fn(&str) -> bool, found: &mut Vec<VariableError>) {
+    match value {
+        Value::String(text) if text.contains("${") => {
+            for piece in pieces(text) {
+                let place = || place.to_owned();
+                match piece {
+                    Piece::Reference(name) if !exists(name) => {
+                        found.push(VariableError::UnknownReference { name: name.to_owned(), place: place() });
+                    }
+                    Piece::Unclosed => found.push(VariableError::Unclosed { place: place() }),
+                    Piece::Reference(_) | Piece::Text(_) => {}
+                }
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                unresolved(item, &format!("{place}[{index}]"), exists, found);
+            }
+        }
+        Value::Object(map) => {
+            for (key, item) in map {
+                unresolved(item, &format!("{place}.{key}"), exists, found);
+            }
+        }
+        _ => {}
+    }
 }
 
 fn lookup<'a>(name: &str, values: &'a Values, place: &str) -> Result<Cow<'a, Value>, VariableError> {

@@ -10,7 +10,7 @@
 //! Must never: hold up anything else of the hub because a receiver does not answer.
 
 mod deliver;
-mod mail;
+pub(crate) mod mail;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;

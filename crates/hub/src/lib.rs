@@ -29,6 +29,7 @@ mod service;
 mod source;
 mod sources;
 pub mod test_runs;
+pub mod validation;
 
 pub use content::{ContentSealer, ContentStore};
 pub use endpoints::{Body, Endpoints};

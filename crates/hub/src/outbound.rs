@@ -58,16 +58,12 @@ impl Outbound {
         headers: &[(String, String)],
         body: Vec<u8>,
     ) -> Result<String, Refusal> {
-        let url: Uri = url.parse().map_err(|error| Refusal::final_(format!("{url:?} is no URL: {error}")))?;
+        let url = target(url)?;
         let client = self.client(&url, ca_bundle)?;
         let path = url.path_and_query().map_or("/", |path| path.as_str());
         let mut request = Request::post(path);
         for (name, value) in headers {
-            let name = HeaderName::try_from(name.as_str());
-            let name = name.map_err(|_| Refusal::final_("a header's name cannot be sent"))?;
-            let value = HeaderValue::try_from(value.as_str());
-            let value =
-                value.map_err(|_| Refusal::final_(format!("the value of header {name} cannot be sent")))?;
+            let (name, value) = header(name, value)?;
             request = request.header(name, value);
         }
         let request = request.body(Body::from(body)).map_err(|error| Refusal::final_(error.to_string()))?;
@@ -84,17 +80,9 @@ impl Outbound {
     }
 
     fn client(&self, url: &Uri, ca_bundle: Option<&str>) -> Result<Client, Refusal> {
-        let scheme = url.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https"));
-        let (Some(scheme), Some(authority)) = (scheme, url.authority()) else {
+        let (Some(scheme), Some(authority)) = (url.scheme_str(), url.authority()) else {
             return Err(Refusal::final_(format!("{url} is not http:// or https://")));
         };
-        if authority.as_str().contains('@') {
-            return Err(Refusal::final_("user names in URLs are not sent; use headers"));
-        }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        if is_link_local(host) {
-            return Err(Refusal::final_(format!("{host} is a link-local address")));
-        }
         let key = (format!("{scheme}://{authority}"), ca_bundle.unwrap_or_default().to_owned());
         if let Some(known) = self.clients.lock().get(&key) {
             return Ok(known.clone());
@@ -109,6 +97,46 @@ impl Outbound {
         clients.insert(key, client.clone());
         Ok(client)
     }
+}
+
+/// Where a document may be sent.
+///
+/// # Errors
+/// What is wrong with the URL.
+pub(crate) fn target(url: &str) -> Result<Uri, Refusal> {
+    let url: Uri = url.parse().map_err(|error| Refusal::final_(format!("{url:?} is no URL: {error}")))?;
+    let known = matches!(url.scheme_str(), Some("http" | "https"));
+    let Some(authority) = url.authority().filter(|_| known) else {
+        return Err(Refusal::final_(format!("{url} is not http:// or https://")));
+    };
+    if authority.as_str().contains('@') {
+        return Err(Refusal::final_("user names in URLs are not sent; use headers"));
+    }
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    if is_link_local(host) {
+        return Err(Refusal::final_(format!("{host} is a link-local address")));
+    }
+    Ok(url)
+}
+
+/// A header that can be sent.
+///
+/// # Errors
+/// Which part cannot. The value is not repeated: it may be a secret.
+pub(crate) fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Refusal> {
+    let name = HeaderName::try_from(name).map_err(|_| Refusal::final_("a header's name cannot be sent"))?;
+    let value = HeaderValue::try_from(value)
+        .map_err(|_| Refusal::final_(format!("the value of header {name} cannot be sent")))?;
+    Ok((name, value))
+}
+
+/// Whether these can be trusted at all.
+///
+/// # Errors
+/// What is wrong with the PEM.
+pub(crate) fn authorities(pem: &str) -> Result<(), Refusal> {
+    let certificates = api_client::connect::certificates(pem);
+    certificates.map(drop).map_err(|error| Refusal::final_(causes::in_line(&error)))
 }
 
 /// Whether a host is an address that no packet leaves its network for: machines' metadata services hand out credentials

@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 use crate::service::Shared;
 use due::{Last, Look};
 
+/// Under which name profiles get their content.
+pub(crate) const FIELD_MANAGER: &str = "fairlead-source";
 /// Sources pulled at once: each may take a few children and some disk.
 const TOGETHER: usize = 2;
 

@@ -7,10 +7,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use anyhow::Context as _;
 use assembly::expressions::Cel;
 use clap::{Args, Subcommand};
-use fleet_objects::rollout::RolloutSpec;
 use fleet_objects::{Profile, ProfileLayer, ProfileSpec};
+use fleet_planner::validation::FieldError;
+use fleet_planner::validation::profile::Others;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::discovery::ApiResource;
@@ -118,17 +120,39 @@ async fn create(global: &Global, arguments: CreateArguments) -> Result<Code, Fai
     let count = spec.manifests.len() + spec.layers.iter().map(|layer| layer.manifests.len()).sum::<usize>();
     let mut profile = Profile::new(&arguments.name, spec);
     profile.metadata.namespace = Some(global.namespace.clone());
-    profile.annotations_mut().insert(fleet_objects::ANNOTATION_SOURCE.to_owned(), source.origin);
+    profile.annotations_mut().insert(fleet_objects::ANNOTATION_SOURCE.to_owned(), source.origin.clone());
+    let value = serde_json::to_value(&profile).context("cannot write the profile as JSON")?;
+    check(&Document { origin: source.origin, value })?;
     if arguments.export {
+        for open in
+            fleet_planner::validation::profile::problems(&profile.spec, Others::default(), &Cel::default())
+        {
+            output::progress(&format!("before it is applied: {open}"));
+        }
         output::data(&output::yaml(&profile)?)?;
         return Ok(Code::Ok);
     }
     let profiles: Api<Profile> = Api::namespaced(connection::hub(global).await?, &global.namespace);
     let params = PatchParams::apply(FIELD_MANAGER).force().validation_strict();
     let applied = profiles.patch(&arguments.name, &params, &Patch::Apply(&profile)).await;
-    applied.map_err(api(format!("cannot apply profile {}", arguments.name)))?;
+    applied.map_err(|error| {
+        undeclared(api(format!("cannot apply profile {}", arguments.name))(error), &arguments.name)
+    })?;
     output::progress(&format!("applied profile {} with {count} objects", arguments.name));
     Ok(Code::Ok)
+}
+
+/// Where the hub misses variables: it alone knows those that the profile has already, so it is the one that says so.
+fn undeclared(failure: Failure, name: &str) -> Failure {
+    let says = |error: &anyhow::Error| {
+        error.chain().any(|cause| cause.to_string().contains("declare it in spec.variables"))
+    };
+    if !failure.error.as_ref().is_some_and(says) {
+        return failure;
+    }
+    failure.hint(format!(
+        "add --export and > {name}.yaml, declare the variables in it, then fairlead profile apply -f {name}.yaml"
+    ))
 }
 
 fn layer(text: &str) -> Result<(String, PathBuf), String> {
@@ -153,6 +177,7 @@ fn unfold(document: Document) -> Vec<serde_json::Value> {
 /// Everything is checked by a dry run before anything is changed, so that a mistake in one document changes nothing.
 async fn apply(global: &Global, arguments: &ApplyArguments) -> Result<Code, Failure> {
     let documents = documents::read(&arguments.from)?;
+    documents.iter().try_for_each(check)?;
     let client = connection::hub(global).await?;
     for document in &documents {
         apply_one(&client, global, document, true).await?;
@@ -200,11 +225,7 @@ pub(super) async fn apply_one(
     if name.is_empty() {
         return Err(Failure::usage(format!("{} has no metadata.name", document.origin)));
     }
-    match types.kind.as_str() {
-        "Profile" => check_health(document)?,
-        "Rollout" => check_strategy(document)?,
-        _ => {}
-    }
+    check(document)?;
     let kind = kube::core::GroupVersionKind::gvk(group, version, &types.kind);
     let resource = ApiResource::from_gvk(&kind);
     let objects: Api<DynamicObject> = if has_no_namespace(&types.kind) {
@@ -221,13 +242,14 @@ pub(super) async fn apply_one(
     Ok(Applied { title, object })
 }
 
-/// What the hub would hold a rollout for is told here.
-fn check_strategy(document: &Document) -> Result<(), Failure> {
-    let Ok(spec) = serde_json::from_value::<RolloutSpec>(document.value["spec"].clone()) else {
+/// What is wrong with a document whatever the hub holds is told here, in the words that the hub would say it in.
+fn check(document: &Document) -> Result<(), Failure> {
+    let found = hub::validation::of_document(&document.value, Cel::default().languages());
+    if found.is_empty() {
         return Ok(());
-    };
-    fleet_planner::rollout::strategy::check(&spec.strategy)
-        .map_err(|problem| Failure::usage(format!("{}: spec.strategy.{problem}", document.origin)))
+    }
+    let told = |problem: &FieldError| format!("{}: {problem}", document.origin);
+    Err(Failure::usage(found.iter().map(told).collect::<Vec<_>>().join("\n")))
 }
 
 /// Whether the fleet's objects of a kind live in no namespace. What is no kind of the fleet is the hub's to say.
@@ -242,16 +264,6 @@ fn has_no_namespace(kind: &str) -> bool {
     KINDS.contains(kind)
 }
 
-/// Rules that do not compile are told here, with their place, and not only in the profile's status.
-fn check_health(document: &Document) -> Result<(), Failure> {
-    // What is no profile at all is the hub's to say.
-    let Ok(spec) = serde_json::from_value::<ProfileSpec>(document.value["spec"].clone()) else {
-        return Ok(());
-    };
-    fleet_planner::health::check(&spec, &Cel::default())
-        .map_err(|problem| Failure::usage(format!("{}: spec.{problem}", document.origin)))
-}
-
 fn row(profile: &Profile) -> Vec<String> {
     let status = profile.status.clone().unwrap_or_default();
     let figures = [status.objects, status.clusters, status.applied, status.healthy].map(|n| n.to_string());
@@ -264,6 +276,36 @@ fn row(profile: &Profile) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn documents_are_judged_without_a_hub_and_every_mistake_is_told() {
+        let document = |value: serde_json::Value| Document { origin: "x.yaml".to_owned(), value };
+        let rollout = serde_json::json!({"kind": "Rollout", "spec": {"strategy": {"waves": [
+            {"clusters": "many"}, {"gates": [{"type": "Expression", "expression": "cluster.ready &&"}]}]}}});
+        let failure = check(&document(rollout)).expect_err("two mistakes");
+        assert_eq!(failure.code, Code::Usage);
+        let told = crate::failure::render(&failure);
+        for part in [
+            "error: x.yaml: spec.strategy.waves[0].clusters: Invalid value: \"many\" is neither a number",
+            "x.yaml: spec.strategy.waves[1].gates[0].expression: Invalid value: \"cluster.ready &&\": compilation failed: ERROR: ",
+        ] {
+            assert!(told.contains(part), "{told}");
+        }
+        // The hub may have the variables of another writer, and then judges; a list that stands here is the whole list.
+        let profile = |more: serde_json::Value| {
+            let map = serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"},
+                "data": {"key": "${var.colour}"}});
+            let mut spec = serde_json::json!({"manifests": [map]});
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            document(serde_json::json!({"kind": "Profile", "spec": spec}))
+        };
+        assert!(check(&profile(serde_json::json!({}))).is_ok());
+        let told =
+            check(&profile(serde_json::json!({"variables": [{"name": "color"}]}))).expect_err("misspelt");
+        let told = crate::failure::render(&told);
+        assert!(told.contains("unknown variable ${var.colour}; did you mean ${var.color}?"), "{told}");
+        assert!(check(&document(serde_json::json!({"kind": "ConfigMap", "spec": 7}))).is_ok());
+    }
 
     #[test]
     fn what_a_kind_lives_in_is_what_its_definition_says() {

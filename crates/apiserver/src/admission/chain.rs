@@ -11,8 +11,8 @@ use super::durations::{Durations, Phase};
 use super::pod_security::{PodSecurity, PodSecurityConfiguration};
 use super::{
     Attributes, certificates, claim_resize, default_classes, lifecycle, limit_ranger, node_restriction,
-    node_taints, policy, priority, resource_quota, runtime_class, service_account, storage_protection,
-    tolerations, topology_labels, webhook, write_rights,
+    node_taints, object_rules, policy, priority, resource_quota, runtime_class, service_account,
+    storage_protection, tolerations, topology_labels, webhook, write_rights,
 };
 use crate::metrics::text::Text;
 use crate::registry::objects::ObjectAccess;
@@ -55,13 +55,14 @@ pub(crate) struct Chain {
 
 impl Chain {
     /// All built-in plug-ins, in the order of upstream's `AllOrderedPlugins`. `objects` is what they read from the cache
-    /// between requests (webhook configurations, policies, quotas); `rights`, which upstream has not, says what writes
-    /// need besides.
+    /// between requests (webhook configurations, policies, quotas); `rights` and `rules`, which upstream has not, say what writes
+    /// need besides and what custom kinds keep to.
     pub(crate) fn new(
         objects: &Arc<ObjectAccess>,
         webhooks: &Arc<WebhookClient>,
         pod_security: PodSecurityConfiguration,
         rights: Option<Arc<dyn write_rights::WriteRights>>,
+        rules: Option<Arc<dyn object_rules::ObjectRules>>,
     ) -> Self {
         let mut plugins: Vec<Arc<dyn Plugin>> = vec![
             Arc::new(lifecycle::NamespaceLifecycle),
@@ -90,6 +91,9 @@ impl Chain {
         ];
         if let Some(rights) = rights {
             plugins.push(Arc::new(write_rights::FurtherRights(rights)));
+        }
+        if let Some(rules) = rules {
+            plugins.push(Arc::new(object_rules::OwnRules(rules)));
         }
         let durations = plugins.iter().map(|_| Durations::default()).collect();
         Self { plugins, durations }

@@ -384,6 +384,18 @@ impl Bench {
     }
 
     pub(crate) async fn put(&self, plural: &str, kind: &str, name: &str, spec: Value) {
+        self.put_as("test", plural, kind, name, spec).await.unwrap();
+    }
+
+    /// Applies a document under the name of a manager of fields.
+    pub(crate) async fn put_as(
+        &self,
+        manager: &str,
+        plural: &str,
+        kind: &str,
+        name: &str,
+        spec: Value,
+    ) -> Result<(), kube::Error> {
         let resource = kube::api::ApiResource::from_gvk_with_plural(
             &kube::api::GroupVersionKind::gvk(fleet_objects::GROUP, fleet_objects::VERSION, kind),
             plural,
@@ -392,7 +404,26 @@ impl Bench {
             Api::namespaced_with(self.hub_client(), "default", &resource);
         let version = format!("{}/{}", fleet_objects::GROUP, fleet_objects::VERSION);
         let object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec});
-        api.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await.unwrap();
+        api.patch(name, &PatchParams::apply(manager).force(), &Patch::Apply(object)).await.map(drop)
+    }
+
+    /// Why the hub does not take a document: the causes, `field: message`.
+    pub(crate) async fn refused(&self, plural: &str, kind: &str, name: &str, spec: Value) -> Vec<String> {
+        let outcome = self.put_as("test", plural, kind, name, spec).await;
+        let Err(kube::Error::Api(status)) = outcome else {
+            panic!("{kind} {name} was not refused: {outcome:?}")
+        };
+        assert_eq!((status.code, status.reason.as_str()), (422, "Invalid"), "{status:?}");
+        assert!(
+            status.message.starts_with(&format!("{kind}.{} {name:?} is invalid: ", fleet_objects::GROUP))
+        );
+        let causes = status.details.map(|details| details.causes).unwrap_or_default();
+        causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+    }
+
+    /// What a Source has brought, whatever it is.
+    pub(crate) async fn brought(&self, profile: &str, spec: Value) {
+        self.put_as("fairlead-source", "profiles", "Profile", profile, spec).await.unwrap();
     }
 
     pub(crate) async fn profile(&self, name: &str, spec: Value) {

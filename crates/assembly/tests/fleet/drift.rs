@@ -78,9 +78,10 @@ async fn objects_are_enforced_as_far_as_their_manifests_say() {
     // What is only made is made again when it is gone.
     maps.delete("made", &DeleteParams::default()).await.unwrap();
     eventually("made again", || async { value(&maps, "made").await.as_deref() == Some("2") }).await;
-    // What is not understood changes nothing.
-    let bad = map("bad", "1", json!({"fleet.fairlead.dev/drift": "sometimes"}));
-    bench.profile("app", json!({"manifests": [bad]})).await;
+    // What is not understood changes nothing; of a variable only the agent knows it.
+    let bad = map("bad", "1", json!({"fleet.fairlead.dev/drift": "${var.mode}"}));
+    let mode = json!({"name": "mode", "default": "sometimes"});
+    bench.profile("app", json!({"variables": [mode], "manifests": [bad]})).await;
     eventually("refused", || async {
         let status = assignments.get("default.app").await.unwrap().status.unwrap_or_default();
         fleet_objects::condition(&status.conditions, "Applied")

@@ -1,6 +1,6 @@
 //! What comes before what, and what is told to nobody.
 
-use fleet_objects::{Assignment, Profile, condition};
+use fleet_objects::{Assignment, condition};
 use k8s_openapi::api::core::v1::{Event, Secret};
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -132,16 +132,10 @@ async fn an_object_is_healthy_when_the_profiles_own_rule_says_so() {
     phase("up").await;
     bench.applied("dev", "default.app").await;
     assert!(value(&maps, "late").await.is_some());
-    // A rule that does not compile is told with its place, and nothing changes.
-    bench.profile("app", app("objekt.data.key == '1'")).await;
-    let profiles: Api<Profile> = Api::namespaced(bench.hub_client(), "default");
-    eventually("the profile says what is wrong", || async {
-        let status = profiles.get("app").await.unwrap().status.unwrap_or_default();
-        condition(&status.conditions, "Ready").is_some_and(|ready| {
-            let place = "layers[0].health[0].current: compilation failed: ERROR: <input>:1:1: undeclared";
-            ready.status == "False" && ready.message.contains(place)
-        })
-    })
-    .await;
+    // A rule that does not compile is refused with its place, and nothing changes.
+    let refused = bench.refused("profiles", "Profile", "app", app("objekt.data.key == '1'")).await;
+    let told =
+        "spec.layers[0].health[0].current: Invalid value: compilation failed: ERROR: <input>:1:1: undeclared";
+    assert!(refused.len() == 1 && refused[0].starts_with(told), "{refused:?}");
     bench.stop().await;
 }

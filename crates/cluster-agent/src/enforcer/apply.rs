@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fleet_objects::{ConflictPolicy, Health, ObjectReference};
+use fleet_planner::drift::Mode;
 use fleet_planner::render::PHASES;
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
@@ -14,7 +15,6 @@ use kube::api::PostParams;
 use super::active::Active;
 use super::cluster::{Force, Outcome, Target, Targets, describe};
 use super::{Enforcer, order};
-use crate::drift::Mode;
 use crate::error::Error;
 use crate::vault::InventoryItem;
 

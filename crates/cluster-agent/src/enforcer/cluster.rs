@@ -5,6 +5,7 @@ use std::sync::Arc;
 use api_client::dynamic::{Discovery, DynamicError, Kind};
 use api_client::error::{is_conflict, is_not_found};
 use fleet_objects::{Health, HealthRule, ObjectReference};
+use fleet_planner::drift::{Drift, Mode};
 use fleet_planner::health::ObjectExpressions;
 use fleet_planner::render::Rendered;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
@@ -13,7 +14,6 @@ use serde_json::Value;
 
 use super::policies::{self, Brought, Unserved};
 use crate::ceiling::Ceilings;
-use crate::drift::{Drift, Mode};
 use crate::error::Error;
 use crate::fingerprint;
 use crate::health::{self, Verdict};

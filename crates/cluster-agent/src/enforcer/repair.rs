@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use agent_protocol::EventSeverity;
 use fleet_objects::{Health, ObjectReference};
+use fleet_planner::drift::Mode;
 use serde_json::Value;
 
 use super::Enforcer;
 use super::cluster::{Force, Outcome, describe};
-use crate::drift::Mode;
 use crate::fingerprint;
 
 impl Enforcer {

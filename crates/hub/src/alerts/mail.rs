@@ -32,14 +32,48 @@ pub(super) struct Letter {
     pub(super) text: String,
 }
 
-fn mailbox(text: &str) -> Result<Mailbox, Refusal> {
+/// Why nobody logs in without TLS.
+pub(crate) const NO_PASSWORD_IN_THE_CLEAR: &str = "a password is not sent without TLS";
+
+/// An address with or without a name.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn mailbox(text: &str) -> Result<Mailbox, Refusal> {
     text.parse().map_err(|error| Refusal::final_(format!("{text:?} is no mail address: {error}")))
 }
 
-fn message(to: &EmailReceiver, letter: Letter) -> Result<Message, Refusal> {
+/// Whether a mail can go to so many.
+///
+/// # Errors
+/// How many it can go to.
+pub(crate) fn recipients(to: &EmailReceiver) -> Result<(), Refusal> {
     if to.to.is_empty() || to.to.len() > MAX_RECIPIENTS {
         return Err(Refusal::final_(format!("a mail goes to one to {MAX_RECIPIENTS} recipients")));
     }
+    Ok(())
+}
+
+/// Host and port of a mail server.
+///
+/// # Errors
+/// What is wrong with them.
+pub(crate) fn server(text: &str) -> Result<(&str, u16), Refusal> {
+    let no_address = || Refusal::final_(format!("email.server is HOST:PORT, not {text:?}"));
+    let (host, port) = text.rsplit_once(':').ok_or_else(no_address)?;
+    let port: u16 = port.parse().map_err(|_| no_address())?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    if host.is_empty() {
+        return Err(no_address());
+    }
+    if is_link_local(host) {
+        return Err(Refusal::final_(format!("{host} is a link-local address")));
+    }
+    Ok((host, port))
+}
+
+fn message(to: &EmailReceiver, letter: Letter) -> Result<Message, Refusal> {
+    recipients(to)?;
     let from = mailbox(&to.from)?;
     let domain = from.email.domain().to_owned();
     let id = |name: &str| format!("<{name}@{domain}>");
@@ -62,7 +96,10 @@ fn message(to: &EmailReceiver, letter: Letter) -> Result<Message, Refusal> {
 }
 
 /// Whom to trust; `host` is what the server's certificate must be for.
-fn trust(to: &EmailReceiver, host: &str) -> Result<TlsParameters, Refusal> {
+///
+/// # Errors
+/// What is wrong with the authorities.
+pub(crate) fn trust(to: &EmailReceiver, host: &str) -> Result<TlsParameters, Refusal> {
     let failed = |error| Refusal::final_(format!("no TLS to {host}: {}", causes::in_line(&error)));
     let mut parameters = TlsParameters::builder(host.to_owned());
     if let Some(bundle) = &to.ca_bundle {
@@ -82,16 +119,7 @@ pub(super) async fn send(
     letter: Letter,
 ) -> Result<String, Refusal> {
     let mail = message(to, letter)?;
-    let no_address = || Refusal::final_(format!("email.server is HOST:PORT, not {:?}", to.server));
-    let (host, port) = to.server.rsplit_once(':').ok_or_else(no_address)?;
-    let port: u16 = port.parse().map_err(|_| no_address())?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    if host.is_empty() {
-        return Err(no_address());
-    }
-    if is_link_local(host) {
-        return Err(Refusal::final_(format!("{host} is a link-local address")));
-    }
+    let (host, port) = server(&to.server)?;
     let tls = match to.tls {
         MailTls::StartTls => Tls::Required(trust(to, host)?),
         MailTls::Tls => Tls::Wrapper(trust(to, host)?),
@@ -101,7 +129,7 @@ pub(super) async fn send(
     let mut builder = builder.port(port).tls(tls).timeout(Some(CONNECT));
     if let Some(user) = &to.username {
         if to.tls == MailTls::None {
-            return Err(Refusal::final_("a password is not sent without TLS"));
+            return Err(Refusal::final_(NO_PASSWORD_IN_THE_CLEAR));
         }
         let password = password.ok_or_else(|| Refusal::final_("email.username needs email.password"))?;
         builder = builder.credentials(Credentials::new(user.clone(), password));

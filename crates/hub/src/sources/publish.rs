@@ -9,13 +9,12 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
+use super::FIELD_MANAGER;
 use super::pull::{Failure, Layer, Main, Pulled};
 use crate::cluster_status;
 use crate::error::Error;
 use crate::service::Shared;
 
-/// Under which name profiles get their content.
-const FIELD_MANAGER: &str = "fairlead-source";
 /// Characters of a condition's message.
 const MAX_MESSAGE: usize = 2048;
 

@@ -1,18 +1,15 @@
 //! How far an object is enforced, as its manifest says: always, only made, or only watched; and which of its fields are
 //! somebody else's business. Pure.
 
+use fleet_objects::{ANNOTATION_DRIFT as MODE, ANNOTATION_IGNORE_FIELDS as IGNORE};
 use serde_json::Value;
 
-/// On an object in a manifest: `enforce` (what holds without it), `detect` or `create-only`.
-pub(crate) const MODE: &str = "fleet.fairlead.dev/drift";
-/// On an object in a manifest: fields that may change, as JSON pointers with commas between them.
-pub(crate) const IGNORE: &str = "fleet.fairlead.dev/ignore-fields";
 /// Fields that one object may ignore.
 const MAX_IGNORED: usize = 64;
 
 /// How far an object is enforced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub enum Mode {
     /// Put back whenever it differs.
     #[default]
     Enforce,
@@ -24,10 +21,11 @@ pub(crate) enum Mode {
 
 /// What a manifest says of drift.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Drift {
-    pub(crate) mode: Mode,
+pub struct Drift {
+    /// How far it is enforced.
+    pub mode: Mode,
     /// JSON pointers (RFC 6901).
-    pub(crate) ignored: Vec<String>,
+    pub ignored: Vec<String>,
 }
 
 impl Drift {
@@ -35,7 +33,7 @@ impl Drift {
     ///
     /// # Errors
     /// What makes no sense; an object whose wish is not understood is not applied.
-    pub(crate) fn of(object: &Value) -> Result<Self, String> {
+    pub fn of(object: &Value) -> Result<Self, String> {
         let text = |name: &str| object["metadata"]["annotations"][name].as_str();
         let mode = match text(MODE) {
             None | Some("enforce") => Mode::Enforce,
@@ -60,7 +58,8 @@ impl Drift {
     }
 
     /// The object without the fields that are left to others: what drift is judged by.
-    pub(crate) fn without_ignored(&self, object: &Value) -> Value {
+    #[must_use]
+    pub fn without_ignored(&self, object: &Value) -> Value {
         let mut object = object.clone();
         for pointer in &self.ignored {
             remove(&mut object, pointer);
@@ -70,7 +69,8 @@ impl Drift {
 
     /// What to apply over an object that is there: the fields that are left to others as they are, under its version, so
     /// that what they write meanwhile is not undone.
-    pub(crate) fn over(&self, wanted: &Value, live: &Value) -> Value {
+    #[must_use]
+    pub fn over(&self, wanted: &Value, live: &Value) -> Value {
         let mut object = wanted.clone();
         if self.ignored.is_empty() {
             return object;
