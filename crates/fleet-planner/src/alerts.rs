@@ -22,6 +22,15 @@ pub const REFRESH: SignedDuration = SignedDuration::from_secs(60);
 /// Seconds after which a receiver that could not be reached is tried anew while the alert fires.
 const TRY_AGAIN: u32 = 600;
 
+/// A receiver as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receiver {
+    /// Its name.
+    pub name: String,
+    /// Another one whenever people change it, or make it anew.
+    pub version: String,
+}
+
 /// A rule's alerts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Judged {
@@ -148,17 +157,25 @@ fn again(rule: &AlertRuleSpec, told: &Told) -> Option<Timestamp> {
     seconds.map(|seconds| after(told.time.0, seconds))
 }
 
-/// What a receiver is still to be told of an alert. Silenced alerts are owed to nobody, but that one is resolved is told to
+/// Whether a receiver is another one than that which could not be reached. What an earlier hub wrote down names none.
+fn put_right(told: &Told, receiver: &Receiver) -> bool {
+    !told.delivered && told.tried.as_ref().is_some_and(|tried| *tried != receiver.version)
+}
+
+/// What a receiver is still to be told of an alert. One that was changed since it could not be reached is told at once. Silenced alerts are owed to nobody, but that one is resolved is told to
 /// whom it was told, or may have been told, before.
 #[must_use]
-pub fn owed(rule: &AlertRuleSpec, alert: &Alert, receiver: &str, now: Timestamp) -> Option<AlertState> {
-    let told = alert.told.get(receiver);
+pub fn owed(rule: &AlertRuleSpec, alert: &Alert, receiver: &Receiver, now: Timestamp) -> Option<AlertState> {
+    let told = alert.told.get(&receiver.name);
     match alert.state {
         AlertState::Pending => None,
         AlertState::Firing if alert.silenced_by.is_some() => None,
         AlertState::Firing => match told.filter(|told| told.state == AlertState::Firing) {
             None => Some(AlertState::Firing),
-            Some(told) => again(rule, told).is_some_and(|at| at <= now).then_some(AlertState::Firing),
+            Some(told) => {
+                let due = put_right(told, receiver) || again(rule, told).is_some_and(|at| at <= now);
+                due.then_some(AlertState::Firing)
+            }
         },
         AlertState::Resolved => {
             let owed = match told {
@@ -173,8 +190,8 @@ pub fn owed(rule: &AlertRuleSpec, alert: &Alert, receiver: &str, now: Timestamp)
 
 /// Whether an alert is resolved and none of these receivers is to be told of it any more.
 #[must_use]
-pub fn is_done(rule: &AlertRuleSpec, alert: &Alert, receivers: &[&str], now: Timestamp) -> bool {
-    let waits = |receiver: &&str| owed(rule, alert, receiver, now).is_some();
+pub fn is_done(rule: &AlertRuleSpec, alert: &Alert, receivers: &[Receiver], now: Timestamp) -> bool {
+    let waits = |receiver: &Receiver| owed(rule, alert, receiver, now).is_some();
     alert.state == AlertState::Resolved && !receivers.iter().any(waits)
 }
 

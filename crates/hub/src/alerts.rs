@@ -12,7 +12,7 @@
 mod deliver;
 pub(crate) mod mail;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::outbound::Outbound;
 use crate::service::Shared;
-use deliver::{Delivery, Notice};
+use deliver::{Delivery, Notice, Outcome};
 
 /// Changes are gathered this long.
 const GATHER: Duration = Duration::from_millis(300);
@@ -91,6 +91,14 @@ impl Sources {
     }
 }
 
+/// A notice that goes to a receiver.
+struct UnderWay {
+    /// The receiver as it was when the notice began.
+    tried: String,
+    /// Ends the waiting for its next try.
+    superseded: CancellationToken,
+}
+
 struct Alerts {
     shared: Arc<Shared>,
     rules: ObjectCache<AlertRule>,
@@ -100,8 +108,8 @@ struct Alerts {
     outbound: Outbound,
     /// By name: uid and alerts as they are; the cache may be behind what was written.
     known: HashMap<String, (String, Vec<Alert>)>,
-    under_way: HashSet<Way>,
-    tasks: JoinSet<(Notice, Result<String, String>)>,
+    under_way: HashMap<Way, UnderWay>,
+    tasks: JoinSet<(Notice, Outcome)>,
     /// When Alertmanagers were told of what goes on firing.
     refreshed: HashMap<Way, Timestamp>,
 }
@@ -130,7 +138,7 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
         changed,
         outbound: Outbound::default(),
         known: HashMap::new(),
-        under_way: HashSet::new(),
+        under_way: HashMap::new(),
         tasks: JoinSet::new(),
         refreshed: HashMap::new(),
     };
@@ -168,8 +176,8 @@ impl Alerts {
         tokio::select! {
             () = self.changed.notified() => tokio::time::sleep(GATHER).await,
             Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {
-                if let Ok((notice, result)) = ended {
-                    self.ended(notice, result).await;
+                if let Ok((notice, outcome)) = ended {
+                    self.ended(notice, outcome).await;
                 }
             }
             () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)), if wait.is_some() => {}
@@ -225,9 +233,12 @@ impl Alerts {
         }
         let found = alerts::symptoms(spec, fleet, &*self.shared.expressions, now);
         let mut judged = alerts::advance(&rule.name_any(), spec, &before, found, silences, now);
-        let exists = |name: &&str| self.receivers.find("", name).is_some();
-        let receivers: Vec<&str> =
-            spec.receivers.iter().take(MAX_RECEIVERS).map(String::as_str).filter(exists).collect();
+        let receiver = |name: &String| {
+            let version = deliver::version(&*self.receivers.find("", name)?);
+            Some(alerts::Receiver { name: name.clone(), version })
+        };
+        let receivers: Vec<alerts::Receiver> =
+            spec.receivers.iter().take(MAX_RECEIVERS).filter_map(receiver).collect();
         judged.alerts.retain(|alert| !alerts::is_done(spec, alert, &receivers, now));
         judged
     }
@@ -238,8 +249,12 @@ impl Alerts {
         for name in rule.spec.receivers.iter().take(MAX_RECEIVERS) {
             let Some(receiver) = self.receivers.find("", name) else { continue };
             let way = (rule.name_any(), name.clone());
+            let known = alerts::Receiver { name: name.clone(), version: deliver::version(&receiver) };
+            if let Some(other) = self.under_way.get(&way).filter(|other| other.tried != known.version) {
+                other.superseded.cancel();
+            }
             for state in [AlertState::Firing, AlertState::Resolved] {
-                let owed = |alert: &&Alert| alerts::owed(&rule.spec, alert, name, now) == Some(state);
+                let owed = |alert: &&Alert| alerts::owed(&rule.spec, alert, &known, now) == Some(state);
                 let owed: Vec<Alert> =
                     alerts.iter().filter(owed).take(alerts::message::MAX_TOGETHER).cloned().collect();
                 if !owed.is_empty() && self.begin(&way, &receiver, state, owed, false) {
@@ -271,7 +286,7 @@ impl Alerts {
         let firing: Vec<Alert> = alerts.iter().filter(goes_on).cloned().collect();
         if firing.is_empty() {
             // While the first notice is on its way it is not told yet, and no reminder is due because of that.
-            if !self.under_way.contains(way) {
+            if !self.under_way.contains_key(way) {
                 self.refreshed.remove(way);
             }
             return None;
@@ -296,35 +311,41 @@ impl Alerts {
         alerts: Vec<Alert>,
         refresh: bool,
     ) -> bool {
-        if self.under_way.len() >= MAX_UNDER_WAY || !self.under_way.insert(way.clone()) {
+        if self.under_way.len() >= MAX_UNDER_WAY || self.under_way.contains_key(way) {
             return false;
         }
+        let (tried, superseded) = (deliver::version(receiver), CancellationToken::new());
+        let begun = UnderWay { tried: tried.clone(), superseded: superseded.clone() };
+        self.under_way.insert(way.clone(), begun);
         let delivery = Delivery {
             client: self.shared.client.clone(),
             outbound: self.outbound.clone(),
             receiver: receiver.clone(),
             hub: self.shared.public_url.clone().unwrap_or_default(),
         };
-        let notice = Notice { rule: way.0.clone(), receiver: way.1.clone(), state, alerts, refresh };
+        let (rule, receiver) = way.clone();
+        let notice = Notice { rule, receiver, state, alerts, refresh, tried };
         self.tasks.spawn(async move {
-            let result = delivery.send(&notice).await;
-            (notice, result)
+            let outcome = delivery.send(&notice, &superseded).await;
+            (notice, outcome)
         });
         true
     }
 
-    /// A notice arrived or was given up.
-    async fn ended(&mut self, notice: Notice, result: Result<String, String>) {
+    /// A notice arrived, was given up, or is to be begun anew.
+    async fn ended(&mut self, notice: Notice, outcome: Outcome) {
         self.under_way.remove(&(notice.rule.clone(), notice.receiver.clone()));
         self.changed.notify_one();
-        if notice.refresh {
+        if notice.refresh || outcome == Outcome::Superseded {
             return;
         }
-        if let Err(problem) = &result {
+        if let Outcome::GivenUp(problem) = &outcome {
             tracing::warn!(rule = %notice.rule, receiver = %notice.receiver, %problem, "a receiver of alerts was given up");
         }
         let now = Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default());
-        let told = Told { state: notice.state, delivered: result.is_ok(), time: now };
+        let delivered = matches!(outcome, Outcome::Arrived(_));
+        let tried = (!delivered).then(|| notice.tried.clone());
+        let told = Told { state: notice.state, delivered, tried, time: now };
         if let Some((_, alerts)) = self.known.get_mut(&notice.rule) {
             for alert in alerts {
                 if notice.alerts.iter().any(|sent| sent.fingerprint == alert.fingerprint) {
@@ -332,7 +353,7 @@ impl Alerts {
                 }
             }
         }
-        deliver::note(&self.shared.client, &notice.receiver, &result).await;
+        deliver::note(&self.shared.client, &notice.receiver, &outcome).await;
     }
 
     /// Keeps what was judged, here and in the rule's status. Answers whether it is written.

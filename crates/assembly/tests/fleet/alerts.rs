@@ -43,6 +43,10 @@ struct Receiver {
 
 impl Receiver {
     async fn start(refusals: u32) -> Self {
+        Self::refusing("503 Service Unavailable", refusals).await
+    }
+
+    async fn refusing(refusal: &'static str, refusals: u32) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let taken = Arc::new(Mutex::new(Vec::new()));
@@ -59,7 +63,7 @@ impl Receiver {
                         *left = left.saturating_sub(1);
                         refuse
                     };
-                    let answer = if refuse { "503 Service Unavailable" } else { "200 OK" };
+                    let answer = if refuse { refusal } else { "200 OK" };
                     if !refuse {
                         into.lock().push(request);
                     }
@@ -208,6 +212,42 @@ async fn silenced_and_waiting_alerts_are_shown_and_told_to_nobody() {
     eventually("told after the silence", || async { hook.taken().len() == 1 }).await;
     assert_eq!(hook.taken()[0].json()["alerts"].as_array().unwrap().len(), 1);
     drop((receivers, silences, rules, client));
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_was_put_right_hears_at_once_of_what_it_missed() {
+    let mut bench = Bench::start(&["dev"]).await;
+    // One gives up at once, one is tried for two minutes.
+    let (final_, busy) =
+        (Receiver::refusing("404 Not Found", u32::MAX).await, Receiver::start(u32::MAX).await);
+    let right = Receiver::start(0).await;
+    let client = bench.hub_client();
+    let receivers: Api<AlertReceiver> = Api::all(client.clone());
+    for (name, url) in [("final", &final_.url), ("busy", &busy.url)] {
+        let spec = json!({"webhook": {"url": url}});
+        receivers.create(&PostParams::default(), &receiver(name, spec)).await.unwrap();
+    }
+    let rules: Api<AlertRule> = Api::all(client.clone());
+    let spec = json!({"on": "ClusterOffline", "receivers": ["final", "busy"]});
+    rules.create(&PostParams::default(), &rule("offline", spec)).await.unwrap();
+    bench.stop_agent("dev").await;
+    let tried = || async {
+        let given_up =
+            receivers.get("final").await.unwrap().status.is_some_and(|status| status.given_up == 1);
+        // Past the short waits between tries.
+        given_up && u32::MAX - *busy.refused.lock() >= 4
+    };
+    eventually("one is given up and one is tried", tried).await;
+    for (name, path) in [("final", "/a"), ("busy", "/b")] {
+        let patch = json!({"spec": {"webhook": {"url": format!("{}{path}", right.url)}}});
+        receivers.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+    let paths =
+        || right.taken().into_iter().map(|taken| taken.path).collect::<std::collections::BTreeSet<_>>();
+    eventually("both are told", || async { paths().len() == 2 }).await;
+    assert_eq!(right.taken().len(), 2, "once each");
+    drop((receivers, rules, client));
     bench.stop().await;
 }
 

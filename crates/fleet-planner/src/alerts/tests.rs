@@ -48,8 +48,17 @@ fn step(rule: &AlertRuleSpec, before: &[Alert], fleet: &Fleet, seconds: i64) -> 
     advance("gone", rule, before, found(rule, fleet, seconds), &[], at(seconds))
 }
 
+fn receiver(version: &str) -> Receiver {
+    Receiver { name: "r".to_owned(), version: version.to_owned() }
+}
+
+/// Ten seconds after the beginning.
+fn given_up(tried: Option<&str>) -> Told {
+    Told { state: AlertState::Firing, delivered: false, tried: tried.map(str::to_owned), time: time(at(10)) }
+}
+
 fn tell(alert: &mut Alert, state: AlertState, seconds: i64) {
-    alert.told.insert("r".to_owned(), Told { state, delivered: true, time: time(at(seconds)) });
+    alert.told.insert("r".to_owned(), Told { state, delivered: true, tried: None, time: time(at(seconds)) });
 }
 
 #[test]
@@ -140,25 +149,25 @@ fn an_alert_holds_fires_once_and_is_resolved_once() {
     let fleet = offline(&["a"]);
     let waiting = step(&rule, &[], &fleet, 10);
     assert_eq!((waiting.alerts[0].state, waiting.due), (AlertState::Pending, Some(at(60))));
-    assert_eq!(owed(&rule, &waiting.alerts[0], "r", at(10)), None);
+    assert_eq!(owed(&rule, &waiting.alerts[0], &receiver("1"), at(10)), None);
     let mut firing = step(&rule, &waiting.alerts, &fleet, 60).alerts;
     assert_eq!(firing[0].labels["severity"], "critical");
     assert_eq!((firing[0].labels["alertname"].as_str(), firing[0].labels["cluster"].as_str()), ("gone", "a"));
-    assert_eq!(owed(&rule, &firing[0], "r", at(60)), Some(AlertState::Firing));
+    assert_eq!(owed(&rule, &firing[0], &receiver("1"), at(60)), Some(AlertState::Firing));
     tell(&mut firing[0], AlertState::Firing, 61);
     let same = step(&rule, &firing, &fleet, 600);
     assert_eq!(same.alerts, firing, "nothing is new");
-    assert_eq!(owed(&rule, &same.alerts[0], "r", at(600)), None, "told once");
+    assert_eq!(owed(&rule, &same.alerts[0], &receiver("1"), at(600)), None, "told once");
     let mut resolved = step(&rule, &firing, &Fleet::default(), 700).alerts;
     assert_eq!(resolved[0].state, AlertState::Resolved);
-    assert_eq!(owed(&rule, &resolved[0], "r", at(700)), Some(AlertState::Resolved));
-    assert!(!is_done(&rule, &resolved[0], &["r"], at(700)));
+    assert_eq!(owed(&rule, &resolved[0], &receiver("1"), at(700)), Some(AlertState::Resolved));
+    assert!(!is_done(&rule, &resolved[0], &[receiver("1")], at(700)));
     tell(&mut resolved[0], AlertState::Resolved, 701);
-    assert!(is_done(&rule, &resolved[0], &["r"], at(701)));
+    assert!(is_done(&rule, &resolved[0], &[receiver("1")], at(701)));
     // A hub that was stopped before it wrote down whom it had told.
     let unknown =
         step(&rule, &step(&rule, &waiting.alerts, &fleet, 60).alerts, &Fleet::default(), 700).alerts;
-    assert_eq!(owed(&rule, &unknown[0], "r", at(700)), Some(AlertState::Resolved));
+    assert_eq!(owed(&rule, &unknown[0], &receiver("1"), at(700)), Some(AlertState::Resolved));
     assert!(is_done(&rule, &unknown[0], &[], at(700)), "there is nobody to tell");
     // What was pending and is so no more never was.
     assert!(step(&rule, &waiting.alerts, &Fleet::default(), 20).alerts.is_empty());
@@ -172,21 +181,28 @@ fn a_gap_that_nobody_was_told_of_is_not_told() {
     let resolved = step(&rule, &firing, &Fleet::default(), 2).alerts;
     let again = step(&rule, &resolved, &offline(&["a"]), 3).alerts;
     assert_eq!((again[0].state, again.len()), (AlertState::Firing, 1));
-    assert_eq!(owed(&rule, &again[0], "r", at(3)), None);
+    assert_eq!(owed(&rule, &again[0], &receiver("1"), at(3)), None);
 }
 
 #[test]
 fn a_receiver_that_was_not_reached_is_tried_again_while_the_alert_fires() {
     let rule = rule(AlertCondition::ClusterOffline);
     let mut firing = step(&rule, &[], &offline(&["a"]), 0).alerts;
-    firing[0]
-        .told
-        .insert("r".to_owned(), Told { state: AlertState::Firing, delivered: false, time: time(at(10)) });
+    firing[0].told.insert("r".to_owned(), given_up(Some("1")));
     assert_eq!(step(&rule, &firing, &offline(&["a"]), 20).due, Some(at(610)));
-    assert_eq!(owed(&rule, &firing[0], "r", at(609)), None);
-    assert_eq!(owed(&rule, &firing[0], "r", at(610)), Some(AlertState::Firing));
+    assert_eq!(owed(&rule, &firing[0], &receiver("1"), at(609)), None);
+    assert_eq!(owed(&rule, &firing[0], &receiver("1"), at(610)), Some(AlertState::Firing));
+    assert_eq!(owed(&rule, &firing[0], &receiver("2"), at(11)), Some(AlertState::Firing), "it was put right");
+    firing[0].told.insert("r".to_owned(), given_up(None));
+    assert_eq!(owed(&rule, &firing[0], &receiver("2"), at(11)), None, "nobody knows which was tried");
+    tell(&mut firing[0], AlertState::Firing, 10);
+    assert_eq!(owed(&rule, &firing[0], &receiver("2"), at(11)), None, "it knows already");
+    firing[0].told.insert("r".to_owned(), given_up(Some("1")));
     let resolved = step(&rule, &firing, &Fleet::default(), 30).alerts;
-    assert!(is_done(&rule, &resolved[0], &["r"], at(30)), "who was not told is not told that it is over");
+    assert!(
+        is_done(&rule, &resolved[0], &[receiver("2")], at(30)),
+        "who was not told is not told that it is over"
+    );
 }
 
 #[test]
@@ -197,8 +213,8 @@ fn repetitions_and_silences_keep_their_time() {
     let mut firing = step(&rule, &[], &fleet, 0).alerts;
     tell(&mut firing[0], AlertState::Firing, 0);
     let later = step(&rule, &firing, &fleet, 50);
-    assert_eq!((later.due, owed(&rule, &later.alerts[0], "r", at(99))), (Some(at(100)), None));
-    assert_eq!(owed(&rule, &later.alerts[0], "r", at(100)), Some(AlertState::Firing));
+    assert_eq!((later.due, owed(&rule, &later.alerts[0], &receiver("1"), at(99))), (Some(at(100)), None));
+    assert_eq!(owed(&rule, &later.alerts[0], &receiver("1"), at(100)), Some(AlertState::Firing));
     let silence = AlertSilenceSpec {
         match_labels: [("cluster".to_owned(), "a".to_owned()), ("alertname".to_owned(), "*".to_owned())]
             .into(),
@@ -212,7 +228,7 @@ fn repetitions_and_silences_keep_their_time() {
     assert_eq!((under(59).alerts[0].silenced_by.clone(), under(59).due), (None, Some(at(60))));
     let quiet = under(60);
     assert_eq!((quiet.alerts[0].silenced_by.as_deref(), quiet.due), (Some("quiet"), Some(at(80))));
-    assert_eq!(owed(&rule, &quiet.alerts[0], "r", at(60)), None);
+    assert_eq!(owed(&rule, &quiet.alerts[0], &receiver("1"), at(60)), None);
     assert_eq!(under(80).alerts[0].silenced_by, None);
     let other =
         AlertSilenceSpec { match_labels: [("cluster".to_owned(), "b".to_owned())].into(), ..silence.clone() };

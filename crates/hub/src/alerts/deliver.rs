@@ -11,7 +11,8 @@ use fleet_planner::alerts::{REFRESH, message};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
+use tokio_util::sync::CancellationToken;
 
 use super::mail::{self, Letter};
 use crate::cluster_status;
@@ -34,6 +35,25 @@ pub(super) struct Notice {
     pub(super) alerts: Vec<Alert>,
     /// Nothing is new: an Alertmanager is reminded.
     pub(super) refresh: bool,
+    /// The receiver as it was when this began ([`version`]).
+    pub(super) tried: String,
+}
+
+/// What became of a notice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The server took it; its answer.
+    Arrived(String),
+    /// It was given up, and why.
+    GivenUp(String),
+    /// Somebody changed the receiver meanwhile: it is told anew as it is now.
+    Superseded,
+}
+
+/// Another one whenever people change a receiver, or make it anew.
+pub(super) fn version(receiver: &AlertReceiver) -> String {
+    let generation = receiver.metadata.generation.unwrap_or_default();
+    format!("{}/{generation}", receiver.uid().unwrap_or_default())
 }
 
 /// What it takes to deliver.
@@ -46,20 +66,20 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    /// Tells the receiver. A reminder is tried once.
-    ///
-    /// # Errors
-    /// Why it was given up.
-    pub(super) async fn send(&self, notice: &Notice) -> Result<String, String> {
+    /// Tells the receiver. A reminder is tried once; nothing is tried again once the receiver was superseded.
+    pub(super) async fn send(&self, notice: &Notice, superseded: &CancellationToken) -> Outcome {
         let mut attempts = 0;
         loop {
             attempts += 1;
             match self.once(notice).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => return Outcome::Arrived(answer),
                 Err(refusal) if refusal.again && attempts < ATTEMPTS && !notice.refresh => {
-                    tokio::time::sleep(FIRST_WAIT.saturating_mul(1 << (attempts - 1).min(10))).await;
+                    let wait = FIRST_WAIT.saturating_mul(1 << (attempts - 1).min(10));
+                    if superseded.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                        return Outcome::Superseded;
+                    }
                 }
-                Err(refusal) => return Err(format!("{refusal} (after {attempts} tries)")),
+                Err(refusal) => return Outcome::GivenUp(format!("{refusal} (after {attempts} tries)")),
             }
         }
     }
@@ -158,14 +178,15 @@ fn round(notice: &Notice) -> Timestamp {
 }
 
 /// Writes at the receiver what became of a notice.
-pub(super) async fn note(client: &Client, receiver: &str, result: &Result<String, String>) {
+pub(super) async fn note(client: &Client, receiver: &str, outcome: &Outcome) {
     let api: Api<AlertReceiver> = Api::all(client.clone());
     for _ in 0..TRIES {
         let Ok(Some(mut object)) = api.get_opt(receiver).await else { return };
         let mut status = object.status.take().unwrap_or_default();
-        let (delivered, reason, message) = match result {
-            Ok(answer) => (true, "Delivered", answer.clone()),
-            Err(problem) => (false, "GivenUp", problem.clone()),
+        let (delivered, reason, message) = match outcome {
+            Outcome::Arrived(answer) => (true, "Delivered", answer.clone()),
+            Outcome::GivenUp(problem) => (false, "GivenUp", problem.clone()),
+            Outcome::Superseded => return,
         };
         let count = if delivered { &mut status.delivered } else { &mut status.given_up };
         *count = count.saturating_add(1);
