@@ -40,6 +40,8 @@ pub(crate) enum Format {
     /// For people
     #[default]
     Table,
+    /// With every column
+    Wide,
     /// The objects
     Json,
     /// The objects

@@ -1,6 +1,6 @@
 //! Finding the hub.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -60,6 +60,20 @@ pub(crate) async fn hub(global: &Global) -> Result<Client, Failure> {
 pub(crate) async fn hub_once(global: &Global) -> Result<Client, Failure> {
     let unreachable = |error: anyhow::Error| Failure::new(Code::Unreachable, error);
     let mut config = config(global).await?;
+    config.default_retry = false;
+    Client::try_from(config).context("cannot set up the connection").map_err(unreachable)
+}
+
+/// Connects to a server by the kubeconfig that it leaves in its directory, or by one that was named. One that is away is
+/// not waited for.
+pub(crate) async fn server(global: &Global, kubeconfig: &Path) -> Result<Client, Failure> {
+    let unreachable = |error: anyhow::Error| Failure::new(Code::Unreachable, error);
+    let read = Kubeconfig::read_from(kubeconfig)
+        .with_context(|| format!("cannot read the kubeconfig {}", kubeconfig.display()))
+        .map_err(unreachable)?;
+    let options = KubeConfigOptions { context: global.context.clone(), ..KubeConfigOptions::default() };
+    let config = Config::from_custom_kubeconfig(read, &options).await;
+    let mut config = config.context("the kubeconfig leads nowhere").map_err(unreachable)?;
     config.default_retry = false;
     Client::try_from(config).context("cannot set up the connection").map_err(unreachable)
 }

@@ -48,7 +48,7 @@ where
     K: ResourceExt + Serialize,
 {
     match format {
-        Format::Table => {
+        Format::Table | Format::Wide => {
             let mut rows = vec![header.iter().map(|cell| (*cell).to_owned()).collect()];
             rows.extend(items.iter().map(row));
             if items.is_empty() {
@@ -78,9 +78,48 @@ where
     K: ResourceExt + Serialize,
 {
     match format {
-        Format::Table | Format::Name => objects(format, kind, header, std::slice::from_ref(item), row),
+        Format::Table | Format::Wide | Format::Name => {
+            objects(format, kind, header, std::slice::from_ref(item), row)
+        }
         Format::Json => data(&(json(item)? + "\n")),
         Format::Yaml => data(&yaml(item)?),
+    }
+}
+
+/// What a listing shows of things that are no objects of an API.
+pub(crate) struct Columns<'a> {
+    /// In every table.
+    pub(crate) always: &'a [&'a str],
+    /// Behind them in a wide one.
+    pub(crate) wide: &'a [&'a str],
+}
+
+/// Prints things that are no objects of an API: as a table, as a plain list for programs, or one name a line. `row` makes the
+/// cells of all columns.
+pub(crate) fn values<T: Serialize>(
+    format: Format,
+    nothing: &str,
+    columns: &Columns<'_>,
+    items: &[T],
+    row: impl Fn(&T) -> Vec<String>,
+    name: impl Fn(&T) -> String,
+) -> Result<(), Failure> {
+    match format {
+        Format::Json => data(&(json(&items)? + "\n")),
+        Format::Yaml => data(&yaml(&items)?),
+        Format::Name => data(&items.iter().map(|item| name(item) + "\n").collect::<String>()),
+        Format::Table | Format::Wide if items.is_empty() => {
+            progress(nothing);
+            Ok(())
+        }
+        Format::Table | Format::Wide => {
+            let wide = if format == Format::Wide { columns.wide } else { &[] };
+            let header: Vec<String> =
+                columns.always.iter().chain(wide).map(|&cell| cell.to_owned()).collect();
+            let width = header.len();
+            let rows = items.iter().map(|item| row(item).into_iter().take(width).collect());
+            data(&workflow::report::columns(&std::iter::once(header).chain(rows).collect::<Vec<_>>()))
+        }
     }
 }
 

@@ -16,4 +16,4 @@ pub use messages::{
 pub use record::{
     AssignmentReport, ClusterFacts, EventRecord, EventSeverity, HeldReport, Record, RecordBody,
 };
-pub use token::{Approval, JoinToken, MAX_USES, TOKEN_SECRET_TYPE, TokenError, TokenGrant};
+pub use token::{Approval, JoinToken, KeptToken, MAX_USES, TOKEN_SECRET_TYPE, TokenError, TokenGrant};

@@ -70,6 +70,74 @@ impl Approval {
     }
 }
 
+/// A token as the hub keeps it: all but its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptToken {
+    /// What it is called: the part before the dot.
+    pub id: String,
+    /// SHA-256 of the whole token, hexadecimal.
+    pub hash: String,
+    /// Only a cluster of this name.
+    pub cluster: Option<String>,
+    /// Labels that clusters get.
+    pub labels: BTreeMap<String, String>,
+    /// How many clusters it lets in; none when that cannot be read.
+    pub uses: usize,
+    /// Who came with it: `<uid of the cluster> <key>` each.
+    pub used_by: Vec<String>,
+    /// When it ends; none when that cannot be read, and then it is good no more.
+    pub expires: Option<Timestamp>,
+    /// Which new clusters are members at once. What cannot be read approves nobody.
+    pub approval: Approval,
+}
+
+impl KeptToken {
+    /// What the names of tokens' Secrets begin with.
+    pub const SECRET_PREFIX: &'static str = "join-token-";
+
+    /// What it is called, by the name of its Secret.
+    #[must_use]
+    pub fn id_of(secret_name: &str) -> Option<&str> {
+        secret_name.strip_prefix(Self::SECRET_PREFIX)
+    }
+
+    /// Reads what a Secret holds; `text` gives the value of a key.
+    #[must_use]
+    pub fn read(id: &str, text: impl Fn(&str) -> Option<String>) -> Self {
+        let json = |key: &str| text(key).map(|text| serde_json::from_str::<Value>(&text).unwrap_or_default());
+        let approval =
+            json("approval").map(|value| serde_json::from_value(value).unwrap_or(Approval::ByHand));
+        let labels = json("labels").and_then(|value| serde_json::from_value(value).ok());
+        Self {
+            id: id.to_owned(),
+            hash: text("tokenHash").unwrap_or_default(),
+            cluster: text("cluster"),
+            labels: labels.unwrap_or_default(),
+            uses: text("uses").map_or(1, |text| text.parse().unwrap_or_default()),
+            used_by: text("usedBy").unwrap_or_default().lines().map(str::to_owned).collect(),
+            expires: text("expiration").and_then(|text| text.parse().ok()),
+            approval: approval.unwrap_or_default(),
+        }
+    }
+
+    /// How many clusters it still lets in at a time.
+    #[must_use]
+    pub fn uses_left(&self, now: Timestamp) -> usize {
+        if self.ended(now) { 0 } else { self.uses.saturating_sub(self.used_by.len()) }
+    }
+
+    /// Whether its time is over.
+    #[must_use]
+    pub fn ended(&self, now: Timestamp) -> bool {
+        self.expires.is_none_or(|ends| ends <= now)
+    }
+
+    /// The uids of the clusters that came with it.
+    pub fn clusters(&self) -> impl Iterator<Item = &str> {
+        self.used_by.iter().map(|claim| claim.split_once(' ').map_or(claim.as_str(), |(uid, _)| uid))
+    }
+}
+
 /// A text that is not a token. Never repeats the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a join token: expected <id>.<secret>")]
@@ -108,7 +176,13 @@ impl JoinToken {
     /// The name of the Secret on the hub.
     #[must_use]
     pub fn secret_name(&self) -> String {
-        format!("join-token-{}", self.id)
+        format!("{}{}", KeptToken::SECRET_PREFIX, self.id)
+    }
+
+    /// What it is called: nothing of its secret.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// SHA-256 of the whole token, hexadecimal: what the hub keeps.
@@ -192,6 +266,35 @@ mod tests {
             assert_eq!(by_name.covers(name), covered, "{name}");
         }
         assert!(Approval::Given.covers("x") && !Approval::ByHand.covers("x"));
+    }
+
+    #[test]
+    fn a_kept_token_is_read_as_it_was_made_and_what_cannot_be_read_lets_nobody_in() {
+        let token = JoinToken::generate();
+        let grant = TokenGrant {
+            labels: [("region".to_owned(), "eu".to_owned())].into(),
+            uses: 3,
+            approval: Approval::ByName(vec!["edge-*".to_owned()]),
+            ..TokenGrant::default()
+        };
+        let object = token.secret_object(&grant, Timestamp::UNIX_EPOCH);
+        let text = |key: &str| match key {
+            "usedBy" => Some("uid-1 key\nuid-2 key".to_owned()),
+            key => object["stringData"][key].as_str().map(str::to_owned),
+        };
+        let id = KeptToken::id_of(object["metadata"]["name"].as_str().unwrap()).unwrap();
+        let kept = KeptToken::read(id, text);
+        assert_eq!(
+            (kept.id.as_str(), &kept.labels, &kept.approval),
+            (token.id(), &grant.labels, &grant.approval)
+        );
+        assert!(token.matches(&kept.hash));
+        assert_eq!(kept.clusters().collect::<Vec<_>>(), ["uid-1", "uid-2"]);
+        let hour = Timestamp::from_second(3600).unwrap();
+        assert_eq!((kept.uses_left(Timestamp::UNIX_EPOCH), kept.uses_left(hour)), (1, 0));
+        let broken = KeptToken::read("x", |key| (key != "usedBy").then(|| "{".to_owned()));
+        assert_eq!((broken.uses_left(Timestamp::UNIX_EPOCH), broken.approval), (0, Approval::ByHand));
+        assert_eq!(KeptToken::id_of("other"), None);
     }
 
     #[test]

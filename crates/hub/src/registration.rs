@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use agent_protocol::{
-    Approval, JoinRequest, JoinResponse, JoinToken, PROTOCOL, ReattestRequest, RenewRequest, RenewResponse,
-    TOKEN_SECRET_TYPE,
+    Approval, JoinRequest, JoinResponse, JoinToken, KeptToken, PROTOCOL, ReattestRequest, RenewRequest,
+    RenewResponse, TOKEN_SECRET_TYPE,
 };
 use fleet_objects::{
     AGENT_GROUP, AgentIdentity, Cluster, ClusterSpec, ConditionChange, LABEL_CLUSTER_SET, Registration,
@@ -129,22 +129,16 @@ impl Shared {
             let bytes = secret.data.as_ref().and_then(|data| data.get(key));
             bytes.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok())
         };
-        let ends = text("expiration").and_then(|text| text.parse::<jiff::Timestamp>().ok());
-        let hash = text("tokenHash").unwrap_or_default();
-        if !token.matches(&hash) || ends.is_none_or(|ends| ends <= jiff::Timestamp::now()) {
+        let kept = KeptToken::read(token.id(), text);
+        if !token.matches(&kept.hash) || kept.ended(jiff::Timestamp::now()) {
             return Err(unauthorized());
         }
         // The same agent with the same key may ask again: the first answer may have been lost on the way.
-        let uses = text("uses").map_or(Ok(1), |text| text.parse::<usize>()).map_err(|_| unauthorized())?;
-        let used = text("usedBy").unwrap_or_default();
-        if used.lines().all(|one| one != claim) && used.lines().count() >= uses {
+        if kept.used_by.iter().all(|one| one != claim) && kept.used_by.len() >= kept.uses {
             return Err(unauthorized());
         }
-        let labels = text("labels").and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-        // What cannot be understood approves nobody.
-        let approval = text("approval")
-            .map_or(Approval::Given, |text| serde_json::from_str(&text).unwrap_or(Approval::ByHand));
-        Ok(Grant { cluster: text("cluster"), labels, approval, secret })
+        let KeptToken { cluster, labels, approval, .. } = kept;
+        Ok(Grant { cluster, labels, approval, secret })
     }
 
     /// Notes a use by compare-and-set: of two agents with the last use of one token, one gets in.

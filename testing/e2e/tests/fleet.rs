@@ -26,6 +26,8 @@ mod replicas;
 mod rollout;
 #[path = "fleet/test_commands.rs"]
 mod test_commands;
+#[path = "fleet/tokens.rs"]
+mod tokens;
 
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -11,7 +11,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
-use workflow::report::columns;
 
 use crate::arguments::{self, Format, Global};
 use crate::failure::{Code, Failure, api};
@@ -124,36 +123,27 @@ async fn list(client: Client, arguments: &ListArguments) -> Result<Code, Failure
         let own = status.alerts.iter().filter(|alert| wanted(alert));
         shown.extend(own.map(|alert| Shown { rule: rule.name_any(), alert }));
     }
-    match arguments.output {
-        Format::Json => output::data(&(output::json(&shown)? + "\n"))?,
-        Format::Yaml => output::data(&output::yaml(&shown)?)?,
-        Format::Name => {
-            let names = shown.iter().map(|shown| format!("{}/{}\n", shown.rule, shown.alert.fingerprint));
-            output::data(&names.collect::<String>())?;
-        }
-        Format::Table if shown.is_empty() => {
-            let what = if rules.is_empty() { "there is no alert rule" } else { "no alert" };
-            output::progress(what);
-        }
-        Format::Table => output::data(&columns(&rows(&shown)))?,
-    }
+    let nothing = if rules.is_empty() { "there is no alert rule" } else { "no alert" };
+    let name = |shown: &Shown<'_>| format!("{}/{}", shown.rule, shown.alert.fingerprint);
+    output::values(arguments.output, nothing, &COLUMNS, &shown, row, name)?;
     Ok(Code::Ok)
 }
 
-fn rows(shown: &[Shown<'_>]) -> Vec<Vec<String>> {
-    let header = ["STATE", "RULE", "SEVERITY", "SINCE", "SILENCED-BY", "MESSAGE"];
-    let mut rows = vec![header.map(str::to_owned).to_vec()];
-    rows.extend(shown.iter().map(|Shown { rule, alert }| {
-        vec![
-            format!("{:?}", alert.state),
-            rule.clone(),
-            alert.labels.get("severity").cloned().unwrap_or_default(),
-            output::age(Some(&alert.since)),
-            alert.silenced_by.clone().unwrap_or_else(|| "-".to_owned()),
-            alert.message.clone(),
-        ]
-    }));
-    rows
+const COLUMNS: output::Columns<'_> = output::Columns {
+    always: &["STATE", "RULE", "SEVERITY", "SINCE", "SILENCED-BY", "MESSAGE"],
+    wide: &["FINGERPRINT"],
+};
+
+fn row(Shown { rule, alert }: &Shown<'_>) -> Vec<String> {
+    vec![
+        format!("{:?}", alert.state),
+        rule.clone(),
+        alert.labels.get("severity").cloned().unwrap_or_default(),
+        output::age(Some(&alert.since)),
+        alert.silenced_by.clone().unwrap_or_else(|| "-".to_owned()),
+        alert.message.clone(),
+        alert.fingerprint.clone(),
+    ]
 }
 
 async fn silence(client: Client, arguments: SilenceArguments) -> Result<Code, Failure> {
@@ -200,7 +190,7 @@ mod tests {
             "fingerprint": "f", "state": "Firing", "labels": {"severity": "critical"}, "message": "m",
             "since": "2026-01-01T00:00:00Z", "silencedBy": "quiet"}))
         .expect("an alert");
-        let row = &rows(&[Shown { rule: "gone".to_owned(), alert: &alert }])[1];
+        let row = row(&Shown { rule: "gone".to_owned(), alert: &alert });
         assert_eq!((row[0].as_str(), row[2].as_str(), row[4].as_str()), ("Firing", "critical", "quiet"));
     }
 }

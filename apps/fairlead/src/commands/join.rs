@@ -2,6 +2,7 @@
 
 mod chart;
 mod manifest;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,6 +36,10 @@ pub(crate) enum JoinCommand {
 pub(crate) enum TokenCommand {
     /// Make a token with which clusters can join, and print it
     Create(CreateArguments),
+    /// List tokens: what they let in, how often yet and until when, and who came with them
+    List(tokens::ListArguments),
+    /// Take tokens back: nobody joins with them any more
+    Revoke(tokens::RevokeArguments),
 }
 
 #[derive(Args, Debug)]
@@ -71,13 +76,17 @@ enum TokenFormat {
     /// The token; on stderr the command to run with it
     #[default]
     Text,
-    /// token, caPin, hub, expires
+    /// id, token, caPin, hub, expires
     Json,
 }
 
 pub(crate) async fn run(global: &Global, command: JoinCommand) -> Result<Code, Failure> {
     match command {
         JoinCommand::Token(TokenCommand::Create(arguments)) => create(global, arguments).await,
+        JoinCommand::Token(TokenCommand::List(arguments)) => tokens::list(global, arguments.output).await,
+        JoinCommand::Token(TokenCommand::Revoke(arguments)) => {
+            tokens::revoke(global, &arguments.tokens).await
+        }
         JoinCommand::Manifest(arguments) => manifest::print(global, arguments).await,
         JoinCommand::Chart(arguments) => chart::write(&arguments),
         JoinCommand::Cluster(arguments) => manifest::apply(global, arguments).await,
@@ -147,15 +156,18 @@ struct Told {
 
 fn print(format: &TokenFormat, told: &Told) -> Result<(), Failure> {
     let Told { token, pin, hub, ttl, now, uses } = told;
+    let id = token.split_once('.').map_or("ID", |(id, _)| id);
     if *format == TokenFormat::Json {
         let ends = jiff::SignedDuration::try_from(*ttl).ok().and_then(|ttl| now.checked_add(ttl).ok());
         let expires = ends.unwrap_or(*now).to_string();
-        let object = serde_json::json!({"token": token, "caPin": pin, "hub": hub, "expires": expires});
+        let object =
+            serde_json::json!({"id": id, "token": token, "caPin": pin, "hub": hub, "expires": expires});
         return output::data(&format!("{object}\n"));
     }
     output::data(&format!("{token}\n"))?;
     output::progress(&format!(
-        "good for {} and {}; it is not shown again. In the cluster's reach run:\n  \
+        "good for {} and {}; it is not shown again, and taken back with `fairlead join token revoke {id}`. In the \
+         cluster's reach run:\n  \
          fairlead agent serve --hub {hub} --ca-pin {pin} --token {token} --name NAME --dir DIR --kubeconfig FILE",
         if *uses == 1 { "one cluster".to_owned() } else { format!("{uses} clusters") },
         workflow::duration::display(*ttl)

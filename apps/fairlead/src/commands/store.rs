@@ -8,13 +8,11 @@ use anyhow::Context as _;
 use assembly::backup::{self, Place, Report};
 use clap::{Args, Subcommand};
 use http_body_util::BodyExt as _;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
 
 use crate::arguments::{Format, Global};
 use crate::failure::{Code, Failure, api, program};
-use crate::output;
 use crate::store_choice::StoreChoice;
+use crate::{connection, output};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum StoreCommand {
@@ -118,7 +116,7 @@ pub(crate) async fn run(global: &Global, command: StoreCommand) -> Result<Code, 
 
 fn print(format: Format, report: &Report) -> Result<(), Failure> {
     match format {
-        Format::Table | Format::Name => output::data(&format!("{report}\n")),
+        Format::Table | Format::Wide | Format::Name => output::data(&format!("{report}\n")),
         Format::Json => {
             let text = serde_json::to_string_pretty(report).map_err(anyhow::Error::new)?;
             output::data(&(text + "\n"))
@@ -164,15 +162,7 @@ pub(super) async fn take(global: &Global, file: &Path, store: &StoreChoice) -> R
 /// Asks a running server.
 async fn online(global: &Global, kubeconfig: &Path, file: &Path) -> Result<Report, Failure> {
     let unreachable = |error: anyhow::Error| Failure::new(Code::Unreachable, error);
-    let read = Kubeconfig::read_from(kubeconfig)
-        .with_context(|| format!("cannot read the kubeconfig {}", kubeconfig.display()))
-        .map_err(unreachable)?;
-    let options = KubeConfigOptions { context: global.context.clone(), ..KubeConfigOptions::default() };
-    let config = Config::from_custom_kubeconfig(read, &options)
-        .await
-        .context("the kubeconfig leads nowhere")
-        .map_err(unreachable)?;
-    let client = Client::try_from(config).context("cannot set up the connection").map_err(unreachable)?;
+    let client = connection::server(global, kubeconfig).await?;
     let request = http::Request::get(backup::PATH)
         .body(kube::client::Body::empty())
         .context("cannot make the request")?;

@@ -21,7 +21,7 @@ pub(crate) fn run(arguments: &VersionArguments) -> Result<Code, Failure> {
         "architecture": std::env::consts::ARCH,
     });
     match arguments.output {
-        Format::Table => output::data(&format!("fairlead {version}\n"))?,
+        Format::Table | Format::Wide => output::data(&format!("fairlead {version}\n"))?,
         Format::Name => output::data(&format!("{version}\n"))?,
         Format::Json => output::data(&format!("{value:#}\n"))?,
         Format::Yaml => output::data(&output::yaml(&value)?)?,

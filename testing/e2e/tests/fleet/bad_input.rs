@@ -31,7 +31,7 @@ fn negative(fleet: &Fleet, arguments: &[&str]) -> Result<String> {
 }
 
 /// Why the agent of `name` does not get in.
-fn kept_out(fleet: &mut Fleet, name: &str, token: &str, pin: &str) -> Result<String> {
+pub(super) fn kept_out(fleet: &mut Fleet, name: &str, token: &str, pin: &str) -> Result<String> {
     let before = fleet.agent_output(name).len();
     fleet.join_with(name, token, pin)?;
     wait::until(&format!("{name} to be kept out"), SOON, || {
@@ -42,7 +42,7 @@ fn kept_out(fleet: &mut Fleet, name: &str, token: &str, pin: &str) -> Result<Str
     })
 }
 
-fn token(fleet: &Fleet, more: &[&str]) -> Result<(String, String)> {
+pub(super) fn token(fleet: &Fleet, more: &[&str]) -> Result<(String, String)> {
     let mut words = vec!["join", "token", "create", "-o", "json"];
     words.extend(more);
     let text = fleet.succeed(&words)?;
