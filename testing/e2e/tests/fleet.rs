@@ -16,6 +16,8 @@ mod diff;
 mod full_disk;
 #[path = "fleet/intent.rs"]
 mod intent;
+#[path = "fleet/members.rs"]
+mod members;
 #[path = "fleet/outages.rs"]
 mod outages;
 #[path = "fleet/placement.rs"]

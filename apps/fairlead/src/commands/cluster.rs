@@ -2,6 +2,7 @@
 
 mod ephemeral;
 pub(crate) mod keys;
+mod lifecycle;
 pub(crate) mod serve;
 
 use api_machinery::selector::LabelSelector;
@@ -25,11 +26,21 @@ pub(crate) enum ClusterCommand {
     Label(LabelArguments),
     /// Let a cluster in that has joined and waits
     Approve(ApproveArguments),
-    /// Run a Kubernetes cluster
+    /// Give a cluster nothing new and take nothing from it, for a time
+    Pause(lifecycle::NameArguments),
+    /// Go on after a pause
+    Resume(lifecycle::NameArguments),
+    /// Take every profile off a cluster, as rollouts let it
+    Drain(lifecycle::UndoArguments),
+    /// Refuse a cluster's agent from now on; what the cluster holds stays in it
+    Revoke(lifecycle::UndoArguments),
+    /// Remove a cluster from the fleet; its agent and what it holds stay in it
+    Remove(lifecycle::RemoveArguments),
+    /// Run an embedded Kubernetes cluster
     Serve(Box<serve::ServeArguments>),
-    /// Run a command with a cluster of its own
+    /// Run a command with an embedded cluster of its own
     Ephemeral(ephemeral::EphemeralArguments),
-    /// Rotate the keys that sign service-account tokens
+    /// Rotate the keys that sign service-account tokens of an embedded cluster or a hub
     #[command(subcommand)]
     Keys(keys::KeysCommand),
 }
@@ -83,6 +94,11 @@ pub(crate) async fn run(global: &Global, command: ClusterCommand) -> Result<Code
     let client = connection::hub(global).await?;
     match command {
         ClusterCommand::Serve(_) | ClusterCommand::Ephemeral(_) | ClusterCommand::Keys(_) => {}
+        ClusterCommand::Pause(arguments) => return lifecycle::pause(client, &arguments.name).await,
+        ClusterCommand::Resume(arguments) => return lifecycle::resume(client, &arguments.name).await,
+        ClusterCommand::Drain(arguments) => return lifecycle::drain(client, &arguments).await,
+        ClusterCommand::Revoke(arguments) => return lifecycle::revoke(client, &arguments).await,
+        ClusterCommand::Remove(arguments) => return lifecycle::remove(client, &arguments).await,
         ClusterCommand::List(arguments) => {
             let clusters = list(client, arguments.selector.as_deref()).await?;
             output::objects(arguments.output, "cluster", &HEADER, &clusters, row)?;
