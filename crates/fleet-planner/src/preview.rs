@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fleet_objects::{ClusterDecision, ProfileReference, assignment_name};
+use fleet_objects::{ProfileReference, assignment_name};
 use serde::Serialize;
 
 use crate::breaker::{self, Limits};
@@ -12,7 +12,7 @@ use crate::bundle::Bundle;
 use crate::cluster_view::ClusterView;
 use crate::compare::{self, Action, ObjectChange};
 use crate::expressions::Expressions;
-use crate::placement::{Asked, Leaving, decide_all, guard};
+use crate::placement::{Asked, Choice, Leaving, decide_all, guard};
 use crate::render::{Rendered, render};
 use crate::values;
 use crate::variables::Values;
@@ -65,13 +65,31 @@ pub struct ClusterChange {
     pub notes: Vec<String>,
 }
 
-/// What becomes of `profiles` in every cluster, by cluster. Clusters in which nothing changes are not there.
+/// A placement of which it cannot be told whom it would choose: who has its profile keeps it, and nobody is added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unchosen {
+    /// The placement, `namespace/name`.
+    pub placement: String,
+    /// What is wrong with its selector or an expression, with the first cluster for which it has no value.
+    pub problem: String,
+    /// How many clusters cannot be told.
+    pub clusters: usize,
+}
+
+/// What would become of some profiles.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Preview {
+    /// By cluster. Those in which nothing changes are not there.
+    pub changes: BTreeMap<String, Vec<ClusterChange>>,
+    /// In the order of the placements.
+    pub unchosen: Vec<Unchosen>,
+}
+
+/// What becomes of `profiles` in every cluster.
 #[must_use]
-pub fn preview(
-    input: &Input<'_>,
-    profiles: &BTreeSet<ProfileReference>,
-) -> BTreeMap<String, Vec<ClusterChange>> {
-    let decided = decided(input);
+pub fn preview(input: &Input<'_>, profiles: &BTreeSet<ProfileReference>) -> Preview {
+    let decided = decide_all(input.placements, input.clusters, input.expressions);
     let mut previewer = Previewer { input, compared: BTreeMap::new() };
     let mut changes: BTreeMap<String, Vec<ClusterChange>> = BTreeMap::new();
     for profile in profiles {
@@ -83,11 +101,17 @@ pub fn preview(
             }
         }
     }
-    for (asked, decisions) in input.placements.iter().zip(&decided) {
+    for (asked, choice) in input.placements.iter().zip(&decided) {
         let winners = winners(&asked.profile, input.placements, &decided);
-        note_held(asked, decisions, &winners, &mut changes);
+        note_held(asked, choice, &winners, &mut changes);
     }
-    changes
+    let affected =
+        input.placements.iter().zip(&decided).filter(|(asked, _)| profiles.contains(&asked.profile));
+    let unchosen = affected.filter_map(|(asked, choice)| {
+        let problem = choice.problem.clone()?;
+        Some(Unchosen { placement: asked.name.clone(), problem, clusters: choice.undecided.len() })
+    });
+    Preview { unchosen: unchosen.collect(), changes }
 }
 
 /// What a cluster's agent would apply of a profile.
@@ -107,7 +131,7 @@ pub fn wanted(
     profile: &ProfileReference,
     clusters: &BTreeSet<&str>,
 ) -> BTreeMap<String, Wanted> {
-    let decided = decided(input);
+    let decided = decide_all(input.placements, input.clusters, input.expressions);
     let winners = winners(profile, input.placements, &decided);
     let assignment = assignment_name(&profile.namespace, &profile.name);
     let previewer = Previewer { input, compared: BTreeMap::new() };
@@ -121,15 +145,10 @@ pub fn wanted(
     chosen.filter_map(one).collect()
 }
 
-fn decided(input: &Input<'_>) -> Vec<Vec<ClusterDecision>> {
-    let choices = decide_all(input.placements, input.clusters, input.expressions);
-    choices.into_iter().map(|choice| choice.decisions).collect()
-}
-
 /// Says where the hub would hold a withdrawal for a person's word.
 fn note_held(
     asked: &Asked<'_>,
-    decisions: &[ClusterDecision],
+    choice: &Choice,
     winners: &BTreeMap<&str, &Asked<'_>>,
     changes: &mut BTreeMap<String, Vec<ClusterChange>>,
 ) {
@@ -137,7 +156,7 @@ fn note_held(
     let leaving: BTreeSet<String> = asked.already.iter().filter(|name| !stays(name)).cloned().collect();
     let guarded = guard(&Leaving {
         placement: asked.spec,
-        selected: decisions.iter().filter(|decision| decision.selected).count(),
+        selected: choice.decisions.iter().filter(|decision| decision.selected).count(),
         holding: &asked.already,
         leaving: &leaving,
         profiles: &BTreeSet::from([asked.profile.name.clone()]),
@@ -163,11 +182,11 @@ fn note_held(
 fn winners<'a>(
     profile: &ProfileReference,
     placements: &'a [Asked<'a>],
-    decided: &'a [Vec<ClusterDecision>],
+    decided: &'a [Choice],
 ) -> BTreeMap<&'a str, &'a Asked<'a>> {
     let of_profile = placements.iter().zip(decided).filter(|(asked, _)| asked.profile == *profile);
-    let selected = |(asked, decisions): (&'a Asked<'a>, &'a Vec<ClusterDecision>)| {
-        let selected = decisions.iter().filter(|decision| decision.selected);
+    let selected = |(asked, choice): (&'a Asked<'a>, &'a Choice)| {
+        let selected = choice.decisions.iter().filter(|decision| decision.selected);
         selected.map(move |decision| (decision.cluster.as_str(), asked))
     };
     of_profile.flat_map(selected).collect()
@@ -361,7 +380,7 @@ mod tests {
             };
             preview(&input, &BTreeSet::from([profile.clone()]))
         };
-        let changes = run(Ok(bundle("2", true)));
+        let changes = run(Ok(bundle("2", true))).changes;
         let shown = |cluster: &str| {
             let change = &changes[cluster][0];
             let objects = change.objects.iter().map(|one| (one.action, one.object.name.as_str()));
@@ -373,8 +392,64 @@ mod tests {
         assert_eq!(shown("prod"), (remove, vec![(remove, "a"), (remove, "b")]));
         let field = &changes["dev"][0].objects[1].fields[0];
         assert_eq!((field.path.as_str(), &field.after), ("data.key", &Some(json!("xl"))));
-        let broken = run(Err("no YAML".into()));
+        let broken = run(Err("no YAML".into())).changes;
         assert_eq!(broken["dev"][0].problem.as_deref(), Some("no YAML"));
         assert!(broken["dev"][0].objects.is_empty(), "a profile that cannot be read takes nothing away");
+    }
+    #[test]
+    fn a_placement_that_cannot_choose_is_told_and_takes_nothing_away() {
+        struct NoValue;
+        impl Expressions for NoValue {
+            fn check_condition(&self, _: &str) -> Result<(), String> {
+                Ok(())
+            }
+            fn holds(&self, _: &str, cluster: &serde_json::Value) -> Result<bool, String> {
+                if cluster["name"] == "prod" { Err("no such key: gpu".into()) } else { Ok(true) }
+            }
+            fn score(&self, expression: &str, cluster: &serde_json::Value) -> Result<i64, String> {
+                NoExpressions.score(expression, cluster)
+            }
+            fn value(
+                &self,
+                expression: &str,
+                cluster: &serde_json::Value,
+            ) -> Result<serde_json::Value, String> {
+                NoExpressions.value(expression, cluster)
+            }
+        }
+        let profile = ProfileReference { namespace: "default".into(), name: "app".into() };
+        let clusters = ["dev", "prod"].map(view);
+        let spec = PlacementSpec {
+            profile: "app".into(),
+            cluster_selector: Some(ClusterSelector {
+                cel_expressions: vec!["cluster.labels.gpu == 'yes'".into()],
+                ..ClusterSelector::default()
+            }),
+            ..PlacementSpec::default()
+        };
+        let placements = [Asked {
+            name: "default/app".into(),
+            profile: profile.clone(),
+            spec: &spec,
+            already: BTreeSet::from(["dev".to_owned()]),
+            chosen: BTreeSet::new(),
+        }];
+        let same = bundle("1", false);
+        let variables = Values::from([("size".into(), json!("s"))]);
+        let held = Held { bundle: same.clone(), variables };
+        let held = BTreeMap::from([("dev".to_owned(), BTreeMap::from([("default.app".to_owned(), held)]))]);
+        let bundles = BTreeMap::from([(profile.clone(), Ok(same))]);
+        let input = Input {
+            clusters: &clusters,
+            placements: &placements,
+            bundles: &bundles,
+            held: &held,
+            expressions: &NoValue,
+        };
+        let told = preview(&input, &BTreeSet::from([profile]));
+        assert_eq!(told.changes, BTreeMap::new());
+        let problem = "cluster prod: cluster.labels.gpu == 'yes': no such key: gpu".to_owned();
+        assert_eq!(told.unchosen, [Unchosen { placement: "default/app".into(), problem, clusters: 2 }]);
+        assert!(preview(&input, &BTreeSet::new()).unchosen.is_empty(), "of other profiles nothing is said");
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use fleet_planner::preview::preview;
+use fleet_planner::preview::{Preview, preview};
 
 use crate::arguments::Global;
 use crate::failure::{Code, Failure};
@@ -65,19 +65,24 @@ pub(crate) async fn run(global: &Global, arguments: DiffArguments) -> Result<Cod
     let expressions = assembly::expressions::Cel::default();
     let placements = prepared.asked();
     let input = prepared.input(&placements, &expressions);
-    let mut changes = preview(&input, &prepared.affected);
+    let Preview { mut changes, unchosen } = preview(&input, &prepared.affected);
     changes.retain(|cluster, _| wanted.is_empty() || wanted.contains(cluster.as_str()));
     if arguments.server {
         dry_run::run(&client, &input, &prepared.affected, &mut changes).await;
     }
     let looked_at = if wanted.is_empty() { prepared.clusters.len() } else { wanted.len() };
     match arguments.output {
-        DiffFormat::Text => output::data(&show::text(&changes, looked_at))?,
+        DiffFormat::Text => output::data(&show::text(&changes, &unchosen, looked_at))?,
         DiffFormat::Json => {
-            let json = serde_json::to_string_pretty(&show::machine(&changes, looked_at));
+            let json = serde_json::to_string_pretty(&show::machine(&changes, &unchosen, looked_at));
             output::data(&(json.map_err(anyhow::Error::new)? + "\n"))?;
         }
-        DiffFormat::Yaml => output::data(&output::yaml(&show::machine(&changes, looked_at))?)?,
+        DiffFormat::Yaml => output::data(&output::yaml(&show::machine(&changes, &unchosen, looked_at))?)?,
     }
-    Ok(if changes.is_empty() { Code::Ok } else { Code::Negative })
+    Ok(match () {
+        // What such a placement would do once it can choose, nobody can tell.
+        () if !unchosen.is_empty() => Code::Partial,
+        () if changes.is_empty() => Code::Ok,
+        () => Code::Negative,
+    })
 }

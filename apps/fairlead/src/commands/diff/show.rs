@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use fleet_planner::compare::{Action, FieldChange, ObjectChange};
-use fleet_planner::preview::ClusterChange;
+use fleet_planner::preview::{ClusterChange, Unchosen};
 use serde_json::{Value, json};
 
 /// Clusters named of a group.
@@ -15,17 +15,18 @@ const SHOWN: usize = 120;
 type Changes = BTreeMap<String, Vec<ClusterChange>>;
 
 /// For programs.
-pub(super) fn machine(changes: &Changes, looked_at: usize) -> Value {
+pub(super) fn machine(changes: &Changes, unchosen: &[Unchosen], looked_at: usize) -> Value {
     let clusters = changes.iter().map(|(cluster, changes)| json!({"cluster": cluster, "changes": changes}));
     json!({
         "clusters": clusters.collect::<Vec<_>>(),
         "changed": changes.len(),
         "unchanged": looked_at.saturating_sub(changes.len()),
+        "unchosen": unchosen,
     })
 }
 
 /// For people: clusters in which the same happens are told together, the larger groups first.
-pub(super) fn text(changes: &Changes, looked_at: usize) -> String {
+pub(super) fn text(changes: &Changes, unchosen: &[Unchosen], looked_at: usize) -> String {
     let mut groups: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (cluster, changes) in changes {
         groups.entry(changes.iter().map(change).collect()).or_default().push(cluster);
@@ -43,6 +44,13 @@ pub(super) fn text(changes: &Changes, looked_at: usize) -> String {
         };
         out.push_str(text);
         out.push('\n');
+    }
+    for Unchosen { placement, problem, clusters } in unchosen {
+        let _ = writeln!(
+            out,
+            "! placement {placement} cannot be told of {clusters} clusters: who has its profile keeps it, nobody gets it\n    \
+             {problem}\n"
+        );
     }
     let _ = writeln!(out, "{} of {looked_at} clusters would change", changes.len());
     out
@@ -149,7 +157,12 @@ mod tests {
         let mut changes: Changes =
             ["a", "b", "c", "d"].map(|name| (name.to_owned(), vec![change.clone()])).into();
         changes.insert("aa".to_owned(), vec![lost]);
-        insta::assert_snapshot!(text(&changes, 9), @r#"
+        let unchosen = [Unchosen {
+            placement: "default/gpu".into(),
+            problem: "cluster a: no such key: gpu".into(),
+            clusters: 9,
+        }];
+        insta::assert_snapshot!(text(&changes, &unchosen, 9), @r#"
         clusters a, b, c and 1 more:
           ~ profile default/app by placement default/app, when rollout careful lets it
             ~ ConfigMap app
@@ -160,8 +173,12 @@ mod tests {
           - profile default/app, which no placement brings any more
             ! nothing changes: no YAML
 
+        ! placement default/gpu cannot be told of 9 clusters: who has its profile keeps it, nobody gets it
+            cluster a: no such key: gpu
+
         5 of 9 clusters would change
         "#);
-        assert_eq!(machine(&changes, 9)["unchanged"], 4);
+        let machine = machine(&changes, &unchosen, 9);
+        assert_eq!((&machine["unchanged"], &machine["unchosen"][0]["clusters"]), (&json!(4), &json!(9)));
     }
 }
