@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use assembly::backup::{self, NoStore};
+
 /// The exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -89,8 +91,26 @@ pub(crate) fn program(error: assembly::AssemblyError) -> Failure {
             .downcast_ref::<std::io::Error>()
             .is_some_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
     });
+    let no_store = error.downcast_ref().and_then(NoStore::of).map(where_a_store_is);
+    if let Some(hint) = no_store {
+        return Failure::new(Code::Usage, error).hint(hint);
+    }
     let failure = Failure::new(Code::Negative, error);
     if in_use { failure.hint("--listen 127.0.0.1:0 takes a free port") } else { failure }
+}
+
+/// What to type where there is no store.
+fn where_a_store_is(nothing: &NoStore) -> String {
+    match nothing {
+        // The directory of `fairlead up` has a store of the hub, and one of each cluster.
+        NoStore::Store(directory) if backup::exists(&directory.join("hub")).is_ok() => {
+            format!("--dir {}", directory.join("hub").display())
+        }
+        NoStore::Store(_) | NoStore::Directory(_) => {
+            "--dir DIR, as `fairlead hub serve` or `fairlead cluster serve` has it; --store etcd=URL for a store in etcd"
+                .to_owned()
+        }
+    }
 }
 
 impl From<anyhow::Error> for Failure {
@@ -136,6 +156,29 @@ mod tests {
         let error = anyhow::anyhow!("connection refused").context("cannot reach the hub");
         let failure = Failure::new(Code::Unreachable, error).hint("fairlead status");
         insta::assert_snapshot!(render(&failure));
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_not_there_is_no_damage_and_the_hint_is_what_to_type() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let said = async |directory: &std::path::Path| {
+            let place = backup::Place::Directory(directory.to_owned());
+            let error = backup::snapshot(&place, &dir.path().join("out.snap")).await.expect_err("no store");
+            let failure = program(error);
+            assert_eq!(failure.code, Code::Usage);
+            render(&failure).replace(&dir.path().display().to_string(), "DIR")
+        };
+        let nowhere = said(&dir.path().join("nope")).await;
+        assert!(
+            nowhere.contains("caused by: there is no directory `DIR/nope`\n  hint: --dir DIR, as"),
+            "{nowhere}"
+        );
+        let empty = said(dir.path()).await;
+        assert!(empty.contains("caused by: there is no store in the directory `DIR`\n"), "{empty}");
+        std::fs::create_dir_all(dir.path().join("hub/store")).expect("directories");
+        let up = said(dir.path()).await;
+        assert!(up.ends_with("hint: --dir DIR/hub\n"), "{up}");
+        assert!(!dir.path().join("out.snap").exists() && !dir.path().join("nope").exists());
     }
 
     #[test]

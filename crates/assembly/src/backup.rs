@@ -165,6 +165,51 @@ pub async fn restore(file: &Path, place: &Place) -> Result<Report, AssemblyError
     blocking(move || Ok(Report::of(&restored))).await.map_err(failed)
 }
 
+/// There is no store where one was looked for; nothing is damaged.
+#[derive(Debug, thiserror::Error)]
+pub enum NoStore {
+    /// Nor a directory.
+    #[error("there is no directory `{}`", .0.display())]
+    Directory(PathBuf),
+    /// The directory is there, and is that of no server with a store of its own.
+    #[error("there is no store in the directory `{}`", .0.display())]
+    Store(PathBuf),
+}
+
+impl NoStore {
+    /// Of a failure of this module: that there is no store.
+    #[must_use]
+    pub fn of(error: &AssemblyError) -> Option<&Self> {
+        std::error::Error::source(error).and_then(|cause| cause.downcast_ref())
+    }
+}
+
+/// Looks whether there is a store of a server in a directory.
+///
+/// # Errors
+/// When there is none, or it cannot be told.
+pub fn exists(directory: &Path) -> Result<(), AssemblyError> {
+    look_for(directory).map_err(|cause| {
+        AssemblyError::new(format!("failed to find the store in `{}`", directory.display()), cause)
+    })
+}
+
+fn look_for(directory: &Path) -> Result<(), Cause> {
+    let none = |nothing: NoStore| Err(Cause::from(nothing));
+    for (path, nothing) in [
+        (directory.to_owned(), NoStore::Directory(directory.to_owned())),
+        (store_directory(directory), NoStore::Store(directory.to_owned())),
+    ] {
+        match std::fs::metadata(&path) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => return none(nothing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return none(nothing),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
 /// Whether a failure is that a server has the store open.
 #[must_use]
 pub fn is_in_use(error: &AssemblyError) -> bool {
@@ -208,8 +253,9 @@ async fn read(place: &Place) -> Result<Snapshot, Cause> {
 pub(crate) async fn open(place: &Place) -> Result<Arc<dyn Store>, Cause> {
     match place {
         Place::Directory(directory) => {
-            let path = store_directory(directory);
+            let (directory, path) = (directory.clone(), store_directory(directory));
             let store = blocking(move || {
+                look_for(&directory)?;
                 // Opening would create one where there is none.
                 storage_embedded::verify(&path)?;
                 Ok(EmbeddedStore::open(

@@ -40,6 +40,13 @@ pub(crate) struct RestoreArguments {
 
 pub(crate) async fn backup(global: &Global, arguments: BackupArguments) -> Result<Code, Failure> {
     let directory = global.dir.clone().ok_or_else(|| Failure::usage("--dir is missing"))?;
+    // Before anything is made for it: a key, a directory. A server may have its store in etcd.
+    if global.kubeconfig.is_none() && arguments.store.etcd()?.is_none() {
+        assembly::backup::exists(&directory).map_err(program)?;
+    } else if !directory.is_dir() {
+        return Err(Failure::usage(format!("there is no directory {}", directory.display()))
+            .hint("--dir DIR, as `fairlead hub serve` has it"));
+    }
     let key = arguments.key.as_deref().map(Key::open_or_make).transpose();
     let key = key.context("cannot use the key")?;
     // Beside the backup: it is as secret and as large.
