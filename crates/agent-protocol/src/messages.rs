@@ -180,7 +180,8 @@ pub enum StreamMessage {
     Unknown,
 }
 
-/// What an agent says with every ping: what could not be said through the outbox, because it is about the outbox.
+/// What an agent says with every ping: what could not be said through the outbox, because it is about the
+/// outbox, and whom the agent trusts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PingReport {
@@ -190,6 +191,10 @@ pub struct PingReport {
     /// Records dropped over the life of the outbox.
     #[serde(default)]
     pub dropped: u64,
+    /// By what the agent recognises its hub, as it is kept on its disk: `sha256:…` of the key of each authority, sorted.
+    /// None: an agent that does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<Vec<String>>,
 }
 
 /// Records in the order of their sequence.

@@ -4,16 +4,20 @@ use std::path::Path;
 
 use access::certificates::rotation::{self, RotationError};
 
+use serde::Serialize;
+
 use crate::error::AssemblyError;
 
 /// By what agents recognise a hub: `sha256:…` of the keys of its authorities.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rotation {
     /// The one that signs.
     pub current: String,
     /// The one that will.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
     /// The one that did, while what it signed is good.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub previous: Option<String>,
 }
 

@@ -367,13 +367,15 @@ impl CertificateIssuer for Issuer {
     ) -> Result<IssuedCertificate, IssueError> {
         let subject =
             ClientSubject { user: subject.common_name.clone(), groups: vec![subject.organization.clone()] };
+        let signer = self.0.now();
         let certificate_pem =
-            self.0.now().sign_client_request(csr_pem, &subject, validity).map_err(|error| match error {
+            signer.sign_client_request(csr_pem, &subject, validity).map_err(|error| match error {
                 access::CertificateError::Unusable { .. } => IssueError::BadRequest(error.to_string()),
                 error => IssueError::Authority(error.to_string()),
             })?;
         let ends = jiff::Timestamp::now() + jiff::SignedDuration::try_from(validity).unwrap_or_default();
-        Ok(IssuedCertificate { certificate_pem, not_after: ends.to_string() })
+        let authority = signer.pin().to_string();
+        Ok(IssuedCertificate { certificate_pem, not_after: ends.to_string(), authority })
     }
 
     fn ca_bundle(&self) -> String {

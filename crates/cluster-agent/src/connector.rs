@@ -212,6 +212,18 @@ pub(crate) fn pinned(bundle: &str, pin: &str) -> Result<String, Error> {
     )))
 }
 
+/// By what the authorities of a bundle are recognised: `sha256:…` of the key of each, sorted.
+pub(crate) fn pins(bundle: &str) -> Result<Vec<String>, Error> {
+    let mut pins = Vec::new();
+    for certificate in certificates(bundle)? {
+        let parsed = x509_parser::parse_x509_certificate(&certificate);
+        let (_, parsed) = parsed.map_err(|error| Error::Invalid(format!("the hub's authority: {error}")))?;
+        pins.push(format!("sha256:{}", hex::encode(Sha256::digest(parsed.public_key().raw))));
+    }
+    pins.sort();
+    Ok(pins)
+}
+
 fn block_text(block: &Pem) -> String {
     use std::fmt::Write as _;
     let encoded = k8s_openapi::ByteString(block.contents.clone());

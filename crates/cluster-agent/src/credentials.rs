@@ -107,6 +107,11 @@ impl Credentials {
         }
     }
 
+    /// By what the hub is recognised, as it is kept; none when that is not known or cannot be read.
+    pub(crate) fn pins(&self) -> Option<Vec<String>> {
+        self.ca().ok().flatten().and_then(|bundle| crate::connector::pins(&bundle).ok())
+    }
+
     /// A signing request by the agent's key; the key is made when there is none.
     ///
     /// # Errors

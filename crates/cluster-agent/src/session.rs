@@ -189,12 +189,14 @@ impl Session {
         }
     }
 
-    /// Says that the agent is there and how its outbox is; at once when that changes.
+    /// Says that the agent is there, whom it trusts, and how its outbox is; the last at once when that changes.
     async fn ping(&self, hub: &HubClient, every: Duration) -> Error {
         let mut problem = self.outbox.problem();
         loop {
             let outbox_problem = problem.borrow_and_update().clone();
-            let report = PingReport { outbox_problem, dropped: self.outbox.dropped() };
+            // Read anew each time: a person may have bound the agent anew.
+            let authorities = self.credentials.pins();
+            let report = PingReport { outbox_problem, dropped: self.outbox.dropped(), authorities };
             match hub.ping(&report).await {
                 Ok(()) | Err(Error::Refused { code: TOO_MANY, .. }) => {}
                 Err(lost) => return lost,

@@ -122,6 +122,10 @@ pub struct ClusterStatus {
     /// The key the agent joined with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration: Option<Registration>,
+    /// By what the agent recognises its hub, as it said last: `sha256:…` of the key of each authority, sorted, at most 8.
+    /// Empty: an agent that does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_authorities: Vec<String>,
     /// Records the agent had to drop because its outbox was full, over its life.
     #[serde(default)]
     pub dropped_records: u64,
@@ -178,4 +182,7 @@ pub struct Registration {
     pub public_key_sha256: String,
     /// When the newest certificate ends, RFC 3339.
     pub not_after: String,
+    /// Which authority of the hub signed it, `sha256:…` of its key; none: it was issued by an earlier release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
 }

@@ -67,8 +67,22 @@ fn judge(status: &mut ClusterStatus) {
     set_condition(&mut status.conditions, change, &now());
 }
 
+/// Authorities that an agent may say it trusts: during a rotation it is two.
+const AUTHORITIES: usize = 8;
+
+/// What an agent's ping says. What is no pin is not kept.
+pub(crate) fn take_ping(status: &mut ClusterStatus, report: &PingReport) {
+    take_outbox(status, report);
+    let is_pin = |text: &&String| {
+        let digest = text.strip_prefix("sha256:");
+        digest.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    let said = report.authorities.iter().flatten().filter(is_pin).take(AUTHORITIES).cloned();
+    status.trusted_authorities = said.collect();
+}
+
 /// What an agent's ping says of its outbox. A cluster whose outbox never had a problem has no condition of it.
-pub(crate) fn take_outbox(status: &mut ClusterStatus, report: &PingReport) {
+fn take_outbox(status: &mut ClusterStatus, report: &PingReport) {
     status.dropped_records = status.dropped_records.max(report.dropped);
     let (blocked, reason, message) = match &report.outbox_problem {
         Some(problem) => (true, "NoRoom", problem.clone()),
@@ -102,5 +116,24 @@ pub(crate) fn connected(now: bool) -> ConditionChange<'static> {
         reason,
         message: message.to_owned(),
         observed_generation: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_is_believed_whom_it_trusts_as_far_as_that_can_be_and_no_longer_than_it_says_so() {
+        let pin = |digit: char| format!("sha256:{}", digit.to_string().repeat(64));
+        let said = |authorities| PingReport { authorities, ..PingReport::default() };
+        let mut status = ClusterStatus::default();
+        take_ping(&mut status, &said(Some(vec![pin('a'), "sha256:short".into(), pin('g'), pin('b')])));
+        assert_eq!(status.trusted_authorities, [pin('a'), pin('b')]);
+        take_ping(&mut status, &said(Some(vec![pin('c'); 100])));
+        assert_eq!(status.trusted_authorities.len(), AUTHORITIES);
+        // An earlier release of the agent says nothing of it.
+        take_ping(&mut status, &serde_json::from_str(r#"{"dropped": 3}"#).unwrap());
+        assert!(status.trusted_authorities.is_empty() && status.dropped_records == 3);
     }
 }

@@ -18,6 +18,8 @@ pub struct IssuedCertificate {
     pub certificate_pem: String,
     /// When it ends, RFC 3339.
     pub not_after: String,
+    /// Which authority signed it: `sha256:…` of its key.
+    pub authority: String,
 }
 
 /// Why no certificate was signed.

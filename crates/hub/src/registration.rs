@@ -271,8 +271,11 @@ impl Shared {
         key: &str,
         issued: &IssuedCertificate,
     ) -> Result<(), Status> {
-        let registration =
-            Registration { public_key_sha256: key.to_owned(), not_after: issued.not_after.clone() };
+        let registration = Registration {
+            public_key_sha256: key.to_owned(),
+            not_after: issued.not_after.clone(),
+            authority: Some(issued.authority.clone()),
+        };
         let mut taken = false;
         let written = cluster_status::update(&self.client, &identity.name, |status| {
             // Two joins under one name at once: the first to write its uid has it.

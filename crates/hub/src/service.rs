@@ -359,7 +359,7 @@ impl Shared {
             return Ok(());
         }
         let written = cluster_status::update(&self.client, cluster, |status| {
-            cluster_status::take_outbox(status, &report)
+            cluster_status::take_ping(status, &report)
         });
         written.await.map(drop).inspect_err(|_| self.presence.unreport(cluster))
     }

@@ -4,6 +4,8 @@
 mod access;
 #[path = "fleet/any_kubernetes.rs"]
 mod any_kubernetes;
+#[path = "fleet/authority.rs"]
+mod authority;
 #[path = "fleet/bad_input.rs"]
 mod bad_input;
 #[path = "fleet/certificates.rs"]

@@ -83,7 +83,7 @@ pub(crate) struct ServeArguments {
 pub(crate) async fn run(global: &Global, command: HubCommand) -> Result<Code, Failure> {
     let arguments = match command {
         HubCommand::Serve(arguments) => *arguments,
-        HubCommand::Authority(command) => return authority::run(&command),
+        HubCommand::Authority(command) => return authority::run(global, &command).await,
         HubCommand::Backup(arguments) => return backup::backup(global, arguments).await,
         HubCommand::Restore(arguments) => return backup::restore(global, arguments).await,
     };
