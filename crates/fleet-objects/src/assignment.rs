@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::conditions::ConditionChange;
 use crate::rollout::MaintenanceWindow;
 
 /// One profile for one cluster. Written by the hub alone; lives in the cluster's partition.
@@ -24,6 +25,7 @@ use crate::rollout::MaintenanceWindow;
     printcolumn = r#"{"name":"State","type":"string","jsonPath":".spec.state"}"#,
     printcolumn = r#"{"name":"Generation","type":"integer","jsonPath":".spec.generation"}"#,
     printcolumn = r#"{"name":"Observed","type":"integer","jsonPath":".status.observedGeneration"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name":"Applied","type":"string","jsonPath":".status.conditions[?(@.type==\"Applied\")].status"}"#,
     printcolumn = r#"{"name":"Healthy","type":"string","jsonPath":".status.conditions[?(@.type==\"Healthy\")].status"}"#,
     printcolumn = r#"{"name":"Objects","type":"integer","jsonPath":".status.objectCount"}"#,
@@ -107,7 +109,8 @@ pub struct AssignmentStatus {
     /// The newest generation the agent took over. Behind `spec.generation`: not yet seen, or refused.
     #[serde(default)]
     pub observed_generation: i64,
-    /// `Applied`, `Healthy`, `Ready`, and for a tombstone `Pruned`.
+    /// `Applied`, `Healthy`, `Ready`, and for a tombstone `Pruned`. All are about `observedGeneration`, but that `Ready` is
+    /// False as well while a newer one is refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Objects managed.
@@ -197,6 +200,33 @@ pub struct Refusal {
     pub generation: i64,
 }
 
+impl Refusal {
+    /// What is said of an assignment as a whole while a generation of it waits, like one for a Secret that the hub does not
+    /// have: it is not ready, however well the one before is enforced, whose other conditions stay. None: the refusal is
+    /// not about a newer generation than `held`, but about the hub.
+    #[must_use]
+    pub fn not_ready(&self, held: Option<i64>) -> Option<ConditionChange<'static>> {
+        let waits = matches!(self.reason, RefusalReason::ContentInvalid | RefusalReason::Forbidden);
+        if !waits || held.is_some_and(|held| self.generation <= held) {
+            return None;
+        }
+        let mut message = format!("generation {} is not taken over: {}", self.generation, self.message);
+        if let Some(held) = held {
+            message.push_str(&format!("; generation {held} stays enforced"));
+        }
+        Some(ConditionChange {
+            kind: "Ready",
+            status: Some(false),
+            reason: REFUSED,
+            message,
+            observed_generation: held,
+        })
+    }
+}
+
+/// The reason of `Ready=False` while an agent does not take over the newest generation.
+pub const REFUSED: &str = "Refused";
+
 /// Why an agent does not follow the hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RefusalReason {
@@ -213,4 +243,27 @@ pub enum RefusalReason {
     /// The cluster's owner does not allow it: the ceiling, the roles of the profile's identity, or the keys pinned for
     /// releases.
     Forbidden,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_not_ready_and_what_is_about_the_hub_says_nothing_of_it() {
+        let refusal = |reason, generation| Refusal { reason, message: "no secret".to_owned(), generation };
+        let waits = refusal(RefusalReason::ContentInvalid, 4);
+        let change = waits.not_ready(Some(3)).expect("a newer generation waits");
+        assert_eq!((change.kind, change.status, change.observed_generation), ("Ready", Some(false), Some(3)));
+        assert_eq!(change.message, "generation 4 is not taken over: no secret; generation 3 stays enforced");
+        assert_eq!(
+            waits.not_ready(None).expect("nothing is held").message,
+            "generation 4 is not taken over: no secret"
+        );
+        assert!(waits.not_ready(Some(4)).is_none() && waits.not_ready(Some(5)).is_none());
+        for reason in [RefusalReason::GenerationRegressed, RefusalReason::EpochChanged, RefusalReason::Absent]
+        {
+            assert!(refusal(reason, 4).not_ready(Some(3)).is_none(), "{reason:?}");
+        }
+    }
 }

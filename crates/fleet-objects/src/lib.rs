@@ -27,7 +27,7 @@ pub mod test_workflow;
 
 pub use assignment::{
     Assignment, AssignmentSpec, AssignmentState, AssignmentStatus, ContentReference, GenerationMark,
-    HELD_BY_OWNER, Health, OUTSIDE_WINDOW, ObjectReference, ObjectStatus, ProfileReference, Refusal,
+    HELD_BY_OWNER, Health, OUTSIDE_WINDOW, ObjectReference, ObjectStatus, ProfileReference, REFUSED, Refusal,
     RefusalReason,
 };
 pub use cluster::{

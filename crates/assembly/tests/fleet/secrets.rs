@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fleet_objects::{Assignment, Cluster, Placement, Profile};
+use fleet_objects::{Assignment, Cluster, Placement, Profile, REFUSED, condition, condition_is_true};
 use k8s_openapi::api::core::v1::{Event, Secret};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -203,5 +203,58 @@ async fn a_secret_of_the_hub_reaches_the_clusters_that_were_chosen_and_nobody_el
     for directory in [bench.hub_dir().to_owned(), bench.agent_dir("dev"), bench.agent_dir("prod")] {
         assert_eq!(found_in(&directory, WORD), Vec::<String>::new());
     }
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_that_waits_for_a_secret_of_the_hub_is_seen_waiting_and_the_one_before_stays() {
+    let bench = Bench::start(&["dev"]).await;
+    let secrets: Api<Secret> = Api::namespaced(bench.hub_client(), "default");
+    secrets.create(&PostParams::default(), &secret("db-1", WORD, true)).await.unwrap();
+    let spec = json!({"variables": [{"name": "password", "secret": true, "required": true}],
+        "manifests": [{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "app"}, "stringData": {"x": "${var.password}"}}]});
+    bench.profile("app", spec).await;
+    let given = |name: &str| json!({"password": {"hubSecretKeyRef": {"name": name, "key": "password"}}});
+    bench.place("app", json!({}), given("db-1")).await;
+    bench.applied("dev", "default.app").await;
+    let assignments: Api<Assignment> = Api::namespaced(bench.hub_client(), "cluster-dev");
+    let ready = async || {
+        let found = assignments.get("default.app").await.unwrap();
+        let status = found.status.unwrap_or_default();
+        let said =
+            condition(&status.conditions, "Ready").map(|ready| (ready.status.clone(), ready.message.clone()));
+        let (value, message) = said.unwrap_or_default();
+        let current = status.observed_generation == found.spec.generation;
+        (value, message, current, condition_is_true(&status.conditions, "Applied"))
+    };
+    eventually("it is ready", || async { ready().await.0 == "True" }).await;
+    bench.place("app", json!({}), given("db-2")).await;
+    eventually("it is said that the new one waits, and for what", || async {
+        let (value, message, current, applied) = ready().await;
+        value == "False"
+            && message.contains("default/db-2/password")
+            && message.contains("stays enforced")
+            && !current
+            && applied
+    })
+    .await;
+    secrets.create(&PostParams::default(), &secret("db-2", WORD, true)).await.unwrap();
+    eventually("it is ready again", || async {
+        let (value, _, current, _) = ready().await;
+        value == "True" && current
+    })
+    .await;
+
+    // One that holds nothing yet.
+    bench.profile("other", json!({"variables": [{"name": "password", "secret": true, "required": true}], "manifests": [config_map("o", "1")]})).await;
+    bench.place("other", json!({}), given("db-3")).await;
+    eventually("it is said, too", || async {
+        let found = assignments.get_opt("default.other").await.unwrap();
+        let status = found.and_then(|found| found.status).unwrap_or_default();
+        condition(&status.conditions, "Ready")
+            .is_some_and(|ready| ready.status == "False" && ready.reason == REFUSED)
+    })
+    .await;
+    drop((secrets, assignments));
     bench.stop().await;
 }

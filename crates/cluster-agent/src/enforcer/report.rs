@@ -149,7 +149,13 @@ fn conditions(active: &Active, status: &mut AssignmentStatus) {
     }
     let ready = applied && healthy;
     let (reason, message) = if applied { (health_reason, health_message) } else { (reason, message) };
-    set("Ready", Some(ready), reason, message);
+    let refusal = active.accepted.refusal.as_ref();
+    match refusal.and_then(|refusal| refusal.not_ready(Some(generation))) {
+        None => set("Ready", Some(ready), reason, message),
+        Some(change) => {
+            set_condition(&mut status.conditions, change, &now);
+        }
+    }
 }
 
 /// Which objects two writers fight over.

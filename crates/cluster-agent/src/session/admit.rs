@@ -8,6 +8,7 @@ use agent_protocol::{AssignmentReport, EventRecord, EventSeverity, RecordBody};
 use fleet_objects::{
     ANNOTATION_CONFIRM_DELETIONS, ANNOTATION_SIGNATURES, Assignment, AssignmentSpec, AssignmentState,
     AssignmentStatus, ProfileReference, Refusal, RefusalReason, assignment_name, partition_namespace,
+    set_condition,
 };
 use fleet_planner::admission::{Verdict, judge};
 use fleet_planner::bundle::Bundle;
@@ -15,6 +16,7 @@ use fleet_planner::release::SignedRelease;
 use fleet_planner::render::render;
 use futures::StreamExt;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt};
@@ -345,8 +347,14 @@ impl Session {
                 self.wake(name.to_owned()).await?;
             }
             None => {
-                let status =
+                let mut status =
                     AssignmentStatus { refusal: Some(refusal.clone()), ..AssignmentStatus::default() };
+                if let Some(change) = refusal.not_ready(None) {
+                    let now = Timestamp::now();
+                    // Whole seconds: what the API server keeps.
+                    let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
+                    set_condition(&mut status.conditions, change, &now);
+                }
                 let report = AssignmentReport { name: name.to_owned(), status };
                 self.outbox.append_or_count(RecordBody::Assignment(Box::new(report))).await;
             }
