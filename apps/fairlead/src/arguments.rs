@@ -39,12 +39,13 @@ pub(crate) struct Global {
 pub(crate) enum Format {
     /// For people
     #[default]
+    #[value(alias = "text")]
     Table,
     /// With every column
     Wide,
-    /// The objects
+    /// Everything, for programs
     Json,
-    /// The objects
+    /// The same
     Yaml,
     /// One name a line
     Name,
@@ -78,6 +79,109 @@ mod tests {
     #[test]
     fn the_arguments_agree_with_each_other() {
         Arguments::command().debug_assert();
+    }
+
+    /// Commands that show nothing by themselves, or print what has a form of its own: a kubeconfig, a token, a report, a log.
+    const NO_LISTING: [&str; 66] = [
+        "up",
+        "down",
+        "cluster label",
+        "cluster approve",
+        "cluster pause",
+        "cluster resume",
+        "cluster drain",
+        "cluster revoke",
+        "cluster remove",
+        "cluster serve",
+        "cluster ephemeral",
+        "cluster keys rotate",
+        "cluster keys retire",
+        "join token create",
+        "join token revoke",
+        "join manifest",
+        "join chart",
+        "join cluster",
+        "profile create",
+        "profile apply",
+        "profile key",
+        "profile sign",
+        "source sync",
+        "source suspend",
+        "source resume",
+        "placement confirm",
+        "policy test",
+        "alert silence",
+        "alert unsilence",
+        "rollout watch",
+        "rollout pause",
+        "rollout resume",
+        "rollout promote",
+        "rollout abort",
+        "rollout rollback",
+        "test run",
+        "test import",
+        "test watch",
+        "test report",
+        "test logs",
+        "test rerun",
+        "test cancel",
+        "test pause",
+        "test resume",
+        "bundle create",
+        "bundle load",
+        "access project",
+        "access grant",
+        "access revoke",
+        "hub serve",
+        "hub authority prepare",
+        "hub authority switch",
+        "hub authority finish",
+        "hub backup",
+        "hub restore",
+        "store rewrite",
+        "agent serve",
+        "agent rebind",
+        "agent ceiling",
+        "image load",
+        "image build-tool",
+        "kubeconfig",
+        "login",
+        "credential",
+        "completion",
+        "tool",
+    ];
+
+    /// Every command that can be run, by its words.
+    fn leaves(command: &clap::Command, words: &str, all: &mut Vec<(String, clap::Command)>) {
+        for child in command.get_subcommands().filter(|child| child.get_name() != "help") {
+            let name = format!("{words} {}", child.get_name()).trim_start().to_owned();
+            if child.has_subcommands() {
+                leaves(child, &name, all);
+            } else {
+                all.push((name, child.clone()));
+            }
+        }
+    }
+
+    #[test]
+    fn every_listing_is_printed_in_the_same_formats() {
+        let (mut all, mut wrong) = (Vec::new(), Vec::new());
+        leaves(&Arguments::command(), "", &mut all);
+        for (name, command) in &all {
+            let output = command.get_arguments().find(|argument| argument.get_short() == Some('o'));
+            let values: Vec<String> = output.map_or_else(Vec::new, |output| {
+                let values = output.get_possible_values().into_iter();
+                values.map(|value| value.get_name().to_owned()).collect()
+            });
+            let is_listing = values == ["table", "wide", "json", "yaml", "name"];
+            if is_listing == NO_LISTING.contains(&name.as_str()) {
+                wrong.push(format!("{name}: -o {values:?}"));
+            }
+        }
+        assert_eq!(wrong, Vec::<String>::new());
+        for name in NO_LISTING {
+            assert!(all.iter().any(|(known, _)| known == name), "there is no command {name}");
+        }
     }
 
     #[test]

@@ -7,10 +7,12 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding, Subject};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
+use serde::Serialize;
 use serde_json::json;
 
-use crate::arguments::Global;
+use crate::arguments::{Format, Global};
 use crate::failure::{Code, Failure, api};
+use crate::output::Columns;
 use crate::{connection, output};
 
 const MANAGER: &str = "fairlead-access";
@@ -64,6 +66,9 @@ pub(crate) struct ListArguments {
     /// Only this project
     #[arg(long, value_name = "NAME")]
     project: Option<String>,
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Format,
 }
 
 /// What somebody may.
@@ -89,7 +94,7 @@ pub(crate) async fn run(global: &Global, command: AccessCommand) -> Result<Code,
         AccessCommand::Project(arguments) => project(client, &arguments).await?,
         AccessCommand::Grant(arguments) => grant(client, &arguments).await?,
         AccessCommand::Revoke(arguments) => return revoke(client, &arguments).await,
-        AccessCommand::List(arguments) => list(client, arguments.project.as_deref()).await?,
+        AccessCommand::List(arguments) => list(client, &arguments).await?,
     }
     Ok(Code::Ok)
 }
@@ -189,16 +194,37 @@ async fn revoke(client: Client, arguments: &GrantArguments) -> Result<Code, Fail
     }
 }
 
-async fn list(client: Client, project: Option<&str>) -> Result<(), Failure> {
+/// Who has which role, for programs.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Held {
+    /// `*`: on the whole hub.
+    project: String,
+    cluster_sets: String,
+    role: String,
+    kind: String,
+    name: String,
+}
+
+const COLUMNS: Columns<'_> =
+    Columns { always: &["PROJECT", "CLUSTER-SETS", "ROLE", "KIND", "NAME"], wide: &[] };
+
+async fn list(client: Client, arguments: &ListArguments) -> Result<(), Failure> {
+    let project = arguments.project.as_deref();
     let all = ListParams::default();
-    let mut rows: Vec<Vec<String>> = Vec::new();
+    let mut held: Vec<Held> = Vec::new();
     let mut add = |project: &str, sets: &str, role: &str, subjects: &[Subject]| {
         if !ROLES.contains(&role) {
             return;
         }
         for subject in subjects {
-            let row = [project, sets, role, &subject.kind, &subject.name];
-            rows.push(row.into_iter().map(str::to_owned).collect());
+            held.push(Held {
+                project: project.to_owned(),
+                cluster_sets: sets.to_owned(),
+                role: role.to_owned(),
+                kind: subject.kind.clone(),
+                name: subject.name.clone(),
+            });
         }
     };
     let failed = || api("cannot list who has which role");
@@ -227,13 +253,11 @@ async fn list(client: Client, project: Option<&str>) -> Result<(), Failure> {
             add(&project, sets, &binding.role_ref.name, binding.subjects.as_deref().unwrap_or_default());
         }
     }
-    if rows.is_empty() {
-        output::progress("nobody has a role of the fleet");
-        return Ok(());
-    }
-    let mut table = vec![["PROJECT", "CLUSTER-SETS", "ROLE", "KIND", "NAME"].map(str::to_owned).to_vec()];
-    table.append(&mut rows);
-    output::data(&workflow::report::columns(&table))
+    let row = |one: &Held| {
+        [&one.project, &one.cluster_sets, &one.role, &one.kind, &one.name].map(Clone::clone).to_vec()
+    };
+    let name = |one: &Held| format!("{}/{}", one.kind.to_lowercase(), one.name);
+    output::values(arguments.output, "nobody has a role of the fleet", &COLUMNS, &held, row, name)
 }
 
 #[cfg(test)]

@@ -16,15 +16,17 @@ use jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt};
+use serde::Serialize;
 use serde_json::json;
 
 use super::profile::sign;
 use super::test::artifacts;
 use super::test::watch::follow;
 use super::{test, throw_away};
-use crate::arguments::{self, Global};
+use crate::arguments::{self, Format, Global};
 use crate::documents::{self, Document};
 use crate::failure::{Code, Failure, api, program};
+use crate::output::Columns;
 use crate::{connection, output};
 
 /// Bytes of one run's log in a bundle.
@@ -100,7 +102,20 @@ pub(crate) struct LoadArguments {
 pub(crate) struct VerifyArguments {
     #[command(flatten)]
     trust: TrustArguments,
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Format,
 }
+
+/// A file of a bundle, for programs.
+#[derive(Serialize)]
+struct Listed<'a> {
+    file: &'a str,
+    size: usize,
+    sha256: &'a str,
+}
+
+const COLUMNS: Columns<'_> = Columns { always: &["FILE", "SIZE", "SHA256"], wide: &["WHOLE-SHA256"] };
 
 pub(crate) async fn run(global: &Global, command: BundleCommand) -> Result<Code, Failure> {
     match command {
@@ -173,13 +188,17 @@ fn open(arguments: &TrustArguments) -> Result<Bundle, Failure> {
 fn verify(arguments: &VerifyArguments) -> Result<Code, Failure> {
     let bundle = open(&arguments.trust)?;
     let table = &bundle.table;
-    let mut rows = vec![["FILE", "SIZE", "SHA256"].map(str::to_owned).to_vec()];
-    rows.extend(table.files.iter().map(|(path, digest)| {
+    let listed = table.files.iter().map(|(path, digest)| {
         let size = bundle.files.get(path).map_or(0, Vec::len);
-        vec![path.clone(), size.to_string(), digest.chars().take(12).collect()]
-    }));
+        Listed { file: path, size, sha256: digest }
+    });
+    let listed: Vec<Listed<'_>> = listed.collect();
+    let row = |one: &Listed<'_>| {
+        let short = one.sha256.chars().take(12).collect();
+        vec![one.file.to_owned(), one.size.to_string(), short, one.sha256.to_owned()]
+    };
     output::progress(&format!("{:?} of bundle {}, made {}", table.purpose, table.name, table.made));
-    output::data(&workflow::report::columns(&rows))?;
+    output::values(arguments.output, "no file", &COLUMNS, &listed, row, |one| one.file.to_owned())?;
     Ok(Code::Ok)
 }
 

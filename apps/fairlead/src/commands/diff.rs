@@ -7,10 +7,10 @@ mod show;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use fleet_planner::preview::{Preview, preview};
 
-use crate::arguments::Global;
+use crate::arguments::{Format, Global};
 use crate::failure::{Code, Failure};
 use crate::{connection, documents, output};
 
@@ -31,20 +31,9 @@ pub(crate) struct DiffArguments {
     /// fields of it
     #[arg(long)]
     server: bool,
-    /// How to print
+    /// How to print: a table tells clusters with the same changes together
     #[arg(long, short, value_enum, default_value_t)]
-    output: DiffFormat,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum DiffFormat {
-    /// For people: clusters with the same changes together
-    #[default]
-    Text,
-    /// Every cluster with its changes
-    Json,
-    /// The same
-    Yaml,
+    output: Format,
 }
 
 pub(crate) async fn run(global: &Global, arguments: DiffArguments) -> Result<Code, Failure> {
@@ -72,12 +61,15 @@ pub(crate) async fn run(global: &Global, arguments: DiffArguments) -> Result<Cod
     }
     let looked_at = if wanted.is_empty() { prepared.clusters.len() } else { wanted.len() };
     match arguments.output {
-        DiffFormat::Text => output::data(&show::text(&changes, &unchosen, looked_at))?,
-        DiffFormat::Json => {
+        Format::Table | Format::Wide => output::data(&show::text(&changes, &unchosen, looked_at))?,
+        Format::Name => {
+            output::data(&changes.keys().map(|name| format!("cluster/{name}\n")).collect::<String>())?
+        }
+        Format::Json => {
             let json = serde_json::to_string_pretty(&show::machine(&changes, &unchosen, looked_at));
             output::data(&(json.map_err(anyhow::Error::new)? + "\n"))?;
         }
-        DiffFormat::Yaml => output::data(&output::yaml(&show::machine(&changes, &unchosen, looked_at))?)?,
+        Format::Yaml => output::data(&output::yaml(&show::machine(&changes, &unchosen, looked_at))?)?,
     }
     Ok(match () {
         // What such a placement would do once it can choose, nobody can tell.

@@ -4,11 +4,11 @@ pub(super) mod fetch;
 pub(super) mod kinds;
 mod print;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use futures::StreamExt as _;
 use kube::Client;
 
-use crate::arguments::Global;
+use crate::arguments::{Format, Global};
 use crate::failure::{Code, Failure};
 use crate::{connection, output};
 use fetch::{Found, Query};
@@ -39,25 +39,9 @@ pub(crate) struct GetArguments {
     /// In every namespace of a cluster instead of that of --namespace
     #[arg(long, short = 'A')]
     all_namespaces: bool,
-    /// How to print
+    /// How to print; json and yaml name each object's cluster in the annotation fleet.fairlead.dev/cluster
     #[arg(long, short, value_enum, default_value_t)]
-    output: GetFormat,
-}
-
-/// How a list is printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum GetFormat {
-    /// For people
-    #[default]
-    Table,
-    /// With every column
-    Wide,
-    /// The objects, each with the annotation fleet.fairlead.dev/cluster
-    Json,
-    /// The same
-    Yaml,
-    /// CLUSTER KIND/NAME, one a line
-    Name,
+    output: Format,
 }
 
 pub(crate) async fn run(global: &Global, arguments: GetArguments) -> Result<Code, Failure> {
@@ -68,7 +52,7 @@ pub(crate) async fn run(global: &Global, arguments: GetArguments) -> Result<Code
         name: arguments.name,
         namespace: (!arguments.all_namespaces).then(|| global.namespace.clone()),
         selector: arguments.selector,
-        table: matches!(arguments.output, GetFormat::Table | GetFormat::Wide),
+        table: matches!(arguments.output, Format::Table | Format::Wide),
     };
     let asked = clusters.into_iter().map(|cluster| {
         let (client, query) = (client.clone(), query.clone());

@@ -5,7 +5,9 @@ mod facts;
 use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
-use fleet_objects::{ANNOTATION_CONFIRM_WITHDRAWAL, Cluster, Placement, PlacementStatus, condition};
+use fleet_objects::{
+    ANNOTATION_CONFIRM_WITHDRAWAL, Cluster, ClusterDecision, Placement, PlacementStatus, condition,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
 use kube::ResourceExt;
@@ -14,6 +16,7 @@ use serde_json::json;
 
 use crate::arguments::{Format, Global};
 use crate::failure::{Code, Failure, api};
+use crate::output::Columns;
 use crate::{connection, output};
 
 /// Clusters named in a sentence.
@@ -36,6 +39,9 @@ pub(crate) struct ExplainArguments {
     /// Only this cluster, with everything that selectors and expressions see of it
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Format,
 }
 
 #[derive(Args, Debug)]
@@ -57,6 +63,12 @@ pub(crate) async fn run(global: &Global, command: PlacementCommand) -> Result<Co
     match command {
         PlacementCommand::Explain(arguments) => {
             let found = get(&placements, &arguments.name).await?;
+            if !matches!(arguments.output, Format::Table | Format::Wide) {
+                let decisions = decisions(&found, arguments.cluster.as_deref());
+                let name = |one: &&ClusterDecision| format!("cluster/{}", one.cluster);
+                output::values(arguments.output, "", &DECISIONS, &decisions, |one| decision(one), name)?;
+                return Ok(Code::Ok);
+            }
             let said = match &arguments.cluster {
                 None => explain(&found),
                 Some(name) => {
@@ -106,17 +118,28 @@ fn shown(names: &[String]) -> String {
     if more > 0 { format!("{first} and {more} more") } else { first }
 }
 
+const DECISIONS: Columns<'_> =
+    Columns { always: &["CLUSTER", "SELECTED", "STEP", "SCORE", "REASON"], wide: &[] };
+
+fn decision(decision: &ClusterDecision) -> Vec<String> {
+    let selected = if decision.selected { "yes" } else { "no" };
+    let score = decision.score.map_or_else(String::new, |score| score.to_string());
+    let step = format!("{:?}", decision.step);
+    vec![decision.cluster.clone(), selected.to_owned(), step, score, decision.reason.clone()]
+}
+
+/// What was decided of all clusters, or of one.
+fn decisions<'a>(placement: &'a Placement, cluster: Option<&str>) -> Vec<&'a ClusterDecision> {
+    let all = placement.status.iter().flat_map(|status| &status.decisions);
+    all.filter(|one| cluster.is_none_or(|cluster| cluster == one.cluster)).collect()
+}
+
 fn explain(placement: &Placement) -> String {
     let Some(status) = &placement.status else {
         return format!("placement {}: the hub has not looked at it yet\n", placement.name_any());
     };
-    let mut rows = vec![["CLUSTER", "SELECTED", "STEP", "SCORE", "REASON"].map(str::to_owned).to_vec()];
-    rows.extend(status.decisions.iter().map(|decision| {
-        let selected = if decision.selected { "yes" } else { "no" };
-        let score = decision.score.map_or_else(String::new, |score| score.to_string());
-        let step = format!("{:?}", decision.step);
-        vec![decision.cluster.clone(), selected.to_owned(), step, score, decision.reason.clone()]
-    }));
+    let mut rows = vec![DECISIONS.always.iter().map(|&cell| cell.to_owned()).collect()];
+    rows.extend(status.decisions.iter().map(decision));
     let mut out = workflow::report::columns(&rows);
     let figures = format!(
         "\n{} of {} clusters are chosen for profile {}",

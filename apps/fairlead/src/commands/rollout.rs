@@ -98,7 +98,7 @@ pub(crate) async fn run(global: &Global, command: RolloutCommand) -> Result<Code
         RolloutCommand::Status(arguments) => {
             let rollout = get(&rollouts, &arguments.name).await?;
             match arguments.output {
-                Format::Table => output::data(&show::status(&rollout))?,
+                Format::Table | Format::Wide => output::data(&show::status(&rollout))?,
                 format => output::object(format, "rollout", &show::HEADER, &rollout, show::row)?,
             }
             Ok(Code::Ok)

@@ -21,7 +21,7 @@ pub(crate) enum SourceCommand {
     /// List sources: what was pulled, and what is wrong
     List(ListArguments),
     /// Show where each part of a source's profile is kept, and what it was made of last
-    Show(NameArguments),
+    Show(ShowArguments),
     /// Have the hub look at a source now. Exit code 0: the profile holds what it names; 1: not; 5: out of time
     Sync(SyncArguments),
     /// Have the hub leave a source alone; the profile stays as it is
@@ -47,6 +47,15 @@ pub(crate) struct SyncArguments {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct ShowArguments {
+    /// Which source
+    name: String,
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Format,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct NameArguments {
     /// Which source
     name: String,
@@ -61,8 +70,12 @@ pub(crate) async fn run(global: &Global, command: SourceCommand) -> Result<Code,
             output::objects(arguments.output, "source", &header, &found.items, row)?;
             Ok(Code::Ok)
         }
-        SourceCommand::Show(NameArguments { name }) => {
+        SourceCommand::Show(ShowArguments { name, output: format }) => {
             let source = sources.get(&name).await.map_err(api(format!("cannot get source {name}")))?;
+            if !matches!(format, Format::Table | Format::Wide) {
+                output::object(format, "source", &[], &source, row)?;
+                return Ok(Code::Ok);
+            }
             output::data(&workflow::report::columns(&parts(&source)))?;
             if let Some(ready) =
                 source.status.as_ref().and_then(|status| condition(&status.conditions, "Ready"))

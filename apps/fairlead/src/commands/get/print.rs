@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::GetFormat;
 use super::fetch::Found;
+use crate::arguments::Format;
 use crate::failure::Failure;
 use crate::output;
 
@@ -11,21 +11,21 @@ use crate::output;
 const ANNOTATION: &str = "fleet.fairlead.dev/cluster";
 
 pub(super) fn print(
-    format: GetFormat,
+    format: Format,
     kind: &str,
     found: &[(String, Found)],
     everywhere: bool,
 ) -> Result<(), Failure> {
     match format {
-        GetFormat::Table | GetFormat::Wide => {
-            let rows = rows(found, everywhere, format == GetFormat::Wide);
+        Format::Table | Format::Wide => {
+            let rows = rows(found, everywhere, format == Format::Wide);
             if rows.len() < 2 {
                 output::progress(&format!("no {kind} found"));
                 return Ok(());
             }
             output::data(&workflow::report::columns(&rows))
         }
-        GetFormat::Name => {
+        Format::Name => {
             let lines = found.iter().flat_map(|(cluster, found)| {
                 found.items.iter().map(move |item| {
                     let kind = item["kind"].as_str().unwrap_or_default().to_ascii_lowercase();
@@ -35,11 +35,11 @@ pub(super) fn print(
             });
             output::data(&lines.collect::<String>())
         }
-        GetFormat::Json => {
+        Format::Json => {
             let text = serde_json::to_string_pretty(&list(found)).map_err(anyhow::Error::new)?;
             output::data(&(text + "\n"))
         }
-        GetFormat::Yaml => output::data(&output::yaml(&list(found))?),
+        Format::Yaml => output::data(&output::yaml(&list(found))?),
     }
 }
 

@@ -61,7 +61,7 @@ async fn reports(global: &Global, arguments: &ViewArguments) -> Result<Vec<Compl
 
 pub(super) async fn run(global: &Global, view: View, arguments: &ViewArguments) -> Result<Code, Failure> {
     let reports = reports(global, arguments).await?;
-    if arguments.output != Format::Table {
+    if !matches!(arguments.output, Format::Table | Format::Wide) {
         output::objects(arguments.output, "compliancereport", &[], &reports, |_| Vec::new())?;
         return Ok(Code::Ok);
     }

@@ -10,9 +10,10 @@ use fleet_objects::test_run::{Artifact, TestRun};
 use futures::AsyncReadExt;
 use kube::Client;
 
-use crate::arguments::Global;
+use crate::arguments::{Format, Global};
 use crate::commands::get::fetch::escape;
 use crate::failure::{Code, Failure, api};
+use crate::output::Columns;
 use crate::{connection, output};
 
 #[derive(Args, Debug)]
@@ -25,6 +26,9 @@ pub(crate) struct ArtifactsArguments {
     /// Only of this cluster
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Format,
 }
 
 /// A kept file with where it is from.
@@ -41,7 +45,7 @@ pub(crate) async fn run(global: &Global, arguments: &ArtifactsArguments) -> Resu
     let wanted = |kept: &Kept<'_>| arguments.cluster.as_ref().is_none_or(|cluster| cluster == kept.cluster);
     let all: Vec<_> = kept(&run).into_iter().filter(wanted).collect();
     let Some(dir) = &arguments.download else {
-        list(&client, global, &arguments.name, &all).await?;
+        list(&client, global, arguments, &all).await?;
         return Ok(Code::Ok);
     };
     let mut missing = 0;
@@ -68,30 +72,76 @@ struct State {
     reason: Option<String>,
 }
 
-async fn list(client: &Client, global: &Global, run: &str, all: &[Kept<'_>]) -> Result<(), Failure> {
-    let path = format!("/fleet/v1/testruns/{}/{run}/artifacts", global.namespace);
-    let request = http::Request::get(path).body(Vec::new()).map_err(anyhow::Error::new)?;
-    let states: Vec<State> =
-        client.request(request).await.map_err(api(format!("cannot list the files of {run}")))?;
-    let header = ["CLUSTER", "STEP", "ATTEMPT", "SIZE", "STATE", "SHA256", "PATH"];
-    let mut rows = vec![header.map(str::to_owned).to_vec()];
-    rows.extend(all.iter().map(|kept| {
+/// A kept file, for programs.
+#[derive(serde::Serialize)]
+struct Shown<'a> {
+    cluster: &'a str,
+    step: &'a str,
+    attempt: u32,
+    path: &'a str,
+    size: u64,
+    sha256: &'a str,
+    state: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+}
+
+const COLUMNS: Columns<'_> = Columns {
+    always: &["CLUSTER", "STEP", "ATTEMPT", "SIZE", "STATE", "SHA256", "PATH"],
+    wide: &["WHOLE-SHA256"],
+};
+
+impl<'a> Shown<'a> {
+    fn of(kept: &Kept<'a>, states: &'a [State]) -> Self {
         let state = states.iter().find(|state| {
             (state.cluster.as_str(), state.step.as_str(), state.attempt)
                 == (kept.cluster, kept.step, kept.attempt)
                 && state.path == kept.artifact.path
         });
+        Self {
+            cluster: kept.cluster,
+            step: kept.step,
+            attempt: kept.attempt,
+            path: &kept.artifact.path,
+            size: kept.artifact.size,
+            sha256: &kept.artifact.sha256,
+            state: state.map_or_else(String::new, |state| told(state, kept.artifact.size)),
+            reason: state.and_then(|state| state.reason.as_deref()),
+        }
+    }
+
+    fn row(&self) -> Vec<String> {
         vec![
-            kept.cluster.to_owned(),
-            kept.step.to_owned(),
-            kept.attempt.to_string(),
-            kept.artifact.size.to_string(),
-            state.map_or_else(String::new, |state| told(state, kept.artifact.size)),
-            kept.artifact.sha256.chars().take(12).collect(),
-            kept.artifact.path.clone(),
+            self.cluster.to_owned(),
+            self.step.to_owned(),
+            self.attempt.to_string(),
+            self.size.to_string(),
+            self.state.clone(),
+            self.sha256.chars().take(12).collect(),
+            self.path.to_owned(),
+            self.sha256.to_owned(),
         ]
-    }));
-    output::data(&workflow::report::columns(&rows))?;
+    }
+
+    fn place(&self) -> String {
+        let Self { cluster, step, attempt, path, .. } = self;
+        format!("{cluster}/{step}/{attempt}/{path}")
+    }
+}
+
+async fn list(
+    client: &Client,
+    global: &Global,
+    arguments: &ArtifactsArguments,
+    all: &[Kept<'_>],
+) -> Result<(), Failure> {
+    let run = &arguments.name;
+    let path = format!("/fleet/v1/testruns/{}/{run}/artifacts", global.namespace);
+    let request = http::Request::get(path).body(Vec::new()).map_err(anyhow::Error::new)?;
+    let states: Vec<State> =
+        client.request(request).await.map_err(api(format!("cannot list the files of {run}")))?;
+    let shown: Vec<Shown<'_>> = all.iter().map(|kept| Shown::of(kept, &states)).collect();
+    output::values(arguments.output, "no file is kept", &COLUMNS, &shown, Shown::row, Shown::place)?;
     for state in &states {
         if let Some(why) = &state.reason {
             let State { cluster, step, attempt, path, .. } = state;

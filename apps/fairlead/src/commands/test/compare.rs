@@ -1,13 +1,13 @@
 //! `fairlead test compare`
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use fleet_objects::test_run::TestRun;
 use kube::Client;
-use workflow::report::compare::{self, Change};
+use workflow::report::compare::{self, Change, Difference};
 use workflow::report::told::{self, Told};
 
 use super::report;
-use crate::arguments::Global;
+use crate::arguments::{Format, Global};
 use crate::failure::{Code, Failure};
 use crate::{connection, output};
 
@@ -23,15 +23,6 @@ pub(crate) struct CompareArguments {
     output: Format,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    #[default]
-    Table,
-    /// Every difference
-    Json,
-}
-
 pub(crate) async fn run(global: &Global, arguments: &CompareArguments) -> Result<Code, Failure> {
     let client = connection::hub(global).await?;
     let before = super::get(&client, global, &arguments.before).await?;
@@ -39,11 +30,17 @@ pub(crate) async fn run(global: &Global, arguments: &CompareArguments) -> Result
     let (before, after) = (told(&client, global, &before).await, told(&client, global, &after).await);
     let differences = compare::runs(&before, &after);
     match arguments.output {
-        Format::Table => output::data(&compare::table(&differences))?,
+        Format::Yaml => output::data(&output::yaml(&differences)?)?,
+        Format::Name => output::data(&differences.iter().map(name).collect::<String>())?,
+        Format::Table | Format::Wide => output::data(&compare::table(&differences))?,
         Format::Json => output::data(&format!("{}\n", output::json(&differences)?))?,
     }
     let broken = differences.iter().any(|found| matches!(found.change, Change::Broken));
     Ok(if broken { Code::Negative } else { Code::Ok })
+}
+
+fn name(found: &Difference) -> String {
+    format!("{}/{}/{}\n", found.cluster, found.class_name, found.name)
 }
 
 /// Every case of a run.

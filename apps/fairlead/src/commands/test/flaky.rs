@@ -1,12 +1,12 @@
 //! `fairlead test flaky`
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use fleet_objects::test_run::{TestRun, TestRunStatus};
 use kube::Api;
 use kube::api::ListParams;
 use workflow::report::history::{self, Entry, workflow_of};
 
-use crate::arguments::Global;
+use crate::arguments::{Format, Global};
 use crate::failure::{Code, Failure, api};
 use crate::{connection, output};
 
@@ -26,15 +26,6 @@ pub(crate) struct FlakyArguments {
     output: Format,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    #[default]
-    Table,
-    /// Every figure
-    Json,
-}
-
 pub(crate) async fn run(global: &Global, arguments: &FlakyArguments) -> Result<Code, Failure> {
     let runs: Api<TestRun> = Api::namespaced(connection::hub(global).await?, &global.namespace);
     let mut found = runs.list(&ListParams::default()).await.map_err(api("cannot list test runs"))?.items;
@@ -52,10 +43,17 @@ pub(crate) async fn run(global: &Global, arguments: &FlakyArguments) -> Result<C
     }
     match arguments.output {
         Format::Json => output::data(&format!("{}\n", output::json(&entries)?))?,
-        Format::Table if entries.is_empty() => {
+        Format::Yaml => output::data(&output::yaml(&entries)?)?,
+        Format::Name => output::data(&entries.iter().map(name).collect::<String>())?,
+        Format::Table | Format::Wide if entries.is_empty() => {
             output::progress(&format!("nothing is flaky in {} runs", statuses.len()));
         }
-        Format::Table => output::data(&history::table(&entries))?,
+        Format::Table | Format::Wide => output::data(&history::table(&entries))?,
     }
     Ok(if flaky { Code::Negative } else { Code::Ok })
+}
+
+fn name(entry: &Entry) -> String {
+    let case = entry.case.iter().map(|case| format!("/{case}")).collect::<String>();
+    format!("{}/{}{case}\n", entry.cluster, entry.step)
 }
