@@ -14,6 +14,7 @@ mod objects;
 mod rule;
 mod scope;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -25,7 +26,7 @@ pub use guard::Guard;
 use index::Index;
 pub use objects::{RbacError, RbacKind, RoleReference};
 pub use rule::PolicyRule;
-pub use scope::Scopes;
+pub use scope::{Belongings, Scopes};
 
 /// The group that may do everything, whatever the roles say.
 pub const MASTERS: &str = "system:masters";
@@ -223,8 +224,21 @@ impl Authorizer {
         let _ = self.scopes.set(scopes);
     }
 
+    /// What is asked, without a namespace where the thing lies in none: roles of the namespace that a question names do not
+    /// count for it.
+    fn placed<'a>(&self, attributes: &'a Attributes) -> Cow<'a, Attributes> {
+        let misplaced = !attributes.namespace.is_empty()
+            && self.scopes.get().is_some_and(|scopes| scopes.lies_in_none(attributes));
+        if misplaced {
+            Cow::Owned(Attributes { namespace: String::new(), ..attributes.clone() })
+        } else {
+            Cow::Borrowed(attributes)
+        }
+    }
+
     /// By the roles of the request's own namespace, else by those of other namespaces that the thing belongs to.
     fn by_roles(&self, user: &UserInfo, attributes: &Attributes) -> Decision {
+        let attributes = &*self.placed(attributes);
         let own = self.index.read().decide(user, attributes);
         let Some(scopes) = self.scopes.get().filter(|_| !own.allowed) else { return own };
         let elsewhere = scopes.namespaces_of(attributes).into_iter().map(|namespace| {
@@ -275,12 +289,22 @@ impl Authorizer {
         decision
     }
 
-    /// What `user` may do in `namespace` ("" lists only what holds cluster-wide).
+    /// What `user` may do in `namespace` ("" lists only what holds cluster-wide), and with what belongs to namespaces and
+    /// lies in none.
     #[must_use]
     pub fn rules_for(&self, user: &UserInfo, namespace: &str) -> RulesListing {
         let mut listing = self.index.read().rules_for(user, namespace);
         if user.in_group(MASTERS) {
             listing.rules.extend(PolicyRule::everything());
+        }
+        for belongings in self.scopes.get().map(|scopes| scopes.belongings()).unwrap_or_default() {
+            let own = self.index.read().rules_in(user, &belongings.namespace);
+            let (rules, cut) = belongings.rules(&own);
+            listing.rules.extend(rules);
+            if cut {
+                let Belongings { namespace, resource, .. } = belongings;
+                listing.errors.push(format!("not all {resource} of namespace {namespace} are listed"));
+            }
         }
         if self.nodes.get().is_some() && node::name_of(user).is_some() {
             listing.errors.insert(0, "node authorizer does not support user rule resolution".to_owned());

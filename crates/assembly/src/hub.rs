@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use access::authorization::{Attributes, Guard, Scopes};
+use access::authorization::{Attributes, Belongings, Guard, Scopes};
 use access::certificates::{ClientSubject, ServerNames, requested_pin};
 use apiserver::{
     Body, Catalogue, Connected, Connector, Extension, Keeper, Kept, NeededRight, ObjectRules, WriteRights,
@@ -214,6 +214,21 @@ impl Scopes for Projects {
             return Vec::new();
         }
         self.0.namespaces_of(&asked.group, &asked.resource, &asked.namespace, &asked.name)
+    }
+
+    fn lies_in_none(&self, asked: &Attributes) -> bool {
+        asked.path.is_none() && hub::lies_in_no_namespace(&asked.group, &asked.resource)
+    }
+
+    fn belongings(&self) -> Vec<Belongings> {
+        let of = |(namespace, names)| Belongings {
+            namespace,
+            group: fleet_objects::GROUP.to_owned(),
+            resource: "clusters".to_owned(),
+            subresources: ["proxy", "status"].map(str::to_owned).to_vec(),
+            names,
+        };
+        self.0.clusters().into_iter().map(of).collect()
     }
 }
 

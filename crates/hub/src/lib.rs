@@ -37,7 +37,7 @@ pub use error::Error;
 pub use inbox::{Inbox, Received};
 pub use issuer::{CertificateIssuer, CertificateSubject, IssueError, IssuedCertificate};
 pub use materialise::RecordHandler;
-pub use projects::{ProjectScopes, set_rights};
+pub use projects::{ProjectScopes, lies_in_no_namespace, set_rights};
 pub use quota::Quota;
 pub use record_key::RecordKey;
 pub use service::{Handle, LeaderTask, Options, Service};

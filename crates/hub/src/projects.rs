@@ -3,7 +3,7 @@
 mod roles;
 pub mod set_rights;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
 use api_client::{CacheOptions, ObjectCache};
@@ -100,6 +100,12 @@ pub(crate) async fn clusters_of(client: &Client, namespace: &str) -> Result<Vec<
     Ok(clusters)
 }
 
+/// Whether things of a resource lie in no namespace, though a question about them may name one.
+#[must_use]
+pub fn lies_in_no_namespace(group: &str, resource: &str) -> bool {
+    group == GROUP && (resource == "clusters" || resource == SETS_RESOURCE)
+}
+
 /// Where roles count for clusters and for what lies in their partitions.
 #[derive(Clone)]
 pub struct ProjectScopes {
@@ -109,6 +115,26 @@ pub struct ProjectScopes {
 impl ProjectScopes {
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
         Self { shared: Arc::downgrade(shared) }
+    }
+
+    /// The clusters of each project that has any, by name.
+    #[must_use]
+    pub fn clusters(&self) -> BTreeMap<String, Vec<String>> {
+        let Some(shared) = self.shared.upgrade() else { return BTreeMap::new() };
+        let mut by_set: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for cluster in shared.clusters.list() {
+            if let Some(set) = cluster.labels().get(LABEL_CLUSTER_SET) {
+                by_set.entry(set.clone()).or_default().push(cluster.name_any());
+            }
+        }
+        let mut projects: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (set, clusters) in by_set {
+            for project in shared.projects.of_set(&set) {
+                projects.entry(project).or_default().extend(clusters.iter().cloned());
+            }
+        }
+        projects.values_mut().for_each(|names| names.sort());
+        projects
     }
 
     /// The namespaces whose roles count for a thing, besides its own: those of the projects that have its cluster, or that

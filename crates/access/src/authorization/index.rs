@@ -204,6 +204,20 @@ impl Index {
         listing
     }
 
+    /// The rules of the bindings that lie in a namespace alone.
+    pub(super) fn rules_in(&self, user: &UserInfo, namespace: &str) -> Vec<PolicyRule> {
+        let mut rules = Vec::new();
+        self.visit(user, namespace, |source| {
+            if let Ok((source, own)) = source
+                && source.scope == namespace
+            {
+                rules.extend_from_slice(own);
+            }
+            true
+        });
+        rules
+    }
+
     /// Shows `visitor` every binding that applies, cluster-wide ones first, until it answers `false`.
     fn visit<'a>(
         &'a self,

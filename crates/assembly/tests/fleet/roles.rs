@@ -60,6 +60,18 @@ async fn may(hub: &Client, user: &str, verb: &str, group: &str, thing: Thing) ->
     api.create(&PostParams::default(), &review).await.unwrap().status.unwrap().allowed
 }
 
+/// What somebody is told they may do, asked in a namespace as `kubectl auth can-i --list` does.
+async fn rules(hub: &Client, user: &str, namespace: &str) -> Vec<Value> {
+    let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": namespace}});
+    let request = http::Request::post("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews")
+        .header("impersonate-user", user)
+        .header("content-type", "application/json")
+        .body(kube::client::Body::from(review.to_string().into_bytes()));
+    let response = hub.send(request.unwrap()).await.unwrap();
+    let answer: Value = serde_json::from_slice(&response.into_body().collect_bytes().await.unwrap()).unwrap();
+    answer["status"]["resourceRules"].as_array().cloned().unwrap_or_default()
+}
+
 /// Writes as somebody; answers the code and what was said.
 async fn write_as(hub: &Client, user: &str, method: &str, path: &str, object: &Value) -> (u16, String) {
     let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
@@ -180,6 +192,31 @@ async fn of_every_role_verb_and_set_people_may_what_their_project_gives_them() {
         }
     };
     assert_eq!((as_admin("fleet-operator").await, as_admin("cluster-admin").await), (201, 403));
+
+    // As kubectl asks: with some namespace, which says nothing of a cluster; whose role is bound in it does not count.
+    for namespace in ["default", "edge-team", "shop-team"] {
+        let (own, other) =
+            (("clusters", "proxy", namespace, "dev"), ("clusters", "proxy", namespace, "prod"));
+        assert!(may(&hub, "fleet-viewer", "get", fleet_objects::GROUP, own).await, "{namespace}");
+        assert!(!may(&hub, "fleet-viewer", "get", fleet_objects::GROUP, other).await, "{namespace}");
+        for role in ["local", "stranger"] {
+            assert!(!may(&hub, role, "get", fleet_objects::GROUP, own).await, "{role} {namespace}");
+        }
+    }
+    let listed = rules(&hub, "fleet-operator", "default").await;
+    let proxied = listed.iter().filter(|rule| {
+        rule["resources"].as_array().is_some_and(|all| all.contains(&json!("clusters/proxy")))
+    });
+    let proxied: Vec<&Value> = proxied.collect();
+    assert!(
+        !proxied.is_empty() && proxied.iter().all(|rule| rule["resourceNames"] == json!(["dev"])),
+        "{listed:?}"
+    );
+    assert!(
+        proxied.iter().any(|rule| rule["verbs"].as_array().is_some_and(|all| all.contains(&json!("create"))))
+    );
+    let of_nobody = rules(&hub, "stranger", "default").await;
+    assert!(!of_nobody.iter().any(|rule| rule.to_string().contains("clusters")), "{of_nobody:?}");
 
     // The set decides at once, in both directions.
     bench.label("prod", LABEL_CLUSTER_SET, "spare").await;
