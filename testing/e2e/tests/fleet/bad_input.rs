@@ -83,6 +83,18 @@ fn documents_are_refused_with_what_is_wrong_and_change_nothing() -> Result<()> {
         "{code}: {said}"
     );
     ensure!(said.contains("UnknownCluster: the fleet has no cluster nowhere"), "{said}");
+    let map = |annotation: &str, value: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{ name: a, annotations: {{ {annotation}: detect }} }}\ndata: {{ key: \"{value}\" }}\n"
+        )
+    };
+    let slip = file("slip.yaml", &map("fleet.fairlead.dev/drfit", "1"))?;
+    insta::assert_snapshot!("misspelt", negative(&fleet, &["profile", "create", "bad", "--from", &slip])?);
+    let open = file("open.yaml", &map("fleet.fairlead.dev/drift", "${var.colour}"))?;
+    insta::assert_snapshot!("undeclared", negative(&fleet, &["profile", "create", "bad", "--from", &open])?);
+    let (code, printed, told) = fleet.command(&["profile", "create", "bad", "--from", &open, "--export"])?;
+    ensure!(code == 0 && printed.contains("kind: Profile"), "{code}: {printed}");
+    ensure!(told.contains("before it is applied: ") && told.contains("${var.colour}"), "{told}");
     let profiles = fleet.hub().json(&["get", "profiles.fleet.fairlead.dev", "-A"])?;
     ensure!(
         profiles["items"].as_array().is_some_and(Vec::is_empty),
