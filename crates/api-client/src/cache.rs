@@ -27,9 +27,35 @@ use self::{
     store::Store,
 };
 
-/// What a cached object must be able to do.
-pub trait Cached: Resource + Clone + fmt::Debug + Send + Sync + 'static {}
-impl<T: Resource + Clone + fmt::Debug + Send + Sync + 'static> Cached for T {}
+/// What a cached object must be able to do. Every resource can; so can what is kept in place of one ([`ObjectCache::of`]).
+pub trait Cached: Clone + fmt::Debug + Send + Sync + 'static {
+    /// Its name.
+    fn object_key(&self) -> ObjectKey;
+    /// Which of all that ever bore the name it is.
+    fn object_uid(&self) -> Option<&str>;
+    /// The version that it is of.
+    fn object_version(&self) -> Option<&str>;
+    /// Drops what no cache keeps.
+    fn drop_managed_fields(&mut self) {}
+}
+
+impl<T: Resource + Clone + fmt::Debug + Send + Sync + 'static> Cached for T {
+    fn object_key(&self) -> ObjectKey {
+        ObjectKey::of(self)
+    }
+
+    fn object_uid(&self) -> Option<&str> {
+        self.meta().uid.as_deref()
+    }
+
+    fn object_version(&self) -> Option<&str> {
+        self.meta().resource_version.as_deref()
+    }
+
+    fn drop_managed_fields(&mut self) {
+        self.meta_mut().managed_fields = None;
+    }
+}
 
 /// Names an object within its kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -228,16 +254,26 @@ impl<K: Cached> fmt::Debug for ObjectCache<K> {
     }
 }
 
-impl<K: Cached + DeserializeOwned> ObjectCache<K> {
+impl<K: Resource + DeserializeOwned + Clone + fmt::Debug + Send + Sync + 'static> ObjectCache<K> {
     /// Starts a cache of what `api` reads: an `Api<PartialObjectMeta<K>>` makes one of objects' metadata alone. Must be
     /// called within a tokio runtime.
     #[must_use]
     pub fn start(api: Api<K>, options: CacheOptions<K>) -> Self {
-        Self::start_from(FullSource::new(api), options)
+        Self::start_from(FullSource::new(api, std::convert::identity), options)
     }
 }
 
 impl<K: Cached> ObjectCache<K> {
+    /// Starts a cache of what `keep` makes of each object that `api` reads: where there are many, and little of each is asked
+    /// for. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn of<R>(api: Api<R>, options: CacheOptions<K>, keep: fn(R) -> K) -> Self
+    where
+        R: Resource + DeserializeOwned + Clone + fmt::Debug + Send + Sync + 'static,
+    {
+        Self::start_from(FullSource::new(api, keep), options)
+    }
+
     fn start_from(source: impl Source<K>, options: CacheOptions<K>) -> Self {
         let inner = Arc::new(Inner {
             store: RwLock::new(Store::new(options.indexes.clone())),
@@ -315,7 +351,7 @@ impl<K: Cached> ObjectCache<K> {
     pub fn on_change(&self, listener: impl Fn(Change<'_, K>) + Send + Sync + 'static) {
         let mut listeners = self.inner.listeners.lock();
         for object in self.list() {
-            let key = ObjectKey::of(&*object);
+            let key = object.object_key();
             listener(Change { key: &key, old: None, new: Some(&object) });
         }
         listeners.push(Box::new(listener));
@@ -334,7 +370,7 @@ impl<K: Cached> ObjectCache<K> {
 
 impl<K: Cached> Inner<K> {
     fn prepare(&self, object: &mut K) {
-        object.meta_mut().managed_fields = None;
+        object.drop_managed_fields();
         if let Some(strip) = &self.strip {
             strip(object);
         }
@@ -342,7 +378,7 @@ impl<K: Cached> Inner<K> {
 
     fn apply(&self, mut object: K, own_write: bool) {
         self.prepare(&mut object);
-        let key = ObjectKey::of(&object);
+        let key = object.object_key();
         let object = Arc::new(object);
         let listeners = self.listeners.lock();
         let Some(old) = self.store.write().apply(&key, Arc::clone(&object), own_write) else { return };
@@ -350,7 +386,7 @@ impl<K: Cached> Inner<K> {
     }
 
     fn remove(&self, object: &K, own_write: bool) {
-        let key = ObjectKey::of(object);
+        let key = object.object_key();
         let listeners = self.listeners.lock();
         let Some(old) = self.store.write().remove(&key, object, own_write) else { return };
         tell(&listeners, Change { key: &key, old: Some(&old), new: None });

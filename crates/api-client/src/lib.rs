@@ -21,4 +21,4 @@ pub mod dynamic;
 pub mod error;
 pub mod events;
 
-pub use cache::{CacheOptions, Change, ObjectCache, ObjectKey};
+pub use cache::{CacheOptions, Cached, Change, ObjectCache, ObjectKey};

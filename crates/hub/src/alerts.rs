@@ -62,18 +62,26 @@ impl Sources {
     fn start(client: &Client, changed: &Arc<Notify>) -> Self {
         fn follow<K: Resource + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static>(
             api: Api<K>,
-            name: &str,
+            options: CacheOptions<K>,
             changed: &Arc<Notify>,
         ) -> ObjectCache<K> {
-            let cache = ObjectCache::start(api, CacheOptions::new(name));
+            let cache = ObjectCache::start(api, options);
             let changed = changed.clone();
             cache.on_change(move |_| changed.notify_one());
             cache
         }
         Self {
-            rollouts: follow(Api::all(client.clone()), "alerts: rollouts", changed),
-            reports: follow(Api::all(client.clone()), "alerts: compliance reports", changed),
-            assignments: follow(Api::all(client.clone()), "alerts: assignments", changed),
+            rollouts: follow(Api::all(client.clone()), CacheOptions::new("alerts: rollouts"), changed),
+            reports: follow(
+                Api::all(client.clone()),
+                CacheOptions::new("alerts: compliance reports"),
+                changed,
+            ),
+            assignments: follow(
+                Api::all(client.clone()),
+                CacheOptions::new("alerts: assignments").strip(shorten),
+                changed,
+            ),
         }
     }
 
@@ -97,6 +105,16 @@ struct UnderWay {
     tried: String,
     /// Ends the waiting for its next try.
     superseded: CancellationToken,
+}
+
+/// There are many of them, and rules look at conditions and counts alone.
+fn shorten(assignment: &mut Assignment) {
+    assignment.spec.variables = BTreeMap::new();
+    if let Some(status) = &mut assignment.status {
+        status.objects = Vec::new();
+        status.held_deletions = Vec::new();
+        status.conditions.shrink_to_fit();
+    }
 }
 
 struct Alerts {

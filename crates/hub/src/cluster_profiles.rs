@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api_client::{CacheOptions, ObjectCache};
+use api_client::{CacheOptions, Cached, ObjectCache, ObjectKey};
 use fleet_objects::multicluster::{
     AccessCluster, AccessProvider, ClusterManager, ClusterProfile, ClusterProfileSpec, ClusterProfileStatus,
     ClusterVersion, LABEL_CLUSTER_MANAGER, properties,
@@ -15,6 +15,7 @@ use fleet_objects::{Cluster, LABEL_CLUSTER_SET, SYSTEM_NAMESPACE, cluster_proxy_
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt};
+use serde::Serialize;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -32,10 +33,53 @@ const GATHER: Duration = Duration::from_millis(200);
 /// After a pass that could not do everything.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// What is kept in memory of a profile that is published: enough to see whether it is another one that is wanted.
+#[derive(Clone, Debug)]
+struct Published {
+    key: ObjectKey,
+    uid: Option<String>,
+    version: Option<String>,
+    is_ours: bool,
+    /// Of what it says, labels included, and of its status.
+    spec: String,
+    status: String,
+}
+
+impl From<ClusterProfile> for Published {
+    fn from(profile: ClusterProfile) -> Self {
+        Self {
+            key: ObjectKey::of(&profile),
+            is_ours: profile.labels().get(LABEL_CLUSTER_MANAGER).is_some_and(|name| name == MANAGER),
+            spec: digest(&(&profile.spec, profile.labels())),
+            status: digest(&profile.status),
+            uid: profile.metadata.uid,
+            version: profile.metadata.resource_version,
+        }
+    }
+}
+
+impl Cached for Published {
+    fn object_key(&self) -> ObjectKey {
+        self.key.clone()
+    }
+
+    fn object_uid(&self) -> Option<&str> {
+        self.uid.as_deref()
+    }
+
+    fn object_version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+}
+
+fn digest(said: &impl Serialize) -> String {
+    fleet_planner::digest(&serde_json::to_vec(said).unwrap_or_default())
+}
+
 /// Keeps the profiles until `shutdown`.
 pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
     let all: Api<ClusterProfile> = Api::all(shared.client.clone());
-    let published = ObjectCache::start(all, CacheOptions::new("cluster profiles"));
+    let published = ObjectCache::of(all, CacheOptions::new("cluster profiles"), Published::from);
     let changed = Arc::new(Notify::new());
     let (by_cluster, by_profile, by_project) =
         (Arc::clone(&changed), Arc::clone(&changed), Arc::clone(&changed));
@@ -70,14 +114,10 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
     }
 }
 
-async fn pass(shared: &Shared, published: &ObjectCache<ClusterProfile>) -> Result<(), Error> {
+async fn pass(shared: &Shared, published: &ObjectCache<Published>) -> Result<(), Error> {
     let access = shared.public_url.as_ref().map(|url| (url.as_str(), shared.issuer.ca_bundle()));
-    let mut existing: BTreeMap<(String, String), Arc<ClusterProfile>> = published
-        .list()
-        .into_iter()
-        .filter(|own| own.labels().get(LABEL_CLUSTER_MANAGER).is_some_and(|name| name == MANAGER))
-        .map(|own| ((own.namespace().unwrap_or_default(), own.name_any()), own))
-        .collect();
+    let ours = published.list().into_iter().filter(|own| own.is_ours);
+    let mut existing: BTreeMap<ObjectKey, Arc<Published>> = ours.map(|own| (own.key.clone(), own)).collect();
     for cluster in shared.clusters.list() {
         let wanted = profile(&cluster, access.as_ref().map(|(url, ca)| (*url, ca.as_str())));
         let projects = shared.projects.of_cluster(&cluster);
@@ -85,15 +125,15 @@ async fn pass(shared: &Shared, published: &ObjectCache<ClusterProfile>) -> Resul
             let api: Api<ClusterProfile> = Api::namespaced(shared.client.clone(), &namespace);
             let mut wanted = wanted.clone();
             wanted.metadata.namespace = Some(namespace.clone());
-            let found = existing.remove(&(namespace, wanted.name_any()));
+            let found = existing.remove(&ObjectKey::of(&wanted));
             write(&api, published, found.as_deref(), wanted).await?;
         }
     }
-    for ((namespace, name), gone) in existing {
-        let api: Api<ClusterProfile> = Api::namespaced(shared.client.clone(), &namespace);
-        match api.delete(&name, &DeleteParams::default()).await {
+    for (key, gone) in existing {
+        let api: Api<ClusterProfile> = Api::namespaced(shared.client.clone(), &key.namespace);
+        match api.delete(&key.name, &DeleteParams::default()).await {
             Err(error) if !api_client::error::is_not_found(&error) => {
-                return Err(Error::api(format!("remove cluster profile {namespace}/{name}"))(error));
+                return Err(Error::api(format!("remove cluster profile {key}"))(error));
             }
             _ => published.observe_deleted(&gone),
         }
@@ -103,32 +143,29 @@ async fn pass(shared: &Shared, published: &ObjectCache<ClusterProfile>) -> Resul
 
 async fn write(
     api: &Api<ClusterProfile>,
-    published: &ObjectCache<ClusterProfile>,
-    found: Option<&ClusterProfile>,
+    published: &ObjectCache<Published>,
+    found: Option<&Published>,
     mut wanted: ClusterProfile,
 ) -> Result<(), Error> {
     let name = wanted.name_any();
     let failed = |verb: &str| Error::api(format!("{verb} cluster profile {name}"));
     let status = wanted.status.clone();
     let params = PostParams::default();
-    let mut current = match found {
-        None => api.create(&params, &wanted).await.map_err(failed("create"))?,
-        Some(found) if found.spec == wanted.spec && found.labels() == wanted.labels() => found.clone(),
-        Some(found) => {
-            wanted.metadata.resource_version.clone_from(&found.metadata.resource_version);
-            wanted.status.clone_from(&found.status);
-            api.replace(&name, &params, &wanted).await.map_err(failed("replace"))?
-        }
-    };
-    if current.status != status {
-        current.status = status;
-        current =
-            api.replace_status(&name, &params, &current).await.map_err(failed("write the status of"))?;
-    } else if found.is_some_and(|found| found.metadata.resource_version == current.metadata.resource_version)
-    {
+    let same_spec = found.is_some_and(|found| found.spec == digest(&(&wanted.spec, wanted.labels())));
+    if same_spec && found.is_some_and(|found| found.status == digest(&status)) {
         return Ok(());
     }
-    published.observe(&current);
+    wanted.metadata.resource_version = found.and_then(|found| found.version.clone());
+    if found.is_none() {
+        wanted = api.create(&params, &wanted).await.map_err(failed("create"))?;
+    } else if !same_spec {
+        wanted = api.replace(&name, &params, &wanted).await.map_err(failed("replace"))?;
+    }
+    if same_spec || wanted.status != status {
+        wanted.status = status;
+        wanted = api.replace_status(&name, &params, &wanted).await.map_err(failed("write the status of"))?;
+    }
+    published.observe(&wanted.into());
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 mod decisions;
 mod gate_tests;
 mod going;
+mod known;
 mod lost;
 mod partition;
 mod profiles;
@@ -22,7 +23,7 @@ use fleet_objects::multicluster::PlacementDecision;
 use fleet_objects::rollout::Rollout;
 use fleet_objects::{
     Assignment, Cluster, ClusterDecision, Placement, PlacementSpec, Profile, ProfileReference,
-    assignment_name, condition_is_true, partition_namespace,
+    assignment_name, partition_namespace,
 };
 use fleet_planner::assignment::Wanted;
 use fleet_planner::cluster_view::ClusterView;
@@ -37,6 +38,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::service::Shared;
+use known::KnownAssignment;
 use profiles::Profiles;
 use rollouts::Governed;
 
@@ -58,7 +60,7 @@ pub(crate) struct Caches {
     /// Decisions as other tools read them.
     published: ObjectCache<PlacementDecision>,
     clusters: ObjectCache<Cluster>,
-    assignments: ObjectCache<Assignment>,
+    assignments: ObjectCache<KnownAssignment>,
     /// Of those that went, what agents may hold on.
     lost: lost::Lost,
     /// Which Secrets there are, and nothing of what they say.
@@ -107,9 +109,10 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
         published: ObjectCache::start(Api::all(all()), api_client::CacheOptions::new("placement decisions")),
         rollouts: ObjectCache::start(Api::all(all()), api_client::CacheOptions::new("rollouts")),
         clusters: shared.clusters.clone(),
-        assignments: ObjectCache::start(
-            Api::all(all()),
-            api_client::CacheOptions::new("assignments").strip(shorten),
+        assignments: ObjectCache::of(
+            Api::<Assignment>::all(all()),
+            api_client::CacheOptions::new("assignments"),
+            KnownAssignment::from,
         ),
         lost: lost::Lost::default(),
         secrets: ObjectCache::start(
@@ -174,19 +177,6 @@ fn bare(secret: &mut PartialObjectMeta<Secret>) {
     secret.metadata.annotations = None;
     secret.metadata.labels = None;
     secret.metadata.owner_references = None;
-}
-
-/// Each object's health is for people, and the larger part of what an agent reports: nothing is decided by it here. Neither by
-/// what is said of a condition that holds.
-fn shorten(assignment: &mut Assignment) {
-    if let Some(status) = &mut assignment.status {
-        status.objects = Vec::new();
-        status.held_deletions = Vec::new();
-        for condition in status.conditions.iter_mut().filter(|condition| condition.status == "True") {
-            (condition.reason, condition.message) = Default::default();
-        }
-        status.conditions.shrink_to_fit();
-    }
 }
 
 impl Passed {
@@ -276,15 +266,14 @@ async fn pass(shared: &Shared, caches: &Caches, profiles: &mut Profiles) -> Pass
     Passed { complete, wake: looked.wake }
 }
 
-type ByPartition = BTreeMap<String, Vec<Arc<Assignment>>>;
+type ByPartition = BTreeMap<String, Vec<Arc<KnownAssignment>>>;
 
 /// What is left of clusters that are no more is nobody's.
-fn by_partition(partitions: &BTreeSet<String>, assignments: Vec<Arc<Assignment>>) -> ByPartition {
+fn by_partition(partitions: &BTreeSet<String>, assignments: Vec<Arc<KnownAssignment>>) -> ByPartition {
     let mut by = ByPartition::new();
     for assignment in assignments {
-        let namespace = assignment.namespace().unwrap_or_default();
-        if partitions.contains(&namespace) {
-            by.entry(namespace).or_default().push(assignment);
+        if partitions.contains(&*assignment.namespace) {
+            by.entry(assignment.namespace.to_string()).or_default().push(assignment);
         }
     }
     by
@@ -427,27 +416,4 @@ fn at_once(
         variables,
         maintenance_windows: Vec::new(),
     })
-}
-
-/// Whether the agent reported everything of this generation applied.
-fn is_applied(assignment: &Assignment) -> bool {
-    let status = assignment.status.as_ref();
-    status.is_some_and(|status| {
-        status.observed_generation == assignment.spec.generation
-            && condition_is_true(&status.conditions, "Applied")
-    })
-}
-
-/// Whether the agent reported this generation, a tombstone, carried out.
-fn is_pruned(assignment: &Assignment) -> bool {
-    assignment.status.as_ref().is_some_and(|status| {
-        status.observed_generation == assignment.spec.generation
-            && condition_is_true(&status.conditions, "Pruned")
-    })
-}
-
-/// Whether the agent reported everything of this generation healthy.
-fn is_healthy(assignment: &Assignment) -> bool {
-    is_applied(assignment)
-        && assignment.status.as_ref().is_some_and(|status| condition_is_true(&status.conditions, "Healthy"))
 }

@@ -1,10 +1,10 @@
 //! Where a cache's objects come from.
 
-use std::future::Future;
+use std::{fmt, future::Future};
 
-use futures::{Stream, StreamExt, stream::BoxStream};
+use futures::{StreamExt, stream::BoxStream};
 use kube::{
-    Api,
+    Api, Resource,
     api::ListParams,
     runtime::watcher::{self, Config, Event},
 };
@@ -21,28 +21,37 @@ pub(super) trait Source<K>: Send + Sync + 'static {
     fn read(&self, key: &ObjectKey) -> impl Future<Output = kube::Result<Option<K>>> + Send;
 }
 
-pub(super) struct FullSource<K> {
-    api: Api<K>,
+/// Objects of the server's, and what is kept of each.
+pub(super) struct FullSource<R, K> {
+    api: Api<R>,
+    keep: fn(R) -> K,
 }
 
-impl<K> FullSource<K> {
-    pub(super) fn new(api: Api<K>) -> Self {
-        Self { api }
+impl<R, K> FullSource<R, K> {
+    pub(super) fn new(api: Api<R>, keep: fn(R) -> K) -> Self {
+        Self { api, keep }
     }
 }
 
-impl<K: Cached + DeserializeOwned> Source<K> for FullSource<K> {
+impl<R, K: Cached> Source<K> for FullSource<R, K>
+where
+    R: Resource + DeserializeOwned + Clone + fmt::Debug + Send + Sync + 'static,
+{
     fn watch(&self, config: Config) -> BoxStream<'static, watcher::Result<Event<K>>> {
-        boxed(watcher::watcher(self.api.clone(), config))
+        let keep = self.keep;
+        let kept = move |event| match event {
+            Event::Apply(object) => Event::Apply(keep(object)),
+            Event::Delete(object) => Event::Delete(keep(object)),
+            Event::Init => Event::Init,
+            Event::InitApply(object) => Event::InitApply(keep(object)),
+            Event::InitDone => Event::InitDone,
+        };
+        watcher::watcher(self.api.clone(), config).map(move |event| event.map(kept)).boxed()
     }
 
     async fn read(&self, key: &ObjectKey) -> kube::Result<Option<K>> {
-        Ok(self.api.list(&only(key)).await?.items.into_iter().next())
+        Ok(self.api.list(&only(key)).await?.items.into_iter().next().map(self.keep))
     }
-}
-
-fn boxed<T>(stream: impl Stream<Item = T> + Send + 'static) -> BoxStream<'static, T> {
-    stream.boxed()
 }
 
 /// Finds one object by its name. A list, because the cache's `Api` may span all namespaces, where `get` has no path;

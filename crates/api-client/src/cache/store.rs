@@ -6,9 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use kube::Resource;
-
-use super::{IndexFunction, ObjectKey};
+use super::{Cached, IndexFunction, ObjectKey};
 
 pub(super) struct Store<K> {
     objects: BTreeMap<ObjectKey, Arc<K>>,
@@ -29,7 +27,7 @@ struct Index<K> {
     entries: HashMap<String, BTreeSet<ObjectKey>>,
 }
 
-impl<K: Resource> Store<K> {
+impl<K: Cached> Store<K> {
     pub(super) fn new(indexes: Vec<(&'static str, IndexFunction<K>)>) -> Self {
         let indexes = indexes
             .into_iter()
@@ -80,7 +78,7 @@ impl<K: Resource> Store<K> {
         object: Arc<K>,
         own_write: bool,
     ) -> Option<Option<Arc<K>>> {
-        let uid = object.meta().uid.clone().unwrap_or_default();
+        let uid = object.object_uid().unwrap_or_default().to_owned();
         if !uid.is_empty() && self.deleted.contains(&uid) {
             return None;
         }
@@ -110,7 +108,7 @@ impl<K: Resource> Store<K> {
 
     /// Takes out `object`. `None` when another object bears its name or nothing is there; else what stood there.
     pub(super) fn remove(&mut self, key: &ObjectKey, object: &K, own_write: bool) -> Option<Arc<K>> {
-        let uid = object.meta().uid.clone().unwrap_or_default();
+        let uid = object.object_uid().unwrap_or_default().to_owned();
         if own_write {
             if !uid.is_empty() && self.objects.contains_key(key) {
                 self.deleted.insert(uid.clone());
@@ -120,7 +118,7 @@ impl<K: Resource> Store<K> {
             self.deleted.remove(&uid);
         }
         let present = self.objects.get(key)?;
-        if present.meta().uid.as_deref().unwrap_or_default() != uid {
+        if present.object_uid().unwrap_or_default() != uid {
             return None;
         }
         self.take_out(key)
@@ -163,16 +161,16 @@ impl<K: Resource> Store<K> {
 }
 
 /// Kubernetes promises since 1.35 that resource versions are decimal numbers and grow.
-fn version<K: Resource>(object: &K) -> Option<u64> {
-    object.meta().resource_version.as_deref().and_then(|version| version.parse().ok())
+fn version<K: Cached>(object: &K) -> Option<u64> {
+    object.object_version().and_then(|version| version.parse().ok())
 }
 
 /// Whether `object` is a later state than `known`. A version that isn't a number is taken for newer unless it is the same.
-fn is_newer<K: Resource>(object: &K, known: &K) -> bool {
+fn is_newer<K: Cached>(object: &K, known: &K) -> bool {
     match (version(object), version(known)) {
         (Some(new), Some(old)) => new > old,
         _ => {
-            let (new, old) = (&object.meta().resource_version, &known.meta().resource_version);
+            let (new, old) = (object.object_version(), known.object_version());
             new.is_none() || new != old
         }
     }

@@ -107,7 +107,7 @@ async fn follow_once<K: Cached>(
             }
             Some(Ok(Event::Init)) => listed = Some(HashSet::new()),
             Some(Ok(Event::InitApply(object))) => {
-                let key = ObjectKey::of(&object);
+                let key = object.object_key();
                 inner.apply(object, false);
                 listed.get_or_insert_default().insert(key);
             }
@@ -168,7 +168,7 @@ fn drop_everything<K: Cached>(inner: &Inner<K>) {
     let listeners = inner.listeners.lock();
     let objects = inner.store.read().list();
     for object in objects {
-        let key = ObjectKey::of(&*object);
+        let key = object.object_key();
         if let Some(old) = inner.store.write().remove(&key, &object, false) {
             tell(&listeners, Change { key: &key, old: Some(&old), new: None });
         }

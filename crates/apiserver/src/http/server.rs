@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +11,15 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulConnection;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::BoxError;
 
 use super::severable::Severable;
 use crate::server::{AUDIT_ID, Peer, Server};
@@ -54,7 +58,9 @@ pub(crate) async fn serve(
         };
         let (acceptor, server, shutdown) = (acceptor.clone(), Arc::clone(&server), shutdown.clone());
         tracker.spawn(async move {
-            Box::pin(connection(stream, address.ip(), acceptor, server, shutdown)).await;
+            let own = connection(stream, address.ip(), acceptor, server, shutdown);
+
+            Box::pin(own).await;
             drop(place);
         });
     }
@@ -71,20 +77,61 @@ async fn connection(
 ) {
     // Watch events are small and must not wait for more.
     let _ = stream.set_nodelay(true);
+    // Of thousands of connections every kilobyte counts: what a handshake takes goes with it, and what is moved about while it
+    // is made would stay reserved in each place where it was.
+    let Some((stream, peer)) = Box::pin(handshake(stream, address, acceptor, &server)).await else { return };
+    let (stream, knife) = Severable::new(stream);
+    let certificate = peer.certificate.clone();
+    let mut running = requests(stream, peer, Arc::clone(&server));
+    // What was upgraded goes on elsewhere.
+    let held = async {
+        let ended = tokio::select! {
+            ended = running.as_mut() => ended,
+            () = shutdown.cancelled() => {
+                running.as_mut().graceful_shutdown();
+                running.as_mut().await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(error = &*error, "a connection ended early");
+        }
+        drop(running);
+        shutdown.run_until_cancelled(knife.gone()).await;
+    };
+    tokio::select! {
+        () = held => {}
+        () = server.distrusted(certificate.as_ref()) => knife.cut(),
+    }
+}
+
+/// Lets a client in, and says who it is.
+async fn handshake(
+    stream: TcpStream,
+    address: IpAddr,
+    acceptor: TlsAcceptor,
+    server: &Server,
+) -> Option<(TlsStream<TcpStream>, Peer)> {
     let tls = match tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await {
         Ok(Ok(tls)) => tls,
         Ok(Err(error)) => {
             tracing::debug!(%error, "a TLS handshake failed");
-            return;
+            return None;
         }
-        Err(_) => return,
+        Err(_) => return None,
     };
     let chain = tls.get_ref().1.peer_certificates();
     let front_proxy = server.is_front_proxy(chain);
     // A front proxy's own certificate need not be one of a client.
     let certificate = if front_proxy { None } else { server.verify_peer(chain) };
-    let peer = Peer { certificate: certificate.clone(), address, front_proxy };
-    let own = Arc::clone(&server);
+    Some((tls, Peer { certificate, address, front_proxy }))
+}
+
+/// Answers what comes over a connection.
+fn requests(
+    stream: Severable<TlsStream<TcpStream>>,
+    peer: Peer,
+    server: Arc<Server>,
+) -> Pin<Box<impl GracefulConnection<Error = BoxError>>> {
     let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
         let (server, peer) = (Arc::clone(&server), peer.clone());
         async move {
@@ -105,30 +152,7 @@ async fn connection(
         .timer(TokioTimer::new())
         .max_concurrent_streams(250)
         .keep_alive_interval(Duration::from_secs(30));
-    let (stream, knife) = Severable::new(tls);
-    let running = async {
-        let running = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        tokio::pin!(running);
-        let ended = tokio::select! {
-            ended = running.as_mut() => ended,
-            () = shutdown.cancelled() => {
-                running.as_mut().graceful_shutdown();
-                running.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection ended early");
-        }
-    };
-    // What was upgraded goes on elsewhere.
-    let held = async {
-        running.await;
-        shutdown.run_until_cancelled(knife.gone()).await;
-    };
-    tokio::select! {
-        _ = held => {}
-        () = own.distrusted(certificate.as_ref()) => knife.cut(),
-    }
+    Box::pin(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned())
 }
 
 /// What differs in every answer is not remembered for the next one: a connection's table of headers, which both sides keep, would

@@ -30,16 +30,18 @@ impl Drop for Server {
 impl Server {
     /// Nothing where there is no git.
     fn start() -> Option<Self> {
-        if Command::new("git").arg("--version").output().is_err() {
+        let Ok(programs) = Command::new("git").arg("--exec-path").output() else {
             eprintln!("skipped: there is no git");
             return None;
-        }
+        };
         let directory = tempfile::tempdir().unwrap();
         let repository = directory.path().join("shop");
         std::fs::create_dir(&repository).unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut daemon = Command::new("git");
-        daemon.args(["daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1"]);
+        // Itself: `git daemon` starts it as a child, which would outlive the test.
+        let programs = String::from_utf8(programs.stdout).unwrap();
+        let mut daemon = Command::new(Path::new(programs.trim_end()).join("git-daemon"));
+        daemon.args(["--reuseaddr", "--export-all", "--listen=127.0.0.1"]);
         daemon.arg(format!("--port={port}")).arg(format!("--base-path={}", directory.path().display()));
         let daemon = daemon.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let server = Self { directory, daemon, url: format!("git://127.0.0.1:{port}/shop") };

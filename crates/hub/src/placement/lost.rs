@@ -5,11 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use api_client::ObjectCache;
-use fleet_objects::{Assignment, AssignmentState};
-use kube::ResourceExt;
 use parking_lot::Mutex;
 
-use super::is_pruned;
+use super::known::KnownAssignment;
 
 /// Names remembered at once; of more, those that went first are forgotten, and a person adopts the hub's view there.
 const MAX: usize = 16_384;
@@ -28,7 +26,7 @@ struct Known {
 
 impl Lost {
     /// Remembers what goes from the cache, of this life of the hub's.
-    pub(super) fn follow(&self, assignments: &ObjectCache<Assignment>, epoch: String) {
+    pub(super) fn follow(&self, assignments: &ObjectCache<KnownAssignment>, epoch: String) {
         let own = self.clone();
         assignments.on_change(move |change| match (change.old, change.new) {
             (_, Some(new)) => own.found(new),
@@ -42,21 +40,17 @@ impl Lost {
         self.0.lock().by_partition.get(partition).cloned().unwrap_or_default()
     }
 
-    fn went(&self, assignment: &Assignment) {
+    fn went(&self, assignment: &KnownAssignment) {
         // The hub takes away what has been carried out: of that the agent holds nothing.
-        if assignment.spec.state == AssignmentState::Tombstone && is_pruned(assignment) {
+        if !assignment.is_present() && assignment.is_pruned() {
             return;
         }
-        let (namespace, name) = (assignment.namespace().unwrap_or_default(), assignment.name_any());
-        self.0.lock().add(namespace, name, assignment.spec.generation);
+        let (namespace, name) = (assignment.namespace.clone(), assignment.name.clone());
+        self.0.lock().add(namespace.into(), name.into(), assignment.spec.generation);
     }
 
-    fn found(&self, assignment: &Assignment) {
-        let (Some(namespace), Some(name)) = (&assignment.metadata.namespace, &assignment.metadata.name)
-        else {
-            return;
-        };
-        self.0.lock().remove(namespace, name);
+    fn found(&self, assignment: &KnownAssignment) {
+        self.0.lock().remove(&assignment.namespace, &assignment.name);
     }
 }
 
@@ -86,15 +80,16 @@ mod tests {
 
     use super::*;
 
-    fn assignment(name: &str, state: &str, pruned: &str) -> Assignment {
-        serde_json::from_value(json!({
+    fn assignment(name: &str, state: &str, pruned: &str) -> KnownAssignment {
+        let assignment: fleet_objects::Assignment = serde_json::from_value(json!({
             "apiVersion": "fleet.fairlead.dev/v1alpha1", "kind": "Assignment",
             "metadata": {"namespace": "cluster-dev", "name": name},
             "spec": {"profile": {"namespace": "default", "name": "app"}, "generation": 7, "hubEpoch": "e", "state": state},
             "status": {"observedGeneration": 7, "conditions": [
                 {"type": "Pruned", "status": pruned, "reason": "", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}
         }))
-        .unwrap()
+        .unwrap();
+        assignment.into()
     }
 
     #[test]

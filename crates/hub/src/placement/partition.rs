@@ -6,15 +6,16 @@ use std::sync::Arc;
 use fleet_objects::rollout::MaintenanceWindow;
 use fleet_objects::test_trigger::HeldTrigger;
 use fleet_objects::{
-    ADOPT_AND_KEEP, ADOPT_AND_PRUNE, ANNOTATION_ADOPT, Assignment, AssignmentSpec, AssignmentState,
-    AssignmentSummary, Cluster, ConditionChange, partition_namespace, set_condition,
+    ADOPT_AND_KEEP, ADOPT_AND_PRUNE, ANNOTATION_ADOPT, Assignment, AssignmentSpec, AssignmentSummary,
+    Cluster, ConditionChange, partition_namespace, set_condition,
 };
 use fleet_planner::assignment::{Existing, Partition, Plan, Step, Wanted, plan};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Caches, is_applied, is_healthy, is_pruned, signatures};
+use super::known::KnownAssignment;
+use super::{Caches, signatures};
 use crate::cluster_status;
 use crate::error::Error;
 use crate::service::Shared;
@@ -47,7 +48,7 @@ pub(super) async fn reconcile(
     shared: &Shared,
     caches: &Caches,
     cluster: &Cluster,
-    existing: &[Arc<Assignment>],
+    existing: &[Arc<KnownAssignment>],
     intent: &Intent<'_>,
 ) -> Result<(), Error> {
     let status = cluster.status.clone().unwrap_or_default();
@@ -57,7 +58,7 @@ pub(super) async fn reconcile(
         return Ok(());
     }
     let mut partition = Partition {
-        existing: existing.iter().map(|assignment| (assignment.name_any(), known(assignment))).collect(),
+        existing: existing.iter().map(|one| (one.name.to_string(), known(one))).collect(),
         held: status.held.iter().map(|held| (held.name.clone(), held.clone())).collect(),
         windows: intent.windows.cloned().unwrap_or_default(),
         lost: caches.lost.of(&partition_namespace(&cluster.name_any())),
@@ -84,8 +85,7 @@ pub(super) async fn reconcile(
     }
     carry_out(shared, caches, cluster, existing, &decided).await?;
     let written: BTreeSet<&str> = decided.steps.iter().map(step_name).collect();
-    let others: Vec<_> =
-        existing.iter().filter(|one| !written.contains(one.name_any().as_str())).cloned().collect();
+    let others: Vec<_> = existing.iter().filter(|one| !written.contains(&*one.name)).cloned().collect();
     signatures::copy(shared, caches, cluster, &others).await?;
     report(shared, caches, cluster, existing, (&decided, intent.unclaimed), misread).await?;
     if adopt.is_some() && !cluster.spec.paused {
@@ -116,8 +116,8 @@ fn adoption(cluster: &Cluster) -> (Option<&'static str>, Option<String>) {
     (known, known.is_none().then_some(misread))
 }
 
-fn known(assignment: &Assignment) -> Existing {
-    let pruned = is_pruned(assignment) && assignment.spec.state == AssignmentState::Tombstone;
+fn known(assignment: &KnownAssignment) -> Existing {
+    let pruned = assignment.is_pruned() && !assignment.is_present();
     Existing { spec: assignment.spec.clone(), pruned }
 }
 
@@ -125,12 +125,12 @@ async fn carry_out(
     shared: &Shared,
     caches: &Caches,
     cluster: &Cluster,
-    existing: &[Arc<Assignment>],
+    existing: &[Arc<KnownAssignment>],
     plan: &Plan,
 ) -> Result<(), Error> {
     let namespace = partition_namespace(&cluster.name_any());
     let api: Api<Assignment> = Api::namespaced(shared.client.clone(), &namespace);
-    let find = |name: &str| existing.iter().find(|assignment| assignment.name_any() == name);
+    let find = |name: &str| existing.iter().find(|assignment| *assignment.name == *name);
     let failed = |verb: &str, name: &str| {
         Error::api(format!("{verb} assignment {name} of cluster {}", cluster.name_any()))
     };
@@ -141,28 +141,23 @@ async fn carry_out(
                 signatures::put(caches, &mut object);
                 let written =
                     api.create(&PostParams::default(), &object).await.map_err(failed("create", name))?;
-                caches.assignments.observe(&written);
+                caches.assignments.observe(&written.into());
             }
             Step::Update { name, spec } => {
                 let Some(old) = find(name) else { continue };
-                // Replaced under the version that was planned on: a plan made of stale knowledge fails and is made anew.
-                let mut object = (**old).clone();
-                object.spec = (**spec).clone();
-                // Of the status the cache has only a part; it is not written here.
-                object.status = None;
-                signatures::put(caches, &mut object);
+                let patch = update(caches, old, spec)?;
                 let written = api
-                    .replace(name, &PostParams::default(), &object)
+                    .patch(name, &PatchParams::default(), &Patch::<Assignment>::Json(patch))
                     .await
                     .map_err(failed("update", name))?;
-                caches.assignments.observe(&written);
+                caches.assignments.observe(&written.into());
             }
             Step::Remove { name } => {
                 let Some(old) = find(name) else { continue };
                 let params = DeleteParams {
                     preconditions: Some(Preconditions {
-                        uid: old.metadata.uid.clone(),
-                        resource_version: old.metadata.resource_version.clone(),
+                        uid: Some(old.uid.to_string()),
+                        resource_version: Some(old.version.to_string()),
                     }),
                     ..DeleteParams::default()
                 };
@@ -175,6 +170,17 @@ async fn carry_out(
         }
     }
     Ok(())
+}
+
+/// What makes an assignment say `spec`. Under the version that was planned on: a plan made of stale knowledge fails and is made
+/// anew. What people wrote at it stays.
+fn update(caches: &Caches, old: &KnownAssignment, spec: &AssignmentSpec) -> Result<json_patch::Patch, Error> {
+    let mut steps = vec![
+        json!({"op": "replace", "path": "/metadata/resourceVersion", "value": old.version}),
+        json!({"op": "replace", "path": "/spec", "value": spec}),
+    ];
+    steps.extend(signatures::step(caches, old, spec));
+    serde_json::from_value(Value::Array(steps)).map_err(|error| Error::Invalid(error.to_string()))
 }
 
 fn step_name(step: &Step) -> &str {
@@ -194,29 +200,29 @@ async fn report(
     shared: &Shared,
     caches: &Caches,
     cluster: &Cluster,
-    existing: &[Arc<Assignment>],
+    existing: &[Arc<KnownAssignment>],
     (plan, unclaimed): (&Plan, Option<&BTreeSet<String>>),
     misread: Option<String>,
 ) -> Result<(), Error> {
-    let names: BTreeSet<String> = existing.iter().map(|assignment| assignment.name_any()).collect();
+    let names: BTreeSet<&str> = existing.iter().map(|assignment| &*assignment.name).collect();
     let status = cluster.status.clone().unwrap_or_default();
     let orphans: Vec<_> = status
         .held
         .iter()
-        .filter(|held| !held.pruned && !names.contains(&held.name))
+        .filter(|held| !held.pruned && !names.contains(held.name.as_str()))
         .map(|held| held.name.clone())
         .collect();
-    let count = |matches: fn(&Assignment) -> bool| {
+    let count = |matches: fn(&KnownAssignment) -> bool| {
         u32::try_from(existing.iter().filter(|assignment| matches(assignment)).count()).unwrap_or(u32::MAX)
     };
     let held = existing
         .iter()
         .filter_map(|assignment| assignment.status.as_ref())
-        .map(|status| status.held_deletion_count);
+        .map(|status| status.held_deletions);
     let summary = AssignmentSummary {
         total: count(|_| true),
-        applied: count(is_applied),
-        healthy: count(is_healthy),
+        applied: count(KnownAssignment::is_applied),
+        healthy: count(KnownAssignment::is_healthy),
         held_deletions: held.sum(),
         orphaned: u32::try_from(orphans.len()).unwrap_or(u32::MAX),
     };
@@ -282,10 +288,10 @@ fn apply(status: &mut fleet_objects::ClusterStatus, told: &Told) {
 }
 
 /// What the agent refuses, if anything, with its reasons.
-fn refused(existing: &[Arc<Assignment>]) -> Option<String> {
+fn refused(existing: &[Arc<KnownAssignment>]) -> Option<String> {
     let mut all = existing.iter().filter_map(|assignment| {
         let refusal = assignment.status.as_ref()?.refusal.as_ref()?;
-        Some(format!("{}: {:?}: {}", assignment.name_any(), refusal.reason, refusal.message))
+        Some(format!("{}: {:?}: {}", assignment.name, refusal.reason, refusal.message))
     });
     let mut shown: Vec<String> = all.by_ref().take(REFUSED_SHOWN).collect();
     let more = all.count();

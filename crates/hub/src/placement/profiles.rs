@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fleet_objects::{
-    AssignmentState, ConditionChange, ContentReference, Profile, ProfileReference, ProfileStatus, ValueRule,
-    assignment_name, set_condition,
+    ConditionChange, ContentReference, Profile, ProfileReference, ProfileStatus, ValueRule, assignment_name,
+    set_condition,
 };
 use fleet_planner::bundle::{self, Bundle};
 use fleet_planner::cluster_view::ClusterView;
@@ -19,7 +19,7 @@ use kube::core::PartialObjectMeta;
 use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
 
-use super::{ByPartition, Caches, is_applied, is_healthy};
+use super::{ByPartition, Caches};
 use crate::cluster_status;
 use crate::error::Error;
 use crate::service::Shared;
@@ -185,13 +185,11 @@ impl Profiles {
         assignments: &ByPartition,
     ) -> Result<(), Error> {
         let mut counts: BTreeMap<&ProfileReference, (u32, u32, u32)> = BTreeMap::new();
-        let present =
-            |assignment: &&Arc<fleet_objects::Assignment>| assignment.spec.state == AssignmentState::Present;
-        for assignment in assignments.values().flatten().filter(present) {
+        for assignment in assignments.values().flatten().filter(|assignment| assignment.is_present()) {
             let (clusters, applied, healthy) = counts.entry(&assignment.spec.profile).or_default();
             *clusters += 1;
-            *applied += u32::from(is_applied(assignment));
-            *healthy += u32::from(is_healthy(assignment));
+            *applied += u32::from(assignment.is_applied());
+            *healthy += u32::from(assignment.is_healthy());
         }
         for profile in caches.profiles.list() {
             let reference = reference(&profile);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use fleet_objects::rollout::{MaintenanceWindow, Revision, Rollout, RolloutPhase, RolloutStatus};
 use fleet_objects::{
-    Assignment, AssignmentState, Cluster, ConditionChange, ContentReference, HELD_BY_OWNER, OUTSIDE_WINDOW,
-    assignment_name, condition, condition_is_true, partition_namespace, set_condition,
+    Cluster, ConditionChange, ContentReference, HELD_BY_OWNER, OUTSIDE_WINDOW, assignment_name,
+    condition_is_true, partition_namespace, set_condition,
 };
 use fleet_planner::assignment::Wanted;
 use fleet_planner::cluster_view::ClusterView;
@@ -20,8 +20,9 @@ use jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
+use super::known::{Kind, KnownAssignment};
 use super::profiles::Profiles;
-use super::{ByPartition, Caches, Decided, gate_tests, going, is_healthy, placement_name, withdrawal};
+use super::{ByPartition, Caches, Decided, gate_tests, going, placement_name, withdrawal};
 use crate::cluster_status;
 use crate::error::Error;
 use crate::service::Shared;
@@ -86,7 +87,7 @@ impl Governed {
         profiles: &Profiles,
         decided: &Decided,
         view: &ClusterView,
-        existing: Option<&Assignment>,
+        existing: Option<&KnownAssignment>,
     ) -> Option<Wanted> {
         let of = |content, variables, maintenance_windows| Wanted {
             profile: decided.profile.clone(),
@@ -306,13 +307,10 @@ fn unhealthy(assignments: &ByPartition, decided: &Decided, cluster: &str) -> Opt
     let lost = decided.lost.get(cluster);
     let partition = assignments.get(&partition_namespace(cluster))?;
     let sick = partition.iter().find(|one| {
-        one.spec.state == AssignmentState::Present
-            && !lost.is_some_and(|lost| lost.contains(&one.name_any()))
-            && !is_healthy(one)
+        one.is_present() && !lost.is_some_and(|lost| lost.contains(&*one.name)) && !one.is_healthy()
     })?;
-    let conditions = sick.status.as_ref().map_or(&[][..], |status| status.conditions.as_slice());
-    let said = condition(conditions, "Ready").map_or("", |ready| ready.message.as_str());
-    Some(format!("{}: {said}", sick.name_any()))
+    let told = sick.status.as_ref().and_then(|status| status.told(Kind::Ready));
+    Some(format!("{}: {}", sick.name, told.map_or("", |ready| ready.message.as_str())))
 }
 
 fn desired(profiles: &Profiles, decided: &Decided) -> Option<Desired> {
@@ -329,24 +327,19 @@ pub(super) fn present<'a>(
     assignments: &'a ByPartition,
     decided: &Decided,
     cluster: &str,
-) -> Option<&'a Assignment> {
+) -> Option<&'a KnownAssignment> {
     let name = assignment_name(&decided.profile.namespace, &decided.profile.name);
     let partition = assignments.get(&partition_namespace(cluster))?;
-    let found = partition.iter().find(|assignment| assignment.name_any() == name)?;
-    (found.spec.state == AssignmentState::Present).then_some(&**found)
+    let found = partition.iter().find(|assignment| *assignment.name == *name)?;
+    found.is_present().then_some(&**found)
 }
 
-fn member(cluster: &Cluster, assignment: Option<&Assignment>) -> Member {
+fn member(cluster: &Cluster, assignment: Option<&KnownAssignment>) -> Member {
     let holds = assignment.and_then(|assignment| {
         let content = assignment.spec.content.clone()?;
         Some(Holding { content, variables: assignment.spec.variables.clone() })
     });
-    let observed = assignment.is_some_and(|assignment| {
-        assignment
-            .status
-            .as_ref()
-            .is_some_and(|status| status.observed_generation == assignment.spec.generation)
-    });
+    let observed = assignment.is_some_and(|assignment| assignment.current().is_some());
     Member {
         view: ClusterView::from(cluster),
         unavailable: unavailable(cluster).or_else(|| assignment.and_then(held_by_owner)),
@@ -357,11 +350,9 @@ fn member(cluster: &Cluster, assignment: Option<&Assignment>) -> Member {
 }
 
 /// What the cluster's owner says, where the agent holds this profile alone.
-fn held_by_owner(assignment: &Assignment) -> Option<String> {
-    let status = assignment.status.as_ref()?;
-    let applied = condition(&status.conditions, "Applied")?;
-    let held = applied.reason == HELD_BY_OWNER && status.observed_generation == assignment.spec.generation;
-    held.then(|| applied.message.clone())
+fn held_by_owner(assignment: &KnownAssignment) -> Option<String> {
+    let applied = assignment.current()?.told(Kind::Applied)?;
+    (applied.reason == HELD_BY_OWNER).then(|| applied.message.clone())
 }
 
 /// Judged by the condition that the hub keeps, not by its memory: right after a start nobody is connected yet.
@@ -380,7 +371,7 @@ fn unavailable(cluster: &Cluster) -> Option<String> {
     (!connected).then(|| "its agent is not connected".to_owned())
 }
 
-fn health(assignment: &Assignment) -> MemberHealth {
+fn health(assignment: &KnownAssignment) -> MemberHealth {
     let Some(status) = assignment.status.as_ref() else {
         return MemberHealth::Unhealthy("the agent has not taken it over yet".to_owned());
     };
@@ -391,20 +382,21 @@ fn health(assignment: &Assignment) -> MemberHealth {
     if status.observed_generation != generation {
         return MemberHealth::Unhealthy("the agent has not taken it over yet".to_owned());
     }
-    if is_healthy(assignment) {
+    if assignment.is_healthy() {
         return MemberHealth::Healthy;
     }
-    let message = |kind: &str| {
-        condition(&status.conditions, kind).map_or_else(String::new, |condition| condition.message.clone())
-    };
-    let reason = |kind: &str| condition(&status.conditions, kind).map(|condition| condition.reason.as_str());
-    if reason("Applied") == Some(OUTSIDE_WINDOW) {
-        return MemberHealth::Waiting(message("Applied"));
+    match (status.told(Kind::Applied), status.told(Kind::Healthy)) {
+        (Some(applied), _) if applied.reason == OUTSIDE_WINDOW => {
+            MemberHealth::Waiting(applied.message.clone())
+        }
+        (None, Some(healthy)) if healthy.reason == "Failed" && status.holds(Kind::Applied) => {
+            MemberHealth::Failed(healthy.message.clone())
+        }
+        _ => {
+            let ready = status.told(Kind::Ready);
+            MemberHealth::Unhealthy(ready.map_or_else(String::new, |ready| ready.message.clone()))
+        }
     }
-    if condition_is_true(&status.conditions, "Applied") && reason("Healthy") == Some("Failed") {
-        return MemberHealth::Failed(message("Healthy"));
-    }
-    MemberHealth::Unhealthy(message("Ready"))
 }
 
 /// Writes why nothing at all is done by a rollout; where it stands stays. Answers whether it is written.

@@ -3,24 +3,40 @@
 
 use std::sync::Arc;
 
-use fleet_objects::{ANNOTATION_SIGNATURES, Assignment, AssignmentState, Cluster, partition_namespace};
+use fleet_objects::{
+    ANNOTATION_SIGNATURES, Assignment, AssignmentSpec, AssignmentState, Cluster, partition_namespace,
+};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Caches;
+use super::known::KnownAssignment;
 use crate::error::Error;
 use crate::service::Shared;
 
-/// Writes the signatures of its profile at an assignment that is about to be written.
+/// Writes the signatures of its profile at an assignment that is about to be made.
 pub(super) fn put(caches: &Caches, assignment: &mut Assignment) {
-    let Some(wanted) = wanted(caches, assignment) else {
-        if let Some(annotations) = &mut assignment.metadata.annotations {
-            annotations.remove(ANNOTATION_SIGNATURES);
+    if let Some(wanted) = wanted(caches, &assignment.spec) {
+        assignment.annotations_mut().insert(ANNOTATION_SIGNATURES.to_owned(), wanted);
+    }
+}
+
+/// The step of a JSON patch that puts the signatures at an assignment that will say `spec`; `None`: they are there.
+pub(super) fn step(caches: &Caches, assignment: &KnownAssignment, spec: &AssignmentSpec) -> Option<Value> {
+    let path = format!("/metadata/annotations/{}", ANNOTATION_SIGNATURES.replace('/', "~1"));
+    match (wanted(caches, spec), assignment.signatures.as_deref()) {
+        (Some(wanted), Some(known)) if wanted == known => None,
+        (Some(wanted), _) if assignment.is_annotated => {
+            Some(json!({"op": "add", "path": path, "value": wanted}))
         }
-        return;
-    };
-    assignment.annotations_mut().insert(ANNOTATION_SIGNATURES.to_owned(), wanted);
+        (Some(wanted), _) => {
+            let annotations = json!({ANNOTATION_SIGNATURES: wanted});
+            Some(json!({"op": "add", "path": "/metadata/annotations", "value": annotations}))
+        }
+        (None, Some(_)) => Some(json!({"op": "remove", "path": path})),
+        (None, None) => None,
+    }
 }
 
 /// Brings the signatures at the other assignments of one partition up to date.
@@ -28,20 +44,20 @@ pub(super) async fn copy(
     shared: &Shared,
     caches: &Caches,
     cluster: &Cluster,
-    existing: &[Arc<Assignment>],
+    existing: &[Arc<KnownAssignment>],
 ) -> Result<(), Error> {
     let namespace = partition_namespace(&cluster.name_any());
     for assignment in existing {
-        let wanted = wanted(caches, assignment);
-        if assignment.annotations().get(ANNOTATION_SIGNATURES) == wanted.as_ref() {
+        let wanted = wanted(caches, &assignment.spec);
+        if assignment.signatures.as_deref() == wanted.as_deref() {
             continue;
         }
-        let name = assignment.name_any();
+        let name = &assignment.name;
         let api: Api<Assignment> = Api::namespaced(shared.client.clone(), &namespace);
         let patch = json!({"metadata": {"annotations": {ANNOTATION_SIGNATURES: wanted}}});
         let failed = Error::api(format!("hand signatures on to assignment {name} of {}", cluster.name_any()));
-        match api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-            Ok(written) => caches.assignments.observe(&written),
+        match api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+            Ok(written) => caches.assignments.observe(&written.into()),
             // Removed in this very pass.
             Err(error) if api_client::error::is_not_found(&error) => {}
             Err(error) => return Err(failed(error)),
@@ -50,9 +66,9 @@ pub(super) async fn copy(
     Ok(())
 }
 
-fn wanted(caches: &Caches, assignment: &Assignment) -> Option<String> {
-    let profile = &assignment.spec.profile;
-    let present = assignment.spec.state == AssignmentState::Present;
+fn wanted(caches: &Caches, spec: &AssignmentSpec) -> Option<String> {
+    let profile = &spec.profile;
+    let present = spec.state == AssignmentState::Present;
     let profile = caches.profiles.find(&profile.namespace, &profile.name).filter(|_| present)?;
     profile.annotations().get(ANNOTATION_SIGNATURES).cloned()
 }

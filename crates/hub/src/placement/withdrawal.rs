@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use fleet_objects::rollout::MaintenanceWindow;
 use fleet_objects::{
-    ADOPT_AND_PRUNE, ANNOTATION_ADOPT, ANNOTATION_CONFIRM_WITHDRAWAL, Assignment, AssignmentState, Cluster,
-    HELD_BY_OWNER, OUTSIDE_WINDOW, Placement, assignment_name, condition, partition_cluster,
-    partition_namespace,
+    ADOPT_AND_PRUNE, ANNOTATION_ADOPT, ANNOTATION_CONFIRM_WITHDRAWAL, Cluster, HELD_BY_OWNER, OUTSIDE_WINDOW,
+    Placement, assignment_name, partition_cluster, partition_namespace,
 };
 use fleet_planner::placement::{Leaving, guard};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::{ByPartition, Caches, Decided, KeepByCluster, WantedByCluster, is_pruned, placement_name};
+use super::known::{Kind, KnownAssignment};
+use super::{ByPartition, Caches, Decided, KeepByCluster, WantedByCluster, placement_name};
 use crate::error::Error;
 use crate::service::Shared;
 
@@ -27,11 +27,11 @@ pub(super) fn by_placement(assignments: &ByPartition) -> ByPlacement {
     let mut by = ByPlacement::new();
     for (namespace, partition) in assignments {
         let Some(cluster) = partition_cluster(namespace) else { continue };
-        let present = partition.iter().filter(|one| one.spec.state == AssignmentState::Present);
+        let present = partition.iter().filter(|one| one.is_present());
         for assignment in present {
             let Some(placement) = &assignment.spec.placement else { continue };
             let held = by.entry(placement.clone()).or_default().entry(cluster.to_owned()).or_default();
-            held.insert(assignment.name_any());
+            held.insert(assignment.name.to_string());
         }
     }
     by
@@ -115,22 +115,21 @@ pub(super) fn going(decided: &Decided, assignments: &ByPartition) -> BTreeMap<St
     let (own, current) = (placement_name(&decided.placement), own_name(decided));
     let selected = decided.decisions.iter().filter(|decision| decision.selected);
     let chosen: BTreeSet<&str> = selected.map(|decision| decision.cluster.as_str()).collect();
-    let of_partition = |(namespace, partition): (&String, &Vec<Arc<Assignment>>)| {
+    let of_partition = |(namespace, partition): (&String, &Vec<Arc<KnownAssignment>>)| {
         let cluster = partition_cluster(namespace)?;
         let found = partition.iter().find(|found| {
             let ours = found.spec.placement.as_deref() == Some(own.as_str());
-            let going = found.spec.state == AssignmentState::Tombstone && !is_pruned(found);
-            ours && going && !(found.name_any() == current && chosen.contains(cluster))
+            let going = !found.is_present() && !found.is_pruned();
+            ours && going && !(*found.name == *current && chosen.contains(cluster))
         })?;
         Some((cluster.to_owned(), said(found)))
     };
     assignments.iter().filter_map(of_partition).collect()
 }
 
-fn said(assignment: &Assignment) -> Going {
-    let conditions = assignment.status.as_ref().map(|status| status.conditions.as_slice());
-    let pruned = condition(conditions.unwrap_or_default(), "Pruned");
-    pruned.map_or_else(
+fn said(assignment: &KnownAssignment) -> Going {
+    let told = assignment.status.as_ref().and_then(|status| status.told(Kind::Pruned));
+    told.map_or_else(
         || Going { message: "the agent has not answered yet".to_owned(), ..Going::default() },
         |pruned| Going {
             message: pruned.message.clone(),
@@ -179,10 +178,10 @@ pub(super) fn unclaimed(
         let partition = assignments.get(&partition_namespace(&name)).into_iter().flatten();
         let stays = partition.filter(|one| {
             let known = one.spec.placement.as_ref().is_some_and(|own| placements.contains(own));
-            let is_wanted = wanted.is_some_and(|wanted| wanted.contains_key(&one.name_any()));
-            one.spec.state == AssignmentState::Present && !known && !is_wanted && !prunes
+            let is_wanted = wanted.is_some_and(|wanted| wanted.contains_key(&*one.name));
+            one.is_present() && !known && !is_wanted && !prunes
         });
-        let stays: BTreeSet<String> = stays.map(|one| one.name_any()).collect();
+        let stays: BTreeSet<String> = stays.map(|one| one.name.to_string()).collect();
         if !stays.is_empty() {
             unclaimed.insert(name, stays);
         }
