@@ -3,9 +3,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use serde_json::json;
+use kube::api::{ApiResource, DynamicObject, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
 
 use crate::figures::Figure;
 use crate::fleet::{self, Target};
@@ -19,6 +22,13 @@ const LISTS: usize = 5;
 const DRIFTS: usize = 20;
 /// How many watchers wait for an event; one measurement each.
 const WATCHERS: [usize; 2] = [1, 100];
+/// How many objects an agent is given: what it may hold in an edge box.
+const MANAGED: usize = 1_000;
+/// How long giving them may take, and between two looks.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// After it: processes let go of what they do not use every half minute.
+const REST: Duration = Duration::from_secs(70);
 /// The clusters that `fairlead up` makes.
 const CLUSTERS: [&str; 3] = ["dev", "staging", "prod"];
 
@@ -133,5 +143,50 @@ async fn a_fleet(program: &Path) -> anyhow::Result<Vec<Figure>> {
         memory("resident memory of the hub of three", &["hub"])?,
         memory("resident memory of a cluster with its agent", &["cluster-dev", "agent-dev"])?,
     ];
-    Ok(drift.into_iter().chain([change]).chain(figures).collect())
+    eprintln!("giving an agent {MANAGED} objects");
+    manage(&hub, MANAGED).await?;
+    let managed =
+        memory(&format!("resident memory of an agent with {MANAGED} managed objects"), &["agent-dev"])?;
+    Ok(drift.into_iter().chain([change]).chain(figures).chain([managed]).collect())
+}
+
+/// Has the first cluster hold that many objects more, and waits until it does and its agent has come to rest.
+async fn manage(hub: &Client, objects: usize) -> anyhow::Result<()> {
+    let fleet = |kind: &str, plural: &str| ApiResource {
+        group: "fleet.fairlead.dev".to_owned(),
+        version: "v1alpha1".to_owned(),
+        api_version: "fleet.fairlead.dev/v1alpha1".to_owned(),
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+    };
+    let map = |number: usize| {
+        let metadata = json!({"name": format!("managed-{number}"), "namespace": "default"});
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"number": number.to_string()}})
+    };
+    let manifests: Vec<Value> = (0..objects).map(map).collect();
+    let profile = json!({"targetNamespace": "default", "manifests": manifests});
+    let chosen = json!({"matchLabels": {"stage": CLUSTERS[0]}});
+    let placement = json!({"profile": "managed", "clusterSelector": chosen});
+    for (kind, plural, spec) in [("Profile", "profiles", profile), ("Placement", "placements", placement)] {
+        let resource = fleet(kind, plural);
+        let api: Api<DynamicObject> = Api::namespaced_with(hub.clone(), "default", &resource);
+        let object = DynamicObject::new("managed", &resource).data(json!({"spec": spec}));
+        api.create(&PostParams::default(), &object).await.with_context(|| format!("create the {kind}"))?;
+    }
+    let partition = format!("cluster-{}", CLUSTERS[0]);
+    let resource = fleet("Assignment", "assignments");
+    let api: Api<DynamicObject> = Api::namespaced_with(hub.clone(), &partition, &resource);
+    let holds = async {
+        loop {
+            let found = api.get_opt("default.managed").await?;
+            let healthy = found.is_some_and(|found| found.data["status"]["healthyCount"] == objects);
+            if healthy {
+                return anyhow::Ok(());
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, holds).await.context("the agent does not hold everything")??;
+    tokio::time::sleep(REST).await;
+    Ok(())
 }
