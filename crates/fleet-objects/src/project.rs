@@ -9,7 +9,11 @@
 //! [`JOIN_VERB`] on [`SETS_RESOURCE`]`/`[`JOIN_SUBRESOURCE`] of the set's name (Open Cluster Management asks for the like,
 //! `create` on `managedclustersets/join`).
 
+use std::collections::BTreeSet;
+
 use kube::api::ObjectMeta;
+
+use crate::PlacementSpec;
 
 /// On a Namespace of the hub, with any value: it is a project.
 pub const LABEL_PROJECT: &str = "fleet.fairlead.dev/project";
@@ -21,6 +25,8 @@ pub const SETS_RESOURCE: &str = "clustersets";
 pub const JOIN_SUBRESOURCE: &str = "join";
 /// The verb that moves clusters and projects into a set and out of it.
 pub const JOIN_VERB: &str = "create";
+/// What no label can say: of a placement that asks for nothing its project has.
+const NO_SET: &str = "(none that its project has)";
 /// The ClusterRoles of people in projects, the weakest first.
 pub const ROLES: [&str; 3] = ["fleet-viewer", "fleet-operator", "fleet-admin"];
 
@@ -31,6 +37,22 @@ pub fn project_sets(namespace: &ObjectMeta) -> Option<Vec<String>> {
     let text = namespace.annotations.as_ref().and_then(|all| all.get(ANNOTATION_CLUSTER_SETS));
     let sets = text.map(String::as_str).unwrap_or_default().split(',').map(str::trim);
     Some(sets.filter(|set| !set.is_empty()).map(str::to_owned).collect())
+}
+
+/// A placement as its project has it decided: among the project's sets alone. `None`: its namespace is no project.
+#[must_use]
+pub fn within_project(project: Option<Vec<String>>, mut placement: PlacementSpec) -> PlacementSpec {
+    let Some(own) = project else { return placement };
+    if placement.cluster_sets.is_empty() {
+        placement.cluster_sets = own;
+    } else {
+        let own: BTreeSet<String> = own.into_iter().collect();
+        placement.cluster_sets.retain(|set| own.contains(set));
+    }
+    if placement.cluster_sets.is_empty() {
+        placement.cluster_sets.push(NO_SET.to_owned());
+    }
+    placement
 }
 
 #[cfg(test)]
@@ -47,5 +69,20 @@ mod tests {
         assert_eq!(of(json!({"name": "a", "labels": labels})), Some(Vec::new()));
         let named = json!({"labels": labels, "annotations": {ANNOTATION_CLUSTER_SETS: "edge, prod,,"}});
         assert_eq!(of(named), Some(vec!["edge".to_owned(), "prod".to_owned()]));
+    }
+
+    #[test]
+    fn a_placement_chooses_among_its_projects_sets_alone() {
+        let sets = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let of = |project: Option<&[&str]>, asked: &[&str]| {
+            let placement = PlacementSpec { cluster_sets: sets(asked), ..PlacementSpec::default() };
+            within_project(project.map(sets), placement).cluster_sets
+        };
+        assert_eq!(of(None, &["a"]), ["a"]);
+        assert_eq!(of(None, &[]), sets(&[]));
+        assert_eq!(of(Some(&["a", "b"]), &[]), ["a", "b"]);
+        assert_eq!(of(Some(&["a", "b"]), &["b", "c"]), ["b"]);
+        assert_eq!(of(Some(&["a"]), &["c"]), [NO_SET], "nobody, and not everybody");
+        assert_eq!(of(Some(&[]), &[]), [NO_SET]);
     }
 }

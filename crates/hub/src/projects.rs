@@ -3,11 +3,11 @@
 mod roles;
 pub mod set_rights;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use api_client::{CacheOptions, ObjectCache};
-use fleet_objects::project::{LABEL_PROJECT, SETS_RESOURCE, project_sets};
+use fleet_objects::project::{LABEL_PROJECT, SETS_RESOURCE, project_sets, within_project};
 use fleet_objects::{Cluster, GROUP, LABEL_CLUSTER_SET, PlacementSpec, partition_cluster};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
@@ -16,9 +16,6 @@ use kube::{Api, Client, ResourceExt};
 use crate::service::Shared;
 
 pub(crate) use roles::ensure as ensure_roles;
-
-/// What no label can say: of a placement that asks for nothing its project has.
-const NO_SET: &str = "(none that its project has)";
 
 /// Every project, in memory.
 #[derive(Clone, Debug)]
@@ -47,19 +44,9 @@ impl Projects {
         project_sets(&self.namespaces.find("", namespace)?.metadata)
     }
 
-    /// A placement as its project has it decided: among the project's sets alone.
-    pub(crate) fn restrict(&self, namespace: &str, mut spec: PlacementSpec) -> PlacementSpec {
-        let Some(own) = self.sets(namespace) else { return spec };
-        if spec.cluster_sets.is_empty() {
-            spec.cluster_sets = own;
-        } else {
-            let own: BTreeSet<String> = own.into_iter().collect();
-            spec.cluster_sets.retain(|set| own.contains(set));
-        }
-        if spec.cluster_sets.is_empty() {
-            spec.cluster_sets.push(NO_SET.to_owned());
-        }
-        spec
+    /// A placement as its project has it decided.
+    pub(crate) fn restrict(&self, namespace: &str, spec: PlacementSpec) -> PlacementSpec {
+        within_project(self.sets(namespace), spec)
     }
 
     /// The projects that have a cluster, by name.

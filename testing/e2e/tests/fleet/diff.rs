@@ -48,6 +48,15 @@ fn a_change_is_shown_for_every_cluster_and_changes_nothing() -> Result<()> {
     let (code, out, errors) = fleet.command(&["diff", "--without", "placement/app"])?;
     ensure!(code == 1 && out.contains("- profile default/app"), "{code}: {out}{errors}");
 
+    // A project's placement chooses among the project's clusters, of which there are none.
+    fleet.hub().apply(
+        r#"{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "labels": {"fleet.fairlead.dev/project": ""},
+            "annotations": {"fleet.fairlead.dev/cluster-sets": "nobodys"}}}"#,
+    )?;
+    let (code, out) =
+        diff(&changed.replace("name: app, namespace: default", "name: app, namespace: shop"), &[])?;
+    ensure!((code, out.as_str()) == (0, "0 of 3 clusters would change\n"), "{code}: {out}");
+
     // Nothing of that was done; then it is, and it does what was shown.
     let color = |name: &str| fleet.cluster(name).json(&["get", "configmap", "app"]);
     for name in NAMES {

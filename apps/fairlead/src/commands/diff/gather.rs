@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use fleet_objects::project::{project_sets, within_project};
 use fleet_objects::{
     Assignment, AssignmentState, Cluster, Placement, Profile, ProfileReference, partition_cluster,
 };
@@ -13,6 +14,7 @@ use fleet_planner::expressions::Expressions;
 use fleet_planner::placement::Asked;
 use fleet_planner::preview::{Held, Input};
 use futures::AsyncReadExt as _;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -31,6 +33,8 @@ pub(super) struct Fleet {
     profiles: BTreeMap<ProfileReference, Profile>,
     placements: BTreeMap<(String, String), Placement>,
     assignments: Vec<Assignment>,
+    /// Cluster sets of the namespaces that are projects.
+    projects: BTreeMap<String, Vec<String>>,
     /// Profiles that something is said about.
     affected: BTreeSet<ProfileReference>,
 }
@@ -50,11 +54,14 @@ impl Fleet {
         let clusters = list::<Cluster>(client, "clusters").await?;
         let profiles = list::<Profile>(client, "profiles").await?;
         let placements = list::<Placement>(client, "placements").await?;
+        let sets = |namespace: Namespace| Some((namespace.name_any(), project_sets(&namespace.metadata)?));
+        let projects = list::<Namespace>(client, "namespaces").await?.into_iter().filter_map(sets).collect();
         Ok(Self {
             clusters: clusters.into_iter().map(|cluster| (cluster.name_any(), cluster)).collect(),
             profiles: profiles.into_iter().map(|profile| (reference(&profile), profile)).collect(),
             placements: placements.into_iter().map(|placement| (key(&placement), placement)).collect(),
             assignments: list::<Assignment>(client, "assignments").await?,
+            projects,
             affected: BTreeSet::new(),
         })
     }
@@ -156,6 +163,10 @@ impl Fleet {
         }
         let mut placements: Vec<Placement> = self.placements.into_values().collect();
         placements.retain(|placement| placement.metadata.deletion_timestamp.is_none());
+        for placement in &mut placements {
+            let project = placement.namespace().and_then(|name| self.projects.get(&name).cloned());
+            placement.spec = within_project(project, std::mem::take(&mut placement.spec));
+        }
         let age = |placement: &Placement| placement.metadata.creation_timestamp.as_ref().map(|time| time.0);
         placements.sort_by_key(|placement| (age(placement), key(placement)));
         Ok(Prepared {
