@@ -35,8 +35,8 @@ const MAX_HELD: usize = 500;
 const MAX_TRIGGERS: usize = 100;
 /// Characters of what a cluster's owner says about a hold.
 const MAX_HOLD: usize = 512;
-/// Clusters whose records are handled at once: writes of one moment share one fsync.
-const TOGETHER: usize = 64;
+/// Clusters whose records are handled at once: writes of one moment share one fsync. More would only hold more in memory.
+const TOGETHER: usize = 16;
 /// Tries of one record before it is passed over (it stays in the inbox).
 const TRIES: u32 = 8;
 

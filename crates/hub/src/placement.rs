@@ -47,8 +47,9 @@ const GATHER: Duration = Duration::from_millis(20);
 /// The longest rest after a pass. Passes take at most half of one core however many clusters report at once, and a change
 /// that people make in the midst of that waits no longer than this.
 const MAX_REST: Duration = Duration::from_secs(1);
-/// Partitions written at once: writes of one moment share one fsync.
-const TOGETHER: usize = 64;
+/// Partitions written at once: writes of one moment share one fsync. More would only hold more in memory: the processor is busy
+/// with as many.
+const TOGETHER: usize = 16;
 /// After a pass that could not do everything.
 const RETRY: Duration = Duration::from_secs(1);
 
