@@ -180,7 +180,7 @@ pub enum StreamMessage {
     Unknown,
 }
 
-/// What an agent says with every ping: what could not be said through the outbox, because it is about the
+/// What an agent says with its pings: what could not be said through the outbox, because it is about the
 /// outbox, and whom the agent trusts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -191,8 +191,9 @@ pub struct PingReport {
     /// Records dropped over the life of the outbox.
     #[serde(default)]
     pub dropped: u64,
-    /// By what the agent recognises its hub, as it is kept on its disk: `sha256:…` of the key of each authority, sorted.
-    /// None: an agent that does not say.
+    /// By what the agent recognises its hub, as it is kept on its disk: `sha256:…` of the key of each authority, sorted. Said by
+    /// the first ping on a stream, and when it is something else; none: as said before on this stream, and of an agent that
+    /// has said nothing on it, that it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorities: Option<Vec<String>>,
 }

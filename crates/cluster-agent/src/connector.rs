@@ -12,6 +12,7 @@ use kube::config::AuthInfo;
 use kube::{Client, Config};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use x509_parser::certificate::X509Certificate;
 use x509_parser::pem::Pem;
 
 use crate::credentials::Credentials;
@@ -203,7 +204,7 @@ pub(crate) fn pinned(bundle: &str, pin: &str) -> Result<String, Error> {
         let block = block.map_err(|error| Error::Invalid(format!("the hub's authority: {error}")))?;
         let certificate =
             block.parse_x509().map_err(|error| Error::Invalid(format!("the hub's authority: {error}")))?;
-        if hex::encode(Sha256::digest(certificate.public_key().raw)) == wanted {
+        if key_digest(&certificate) == wanted {
             return Ok(block_text(&block));
         }
     }
@@ -218,10 +219,14 @@ pub(crate) fn pins(bundle: &str) -> Result<Vec<String>, Error> {
     for certificate in certificates(bundle)? {
         let parsed = x509_parser::parse_x509_certificate(&certificate);
         let (_, parsed) = parsed.map_err(|error| Error::Invalid(format!("the hub's authority: {error}")))?;
-        pins.push(format!("sha256:{}", hex::encode(Sha256::digest(parsed.public_key().raw))));
+        pins.push(format!("sha256:{}", key_digest(&parsed)));
     }
     pins.sort();
     Ok(pins)
+}
+
+fn key_digest(certificate: &X509Certificate<'_>) -> String {
+    hex::encode(Sha256::digest(certificate.public_key().raw))
 }
 
 fn block_text(block: &Pem) -> String {

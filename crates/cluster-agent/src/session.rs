@@ -2,6 +2,7 @@
 
 mod admit;
 pub(crate) mod identity;
+mod trusted;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::link::HubLink;
 use crate::outbox::{Outbox, is_full};
 use crate::service::{AgentStatus, Join};
 use crate::vault::Vault;
+use trusted::Trusted;
 
 /// How often the hub is tried while it is away.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(15));
@@ -189,16 +191,18 @@ impl Session {
         }
     }
 
-    /// Says that the agent is there, whom it trusts, and how its outbox is; the last at once when that changes.
+    /// Says that the agent is there, how its outbox is, at once when that changes, and whom it trusts, where the hub has not
+    /// heard that in this session.
     async fn ping(&self, hub: &HubClient, every: Duration) -> Error {
         let mut problem = self.outbox.problem();
+        let mut trusted = Trusted::default();
         loop {
             let outbox_problem = problem.borrow_and_update().clone();
-            // Read anew each time: a person may have bound the agent anew.
-            let authorities = self.credentials.pins();
+            let authorities = trusted.untold(&self.credentials).await;
             let report = PingReport { outbox_problem, dropped: self.outbox.dropped(), authorities };
             match hub.ping(&report).await {
-                Ok(()) | Err(Error::Refused { code: TOO_MANY, .. }) => {}
+                Ok(()) => trusted.told(),
+                Err(Error::Refused { code: TOO_MANY, .. }) => {}
                 Err(lost) => return lost,
             }
             // What the outbox says last is said by its owner, who lives as long as this.

@@ -120,13 +120,14 @@ async fn pass(shared: &Shared, published: &ObjectCache<Published>) -> Result<(),
     let mut existing: BTreeMap<ObjectKey, Arc<Published>> = ours.map(|own| (own.key.clone(), own)).collect();
     for cluster in shared.clusters.list() {
         let wanted = profile(&cluster, access.as_ref().map(|(url, ca)| (*url, ca.as_str())));
+        let said = Published::from(wanted.clone());
         let projects = shared.projects.of_cluster(&cluster);
         for namespace in projects.into_iter().chain([SYSTEM_NAMESPACE.to_owned()]) {
             let api: Api<ClusterProfile> = Api::namespaced(shared.client.clone(), &namespace);
             let mut wanted = wanted.clone();
             wanted.metadata.namespace = Some(namespace.clone());
             let found = existing.remove(&ObjectKey::of(&wanted));
-            write(&api, published, found.as_deref(), wanted).await?;
+            write(&api, published, found.as_deref(), (wanted, &said)).await?;
         }
     }
     for (key, gone) in existing {
@@ -145,14 +146,14 @@ async fn write(
     api: &Api<ClusterProfile>,
     published: &ObjectCache<Published>,
     found: Option<&Published>,
-    mut wanted: ClusterProfile,
+    (mut wanted, said): (ClusterProfile, &Published),
 ) -> Result<(), Error> {
     let name = wanted.name_any();
     let failed = |verb: &str| Error::api(format!("{verb} cluster profile {name}"));
     let status = wanted.status.clone();
     let params = PostParams::default();
-    let same_spec = found.is_some_and(|found| found.spec == digest(&(&wanted.spec, wanted.labels())));
-    if same_spec && found.is_some_and(|found| found.status == digest(&status)) {
+    let same_spec = found.is_some_and(|found| found.spec == said.spec);
+    if same_spec && found.is_some_and(|found| found.status == said.status) {
         return Ok(());
     }
     wanted.metadata.resource_version = found.and_then(|found| found.version.clone());

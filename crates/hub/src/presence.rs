@@ -39,14 +39,16 @@ struct Agent {
     heard: Instant,
     /// What was told last; `None`: nothing yet.
     told: Option<bool>,
-    /// What its last ping said.
+    /// What it said by its pings since its newest stream was opened.
     report: Option<PingReport>,
+    /// Whether that was taken up.
+    taken: bool,
 }
 
 impl Agent {
     /// One that has not come yet.
     fn new() -> Self {
-        Self { streams: 0, opened: 0, heard: Instant::now(), told: None, report: None }
+        Self { streams: 0, opened: 0, heard: Instant::now(), told: None, report: None, taken: false }
     }
 }
 
@@ -94,6 +96,8 @@ impl Presence {
             agent.streams += 1;
             agent.opened = self.shared.openings.fetch_add(1, Ordering::Relaxed);
             agent.heard = Instant::now();
+            // Who comes says everything; and it may be an older one than before, which does not.
+            agent.report = None;
         }
         self.shared.moved();
         StreamGuard { shared: self.shared.clone(), cluster: cluster.to_owned() }
@@ -106,19 +110,24 @@ impl Presence {
         }
     }
 
-    /// What an agent said of itself; true when it said something else before.
-    pub(crate) fn reported(&self, cluster: &str, report: &PingReport) -> bool {
+    /// What an agent says of itself, with what it has said already on this stream; `None`: it is nothing new.
+    pub(crate) fn reported(&self, cluster: &str, mut report: PingReport) -> Option<PingReport> {
         let mut agents = self.shared.agents.lock();
-        let Some(agent) = agents.get_mut(cluster) else { return false };
-        let changed = agent.report.as_ref() != Some(report);
+        let agent = agents.get_mut(cluster)?;
+        let known = agent.report.take();
+        if report.authorities.is_none() {
+            report.authorities = known.as_ref().and_then(|known| known.authorities.clone());
+        }
+        let is_new = !agent.taken || known.as_ref() != Some(&report);
         agent.report = Some(report.clone());
-        changed
+        agent.taken = true;
+        is_new.then_some(report)
     }
 
-    /// Forgets what an agent said, so that it is taken up again (a write failed).
+    /// What an agent said is to be taken up again (a write failed).
     pub(crate) fn unreport(&self, cluster: &str) {
         if let Some(agent) = self.shared.agents.lock().get_mut(cluster) {
-            agent.report = None;
+            agent.taken = false;
         }
     }
 
@@ -287,6 +296,27 @@ mod tests {
         assert!(presence.serves("dev") && presence.here()["dev"] != number);
         drop((first, again));
         assert!(!presence.serves("dev"));
+    }
+
+    #[test]
+    fn what_an_agent_said_counts_until_it_comes_anew_and_is_taken_up_until_it_is_written() {
+        let presence = Presence::new(Duration::from_secs(60));
+        let said = |authorities: Option<&str>, dropped| PingReport {
+            authorities: authorities.map(|pin| vec![pin.to_owned()]),
+            dropped,
+            ..PingReport::default()
+        };
+        let _guard = presence.open("dev");
+        assert_eq!(presence.reported("dev", said(Some("a"), 0)), Some(said(Some("a"), 0)));
+        assert_eq!(presence.reported("dev", said(None, 0)), None);
+        assert_eq!(presence.reported("dev", said(None, 1)), Some(said(Some("a"), 1)));
+        presence.unreport("dev");
+        assert_eq!(presence.reported("dev", said(None, 1)), Some(said(Some("a"), 1)), "it was not written");
+        assert_eq!(presence.reported("dev", said(None, 1)), None);
+        assert_eq!(presence.reported("dev", said(Some("b"), 1)), Some(said(Some("b"), 1)));
+        let _again = presence.open("dev");
+        assert_eq!(presence.reported("dev", said(None, 1)), Some(said(None, 1)), "an earlier release");
+        assert_eq!(presence.reported("gone", said(None, 0)), None);
     }
 
     #[test]

@@ -355,9 +355,7 @@ impl Shared {
 
     /// Writes what a ping says, when it says something new.
     pub(crate) async fn take_ping(&self, cluster: &str, report: PingReport) -> Result<(), Error> {
-        if !self.presence.reported(cluster, &report) {
-            return Ok(());
-        }
+        let Some(report) = self.presence.reported(cluster, report) else { return Ok(()) };
         let written = cluster_status::update(&self.client, cluster, |status| {
             cluster_status::take_ping(status, &report)
         });

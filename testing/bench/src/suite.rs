@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use kube::api::{ApiResource, DynamicObject, PostParams};
+use fleet_objects::{Assignment, Placement, Profile, assignment_name, partition_namespace};
+use kube::api::PostParams;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
@@ -152,34 +153,27 @@ async fn a_fleet(program: &Path) -> anyhow::Result<Vec<Figure>> {
 
 /// Has the first cluster hold that many objects more, and waits until it does and its agent has come to rest.
 async fn manage(hub: &Client, objects: usize) -> anyhow::Result<()> {
-    let fleet = |kind: &str, plural: &str| ApiResource {
-        group: "fleet.fairlead.dev".to_owned(),
-        version: "v1alpha1".to_owned(),
-        api_version: "fleet.fairlead.dev/v1alpha1".to_owned(),
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-    };
     let map = |number: usize| {
         let metadata = json!({"name": format!("managed-{number}"), "namespace": "default"});
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"number": number.to_string()}})
     };
     let manifests: Vec<Value> = (0..objects).map(map).collect();
-    let profile = json!({"targetNamespace": "default", "manifests": manifests});
-    let chosen = json!({"matchLabels": {"stage": CLUSTERS[0]}});
-    let placement = json!({"profile": "managed", "clusterSelector": chosen});
-    for (kind, plural, spec) in [("Profile", "profiles", profile), ("Placement", "placements", placement)] {
-        let resource = fleet(kind, plural);
-        let api: Api<DynamicObject> = Api::namespaced_with(hub.clone(), "default", &resource);
-        let object = DynamicObject::new("managed", &resource).data(json!({"spec": spec}));
-        api.create(&PostParams::default(), &object).await.with_context(|| format!("create the {kind}"))?;
-    }
-    let partition = format!("cluster-{}", CLUSTERS[0]);
-    let resource = fleet("Assignment", "assignments");
-    let api: Api<DynamicObject> = Api::namespaced_with(hub.clone(), &partition, &resource);
+    let profile = serde_json::from_value(json!({"targetNamespace": "default", "manifests": manifests}))?;
+    let selector = json!({"matchLabels": {"stage": CLUSTERS[0]}});
+    let placement = serde_json::from_value(json!({"profile": "managed", "clusterSelector": selector}))?;
+    let (profiles, params) = (Api::namespaced(hub.clone(), "default"), PostParams::default());
+    profiles.create(&params, &Profile::new("managed", profile)).await.context("create the profile")?;
+    let placements = Api::namespaced(hub.clone(), "default");
+    placements
+        .create(&params, &Placement::new("managed", placement))
+        .await
+        .context("create the placement")?;
+    let assignments: Api<Assignment> = Api::namespaced(hub.clone(), &partition_namespace(CLUSTERS[0]));
+    let name = assignment_name("default", "managed");
     let holds = async {
         loop {
-            let found = api.get_opt("default.managed").await?;
-            let healthy = found.is_some_and(|found| found.data["status"]["healthyCount"] == objects);
+            let status = assignments.get_opt(&name).await?.and_then(|found| found.status);
+            let healthy = status.is_some_and(|status| usize::try_from(status.healthy_count) == Ok(objects));
             if healthy {
                 return anyhow::Ok(());
             }

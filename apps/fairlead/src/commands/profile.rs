@@ -12,7 +12,7 @@ use assembly::expressions::Cel;
 use clap::{Args, Subcommand};
 use fleet_objects::{Profile, ProfileLayer, ProfileSpec};
 use fleet_planner::validation::FieldError;
-use fleet_planner::validation::profile::Others;
+use fleet_planner::validation::profile::{DECLARE, Others};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::discovery::ApiResource;
@@ -144,9 +144,7 @@ async fn create(global: &Global, arguments: CreateArguments) -> Result<Code, Fai
 
 /// Where the hub misses variables: it alone knows those that the profile has already, so it is the one that says so.
 fn undeclared(failure: Failure, name: &str) -> Failure {
-    let says = |error: &anyhow::Error| {
-        error.chain().any(|cause| cause.to_string().contains("declare it in spec.variables"))
-    };
+    let says = |error: &anyhow::Error| error.chain().any(|cause| cause.to_string().contains(DECLARE));
     if !failure.error.as_ref().is_some_and(says) {
         return failure;
     }

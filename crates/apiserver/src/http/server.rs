@@ -58,9 +58,7 @@ pub(crate) async fn serve(
         };
         let (acceptor, server, shutdown) = (acceptor.clone(), Arc::clone(&server), shutdown.clone());
         tracker.spawn(async move {
-            let own = connection(stream, address.ip(), acceptor, server, shutdown);
-
-            Box::pin(own).await;
+            Box::pin(connection(stream, address.ip(), acceptor, server, shutdown)).await;
             drop(place);
         });
     }

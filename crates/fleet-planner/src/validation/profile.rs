@@ -14,6 +14,9 @@ use crate::render::{RenderError, describe, render};
 use crate::variables::{self, VariableError, unresolved};
 use crate::yaml;
 
+/// What is said to whoever uses a variable that is declared nowhere; the command line says how, where the hub says it.
+pub const DECLARE: &str = "declare it in spec.variables";
+
 /// What of a profile is for somebody else to say, and so not judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Others {
@@ -145,7 +148,7 @@ impl Own {
             let detail = match &error {
                 VariableError::UnknownReference { name, .. } if told.insert(name.clone()) => {
                     let hint = nearest(name, known.iter().copied()).map_or_else(
-                        || "declare it in spec.variables".to_owned(),
+                        || DECLARE.to_owned(),
                         |meant| format!("did you mean ${{var.{meant}}}?"),
                     );
                     format!("{error}; {hint}")

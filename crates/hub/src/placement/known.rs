@@ -157,3 +157,43 @@ impl KnownAssignment {
         self.current().is_some_and(|status| status.holds(Kind::Applied) && status.holds(Kind::Healthy))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn known(generation: i64, conditions: &[(&str, &str)]) -> KnownAssignment {
+        let condition = |(kind, status): &(&str, &str)| json!({"type": kind, "status": status, "reason": "Why", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let conditions: Vec<Value> = conditions.iter().map(condition).collect();
+        let assignment: Assignment = serde_json::from_value(json!({
+            "apiVersion": "fleet.fairlead.dev/v1alpha1", "kind": "Assignment",
+            "metadata": {"namespace": "cluster-dev", "name": "default.app", "uid": "u", "resourceVersion": "8"},
+            "spec": {"profile": {"namespace": "default", "name": "app"}, "generation": generation, "hubEpoch": "e", "state": "Present"},
+            "status": {"observedGeneration": 7, "heldDeletionCount": 2, "conditions": conditions},
+        }))
+        .expect("an assignment");
+        assignment.into()
+    }
+
+    #[test]
+    fn what_was_reported_counts_for_its_generation_and_reasons_are_kept_of_what_does_not_hold() {
+        let well = [("Applied", "True"), ("Healthy", "True"), ("Contested", "True")];
+        let (now, before) = (known(7, &well), known(8, &well));
+        assert!(now.is_applied() && now.is_healthy() && !now.is_pruned());
+        assert!(!before.is_applied() && !before.is_healthy() && before.current().is_none());
+        let status = now.status.expect("a status");
+        assert!(status.told(Kind::Applied).is_none() && status.told(Kind::Ready).is_none());
+        assert!(!status.holds(Kind::Ready), "of which nothing is said");
+        assert_eq!((status.conditions.len(), status.held_deletions), (2, 2));
+        for not in ["False", "Unknown"] {
+            let sick = known(7, &[("Applied", "True"), ("Healthy", not)]);
+            let told = sick.current().and_then(|status| status.told(Kind::Healthy)).expect("a reason");
+            assert_eq!((told.reason.as_str(), told.message.as_str()), ("Why", "m"));
+            assert!(sick.is_applied() && !sick.is_healthy());
+        }
+        assert_eq!(before.object_key(), ObjectKey::new("cluster-dev", "default.app"));
+        assert_eq!((before.object_uid(), before.object_version()), (Some("u"), Some("8")));
+    }
+}

@@ -20,8 +20,8 @@ pub(crate) struct Lost(Arc<Mutex<Known>>);
 struct Known {
     /// By partition and name, the generation that went.
     by_partition: BTreeMap<String, BTreeMap<String, i64>>,
-    /// Partitions and names in the order in which they went; some may be there again meanwhile.
-    order: VecDeque<(String, String)>,
+    /// Partitions, names and generations in the order in which they went; some may be there again meanwhile, or have gone again.
+    order: VecDeque<(String, String, i64)>,
 }
 
 impl Lost {
@@ -57,11 +57,12 @@ impl Lost {
 impl Known {
     fn add(&mut self, namespace: String, name: String, generation: i64) {
         if self.order.len() >= MAX
-            && let Some((namespace, name)) = self.order.pop_front()
+            && let Some((namespace, name, generation)) = self.order.pop_front()
+            && self.by_partition.get(&namespace).is_some_and(|all| all.get(&name) == Some(&generation))
         {
             self.remove(&namespace, &name);
         }
-        self.order.push_back((namespace.clone(), name.clone()));
+        self.order.push_back((namespace.clone(), name.clone(), generation));
         self.by_partition.entry(namespace).or_default().insert(name, generation);
     }
 
@@ -102,6 +103,18 @@ mod tests {
         lost.found(&assignment("a", "Present", "False"));
         assert_eq!(lost.of("cluster-dev").into_keys().collect::<Vec<_>>(), ["b"]);
         assert!(lost.of("cluster-prod").is_empty());
+    }
+
+    #[test]
+    fn what_went_twice_is_as_new_as_the_second_time() {
+        let mut known = Known::default();
+        known.add("p".to_owned(), "again".to_owned(), 1);
+        known.remove("p", "again");
+        for index in 0..MAX - 1 {
+            known.add("p".to_owned(), index.to_string(), 1);
+        }
+        known.add("p".to_owned(), "again".to_owned(), 2);
+        assert_eq!(known.by_partition["p"].get("again"), Some(&2));
     }
 
     #[test]

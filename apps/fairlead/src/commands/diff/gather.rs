@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use fleet_objects::project::{project_sets, within_project};
+use fleet_objects::project::{LABEL_PROJECT, project_sets, within_project};
 use fleet_objects::{
     Assignment, AssignmentState, Cluster, Placement, Profile, ProfileReference, partition_cluster,
 };
@@ -55,7 +55,10 @@ impl Fleet {
         let profiles = list::<Profile>(client, "profiles").await?;
         let placements = list::<Placement>(client, "placements").await?;
         let sets = |namespace: Namespace| Some((namespace.name_any(), project_sets(&namespace.metadata)?));
-        let projects = list::<Namespace>(client, "namespaces").await?.into_iter().filter_map(sets).collect();
+        let of_projects = ListParams::default().labels(LABEL_PROJECT);
+        let namespaces = Api::<Namespace>::all(client.clone()).list(&of_projects).await;
+        let namespaces = namespaces.map_err(api("cannot list projects"))?;
+        let projects = namespaces.items.into_iter().filter_map(sets).collect();
         Ok(Self {
             clusters: clusters.into_iter().map(|cluster| (cluster.name_any(), cluster)).collect(),
             profiles: profiles.into_iter().map(|profile| (reference(&profile), profile)).collect(),
