@@ -3,6 +3,7 @@
 //!
 //! Never: removes a profile or its content because a source is gone, empty or not reached.
 
+pub(crate) mod check;
 mod due;
 mod publish;
 mod pull;

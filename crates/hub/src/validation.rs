@@ -8,6 +8,7 @@ mod receiver;
 
 use fleet_objects::alert::{AlertReceiverSpec, AlertRuleSpec, AlertSilenceSpec};
 use fleet_objects::rollout::RolloutSpec;
+use fleet_objects::source::SourceSpec;
 use fleet_objects::{GROUP, PlacementSpec, ProfileSpec};
 use fleet_planner::validation::profile::Others;
 use fleet_planner::validation::{FieldError, Languages, alert, placement, profile, rollout};
@@ -15,17 +16,20 @@ use kube_objects::{StatusCause, Write};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::sources;
+
 /// Mistakes told at once; a person mends some and sees the others.
 const MAX_TOLD: usize = 50;
 
 /// The kinds that are judged, by their resources.
-const KINDS: [(&str, &str); 6] = [
+const KINDS: [(&str, &str); 7] = [
     ("alertreceivers", "AlertReceiver"),
     ("alertrules", "AlertRule"),
     ("alertsilences", "AlertSilence"),
     ("placements", "Placement"),
     ("profiles", "Profile"),
     ("rollouts", "Rollout"),
+    ("sources", "Source"),
 ];
 
 /// Whether such things are judged.
@@ -71,6 +75,7 @@ fn judge(kind: &str, spec: &Value, others: Others, languages: Languages<'_>) -> 
         "Placement" => of::<PlacementSpec>(spec, |spec| placement::problems(spec, clusters)),
         "Profile" => of::<ProfileSpec>(spec, |spec| profile::problems(spec, others, objects)),
         "Rollout" => of::<RolloutSpec>(spec, |spec| rollout::problems(spec, clusters)),
+        "Source" => of::<SourceSpec>(spec, sources::check::problems),
         _ => Vec::new(),
     }
 }
@@ -85,7 +90,7 @@ fn of<S: DeserializeOwned>(spec: &Value, judge: impl FnOnce(&S) -> Vec<FieldErro
 fn filled_by_source(profile: &Value) -> bool {
     let managers = profile["metadata"]["managedFields"].as_array();
     managers.into_iter().flatten().any(|own| {
-        own["manager"] == crate::sources::FIELD_MANAGER && !own["fieldsV1"]["f:spec"]["f:layers"].is_null()
+        own["manager"] == sources::FIELD_MANAGER && !own["fieldsV1"]["f:spec"]["f:layers"].is_null()
     })
 }
 

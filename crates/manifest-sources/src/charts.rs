@@ -17,6 +17,7 @@ use crate::client::{Client, Got, Login};
 use crate::error::{Error, aside};
 use crate::process::Surroundings;
 use crate::provenance::{self, Expected, Keyring, MAX_PROVENANCE};
+use crate::shown::shown;
 
 /// Bytes of an index (those of large public repositories have some 20 MB), and of a chart's archive.
 const MAX_INDEX: usize = 48 << 20;
@@ -168,21 +169,11 @@ impl Chart {
         })
     }
 
-    /// Without a slash at its end.
+    /// Without a slash at its end, once what is asked for can be.
     fn repository(&self) -> Result<&str, Error> {
-        let scheme = self.repository.split_once("://").map(|(scheme, _)| scheme);
-        let is_pinned_well = self
-            .digest
-            .as_deref()
-            .is_none_or(|digest| digest.strip_prefix("sha256:").is_some_and(fleet_planner::is_digest));
-        if !is_pinned_well {
-            return Err(self.invalid("digest must be sha256: and 64 hexadecimal digits"));
-        }
-        match scheme {
-            Some("https") => {}
-            Some("http") if self.plain_http => {}
-            _ => return Err(self.no_address()),
-        }
+        check_repository(&self.repository, self.plain_http)?;
+        self.digest.as_deref().map_or(Ok(()), check_digest)?;
+        self.version.as_deref().map_or(Ok(()), check_version)?;
         Ok(self.repository.trim_end_matches('/'))
     }
 
@@ -208,8 +199,51 @@ impl Chart {
     }
 
     fn invalid(&self, why: &str) -> Error {
-        Error::Invalid(format!("chart {} of {}: {why}", self.name, self.repository))
+        Error::Invalid(format!("chart {} of {}: {why}", self.name, shown(&self.repository)))
     }
+}
+
+/// Checks that a repository of charts is at an `https://` address, or at an `http://` one that may be.
+///
+/// # Errors
+/// When it is not, or the address says who logs in.
+pub fn check_repository(url: &str, plain_http: bool) -> Result<(), Error> {
+    let invalid = |why: &str| Err(Error::Invalid(format!("{} {why}", shown(url))));
+    match url.split_once("://").map(|(scheme, _)| scheme) {
+        Some("https") => {}
+        Some("http") if plain_http => {}
+        Some("http") => return invalid("has no TLS, which plainHttp allows"),
+        Some("oci") => return invalid("is a registry's: its charts are kept at oci, not at chart"),
+        _ => return invalid("is no https:// address"),
+    }
+    let Some(authority) = Uri::try_from(url).ok().and_then(|uri| uri.authority().cloned()) else {
+        return invalid("is no https:// address");
+    };
+    if authority.as_str().contains('@') {
+        return invalid("names a user, who belongs into a Secret");
+    }
+    Ok(())
+}
+
+/// Checks that a digest is all of one.
+///
+/// # Errors
+/// When it is not.
+pub fn check_digest(digest: &str) -> Result<(), Error> {
+    if digest.strip_prefix("sha256:").is_some_and(fleet_planner::is_digest) {
+        return Ok(());
+    }
+    Err(Error::Invalid("digest must be sha256: and 64 hexadecimal digits".to_owned()))
+}
+
+/// Checks that a text is a range of versions, or may be a version's name: repositories list some that are no semantic versions.
+///
+/// # Errors
+/// When it is neither.
+pub fn check_version(text: &str) -> Result<(), Error> {
+    let is_name =
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte));
+    if is_name { Ok(()) } else { ranges(text).map(drop) }
 }
 
 /// What of an index is read: indexes are larger than what people write by hand.

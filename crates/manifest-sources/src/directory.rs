@@ -17,12 +17,25 @@ const MAX_FILE: u64 = 16 << 20;
 /// # Errors
 /// When it is not there or leads out.
 pub fn inside(root: &Path, path: &Path) -> Result<PathBuf, Error> {
-    let stays = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    check_path(path)?;
     let real = root.join(path).canonicalize().ok().zip(root.canonicalize().ok());
     match real {
-        Some((real, root)) if stays && real.starts_with(&root) => Ok(real),
-        _ => Err(Error::Invalid(format!("{} is no path in what was fetched", path.display()))),
+        Some((real, root)) if real.starts_with(&root) => Ok(real),
+        _ => Err(no_path(path)),
     }
+}
+
+/// Checks that a path stays below whatever it is a path in, links aside.
+///
+/// # Errors
+/// When it is absolute or leads upwards.
+pub fn check_path(path: &Path) -> Result<(), Error> {
+    let stays = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if stays { Ok(()) } else { Err(no_path(path)) }
+}
+
+fn no_path(path: &Path) -> Error {
+    Error::Invalid(format!("{} is no path in what was fetched", path.display()))
 }
 
 /// Checks a whole tree: programs that read it follow links.

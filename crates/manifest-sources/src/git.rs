@@ -1,6 +1,7 @@
 //! Git repositories, by the `git` program.
 
 mod address;
+mod check;
 mod lfs;
 mod submodules;
 
@@ -14,7 +15,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::error::{Error, aside};
 use crate::process::{Call, Surroundings, find};
 use crate::reach::reached;
+use crate::shown::shown;
 use address::PROTOCOLS;
+pub use check::{check_reference, check_signed, check_signers, check_url};
 use submodules::{Link, Trail, links};
 
 /// Which commit of a repository.
@@ -120,7 +123,7 @@ impl Repository {
         for (commit, of) in lines {
             *(if of.ends_with("^{}") { &mut leads } else { &mut found }) = Some(commit.to_owned());
         }
-        leads.or(found).ok_or_else(|| Error::Invalid(format!("{} has no {name}", self.url)))
+        leads.or(found).ok_or_else(|| Error::Invalid(format!("{} has no {name}", shown(&self.url))))
     }
 
     /// Checks the reference out into `into`, which is there and empty; answers the commit. `scratch` is for files of the
@@ -212,9 +215,7 @@ impl Repository {
         surroundings: &Surroundings,
         scratch: &Path,
     ) -> Result<(), Error> {
-        let Reference::Tag(name) = &self.reference else {
-            return Err(Error::Invalid("a signed tag is asked for, and no tag is named".to_owned()));
-        };
+        let name = check::signed_tag(&self.reference)?;
         let not_signed = |said: String| Error::NotSigned { what: format!("tag {name}"), said };
         let file = signers_file(scratch, signers)?;
         let git = async |arguments: &[&str]| self.git(surroundings, into, scratch, arguments).await;
@@ -224,7 +225,7 @@ impl Repository {
         let object = git(&["cat-file", "tag", "FETCH_HEAD"]).await?;
         let own =
             object.lines().take_while(|line| !line.is_empty()).find_map(|line| line.strip_prefix("tag "));
-        if own != Some(name.as_str()) {
+        if own != Some(name) {
             return Err(not_signed(format!("it was made as {:?}", own.unwrap_or_default())));
         }
         // A good signature of somebody unknown would pass below this trust.
@@ -280,38 +281,11 @@ impl Repository {
     }
 
     fn check(&self, surroundings: &Surroundings) -> Result<(), Error> {
-        let invalid = |why: &str| Err(Error::Invalid(why.to_owned()));
-        let name = match &self.reference {
-            Reference::Head => "",
-            Reference::Name(name)
-            | Reference::Branch(name)
-            | Reference::Tag(name)
-            | Reference::Commit(name) => name.as_str(),
-        };
-        if self.url.starts_with('-') || name.starts_with('-') {
-            return Err(Error::Invalid(format!("{} {name}: neither may begin with a dash", self.url)));
+        check_reference(&self.reference)?;
+        match surroundings {
+            Surroundings::Isolated { .. } => check_url(&self.url),
+            Surroundings::Own => check::no_option(&self.url),
         }
-        if name.contains([' ', ':', '*', '?', '[', '\\', '^', '~']) || name.contains("..") {
-            return Err(Error::Invalid(format!("{name:?} is no name of a branch, tag or commit")));
-        }
-        if let Reference::Commit(commit) = &self.reference
-            && !(matches!(commit.len(), 40 | 64) && commit.bytes().all(|byte| byte.is_ascii_hexdigit()))
-        {
-            return Err(Error::Invalid(format!("{commit:?} is no commit: 40 hexadecimal digits are")));
-        }
-        if matches!(surroundings, Surroundings::Isolated { .. }) {
-            let parts = self.url.split_once("://");
-            let login = parts.and_then(|(_, rest)| rest.split('/').next()?.rsplit_once('@'));
-            if login.is_some_and(|(login, _)| login.contains(':')) {
-                return invalid("the repository's URL holds a password, which belongs into a Secret");
-            }
-            match parts.map(|(scheme, _)| scheme) {
-                Some(scheme) if PROTOCOLS.contains(&scheme) => {}
-                None if self.url.contains('@') && self.url.contains(':') && !self.url.contains("::") => {}
-                _ => return invalid("the repository must be given by an https, ssh, git or http URL"),
-            }
-        }
-        Ok(())
     }
 
     async fn git(
@@ -350,10 +324,10 @@ impl Credentials {
     fn environment(&self, url: &str, scratch: &Path) -> Result<Vec<(&'static str, OsString)>, Error> {
         let mut environment: Vec<(&'static str, OsString)> = Vec::new();
         if let Some((user, password)) = &self.basic {
-            let server: http::Uri =
-                url.parse().map_err(|_| Error::Invalid(format!("{url} is no URL to log in at")))?;
+            let no_server = || Error::Invalid(format!("{} is no URL to log in at", shown(url)));
+            let server: http::Uri = url.parse().map_err(|_| no_server())?;
             let (Some(scheme), Some(authority)) = (server.scheme_str(), server.authority()) else {
-                return Err(Error::Invalid(format!("{url} is no URL to log in at")));
+                return Err(no_server());
             };
             let host = authority.as_str().rsplit('@').next().unwrap_or_default();
             let escaped = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();

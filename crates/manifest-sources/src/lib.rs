@@ -20,10 +20,12 @@ pub mod oci;
 mod process;
 mod provenance;
 mod reach;
+mod shown;
 mod tools;
 
 pub use client::Login;
-pub use directory::{check, inside};
+pub use directory::{check, check_path, inside};
 pub use error::Error;
 pub use process::Surroundings;
-pub use tools::{HelmOptions, Rendering, holds, render};
+pub use provenance::check_keys as check_openpgp_keys;
+pub use tools::{HelmOptions, Rendering, check_release, holds, render};

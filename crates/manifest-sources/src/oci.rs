@@ -16,6 +16,8 @@ use crate::client::{Client, Got, Login};
 use crate::error::{Error, aside};
 use crate::process::Surroundings;
 use crate::provenance::{self, Expected, Keyring, MAX_PROVENANCE};
+use crate::shown::shown;
+pub use signature::check_keys;
 
 /// Bytes of a manifest (the specification's own bound), and of an artifact's archive.
 const MAX_MANIFEST: usize = 4 << 20;
@@ -159,26 +161,50 @@ impl Artifact {
     }
 
     fn place(&self) -> Result<Place<'_>, Error> {
-        let invalid = || Error::Invalid(format!("{} is no oci://registry/repository", self.url));
-        let rest = self.url.strip_prefix("oci://").ok_or_else(invalid)?;
-        let (registry, repository) = rest.split_once('/').ok_or_else(invalid)?;
-        let part = |text: &str, more: &str| {
-            !text.is_empty()
-                && !text.contains("..")
-                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.as_bytes().contains(&byte))
-        };
-        let version = match &self.version {
-            Version::Tag(tag) if tag.len() <= 128 && part(tag, "._-") => tag,
-            Version::Digest(digest) if is_digest(digest) => digest,
-            Version::Tag(other) | Version::Digest(other) => {
-                return Err(Error::Invalid(format!("{other:?} is no tag and no sha256 digest")));
-            }
-        };
-        if !part(registry, ".-:") || !part(repository, "._-/") || repository.ends_with('/') {
-            return Err(invalid());
-        }
+        let (registry, repository) = parts(&self.url)?;
+        check_version(&self.version)?;
+        let (Version::Tag(version) | Version::Digest(version)) = &self.version;
         Ok(Place { registry, repository, version })
     }
+}
+
+/// Checks that an address is `oci://registry[:port]/repository`.
+///
+/// # Errors
+/// When it is not.
+pub fn check_url(url: &str) -> Result<(), Error> {
+    parts(url).map(drop)
+}
+
+/// Checks that a tag may be one, and that a digest is all of one.
+///
+/// # Errors
+/// When it is not.
+pub fn check_version(version: &Version) -> Result<(), Error> {
+    match version {
+        Version::Tag(tag) if tag.len() <= 128 && is_plain(tag, "._-") => Ok(()),
+        Version::Digest(digest) if is_digest(digest) => Ok(()),
+        Version::Tag(other) | Version::Digest(other) => {
+            Err(Error::Invalid(format!("{other:?} is no tag and no sha256 digest")))
+        }
+    }
+}
+
+/// Registry and repository.
+fn parts(url: &str) -> Result<(&str, &str), Error> {
+    let invalid = || Error::Invalid(format!("{} is no oci://registry/repository", shown(url)));
+    let rest = url.strip_prefix("oci://").ok_or_else(invalid)?;
+    let (registry, repository) = rest.split_once('/').ok_or_else(invalid)?;
+    if !is_plain(registry, ".-:") || !is_plain(repository, "._-/") || repository.ends_with('/') {
+        return Err(invalid());
+    }
+    Ok((registry, repository))
+}
+
+/// Whether a part of an address leads nowhere else: letters, digits and some `more`.
+fn is_plain(text: &str, more: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || more.as_bytes().contains(&byte);
+    !text.is_empty() && !text.contains("..") && text.bytes().all(fits)
 }
 
 impl Place<'_> {

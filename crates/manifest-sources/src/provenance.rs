@@ -76,6 +76,14 @@ impl Keyring {
     }
 }
 
+/// Checks that OpenPGP keys of signers can be read.
+///
+/// # Errors
+/// When they cannot, or there are too many or none.
+pub fn check_keys(text: &str) -> Result<(), Error> {
+    Keyring::read(text).map(drop)
+}
+
 /// Whether a packet that begins so is one of a public key: tag 6, in the old format or the new.
 fn is_public_key(first: u8) -> bool {
     first & 0b1111_1100 == 0b1001_1000 || first == 0b1100_0110

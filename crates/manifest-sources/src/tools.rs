@@ -92,9 +92,7 @@ async fn kustomize(directory: &Path, surroundings: &Surroundings) -> Result<Stri
 
 async fn template(chart: &Path, options: &HelmOptions, surroundings: &Surroundings) -> Result<String, Error> {
     let release = options.release.as_str();
-    if release.is_empty() || release.starts_with('-') {
-        return Err(Error::Invalid(format!("{release:?} is no name of a release")));
-    }
+    check_release(release)?;
     let Some(program) = find("helm") else {
         let needs = "helm is not on the PATH, and a chart needs it".to_owned();
         return Err(Error::MissingTool { needs, hint: "https://helm.sh/docs/intro/install" });
@@ -114,6 +112,17 @@ async fn template(chart: &Path, options: &HelmOptions, surroundings: &Surroundin
     let text = call.run().await?;
     refuse_hooks(&text)?;
     Ok(text)
+}
+
+/// Checks that a text may be a release's name, and no program takes it for an option.
+///
+/// # Errors
+/// When it may not.
+pub fn check_release(name: &str) -> Result<(), Error> {
+    if name.is_empty() || name.starts_with('-') {
+        return Err(Error::Invalid(format!("{name:?} is no name of a release")));
+    }
+    Ok(())
 }
 
 /// A profile enforces: a hook would be put back for ever after it ran.

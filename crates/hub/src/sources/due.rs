@@ -9,7 +9,7 @@ use kube::ResourceExt;
 /// Between two looks when the source does not say.
 const INTERVAL: u32 = 300;
 /// What a source may say: no faster than a server bears from many hubs, no slower than a day.
-const INTERVALS: std::ops::RangeInclusive<u32> = 10..=86_400;
+pub(super) const INTERVALS: std::ops::RangeInclusive<u32> = 10..=86_400;
 /// After a look that failed, unless the source's own interval is shorter.
 const RETRY: Duration = Duration::from_secs(60);
 

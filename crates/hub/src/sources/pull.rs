@@ -11,8 +11,8 @@ use kube::{Api, ResourceExt};
 use manifest_sources::{HelmOptions, Rendering, Surroundings};
 use serde_json::Value;
 
-use super::publish;
 use super::upstream::Upstream;
+use super::{check, publish};
 use crate::error::Error;
 use crate::service::Shared;
 
@@ -20,9 +20,6 @@ use crate::service::Shared;
 const PLACE: &str = "sources";
 /// Objects of a layer, together with what the first part's text is bounded by elsewhere.
 const MAX_LAYER_OBJECTS: usize = 5000;
-/// Layers of a source, and places that all of them together may be kept at: each takes some disk while it is fetched.
-const MAX_LAYERS: usize = 64;
-const MAX_PLACES: usize = 16;
 
 /// What a source gave.
 #[derive(Debug)]
@@ -164,7 +161,7 @@ fn of_layer(name: &str) -> impl FnOnce(Failure) -> Failure {
 /// Looks at a source; pulls it when it is news.
 pub(super) async fn pull(shared: &Shared, source: &Source) -> Result<Pulled, Failure> {
     let spec = &source.spec;
-    check(spec)?;
+    check::hindrance(spec)?;
     let mut origins = origins(shared, source).await?;
     if let Some(known) = known(shared, source, &origins).await? {
         return Ok(known);
@@ -207,30 +204,6 @@ pub(super) async fn pull(shared: &Shared, source: &Source) -> Result<Pulled, Fai
     Ok(Pulled { message: message(total, &origins), main, layers })
 }
 
-/// What can be told without asking anybody.
-fn check(spec: &SourceSpec) -> Result<(), Failure> {
-    let invalid = |message: String| Err(Failure::new("Invalid", message));
-    if spec.layers.len() > MAX_LAYERS {
-        return invalid(format!("there are more than {MAX_LAYERS} layers"));
-    }
-    for (index, layer) in spec.layers.iter().enumerate() {
-        if spec.place_of(layer).is_empty() {
-            return invalid(format!(
-                "layer {}: it does not say where it is kept (git, oci or chart), and neither does the source",
-                layer.name
-            ));
-        }
-        if spec.layers[..index].iter().any(|other| other.name == layer.name) {
-            return invalid(format!("two layers are called {}", layer.name));
-        }
-    }
-    let has_content = spec.content != SourceContent::default();
-    if spec.place.is_empty() && (spec.layers.is_empty() || has_content) {
-        return invalid("exactly one of git, oci and chart must be given".to_owned());
-    }
-    Ok(())
-}
-
 /// Every place once, with what it names now.
 async fn origins<'a>(shared: &Shared, source: &'a Source) -> Result<Vec<Origin<'a>>, Failure> {
     let (spec, namespace) = (&source.spec, source.namespace().unwrap_or_default());
@@ -241,10 +214,6 @@ async fn origins<'a>(shared: &Shared, source: &'a Source) -> Result<Vec<Origin<'
     for (place, _) in &parts {
         if at(&origins, place).is_some() {
             continue;
-        }
-        if origins.len() == MAX_PLACES {
-            let message = format!("its parts are kept at more than {MAX_PLACES} places");
-            return Err(Failure::new("Invalid", message));
         }
         let own: Vec<&SourceContent> =
             parts.iter().filter(|(other, _)| other == place).map(|(_, content)| *content).collect();

@@ -2,16 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use fleet_objects::source::{
-    ChartSource, GitSource, OciSource, SecretReference, SignedObject, SourceContent, SourcePlace,
-};
+use fleet_objects::source::{ChartSource, GitSource, OciSource, SecretReference, SourceContent, SourcePlace};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use manifest_sources::charts::{Chart, Listed};
-use manifest_sources::git::{Credentials, Reference, Repository, Signed, Verify};
-use manifest_sources::oci::{Artifact, Version};
+use manifest_sources::git::{Credentials, Repository, Verify};
+use manifest_sources::oci::Artifact;
 use manifest_sources::{Login, Surroundings};
 
+use super::check;
 use super::pull::Failure;
 use crate::error::Error;
 use crate::service::Shared;
@@ -44,7 +43,7 @@ impl Upstream {
                 let secret = secret(shared, namespace, wanted.secret_ref.as_ref()).await?;
                 Ok(Self::Chart(chart(wanted, &secret)?, None))
             }
-            _ => Err(Failure::new("Invalid", "exactly one of git, oci and chart must be given")),
+            _ => Err(invalid(check::ONE_PLACE)),
         }
     }
 
@@ -128,28 +127,17 @@ fn paths(parts: &[&SourceContent]) -> Vec<PathBuf> {
 }
 
 fn repository(git: &GitSource, secret: &Words, paths: Vec<PathBuf>) -> Result<Repository, Failure> {
-    let reference = match (&git.branch, &git.tag, &git.commit) {
-        (None, None, None) => Reference::Head,
-        (Some(branch), None, None) => Reference::Branch(branch.clone()),
-        (None, Some(tag), None) => Reference::Tag(tag.clone()),
-        (None, None, Some(commit)) => Reference::Commit(commit.clone()),
-        _ => return Err(Failure::new("Invalid", "of branch, tag and commit only one may be given")),
-    };
     let verify = git.verify.as_ref();
     Ok(Repository {
         url: git.url.clone(),
-        reference,
+        reference: check::reference(git).map_err(invalid)?,
         credentials: Credentials {
             basic: secret.pair("username", "password")?,
             ssh: secret.pair("identity", "known_hosts")?,
         },
         verify: verify.map_or(Verify::Nobody, |verify| Verify::AllowedSigners {
             signers: verify.allowed_signers.clone(),
-            signed: match verify.signed.unwrap_or_default() {
-                SignedObject::Commit => Signed::Commit,
-                SignedObject::Tag => Signed::Tag,
-                SignedObject::TagAndCommit => Signed::TagAndCommit,
-            },
+            signed: check::signed(verify.signed),
         }),
         paths,
         submodules: git.submodules,
@@ -158,19 +146,10 @@ fn repository(git: &GitSource, secret: &Words, paths: Vec<PathBuf>) -> Result<Re
 }
 
 fn artifact(oci: &OciSource, secret: &Words) -> Result<Artifact, Failure> {
-    let version = match (&oci.tag, &oci.digest) {
-        (None, None) => Version::default(),
-        (Some(tag), None) => Version::Tag(tag.clone()),
-        (None, Some(digest)) => Version::Digest(digest.clone()),
-        _ => return Err(Failure::new("Invalid", "of tag and digest only one may be given")),
-    };
-    let verify = oci.verify.as_ref();
-    if verify.is_some_and(|verify| verify.public_keys.is_none() && verify.pgp_keys.is_none()) {
-        return Err(Failure::new("Invalid", "verify says neither publicKeys nor pgpKeys"));
-    }
+    let verify = check::signers(oci).map_err(invalid)?;
     Ok(Artifact {
         url: oci.url.clone(),
-        version,
+        version: check::version(oci).map_err(invalid)?,
         credentials: login(secret)?,
         signers: verify.and_then(|verify| verify.public_keys.clone()),
         chart_signers: verify.and_then(|verify| verify.pgp_keys.clone()),
@@ -188,6 +167,10 @@ fn chart(wanted: &ChartSource, secret: &Words) -> Result<Chart, Failure> {
         credentials: login(secret)?,
         plain_http: wanted.plain_http,
     })
+}
+
+fn invalid(why: &'static str) -> Failure {
+    Failure::new("Invalid", why)
 }
 
 fn login(secret: &Words) -> Result<Option<Login>, Failure> {

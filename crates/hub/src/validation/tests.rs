@@ -170,6 +170,20 @@ fn what_was_taken_once_stays_writable_in_everything_else() {
 }
 
 #[test]
+fn a_source_that_a_hub_holds_can_be_stopped_whatever_is_wrong_with_it() {
+    let source = |suspend: bool, commit: &str| {
+        let git = json!({"url": "https://git.example.com/shop.git", "commit": commit});
+        json!({"metadata": {"name": "s"}, "spec": {"profile": "shop", "git": git, "suspend": suspend}})
+    };
+    let wrong = "spec.git.commit: Invalid value: \"abc\" is no commit: 40 hexadecimal digits are";
+    assert_eq!(written("sources", None, &source(false, "abc")), [wrong]);
+    assert_eq!(written("sources", Some(&source(false, "abc")), &source(true, "abc")), NOTHING);
+    assert_eq!(written("sources", Some(&source(true, "abc")), &source(true, "abd")).len(), 1);
+    let document = json!({"kind": "Source", "spec": source(false, "abc")["spec"]});
+    assert_eq!(of_document(&document, LANGUAGES).len(), 1);
+}
+
+#[test]
 fn layers_of_a_source_wait_for_what_goes_with_them() {
     let profile = |manager: &str| {
         json!({"metadata": {"name": "p", "managedFields": [

@@ -64,6 +64,14 @@ pub(super) fn keys(pem: &str) -> Result<Vec<Key>, Error> {
     }
 }
 
+/// Checks that public keys of signers can be read.
+///
+/// # Errors
+/// When they cannot, or there are too many or none.
+pub fn check_keys(pem: &str) -> Result<(), Error> {
+    keys(pem).map(drop)
+}
+
 /// Whether one of the keys signed an artifact.
 pub(super) async fn verify(
     client: &mut Client,
