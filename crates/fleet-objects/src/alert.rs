@@ -197,7 +197,8 @@ pub struct Told {
     pub state: AlertState,
     /// Whether it arrived; otherwise it was given up.
     pub delivered: bool,
-    /// Where it was given up: the receiver as it was then, its uid and generation. Another one is tried at once.
+    /// Where it was given up: the receiver as it was then, its uid and generation, and uid and version of the Secret it names.
+    /// Another one is tried at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tried: Option<String>,
     /// When.

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent_protocol::TOKEN_SECRET_TYPE;
 use api_client::{CacheOptions, ObjectCache};
 use fleet_objects::alert::{
     Alert, AlertReceiver, AlertRule, AlertRuleStatus, AlertSilence, AlertSilenceSpec, AlertState,
@@ -23,11 +24,13 @@ use fleet_objects::alert::{
 };
 use fleet_objects::compliance::ComplianceReport;
 use fleet_objects::rollout::Rollout;
-use fleet_objects::{Assignment, Cluster};
+use fleet_objects::{Assignment, Cluster, SYSTEM_NAMESPACE};
 use fleet_planner::alerts::{self, Fleet, Judged, REFRESH};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -101,7 +104,7 @@ impl Sources {
 
 /// A notice that goes to a receiver.
 struct UnderWay {
-    /// The receiver as it was when the notice began.
+    /// The receiver, with its Secret, as it was when the notice began.
     tried: String,
     /// Ends the waiting for its next try.
     superseded: CancellationToken,
@@ -117,11 +120,20 @@ fn shorten(assignment: &mut Assignment) {
     }
 }
 
+/// Of a Secret its uid and version count here.
+fn bare(secret: &mut PartialObjectMeta<Secret>) {
+    secret.metadata.annotations = None;
+    secret.metadata.labels = None;
+    secret.metadata.owner_references = None;
+}
+
 struct Alerts {
     shared: Arc<Shared>,
     rules: ObjectCache<AlertRule>,
     receivers: ObjectCache<AlertReceiver>,
     silences: ObjectCache<AlertSilence>,
+    /// Which Secrets receivers may take something from, in which version, and nothing of what they say.
+    secrets: ObjectCache<PartialObjectMeta<Secret>>,
     changed: Arc<Notify>,
     outbound: Outbound,
     /// By name: uid and alerts as they are; the cache may be behind what was written.
@@ -138,7 +150,11 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
     let client = shared.client.clone();
     let rules = ObjectCache::start(Api::all(client.clone()), CacheOptions::new("alert rules"));
     let receivers = ObjectCache::start(Api::all(client.clone()), CacheOptions::new("alert receivers"));
-    let silences = ObjectCache::start(Api::all(client), CacheOptions::new("alert silences"));
+    let silences = ObjectCache::start(Api::all(client.clone()), CacheOptions::new("alert silences"));
+    let secrets: ObjectCache<PartialObjectMeta<Secret>> = ObjectCache::start(
+        Api::namespaced(client, SYSTEM_NAMESPACE),
+        CacheOptions::new("alerts: secrets").fields(format!("type!={TOKEN_SECRET_TYPE}")).strip(bare),
+    );
     let tell = |changed: &Arc<Notify>| {
         let changed = changed.clone();
         move || changed.notify_one()
@@ -148,11 +164,22 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
     receivers.on_change(move |_| second());
     silences.on_change(move |_| third());
     shared.clusters.on_change(move |_| fourth());
+    let (named, fifth) = (receivers.clone(), tell(&changed));
+    secrets.on_change(move |change| {
+        // Other Secrets are nothing to look at every rule for.
+        let is_it = |receiver: &Arc<AlertReceiver>| {
+            deliver::secrets_of(receiver).any(|key| key.name == change.key.name)
+        };
+        if named.list().iter().any(is_it) {
+            fifth();
+        }
+    });
     let mut alerts = Alerts {
         shared,
         rules,
         receivers,
         silences,
+        secrets,
         changed,
         outbound: Outbound::default(),
         known: HashMap::new(),
@@ -170,6 +197,7 @@ impl Alerts {
             self.rules.has_synced(),
             self.receivers.has_synced(),
             self.silences.has_synced(),
+            self.secrets.has_synced(),
             self.shared.clusters.has_synced()
         );
         loop {
@@ -252,7 +280,7 @@ impl Alerts {
         let found = alerts::symptoms(spec, fleet, &*self.shared.expressions, now);
         let mut judged = alerts::advance(&rule.name_any(), spec, &before, found, silences, now);
         let receiver = |name: &String| {
-            let version = deliver::version(&*self.receivers.find("", name)?);
+            let version = self.version(&*self.receivers.find("", name)?);
             Some(alerts::Receiver { name: name.clone(), version })
         };
         let receivers: Vec<alerts::Receiver> =
@@ -261,13 +289,17 @@ impl Alerts {
         judged
     }
 
+    fn version(&self, receiver: &AlertReceiver) -> String {
+        deliver::version(receiver, &self.secrets)
+    }
+
     /// Begins to tell receivers what they are owed; answers when Alertmanagers are to be told again.
     fn tell(&mut self, rule: &AlertRule, alerts: &[Alert], now: Timestamp) -> Option<Timestamp> {
         let mut again: Option<Timestamp> = None;
         for name in rule.spec.receivers.iter().take(MAX_RECEIVERS) {
             let Some(receiver) = self.receivers.find("", name) else { continue };
             let way = (rule.name_any(), name.clone());
-            let known = alerts::Receiver { name: name.clone(), version: deliver::version(&receiver) };
+            let known = alerts::Receiver { name: name.clone(), version: self.version(&receiver) };
             if let Some(other) = self.under_way.get(&way).filter(|other| other.tried != known.version) {
                 other.superseded.cancel();
             }
@@ -332,7 +364,7 @@ impl Alerts {
         if self.under_way.len() >= MAX_UNDER_WAY || self.under_way.contains_key(way) {
             return false;
         }
-        let (tried, superseded) = (deliver::version(receiver), CancellationToken::new());
+        let (tried, superseded) = (self.version(receiver), CancellationToken::new());
         let begun = UnderWay { tried: tried.clone(), superseded: superseded.clone() };
         self.under_way.insert(way.clone(), begun);
         let delivery = Delivery {

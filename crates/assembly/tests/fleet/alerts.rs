@@ -6,6 +6,7 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fleet_objects::alert::{AlertReceiver, AlertRule, AlertSilence, AlertState};
+use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use parking_lot::Mutex;
@@ -128,8 +129,7 @@ async fn an_offline_cluster_is_told_once_signed_and_told_again_when_it_is_back()
     {
         let client = bench.hub_client();
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hooks"}, "stringData": {"key": "s3cret"}});
-        let secrets: Api<k8s_openapi::api::core::v1::Secret> =
-            Api::namespaced(client.clone(), fleet_objects::SYSTEM_NAMESPACE);
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), fleet_objects::SYSTEM_NAMESPACE);
         secrets.patch("hooks", &PatchParams::apply("test"), &Patch::Apply(secret)).await.unwrap();
         let receivers: Api<AlertReceiver> = Api::all(client.clone());
         let to_hook = json!({"webhook": {"url": format!("{}/fleet", hook.url), "secret": {"name": "hooks", "key": "key"},
@@ -248,6 +248,42 @@ async fn a_receiver_that_was_put_right_hears_at_once_of_what_it_missed() {
     eventually("both are told", || async { paths().len() == 2 }).await;
     assert_eq!(right.taken().len(), 2, "once each");
     drop((receivers, rules, client));
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_whose_secret_was_put_right_hears_at_once_of_what_it_missed() {
+    let mut bench = Bench::start(&["dev"]).await;
+    let hook = Receiver::start(0).await;
+    let client = bench.hub_client();
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), fleet_objects::SYSTEM_NAMESPACE);
+    let secret = |name: &str, key: &str| {
+        let document = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"key": key}});
+        let (secrets, name) = (secrets.clone(), name.to_owned());
+        async move { secrets.patch(&name, &PatchParams::apply("test"), &Patch::Apply(document)).await.unwrap() }
+    };
+    // What no notice can be signed with is given up at once.
+    secret("hooks", "whsec_no base64").await;
+    let receivers: Api<AlertReceiver> = Api::all(client.clone());
+    let spec = json!({"webhook": {"url": hook.url, "secret": {"name": "hooks", "key": "key"}}});
+    receivers.create(&PostParams::default(), &receiver("hook", spec)).await.unwrap();
+    let rules: Api<AlertRule> = Api::all(client.clone());
+    let spec = json!({"on": "ClusterOffline", "receivers": ["hook"]});
+    rules.create(&PostParams::default(), &rule("offline", spec)).await.unwrap();
+    bench.stop_agent("dev").await;
+    let given_up = || async {
+        let status = receivers.get("hook").await.unwrap().status;
+        status.map(|status| status.given_up).unwrap_or_default()
+    };
+    eventually("it is given up", || async { given_up().await == 1 }).await;
+    // Another key that is wrong is tried as well; Secrets of others are not.
+    secret("others", "s3cret").await;
+    secret("hooks", "whsec_nor this").await;
+    eventually("it is given up again", || async { given_up().await == 2 }).await;
+    secret("hooks", "s3cret").await;
+    eventually("it is told", || async { hook.taken().len() == 1 }).await;
+    assert_eq!(given_up().await, 2, "each of its Secret's versions was tried once");
+    drop((secrets, receivers, rules, client));
     bench.stop().await;
 }
 

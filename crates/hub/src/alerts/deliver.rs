@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use api_client::ObjectCache;
 use fleet_objects::alert::{
     Alert, AlertReceiver, AlertState, AlertmanagerReceiver, EmailReceiver, SecretKey, WebhookReceiver,
 };
@@ -11,6 +12,7 @@ use fleet_planner::alerts::{REFRESH, message};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
@@ -50,10 +52,29 @@ pub(super) enum Outcome {
     Superseded,
 }
 
-/// Another one whenever people change a receiver, or make it anew.
-pub(super) fn version(receiver: &AlertReceiver) -> String {
+/// Another one whenever people change a receiver, or a Secret that it names, or make either anew.
+pub(super) fn version(receiver: &AlertReceiver, secrets: &ObjectCache<PartialObjectMeta<Secret>>) -> String {
     let generation = receiver.metadata.generation.unwrap_or_default();
-    format!("{}/{generation}", receiver.uid().unwrap_or_default())
+    let mut version = format!("{}/{generation}", receiver.uid().unwrap_or_default());
+    for key in secrets_of(receiver) {
+        let found = secrets.find(SYSTEM_NAMESPACE, &key.name);
+        let of_secret = found.map(|secret| {
+            let revision = secret.resource_version().unwrap_or_default();
+            format!("{}/{revision}", secret.uid().unwrap_or_default())
+        });
+        version.push(' ');
+        version.push_str(of_secret.as_deref().unwrap_or("none"));
+    }
+    version
+}
+
+/// The Secrets that a receiver takes something from: one of each kind has at most one.
+pub(super) fn secrets_of(receiver: &AlertReceiver) -> impl Iterator<Item = &SecretKey> {
+    let spec = &receiver.spec;
+    let webhook = spec.webhook.as_ref().and_then(|to| to.secret.as_ref());
+    let alertmanager = spec.alertmanager.as_ref().and_then(|to| to.token.as_ref());
+    let email = spec.email.as_ref().and_then(|to| to.password.as_ref());
+    [webhook, alertmanager, email].into_iter().flatten()
 }
 
 /// What it takes to deliver.
