@@ -102,18 +102,75 @@ pub(crate) fn parse(name: &str, text: &str) -> Result<Vec<Document>, Failure> {
     documents
         .map(|(index, value)| {
             let origin = if several { format!("{name}, document {}", index + 1) } else { name.to_owned() };
-            if value["kind"].is_string() {
-                Ok(Document { origin, value })
-            } else {
-                Err(Failure::usage(format!("{origin} is not a Kubernetes object: it has no kind")))
-            }
+            object(origin, value)
         })
         .collect()
+}
+
+/// Every `v1` `List`, as `kubectl get -o yaml` prints one, becomes its items.
+pub(crate) fn unfolded(documents: Vec<Document>) -> Result<Vec<Document>, Failure> {
+    let mut all = Vec::with_capacity(documents.len());
+    for document in documents {
+        unfold(document, &mut all)?;
+    }
+    Ok(all)
+}
+
+fn unfold(mut document: Document, into: &mut Vec<Document>) -> Result<(), Failure> {
+    if document.kind() != "List" || document.value["apiVersion"] != "v1" {
+        into.push(document);
+        return Ok(());
+    }
+    let origin = document.origin;
+    let items = match document.value.get_mut("items").map(Value::take) {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(items)) => items,
+        Some(_) => return Err(Failure::usage(format!("{origin} is a List whose items are no list"))),
+    };
+    for (index, value) in items.into_iter().enumerate() {
+        unfold(object(format!("{origin}, item {}", index + 1), value)?, into)?;
+    }
+    Ok(())
+}
+
+fn object(origin: String, value: Value) -> Result<Document, Failure> {
+    if value["kind"].is_string() {
+        Ok(Document { origin, value })
+    } else {
+        Err(Failure::usage(format!("{origin} is not a Kubernetes object: it has no kind")))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_is_its_items_and_tells_which_is_wrong() {
+        let read = |text: &str| parse("x.yaml", text).and_then(unfolded);
+        let text = "apiVersion: v1\nkind: List\nitems:\n- {kind: A}\n- apiVersion: v1\n  kind: List\n  items: [{kind: B}]\n---\n\
+                    kind: C\n---\napiVersion: v1\nkind: List\n---\napiVersion: example.com/v1\nkind: List\nitems: [{}]\n";
+        let found = read(text).expect("objects");
+        let told: Vec<_> = found.iter().map(|own| (own.kind(), own.origin.as_str())).collect();
+        assert_eq!(
+            told,
+            [
+                ("A", "x.yaml, document 1, item 1"),
+                ("B", "x.yaml, document 1, item 2, item 1"),
+                ("C", "x.yaml, document 2"),
+                ("List", "x.yaml, document 4"),
+            ]
+        );
+        for (items, part) in [
+            ("{}", "x.yaml is a List whose items are no list"),
+            ("[{kind: A}, {}]", "x.yaml, item 2 is not a Kubernetes object: it has no kind"),
+            ("[7]", "x.yaml, item 1 is not a Kubernetes object"),
+        ] {
+            let failure = read(&format!("apiVersion: v1\nkind: List\nitems: {items}\n")).expect_err(items);
+            let said = crate::failure::render(&failure);
+            assert!(said.contains(part), "{said}");
+        }
+    }
 
     #[test]
     fn numbers_read_as_kubectl_reads_them() {

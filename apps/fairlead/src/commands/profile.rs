@@ -106,12 +106,12 @@ async fn create(global: &Global, arguments: CreateArguments) -> Result<Code, Fai
         layers.push(ProfileLayer {
             name: name.clone(),
             origin: Some(source.origin),
-            manifests: source.documents.into_iter().flat_map(unfold).collect(),
+            manifests: source.documents.into_iter().map(|document| document.value).collect(),
             health: Vec::new(),
         });
     }
     let spec = ProfileSpec {
-        manifests: source.documents.into_iter().flat_map(unfold).collect(),
+        manifests: source.documents.into_iter().map(|document| document.value).collect(),
         target_namespace: arguments.target_namespace,
         layers,
         depends_on: arguments.depends_on,
@@ -160,21 +160,12 @@ fn layer(text: &str) -> Result<(String, PathBuf), String> {
     }
 }
 
-/// A `List` is its items.
-fn unfold(document: Document) -> Vec<serde_json::Value> {
-    let list = document.kind() == "List" && document.value["apiVersion"] == "v1";
-    match document.value {
-        serde_json::Value::Object(mut map) if list => match map.remove("items") {
-            Some(serde_json::Value::Array(items)) => items,
-            _ => Vec::new(),
-        },
-        value => vec![value],
-    }
-}
-
 /// Everything is checked by a dry run before anything is changed, so that a mistake in one document changes nothing.
 async fn apply(global: &Global, arguments: &ApplyArguments) -> Result<Code, Failure> {
-    let documents = documents::read(&arguments.from)?;
+    let documents = documents::unfolded(documents::read(&arguments.from)?)?;
+    if documents.is_empty() {
+        return Err(Failure::usage(format!("{} holds no document", arguments.from.display())));
+    }
     documents.iter().try_for_each(check)?;
     let client = connection::hub(global).await?;
     for document in &documents {

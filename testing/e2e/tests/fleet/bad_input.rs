@@ -100,6 +100,19 @@ fn documents_are_refused_with_what_is_wrong_and_change_nothing() -> Result<()> {
         profiles["items"].as_array().is_some_and(Vec::is_empty),
         "something was half-applied: {profiles}"
     );
+    let list = |second: &str| {
+        let items =
+            [profile("[]"), profile("[]").replace("name: bad", "name: other").replace("spec:", second)];
+        let items = items.map(|item| format!("- {}", item.trim_end().replace('\n', "\n  "))).join("\n");
+        format!("apiVersion: v1\nkind: List\nitems:\n{items}\n")
+    };
+    let odd = file("odd-list.yaml", &list("spec:\n  colour: red"))?;
+    let told = negative(&fleet, &["profile", "apply", "-f", &odd])?;
+    ensure!(told.contains("odd-list.yaml, item 2") && told.contains("colour"), "{told}");
+    let good = file("list.yaml", &list("spec:"))?;
+    fleet.succeed(&["profile", "apply", "-f", &good])?;
+    let names = fleet.hub().run(&["get", "profiles.fleet.fairlead.dev", "-o", "name"])?;
+    ensure!(names.lines().count() == 2, "the items of a list are applied: {names}");
     Ok(())
 }
 

@@ -33,7 +33,14 @@ fn a_cluster_is_paused_revoked_drained_and_removed_and_each_can_be_taken_back() 
     fleet.succeed(&["cluster", "revoke", "prod", "--undo"])?;
     fleet.wait_connected("prod", "True")?;
 
-    // Removed: not while it holds something.
+    // Removed: one that never joined has no agent to speak of.
+    fleet.hub().apply(
+        "apiVersion: fleet.fairlead.dev/v1alpha1\nkind: Cluster\nmetadata: { name: edge }\nspec: {}\n",
+    )?;
+    let (code, _, said) = fleet.command(&["cluster", "remove", "edge"])?;
+    ensure!(code == 0 && said.contains("which it never joined") && !said.contains("agent"), "{code}: {said}");
+
+    // Not while it holds something.
     let (code, _, said) = fleet.command(&["cluster", "remove", "prod"])?;
     ensure!(code == 1 && said.contains("holds 1 profile (default.app)"), "{code}: {said}");
     ensure!(said.contains("fairlead cluster drain prod"), "{said}");

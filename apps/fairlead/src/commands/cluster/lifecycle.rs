@@ -180,16 +180,35 @@ pub(super) async fn remove(client: Client, arguments: &RemoveArguments) -> Resul
             "fairlead cluster drain {name} takes them off first; --keep-profiles leaves them there"
         )));
     }
-    let only = Preconditions { uid: found.metadata.uid, ..Preconditions::default() };
+    let only = Preconditions { uid: found.metadata.uid.clone(), ..Preconditions::default() };
     let params = DeleteParams { preconditions: Some(only), ..DeleteParams::default() };
     clusters.delete(name, &params).await.map_err(api(format!("cannot remove cluster {name}")))?;
-    let stays = if holds.is_empty() { "" } else { ", and so does what it holds" };
-    output::progress(&format!(
+    output::progress(&farewell(name, has_joined(&found), holds.is_empty()));
+    Ok(Code::Ok)
+}
+
+/// Whether an agent has ever spoken for the cluster.
+fn has_joined(cluster: &Cluster) -> bool {
+    cluster.status.as_ref().is_some_and(|status| {
+        let said = status.kube_system_uid.is_some() || status.agent_version.is_some();
+        status.registration.is_some() || said || !status.held.is_empty()
+    })
+}
+
+/// What is said of a cluster that was removed.
+fn farewell(name: &str, joined: bool, holds_nothing: bool) -> String {
+    if !joined {
+        return format!(
+            "removed cluster {name} from the fleet, which it never joined; `fairlead join token list` names the tokens that let \
+             one in"
+        );
+    }
+    let stays = if holds_nothing { "" } else { ", and so does what it holds" };
+    format!(
         "removed cluster {name} from the fleet. Its agent stays there{stays}; to end it there:\n  \
          kubectl delete namespace fairlead-system    # where `fairlead join manifest` put it; its rights: \
          docs/guides/removing-a-cluster.md"
-    ));
-    Ok(Code::Ok)
+    )
 }
 
 /// What a cluster holds, by the names of assignments: what its agent says, and what it is told to hold.
@@ -216,6 +235,8 @@ fn counted(names: &BTreeSet<String>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use fleet_objects::ClusterStatus;
+
     use super::*;
 
     #[test]
@@ -241,6 +262,26 @@ mod tests {
     fn what_is_so_already_is_not_written() {
         assert_eq!(change(true, true, "paused", "", "").spec, None);
         assert_eq!(change(true, false, "paused", "", "").spec, Some(json!({"paused": false})));
+    }
+
+    #[test]
+    fn of_an_agent_is_spoken_where_there_was_one() {
+        let mut cluster = Cluster::new("edge", Default::default());
+        assert!(!has_joined(&cluster));
+        // What the hub writes of a cluster that nobody speaks for.
+        cluster.status = Some(ClusterStatus { generation_floor: 7, ..ClusterStatus::default() });
+        assert!(!has_joined(&cluster) && !farewell("edge", false, true).contains("agent"));
+        for status in [
+            json!({"registration": {"publicKeySha256": "", "notAfter": ""}}),
+            json!({"agentVersion": "1"}),
+            json!({"held": [{"name": "default.app", "generation": 1, "hubEpoch": "e"}]}),
+        ] {
+            let status = serde_json::from_value(status).expect("a status");
+            cluster.status = Some(status);
+            assert!(has_joined(&cluster));
+        }
+        assert!(farewell("edge", true, true).contains("Its agent stays there; to end it"));
+        assert!(farewell("edge", true, false).contains("Its agent stays there, and so does what it holds"));
     }
 
     #[test]

@@ -122,7 +122,9 @@ fn digest(profile: &Profile, from: Option<&Path>) -> Result<String, Failure> {
         Failure::negative(format!("the hub has no readable content of profile {}", profile.name_any()))
     })?;
     let Some(from) = from else { return Ok(shown) };
-    let found = documents::read(from)?.into_iter().find(|document| document.kind() == "Profile");
+    let found = documents::unfolded(documents::read(from)?)?
+        .into_iter()
+        .find(|document| document.kind() == "Profile");
     let document = found.ok_or_else(|| Failure::usage(format!("{} holds no Profile", from.display())))?;
     let own: Profile = document.parse()?;
     if own.spec.source.is_some() {

@@ -103,7 +103,7 @@ pub(super) async fn read(
         (Some(url), Some(checkout)) => format!("{url}@{} {}", checkout.commit, path.display()),
         _ => path.display().to_string(),
     };
-    Ok(Source { documents, origin })
+    Ok(Source { documents: documents::unfolded(documents)?, origin })
 }
 
 struct Checkout {
