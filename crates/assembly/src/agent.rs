@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cluster_agent::{Credentials, Join, TlsConnector, Trust};
 use policy_engines::pod_security::{Level, LevelVersion, Version, details, evaluate};
@@ -15,6 +16,9 @@ use crate::error::{AssemblyError, Cause};
 use crate::expressions::Cel;
 use crate::state::{Opened, State, StoreOptions};
 use crate::test_clusters::TestClusters;
+
+/// How long the agent's store keeps what was superseded.
+const HISTORY: Duration = Duration::from_secs(10);
 
 /// With what an agent joins a hub that does not know it yet.
 #[derive(Clone)]
@@ -105,7 +109,9 @@ impl Agent {
         let connector = connector.with_places(&options.directory);
         // No witness is kept: an agent's generations say by themselves when its hub or its own store went back.
         let state = State::Directory(options.directory.clone());
-        let Opened { store, .. } = state.open_store(&StoreOptions::default(), &[]).await?;
+        // Nobody watches it, and a past version of what is held takes as much as the present one.
+        let kept = StoreOptions { history: HISTORY, ..StoreOptions::default() };
+        let Opened { store, .. } = state.open_store(&kept, &[]).await?;
         let mut agent = cluster_agent::Options::new(Arc::new(connector), options.directory, store, cluster);
         agent.pods = Some(Arc::new(PodSecurityStandards));
         agent.policies = Some(Arc::new(crate::policies::Engine));

@@ -5,6 +5,7 @@ mod active;
 mod apply;
 mod cluster;
 mod detect;
+mod manifest;
 mod order;
 mod policies;
 mod prune;
@@ -82,7 +83,7 @@ pub(crate) struct Enforcer {
     watches: Watches,
     active: BTreeMap<String, Active>,
     /// Which assignment an object belongs to.
-    owners: HashMap<ObjectReference, String>,
+    owners: HashMap<Arc<ObjectReference>, Arc<str>>,
     started: Instant,
 }
 

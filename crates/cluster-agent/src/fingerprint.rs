@@ -1,12 +1,16 @@
 //! What of an object is a matter of desired state: everything but its status and what the server alone writes. Pure.
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// SHA-256 of what drift can be in.
+pub(crate) type Fingerprint = [u8; 32];
 
 /// Metadata that people and controllers set.
 const METADATA: [&str; 4] = ["labels", "annotations", "finalizers", "ownerReferences"];
 
 /// A digest of the parts of a live object in which drift can be. Equal digests: nothing to repair.
-pub(crate) fn of(object: &Value) -> String {
+pub(crate) fn of(object: &Value) -> Fingerprint {
     let mut parts = serde_json::Map::new();
     for (key, value) in object.as_object().into_iter().flatten() {
         match key.as_str() {
@@ -19,7 +23,7 @@ pub(crate) fn of(object: &Value) -> String {
             parts.insert(format!("metadata.{key}"), value.clone());
         }
     }
-    fleet_planner::digest(Value::Object(parts).to_string().as_bytes())
+    Sha256::digest(Value::Object(parts).to_string()).into()
 }
 
 /// Who else wrote to the object last, by its managed fields: a manager other than `own`, not counting status.

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use fleet_objects::{AssignmentStatus, ConflictPolicy, Health, ObjectReference};
 use serde_json::Value;
 
-use super::cluster::Target;
+use super::cluster::{Target, Targets};
 use super::secrets::Secrets;
+use crate::fingerprint::Fingerprint;
 use crate::flap::Repairs;
 use crate::vault::{Accepted, Progress};
 
@@ -24,7 +25,7 @@ pub(super) struct Active {
     pub(super) loaded: bool,
     pub(super) conflicts: ConflictPolicy,
     /// What should be there.
-    pub(super) targets: BTreeMap<ObjectReference, Arc<Target>>,
+    pub(super) targets: Targets,
     /// The namespace of objects that name none; made when it is missing.
     pub(super) target_namespace: Option<String>,
     /// The names of its layers, but for the first.
@@ -34,7 +35,7 @@ pub(super) struct Active {
     /// What was read for its secret variables.
     pub(super) secrets: Secrets,
     /// How each target is.
-    pub(super) states: BTreeMap<ObjectReference, State>,
+    pub(super) states: BTreeMap<Arc<ObjectReference>, State>,
     /// Why the accepted generation is not enforced, if so.
     pub(super) problem: Option<String>,
     /// Whether that is because the cluster's owner does not allow it.
@@ -76,7 +77,7 @@ pub(super) struct State {
     /// Why it could not be applied.
     pub(super) error: Option<String>,
     /// Of the object as our last apply left it.
-    pub(super) fingerprint: Option<String>,
+    pub(super) fingerprint: Option<Fingerprint>,
     pub(super) uid: Option<String>,
     pub(super) repairs: Repairs,
     /// The other writer, in a fight.
@@ -152,7 +153,7 @@ impl Active {
     pub(super) fn was_applied_as(&self, target: &Target) -> bool {
         let mut items = self.progress.inventory.iter();
         items.any(|item| {
-            item.object == target.reference && item.applied && item.digest == Some(target.digest())
+            item.object == *target.reference && item.applied && item.digest == Some(target.manifest.digest())
         })
     }
 

@@ -13,7 +13,7 @@ use kube::Api;
 use kube::api::PostParams;
 
 use super::active::Active;
-use super::cluster::{Force, Outcome, Target, Targets, describe};
+use super::cluster::{Cluster, Force, Outcome, Target, Targets, describe};
 use super::{Enforcer, order};
 use crate::error::Error;
 use crate::vault::InventoryItem;
@@ -88,35 +88,18 @@ impl Enforcer {
                 active.progress.layers_begun = layer;
                 newly_applied = true;
             }
-            let applies: Vec<_> = targets
-                .iter()
-                .map(|target| {
-                    let (cluster, target, manager) = (acting.clone(), target.clone(), active.manager.clone());
-                    let ours = active.was_applied(&target.reference);
-                    let told_only = target.drift.mode == Mode::Detect && active.was_applied_as(&target);
-                    let older =
-                        older.get(&target.reference).filter(|older| older.object != target.object).cloned();
+            let plans: Vec<_> = targets.into_iter().map(|target| Plan::of(target, active, older)).collect();
+            // What an apply under way takes is there for a few at once, not for all.
+            let manager: Arc<str> = active.manager.as_str().into();
+            let mut applies = stream::iter(plans)
+                .map(|plan| {
+                    let (cluster, manager) = (acting.clone(), Arc::clone(&manager));
                     async move {
-                        let outcome = match (ours, older) {
-                            // What others made of it is compared with this, and left.
-                            _ if told_only => cluster.preflight(&target, &manager, Force::Yes, true).await,
-                            (true, Some(older)) if force == Force::No => {
-                                match cluster.apply(&target, &manager, Force::No).await {
-                                    Outcome::Rejected(_) => {
-                                        cluster.apply_over(&older, &target, &manager).await
-                                    }
-                                    outcome => outcome,
-                                }
-                            }
-                            // The same object as before: whoever changed it since has drifted it.
-                            (true, _) => cluster.apply(&target, &manager, Force::Yes).await,
-                            (false, _) => cluster.apply(&target, &manager, force).await,
-                        };
-                        (target, outcome)
+                        let outcome = plan.carry_out(&cluster, &manager, force).await;
+                        (plan.target, outcome)
                     }
                 })
-                .collect();
-            let mut applies = stream::iter(applies).buffer_unordered(TOGETHER);
+                .buffer_unordered(TOGETHER);
             let mut brought = Vec::new();
             while let Some((target, outcome)) = applies.next().await {
                 let reference = &target.reference;
@@ -125,8 +108,8 @@ impl Enforcer {
                 if !ok {
                     continue;
                 }
-                let item = active.progress.inventory.iter_mut().find(|item| item.object == *reference);
-                let digest = (target.drift.mode == Mode::Detect).then(|| target.digest());
+                let item = active.progress.inventory.iter_mut().find(|item| item.object == **reference);
+                let digest = (target.drift.mode == Mode::Detect).then(|| target.manifest.digest());
                 let changed = |item: &&mut InventoryItem| !item.applied || item.digest != digest;
                 // What is only kept is in no cluster, and nothing there is the agent's to delete.
                 if let Some(item) = item.filter(|_| !target.kept).filter(changed) {
@@ -173,9 +156,45 @@ impl Enforcer {
     }
 }
 
+/// How a target is applied.
+struct Plan {
+    target: Arc<Target>,
+    /// Whether it was applied before.
+    ours: bool,
+    /// What others make of it is compared, and left.
+    told_only: bool,
+    /// What it was before, if that was something else.
+    older: Option<Arc<Target>>,
+}
+
+impl Plan {
+    fn of(target: Arc<Target>, active: &Active, older: &Targets) -> Self {
+        let ours = active.was_applied(&target.reference);
+        let told_only = target.drift.mode == Mode::Detect && active.was_applied_as(&target);
+        let older = older.get(&target.reference).filter(|older| older.manifest != target.manifest).cloned();
+        Self { target, ours, told_only, older }
+    }
+
+    async fn carry_out(&self, cluster: &Cluster, manager: &str, force: Force) -> Outcome {
+        let target = &self.target;
+        match (self.ours, &self.older) {
+            _ if self.told_only => cluster.preflight(target, manager, Force::Yes, true).await,
+            (true, Some(older)) if force == Force::No => {
+                match cluster.apply(target, manager, Force::No).await {
+                    Outcome::Rejected(_) => cluster.apply_over(older, target, manager).await,
+                    outcome => outcome,
+                }
+            }
+            // The same object as before: whoever changed it since has drifted it.
+            (true, _) => cluster.apply(target, manager, Force::Yes).await,
+            (false, _) => cluster.apply(target, manager, force).await,
+        }
+    }
+}
+
 /// Notes what came of applying a target. True when it was applied.
 fn settle(active: &mut Active, target: &Target, outcome: Outcome) -> bool {
-    let state = active.states.entry(target.reference.clone()).or_default();
+    let state = active.states.entry(Arc::clone(&target.reference)).or_default();
     match outcome {
         Outcome::Applied(object) => {
             state.error = None;

@@ -12,10 +12,11 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::Value;
 
+use super::manifest::Manifest;
 use super::policies::{self, Brought, Unserved};
 use crate::ceiling::Ceilings;
 use crate::error::Error;
-use crate::fingerprint;
+use crate::fingerprint::{self, Fingerprint};
 use crate::health::{self, Verdict};
 
 /// What is said of a policy that is not applied.
@@ -26,10 +27,10 @@ const OUTDATED_TRIES: usize = 5;
 /// An object to apply, with what the cluster says about its kind.
 #[derive(Debug)]
 pub(super) struct Target {
-    pub(super) reference: ObjectReference,
+    pub(super) reference: Arc<ObjectReference>,
     pub(super) phase: u16,
-    pub(super) object: Value,
-    pub(super) resource: ApiResource,
+    pub(super) manifest: Manifest,
+    pub(super) resource: Arc<ApiResource>,
     pub(super) namespaced: bool,
     /// The cluster does not know its kind: it is a policy that the audit judges by, and is never applied.
     pub(super) kept: bool,
@@ -53,16 +54,11 @@ impl Target {
     }
 
     /// The digest of a live object that drift is judged by.
-    pub(super) fn fingerprint(&self, live: &Value) -> String {
+    pub(super) fn fingerprint(&self, live: &Value) -> Fingerprint {
         if self.drift.ignored.is_empty() {
             return fingerprint::of(live);
         }
         fingerprint::of(&self.drift.without_ignored(live))
-    }
-
-    /// Names what is applied, so that it is known whether this very object was applied before.
-    pub(super) fn digest(&self) -> String {
-        fleet_planner::digest(self.object.to_string().as_bytes())
     }
 }
 
@@ -150,6 +146,7 @@ impl Cluster {
     ) -> Result<Result<Vec<Target>, String>, Error> {
         let brought = brought_kinds(&rendered);
         let mut targets = Vec::with_capacity(rendered.len());
+        let mut resources = Resources::default();
         for Rendered { mut reference, phase, mut object, health } in rendered {
             let gvk = gvk(&reference);
             let (resource, namespaced, kept) = match self.discovery.resolve(&gvk).await {
@@ -185,10 +182,10 @@ impl Cluster {
             };
             let expressions = Arc::clone(&self.expressions);
             targets.push(Target {
-                reference,
+                reference: Arc::new(reference),
                 phase,
-                object,
-                resource,
+                manifest: Manifest::of(&object),
+                resource: resources.shared(resource),
                 namespaced,
                 kept,
                 drift,
@@ -220,29 +217,25 @@ impl Cluster {
 
     /// Server-side apply of one object.
     pub(super) async fn apply(&self, target: &Target, manager: &str, force: Force) -> Outcome {
-        if let Err(problem) = self.ceilings.check_apply(&target.reference, &target.object) {
+        let object = target.manifest.object();
+        if let Err(problem) = self.ceilings.check_apply(&target.reference, &object) {
             return Outcome::Forbidden(problem);
         }
         if target.kept {
             return self.keep(target).await;
         }
         if target.drift.mode == Mode::CreateOnly || !target.drift.ignored.is_empty() {
-            return self.apply_around(target, manager, force).await;
+            return self.apply_around(target, &object, manager, force).await;
         }
         let api = self.api(target);
-        let applied = api_client::apply::apply(
-            &api,
-            &target.reference.name,
-            manager,
-            force == Force::Yes,
-            &target.object,
-        );
+        let applied =
+            api_client::apply::apply(&api, &target.reference.name, manager, force == Force::Yes, &object);
         outcome(applied.await)
     }
 
     /// [`Self::apply`] of an object of which something is left to others: what is there is looked at first, and applied
     /// over under its version.
-    async fn apply_around(&self, target: &Target, manager: &str, force: Force) -> Outcome {
+    async fn apply_around(&self, target: &Target, wanted: &Value, manager: &str, force: Force) -> Outcome {
         let (api, name) = (self.api(target), &target.reference.name);
         let mut tries = 0;
         loop {
@@ -254,8 +247,8 @@ impl Cluster {
                 Some(live) if target.drift.mode == Mode::CreateOnly => {
                     return Outcome::Applied(Box::new(live));
                 }
-                Some(live) => target.drift.over(&target.object, &live),
-                None => target.object.clone(),
+                Some(live) => target.drift.over(wanted, &live),
+                None => wanted.clone(),
             };
             let applied = api_client::apply::apply(&api, name, manager, force == Force::Yes, &object).await;
             match applied {
@@ -285,7 +278,8 @@ impl Cluster {
         force: Force,
         ours: bool,
     ) -> Outcome {
-        if let Err(problem) = self.ceilings.check_apply(&target.reference, &target.object) {
+        let object = target.manifest.object();
+        if let Err(problem) = self.ceilings.check_apply(&target.reference, &object) {
             return Outcome::Forbidden(problem);
         }
         if target.kept {
@@ -298,8 +292,7 @@ impl Cluster {
         let api = self.api(target);
         let force = force == Force::Yes || ours;
         let answer =
-            api_client::apply::apply_dry_run(&api, &target.reference.name, manager, force, &target.object)
-                .await;
+            api_client::apply::apply_dry_run(&api, &target.reference.name, manager, force, &object).await;
         match answer {
             Err(error) if is_not_found(&error) || cannot_dry_run(&error) => {
                 Outcome::Applied(Box::new(Value::Null))
@@ -381,4 +374,19 @@ pub(super) fn describe(reference: &ObjectReference) -> String {
 }
 
 /// Shared targets by reference.
-pub(super) type Targets = std::collections::BTreeMap<ObjectReference, Arc<Target>>;
+pub(super) type Targets = std::collections::BTreeMap<Arc<ObjectReference>, Arc<Target>>;
+
+/// Kinds of resources, so that a thousand objects of one share it.
+#[derive(Default)]
+struct Resources(Vec<Arc<ApiResource>>);
+
+impl Resources {
+    fn shared(&mut self, resource: ApiResource) -> Arc<ApiResource> {
+        if let Some(known) = self.0.iter().find(|known| ***known == resource) {
+            return Arc::clone(known);
+        }
+        let resource = Arc::new(resource);
+        self.0.push(Arc::clone(&resource));
+        resource
+    }
+}

@@ -53,6 +53,6 @@ impl Enforcer {
             ),
         };
         tracing::info!(assignment = name, "{message}");
-        self.event(severity, reason, message, name, Some(reference.clone())).await;
+        self.event(severity, reason, message, name, Some((**reference).clone())).await;
     }
 }

@@ -112,7 +112,7 @@ impl Cluster {
         let reviews: Api<SelfSubjectAccessReview> = Api::all(self.client().clone());
         match reviews.create(&PostParams::default(), &review).await {
             Ok(review) if review.status.as_ref().is_some_and(|status| status.allowed) => {
-                Outcome::Applied(Box::new(target.object.clone()))
+                Outcome::Applied(Box::new(target.manifest.object()))
             }
             Ok(_) => {
                 let (plural, group) = (&target.resource.plural, &target.resource.group);
@@ -168,7 +168,7 @@ impl Enforcer {
             let targets = active.targets.values().filter(|target| in_force(active, target));
             held.extend(targets.map(|target| HeldPolicy {
                 assignment: active.label.clone(),
-                document: target.object.clone(),
+                document: target.manifest.object(),
             }));
         }
         sender.send_if_modified(|known| {

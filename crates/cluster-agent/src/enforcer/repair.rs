@@ -1,6 +1,7 @@
 //! Drift: seen on a watch, repaired at once, unless somebody else repairs it back every time.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 use agent_protocol::EventSeverity;
@@ -18,7 +19,7 @@ impl Enforcer {
         let Some(reference) = reference(&object) else { return };
         let Some(name) = self.owners.get(&reference).cloned() else { return };
         let drifted = {
-            let Some(active) = self.active.get_mut(&name) else { return };
+            let Some(active) = self.active.get_mut(&*name) else { return };
             let Some(state) = active.states.get_mut(&reference) else { return };
             let Some(target) = active.targets.get(&reference) else { return };
             active.dirty |= state.observe(target, &object);
@@ -34,7 +35,7 @@ impl Enforcer {
     /// An object is gone, or out of sight because its label is.
     pub(super) async fn gone(&mut self, reference: &ObjectReference) {
         let Some(name) = self.owners.get(reference).cloned() else { return };
-        if let Some(active) = self.active.get_mut(&name)
+        if let Some(active) = self.active.get_mut(&*name)
             && let Some(state) = active.states.get_mut(reference)
         {
             state.health = Health::Missing;
@@ -49,17 +50,17 @@ impl Enforcer {
     /// What a fresh list lacks.
     pub(super) async fn listed(&mut self, kind: &(String, String), objects: &HashSet<ObjectReference>) {
         let of_kind =
-            |reference: &&ObjectReference| reference.api_version == kind.0 && reference.kind == kind.1;
+            |reference: &&Arc<ObjectReference>| reference.api_version == kind.0 && reference.kind == kind.1;
         let lacking: Vec<_> = self
             .owners
             .keys()
             .filter(of_kind)
-            .filter(|reference| !objects.contains(*reference))
+            .filter(|reference| !objects.contains(&***reference))
             .cloned()
             .collect();
         for reference in lacking {
             let Some(name) = self.owners.get(&reference).cloned() else { continue };
-            let state = self.active.get(&name).and_then(|active| active.states.get(&reference));
+            let state = self.active.get(&*name).and_then(|active| active.states.get(&reference));
             if state.is_some_and(|state| state.fingerprint.is_some()) {
                 self.repair(&name, &reference, None).await;
             }
@@ -105,7 +106,7 @@ impl Enforcer {
             state.repair_at = Some(now + wait);
             return;
         }
-        let (before, uid) = (state.fingerprint.clone(), state.uid.clone());
+        let (before, uid) = (state.fingerprint, state.uid.clone());
         let manager = active.manager.clone();
         let outcome = self.cluster.acting_for(name).apply(&target, &manager, Force::Yes).await;
         let Some(active) = self.active.get_mut(name) else { return };
@@ -125,7 +126,7 @@ impl Enforcer {
         // Whether our apply changed anything: against what was seen or, when nothing was, against what we left.
         let changed = match &observed {
             Some(observed) => target.fingerprint(observed) != after,
-            None => recreated || before.as_ref() != Some(&after),
+            None => recreated || before != Some(after),
         };
         state.error = None;
         state.fingerprint = Some(after);

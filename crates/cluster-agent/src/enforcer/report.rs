@@ -45,13 +45,15 @@ impl Enforcer {
 }
 
 fn status(active: &Active) -> AssignmentStatus {
-    let mut objects: Vec<ObjectStatus> =
-        active.states.iter().map(|(reference, state)| object_status(reference, state)).collect();
-    objects.sort_by_key(|object| object.health);
-    let healthy = objects.iter().filter(|object| object.health == Health::Healthy).count();
+    let mut states: Vec<_> =
+        active.states.iter().map(|(reference, state)| (health(state), reference, state)).collect();
+    // Stable: objects of one health stay in the order of their names.
+    states.sort_by_key(|(health, ..)| *health);
+    let healthy = states.iter().filter(|(health, ..)| *health == Health::Healthy).count();
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    let (object_count, healthy_count) = (count(objects.len()), count(healthy));
-    objects.truncate(MAX_OBJECTS);
+    let (object_count, healthy_count) = (count(states.len()), count(healthy));
+    let shown = states.into_iter().take(MAX_OBJECTS);
+    let objects = shown.map(|(health, reference, state)| object_status(health, reference, state)).collect();
     let held = active.held.as_ref().map(|(held, _)| held.as_slice()).unwrap_or_default();
     let mut status = AssignmentStatus {
         observed_generation: active.accepted.spec.generation,
@@ -75,19 +77,22 @@ fn forbidden(active: &Active) -> Option<Refusal> {
     Some(Refusal { reason: RefusalReason::Forbidden, message, generation })
 }
 
-fn object_status(reference: &ObjectReference, state: &State) -> ObjectStatus {
-    let (health, message) = match (&state.error, &state.contested) {
-        (Some(error), _) => (Health::Failed, error.clone()),
-        (None, Some(writer)) => (
-            state.health.min(Health::Progressing),
-            format!("two writers fight over it: {writer} and this profile"),
-        ),
-        (None, None) => match &state.drifted {
-            Some(how) => (state.health, format!("{how}; it is only watched")),
-            None => (state.health, state.message.clone()),
-        },
+/// How an object is told to be.
+fn health(state: &State) -> Health {
+    match (&state.error, &state.contested) {
+        (Some(_), _) => Health::Failed,
+        (None, Some(_)) => state.health.min(Health::Progressing),
+        (None, None) => state.health,
+    }
+}
+
+fn object_status(health: Health, reference: &ObjectReference, state: &State) -> ObjectStatus {
+    let mut message = match (&state.error, &state.contested, &state.drifted) {
+        (Some(error), ..) => error.clone(),
+        (None, Some(writer), _) => format!("two writers fight over it: {writer} and this profile"),
+        (None, None, Some(how)) => format!("{how}; it is only watched"),
+        (None, None, None) => state.message.clone(),
     };
-    let mut message = message;
     message.truncate(message.floor_char_boundary(MAX_MESSAGE));
     ObjectStatus { object: reference.clone(), health, message }
 }

@@ -284,28 +284,35 @@ impl Enforcer {
         };
         let acting = self.cluster.acting_for(name);
         for reference in prepared.targets.keys() {
-            if let Some(owner) = self.owners.get(reference).filter(|owner| *owner != name) {
+            if let Some(owner) = self.owners.get(reference).filter(|owner| ***owner != *name) {
                 let problem = format!("{} belongs to assignment {owner} already", describe(reference));
                 return Ok(Err(problem.into()));
             }
         }
         let force = force(prepared.conflicts);
-        let checks = prepared.targets.values().map(|target| {
-            let (cluster, target, manager) = (acting.clone(), target.clone(), active.manager.clone());
-            let ours = active.was_applied(&target.reference);
-            async move { (target.reference.clone(), cluster.preflight(&target, &manager, force, ours).await) }
-        });
+        let checks = prepared.targets.values();
+        let checks = checks.map(|target| (Arc::clone(target), active.was_applied(&target.reference)));
         let checks: Vec<_> = checks.collect();
-        let answers: Vec<_> = stream::iter(checks).buffered(TOGETHER).collect().await;
+        // What a check under way and its answer take is there for a few at once, not for all.
+        let mut answers = stream::iter(checks)
+            .map(|(target, ours)| {
+                let (cluster, manager) = (acting.clone(), active.manager.clone());
+                async move {
+                    let outcome = cluster.preflight(&target, &manager, force, ours).await;
+                    (target, outcome)
+                }
+            })
+            .buffered(TOGETHER);
         let (mut problems, mut forbidden) = (Vec::new(), false);
-        for (reference, outcome) in answers {
+        while let Some((target, outcome)) = answers.next().await {
+            let reference = &*target.reference;
             forbidden |= matches!(outcome, Outcome::Forbidden(_));
             match outcome {
                 Outcome::Applied(_) => {}
-                Outcome::Forbidden(problem) => problems.push(format!("{}: {problem}", describe(&reference))),
-                Outcome::Rejected(problem) => problems.push(format!("{}: {problem}", describe(&reference))),
+                Outcome::Forbidden(problem) => problems.push(format!("{}: {problem}", describe(reference))),
+                Outcome::Rejected(problem) => problems.push(format!("{}: {problem}", describe(reference))),
                 Outcome::Later(problem) => {
-                    return Err(Error::Invalid(format!("{}: {problem}", describe(&reference))));
+                    return Err(Error::Invalid(format!("{}: {problem}", describe(reference))));
                 }
             }
         }
@@ -332,9 +339,9 @@ impl Enforcer {
         progress.pruned = None;
         progress.layers_begun = 0;
         for reference in prepared.targets.keys() {
-            if !progress.inventory.iter().any(|item| item.object == *reference) {
+            if !progress.inventory.iter().any(|item| item.object == **reference) {
                 progress.inventory.push(InventoryItem {
-                    object: reference.clone(),
+                    object: (**reference).clone(),
                     applied: false,
                     digest: None,
                 });
@@ -354,10 +361,11 @@ impl Enforcer {
 
     fn adopt_targets(&mut self, name: &str, active: &mut Active, prepared: Prepared) {
         self.release(name);
+        let owner: Arc<str> = name.into();
         active.states.retain(|reference, _| prepared.targets.contains_key(reference));
         for reference in prepared.targets.keys() {
-            self.owners.insert(reference.clone(), name.to_owned());
-            active.states.entry(reference.clone()).or_default();
+            self.owners.insert(Arc::clone(reference), Arc::clone(&owner));
+            active.states.entry(Arc::clone(reference)).or_default();
         }
         active.targets = prepared.targets;
         active.target_namespace = prepared.target_namespace;
@@ -368,7 +376,7 @@ impl Enforcer {
 
     /// Objects of an assignment are nobody's any more.
     pub(super) fn release(&mut self, name: &str) {
-        self.owners.retain(|_, owner| owner != name);
+        self.owners.retain(|_, owner| **owner != *name);
     }
 
     fn narrow_watches(&mut self) {

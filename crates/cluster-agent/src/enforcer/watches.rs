@@ -15,6 +15,8 @@ use super::Input;
 
 /// Kinds watched at most; a profile of more kinds is refused by its size long before.
 const MAX_KINDS: usize = 500;
+/// Objects of one page of a list: what is read of them is there as whole trees until the last of the page was looked at.
+const PAGE: u32 = 100;
 
 /// The watches of an enforcer; dropping them ends them.
 pub(super) struct Watches {
@@ -60,7 +62,7 @@ impl Watches {
 }
 
 async fn follow(api: Api<DynamicObject>, kind: (String, String), inputs: mpsc::Sender<Input>) {
-    let config = watcher::Config::default().labels(LABEL_ASSIGNMENT);
+    let config = watcher::Config::default().labels(LABEL_ASSIGNMENT).page_size(PAGE);
     let mut events = std::pin::pin!(watcher::watcher(api, config).default_backoff());
     let mut listed = HashSet::new();
     while let Some(event) = events.next().await {
