@@ -140,6 +140,18 @@ pub fn track_update(
     put_managed_fields(new, managed.encode(sent));
 }
 
+/// Whether anybody ever applied the object.
+#[must_use]
+pub fn was_applied(object: &Value) -> bool {
+    let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+    entries.into_iter().any(|entry| entry["operation"] == "Apply")
+}
+
+/// Takes out who owns its fields. A later apply then begins with `before-first-apply`.
+pub fn forget_owners(object: &mut Value) {
+    take_managed_fields(object);
+}
+
 /// The object after `manager` has applied `config` onto `live` (`None`: there is no object yet), managedFields included.
 /// Equal to `live` when the apply changes nothing. `reset` and `others` are as for [`track_update`].
 ///

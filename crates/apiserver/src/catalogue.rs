@@ -19,7 +19,7 @@ use crate::registry::strategy::Strategy;
 pub mod builtin;
 mod definition;
 
-pub use definition::{Conversion, DefinedVersion, Definition, DefinitionError};
+pub use definition::{Conversion, DefinedVersion, Definition, DefinitionError, Ownership};
 
 /// A served subresource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,8 +164,12 @@ impl Catalogue {
     ///
     /// # Errors
     /// When the definition lacks what serving needs.
-    pub fn with_custom_resource(mut self, definition: &Value) -> Result<Self, DefinitionError> {
-        self.add(&Arc::new(Definition::fixed(definition)?));
+    pub fn with_custom_resource(
+        mut self,
+        definition: &Value,
+        ownership: Ownership,
+    ) -> Result<Self, DefinitionError> {
+        self.add(&Arc::new(Definition::fixed(definition, ownership)?));
         self.fixed = (self.resources.len(), self.hidden.len());
         self.sort();
         Ok(self)

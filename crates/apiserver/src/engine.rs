@@ -10,7 +10,7 @@ use api_machinery::{patch, validation};
 use kube_objects::{Reason, Status, StatusCause, StatusDetails};
 use serde_json::Value;
 
-use crate::catalogue::Resource;
+use crate::catalogue::{Ownership, Resource};
 use crate::handlers::create::seconds;
 use crate::handlers::{Call, conversion};
 use crate::registry::custom;
@@ -178,6 +178,11 @@ fn ignored(call: &Call, object: &Value) -> FieldSet {
 pub(crate) fn track(call: &Call, live: Option<&Value>, object: &mut Value) {
     if call.applying() {
         return;
+    }
+    let ownership = call.resource.definition.as_ref().map(|definition| definition.ownership);
+    if ownership == Some(Ownership::FromFirstApply) && !live.is_some_and(apply::was_applied) {
+        // What an earlier release recorded goes with the next write.
+        return apply::forget_owners(object);
     }
     let owner = Owner::of(call);
     let reset = if live.is_none() { ignored(call, object) } else { FieldSet::default() };

@@ -39,7 +39,7 @@ mod webhook_client;
 pub use admission::object_rules::ObjectRules;
 pub use admission::pod_security::PodSecurityConfiguration;
 pub use admission::write_rights::{Keeper, Kept, NeededRight, WriteRights};
-pub use catalogue::{Catalogue, Definition, Resource, Subresource};
+pub use catalogue::{Catalogue, Definition, Ownership, Resource, Subresource};
 pub use extension::{Body, BoxError, Extension, ExtensionService};
 pub use node_connection::{LogOptions, LogStream, NodeConnection, PodReference};
 pub use registry::fence::Fence;

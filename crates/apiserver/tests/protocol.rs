@@ -26,6 +26,8 @@ mod https;
 mod lists;
 #[path = "protocol/overload.rs"]
 mod overload;
+#[path = "protocol/ownership.rs"]
+mod ownership;
 #[path = "protocol/protobuf.rs"]
 mod protobuf;
 
@@ -36,7 +38,11 @@ struct Subject {
 
 impl Subject {
     async fn start() -> Self {
-        let options = Options::new(Arc::new(MemoryStore::default()), Catalogue::cluster());
+        Self::serving(Arc::default(), Catalogue::cluster()).await
+    }
+
+    async fn serving(store: Arc<MemoryStore>, catalogue: Catalogue) -> Self {
+        let options = Options::new(store, catalogue);
         let service = Service::new(options).await.unwrap();
         let handle = service.handle();
         let stop = CancellationToken::new();

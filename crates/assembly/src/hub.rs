@@ -10,7 +10,8 @@ use std::time::Duration;
 use access::authorization::{Attributes, Belongings, Guard, Scopes};
 use access::certificates::{ClientSubject, ServerNames, requested_pin};
 use apiserver::{
-    Body, Catalogue, Connected, Connector, Extension, Keeper, Kept, NeededRight, ObjectRules, WriteRights,
+    Body, Catalogue, Connected, Connector, Extension, Keeper, Kept, NeededRight, ObjectRules, Ownership,
+    WriteRights,
 };
 use fleet_objects::{SYSTEM_NAMESPACE, partition_cluster, project};
 use http_body_util::BodyExt as _;
@@ -286,8 +287,13 @@ pub(crate) fn catalogue() -> Result<Catalogue, AssemblyError> {
     fleet_objects::custom_resource_definitions().iter().try_fold(
         Catalogue::control_plane(),
         |catalogue, definition| {
+            let ownership = if fleet_objects::is_written_by_programs(definition) {
+                Ownership::FromFirstApply
+            } else {
+                Ownership::FromCreation
+            };
             catalogue
-                .with_custom_resource(definition)
+                .with_custom_resource(definition, ownership)
                 .map_err(|error| AssemblyError::new("failed to serve the fleet's kinds", error.into()))
         },
     )

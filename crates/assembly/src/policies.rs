@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use apiserver::Catalogue;
+use apiserver::{Catalogue, Ownership};
 use cluster_agent::audit::{
     Finding, Judged, Policies, PolicyDocuments, PolicyEngine, ServedKind, Surroundings as InCluster,
 };
@@ -29,7 +29,7 @@ impl CatalogueKinds {
     /// When a definition lacks what serving needs.
     pub fn with<'a>(definitions: impl IntoIterator<Item = &'a Value>) -> Result<Self, AssemblyError> {
         let add = |catalogue: Catalogue, definition| {
-            let added = catalogue.with_custom_resource(definition);
+            let added = catalogue.with_custom_resource(definition, Ownership::FromCreation);
             added.map_err(|error| AssemblyError::new("cannot use a custom resource definition", error.into()))
         };
         definitions.into_iter().try_fold(Catalogue::cluster(), add).map(Self)

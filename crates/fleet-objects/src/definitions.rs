@@ -34,9 +34,34 @@ pub fn custom_resource_definitions() -> Vec<Value> {
     .collect()
 }
 
+/// Those of them that the hub and its agents write, and people read: by the definition's name.
+const WRITTEN_BY_PROGRAMS: [&str; 7] = [
+    "assignments.fleet.fairlead.dev",
+    "clusters.fleet.fairlead.dev",
+    "compliancereports.fleet.fairlead.dev",
+    "testexecutions.fleet.fairlead.dev",
+    "testtriggerassignments.fleet.fairlead.dev",
+    "clusterprofiles.multicluster.x-k8s.io",
+    "placementdecisions.multicluster.x-k8s.io",
+];
+
+/// Whether objects of a definition are written by the hub and its agents; there are some for each cluster. People at most
+/// label them.
+#[must_use]
+pub fn is_written_by_programs(definition: &Value) -> bool {
+    definition["metadata"]["name"].as_str().is_some_and(|name| WRITTEN_BY_PROGRAMS.contains(&name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_programs_write_is_defined() {
+        let all = custom_resource_definitions();
+        let written = all.iter().filter(|definition| is_written_by_programs(definition));
+        assert_eq!(written.count(), WRITTEN_BY_PROGRAMS.len());
+    }
 
     #[test]
     fn every_definition_is_structural_and_has_a_status_and_columns() {

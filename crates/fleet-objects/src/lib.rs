@@ -35,7 +35,7 @@ pub use cluster::{
     Registration, TaintEffect,
 };
 pub use conditions::{ConditionChange, condition, condition_is_true, set_condition};
-pub use definitions::custom_resource_definitions;
+pub use definitions::{custom_resource_definitions, is_written_by_programs};
 pub use multicluster::LABEL_CLUSTER_SET;
 pub use names::{
     ADOPT_AND_KEEP, ADOPT_AND_PRUNE, AGENT_GROUP, ANNOTATION_ADOPT, ANNOTATION_CONFIRM_DELETIONS,

@@ -86,6 +86,18 @@ impl Conversion {
     }
 }
 
+/// From when on it is recorded who owns an object's fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ownership {
+    /// From its creation, as of every kind of a cluster.
+    #[default]
+    FromCreation,
+    /// From its first server-side apply: for kinds that programs write and hardly anybody applies, whose managedFields would be
+    /// a third of what is stored. Who applies to such an object finds it owned by `before-first-apply`, as upstream has it of
+    /// objects that it did not track (its `SkipNonAppliedManager`).
+    FromFirstApply,
+}
+
 /// A definition as it is served.
 pub struct Definition {
     /// `widgets.example.com`.
@@ -114,6 +126,8 @@ pub struct Definition {
     pub terminating: bool,
     /// `status.acceptedNames`.
     pub accepted_names: Value,
+    /// From when on it is recorded who owns fields of its objects.
+    pub ownership: Ownership,
     /// Names everything that the form of its objects depends on.
     pub shape: [u8; 32],
     /// Set when another shape has taken its place, or none: watches of its objects end.
@@ -136,11 +150,12 @@ impl Definition {
     }
 
     /// Of a document compiled into the program: established without anybody's doing.
-    pub(crate) fn fixed(value: &Value) -> Result<Self, DefinitionError> {
+    pub(crate) fn fixed(value: &Value, ownership: Ownership) -> Result<Self, DefinitionError> {
         let mut value = value.clone();
         api_machinery::custom_resource::normal::normalise(&mut value);
         status::accept(&mut value, &status::NamesInUse::default(), "");
-        Self::of(&value, Bytes::from(value.to_string()), None)
+        let own = Self::of(&value, Bytes::from(value.to_string()), None)?;
+        Ok(Self { ownership, ..own })
     }
 
     fn of(value: &Value, document: Bytes, older: Option<&Arc<Self>>) -> Result<Self, DefinitionError> {
@@ -186,6 +201,7 @@ impl Definition {
             terminating: status::is_true(value, "Terminating"),
             accepted_names: value["status"]["acceptedNames"].clone(),
             conversion: Conversion::read(&spec["conversion"]),
+            ownership: Ownership::default(),
             retired: older.map(|older| older.retired.clone()).unwrap_or_default(),
             shape,
             document,
@@ -361,7 +377,8 @@ mod tests {
 
     #[test]
     fn served_versions_are_found_where_they_are_served() {
-        let catalogue = Catalogue::control_plane().with_custom_resource(&definition()).unwrap();
+        let catalogue =
+            Catalogue::control_plane().with_custom_resource(&definition(), Ownership::default()).unwrap();
         let widgets = catalogue.find("example.com", "v1", "widgets").unwrap();
         assert!(widgets.namespaced && widgets.custom && widgets.has_status());
         assert_eq!((widgets.singular.as_str(), &widgets.short_names[..]), ("widget", &["wd".to_owned()][..]));
@@ -376,7 +393,8 @@ mod tests {
     fn a_definition_without_its_names_is_refused_by_name_and_field() {
         let mut definition = definition();
         definition["spec"]["names"]["kind"] = Value::Null;
-        let refused = Catalogue::control_plane().with_custom_resource(&definition).unwrap_err();
+        let refused =
+            Catalogue::control_plane().with_custom_resource(&definition, Ownership::default()).unwrap_err();
         assert_eq!(
             refused.to_string(),
             "custom resource definition \"widgets.example.com\" has no usable `spec.names.kind`"
@@ -386,7 +404,7 @@ mod tests {
     #[test]
     fn labels_leave_the_shape_and_what_was_compiled_alone() {
         let mut value = definition();
-        let first = Arc::new(Definition::fixed(&value).unwrap());
+        let first = Arc::new(Definition::fixed(&value, Ownership::default()).unwrap());
         value["metadata"]["labels"] = json!({ "a": "b" });
         let bytes = Bytes::from(value.to_string());
         let second = Definition::read(&bytes, Some(&first));

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::catalogue::Ownership;
 
 fn documents() -> OpenApi {
     let definition = json!({
@@ -12,7 +13,7 @@ fn documents() -> OpenApi {
             } } }],
         },
     });
-    let catalogue = Catalogue::cluster().with_custom_resource(&definition).unwrap();
+    let catalogue = Catalogue::cluster().with_custom_resource(&definition, Ownership::default()).unwrap();
     OpenApi::new(Arc::new(catalogue), "v1.36.0")
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use access::certificates::{ClientSubject, ServerNames};
 use access::tls::{ClientIdentity, ServerCertificate, server_config};
 use access::{Authenticator, CertificateAuthority};
+use apiserver::Ownership;
 use apiserver::aggregation::{FRONT_PROXY_NAME, FrontProxy};
 use arc_swap::ArcSwap;
 use base64::Engine as _;
@@ -54,7 +55,8 @@ async fn pair() -> (Running, Running, Value) {
     let front = CertificateAuthority::ephemeral("front").unwrap();
     let names = ServerNames { dns: vec!["sample.default.svc".to_owned()], addresses: Vec::new() };
     let certificate = ServerCertificate::new(&serving.issue_server("sample", &names, HOUR).unwrap()).unwrap();
-    let catalogue = Catalogue::control_plane().with_custom_resource(&definition()).unwrap();
+    let catalogue =
+        Catalogue::control_plane().with_custom_resource(&definition(), Ownership::default()).unwrap();
     let behind = Options {
         authenticator: Some(
             Authenticator::new(true)
