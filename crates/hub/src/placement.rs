@@ -28,8 +28,8 @@ use fleet_objects::{
 use fleet_planner::assignment::Wanted;
 use fleet_planner::cluster_view::ClusterView;
 use fleet_planner::placement::{Asked, Choice, Guarded, decide_all};
-use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt, stream};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::PartialObjectMeta;
@@ -80,7 +80,7 @@ struct Decided {
     undecided: BTreeSet<String>,
     /// What each cluster holds by this placement: names of assignments. Of other profiles than the placement's where that
     /// named another one before.
-    held: BTreeMap<String, BTreeSet<String>>,
+    held: withdrawal::Held,
     /// Of these, what nothing brings to the cluster any more.
     lost: BTreeMap<String, BTreeSet<String>>,
     /// What nothing brings, and stays since it is not known whether the cluster would be chosen.
@@ -202,27 +202,30 @@ async fn pass(shared: &Shared, caches: &Caches, profiles: &mut Profiles) -> Pass
     let namespaces = clusters.iter().map(|cluster| partition_namespace(&cluster.name_any())).collect();
     let assignments = by_partition(&namespaces, caches.assignments.list());
     profiles.remember(shared, rollouts::earlier(caches)).await;
-    let views: BTreeMap<String, ClusterView> =
-        clusters.iter().map(|cluster| (cluster.name_any(), ClusterView::from(&**cluster))).collect();
     let unbound = going::bind(shared, caches).await;
     complete &= unbound.is_empty();
-    let mut decided = decide(shared, caches, profiles, &clusters, &assignments, &unbound);
+    let views: Vec<ClusterView> = clusters.iter().map(|cluster| ClusterView::from(&**cluster)).collect();
+    let mut decided = decide(shared, caches, profiles, &views, &assignments, &unbound);
     withdrawal::judge(shared, &mut decided, &assignments);
     let looked = rollouts::govern(shared, caches, profiles, &clusters, &assignments, &mut decided).await;
     complete &= !looked.incomplete;
-    let (wanted, mut keep) = wanted(shared, &mut decided, profiles, &views, &assignments);
+    let (mut wanted, mut keep) = wanted(shared, &mut decided, profiles, &views, &assignments);
+    // What is written from here on stays: the less is there meanwhile, the closer together it lies.
+    drop(views);
     let unclaimed = withdrawal::unclaimed(&clusters, &decided, &wanted, &assignments);
     for (cluster, names) in &unclaimed {
         keep.entry(cluster.clone()).or_default().extend(names.iter().cloned());
     }
     let windows = withdrawal::windows(&decided);
-    let nothing = BTreeMap::new();
-    let mut partitions: Vec<BoxFuture<'_, bool>> = Vec::with_capacity(clusters.len());
+    let mut partitions = FuturesUnordered::new();
     for cluster in &clusters {
+        if partitions.len() >= TOGETHER {
+            complete &= partitions.next().await.unwrap_or(true);
+        }
         let name = cluster.name_any();
         let existing = assignments.get(&partition_namespace(&name)).map_or(&[][..], Vec::as_slice);
         let intent = partition::Intent {
-            wanted: wanted.get(&name).unwrap_or(&nothing),
+            wanted: wanted.remove(&name).unwrap_or_default(),
             keep: keep.get(&name),
             unclaimed: unclaimed.get(&name),
             windows: windows.get(&name),
@@ -234,9 +237,8 @@ async fn pass(shared: &Shared, caches: &Caches, profiles: &mut Profiles) -> Pass
             });
             done.is_ok()
         };
-        partitions.push(reconciled.boxed());
+        partitions.push(reconciled);
     }
-    let mut partitions = stream::iter(partitions).buffer_unordered(TOGETHER);
     while let Some(done) = partitions.next().await {
         complete &= done;
     }
@@ -286,7 +288,7 @@ fn decide(
     shared: &Shared,
     caches: &Caches,
     profiles: &Profiles,
-    clusters: &[Arc<Cluster>],
+    views: &[ClusterView],
     assignments: &ByPartition,
     unbound: &BTreeMap<String, String>,
 ) -> Vec<Decided> {
@@ -294,7 +296,6 @@ fn decide(
     placements.retain(|placement| !going::is_gone(&**placement));
     let age = |placement: &Placement| placement.metadata.creation_timestamp.as_ref().map(|time| time.0);
     placements.sort_by_key(|placement| (age(placement), placement.namespace(), placement.name_any()));
-    let views: Vec<ClusterView> = clusters.iter().map(|cluster| ClusterView::from(&**cluster)).collect();
     let spec = |placement: &Arc<Placement>| {
         let spec =
             shared.projects.restrict(&placement.namespace().unwrap_or_default(), placement.spec.clone());
@@ -314,7 +315,7 @@ fn decide(
         asked.push(Asked { name, profile, spec, already, chosen });
         held.push(holds);
     }
-    let decided = decide_all(&asked, &views, &*shared.expressions);
+    let decided = decide_all(&asked, views, &*shared.expressions);
     let each = placements.iter().zip(held).zip(decided);
     each.map(|((placement, held), Choice { decisions, problem: unchosen, undecided })| {
         let profile = profile_of(placement);
@@ -357,9 +358,10 @@ fn wanted(
     shared: &Shared,
     decided: &mut [Decided],
     profiles: &Profiles,
-    views: &BTreeMap<String, ClusterView>,
+    views: &[ClusterView],
     assignments: &ByPartition,
 ) -> (WantedByCluster, KeepByCluster) {
+    let views: BTreeMap<&str, &ClusterView> = views.iter().map(|view| (view.name.as_str(), view)).collect();
     let (mut wanted, mut keep) = (WantedByCluster::new(), KeepByCluster::new());
     for one in decided {
         let name = assignment_name(&one.profile.namespace, &one.profile.name);
@@ -372,7 +374,7 @@ fn wanted(
         }
         for decision in one.decisions.iter().filter(|decision| decision.selected) {
             let cluster = &decision.cluster;
-            let Some(view) = views.get(cluster) else { continue };
+            let Some(view) = views.get(cluster.as_str()) else { continue };
             let entry = match &one.governed {
                 Some(governed) => {
                     let existing = rollouts::present(assignments, one, cluster);

@@ -198,7 +198,10 @@ impl Service {
                 (Inbox::open(options.data_dir.join("inbox"), options.inbox, key.clone()).await?, key)
             }
         };
-        let clusters = ObjectCache::start(Api::all(options.client.clone()), CacheOptions::new("clusters"));
+        let clusters = ObjectCache::start(
+            Api::all(options.client.clone()),
+            CacheOptions::new("clusters").strip(tighten),
+        );
         let projects = Projects::start(options.client.clone());
         let logs = test_runs::Options {
             log_dir: options.data_dir.join("test-logs"),
@@ -360,5 +363,14 @@ impl Shared {
             cluster_status::take_ping(status, &report)
         });
         written.await.map(drop).inspect_err(|_| self.presence.unreport(cluster))
+    }
+}
+
+/// There are thousands of them for as long as the hub runs, and reading leaves a list with room for what does not come.
+fn tighten(cluster: &mut Cluster) {
+    if let Some(status) = &mut cluster.status {
+        status.api_groups.shrink_to_fit();
+        status.held.shrink_to_fit();
+        status.conditions.shrink_to_fit();
     }
 }

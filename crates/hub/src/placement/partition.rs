@@ -34,7 +34,7 @@ const ADOPTION_REFUSED: &str = "AdoptionRefused";
 /// What a partition should be.
 pub(super) struct Intent<'a> {
     /// What it should hold.
-    pub(super) wanted: &'a BTreeMap<String, Wanted>,
+    pub(super) wanted: BTreeMap<String, Wanted>,
     /// What is left as it is.
     pub(super) keep: Option<&'a BTreeSet<String>>,
     /// Of that, what no placement speaks of.
@@ -70,7 +70,7 @@ pub(super) async fn reconcile(
     partition.existing.retain(|name, _| !kept(name));
     partition.held.retain(|name, _| !kept(name));
     let decided =
-        if cluster.spec.paused { Plan::default() } else { plan(intent.wanted, &partition, &shared.epoch) };
+        if cluster.spec.paused { Plan::default() } else { plan(&intent.wanted, &partition, &shared.epoch) };
     if decided.steps.iter().any(|step| matches!(step, Step::Remove { .. }))
         && decided.floor > status.generation_floor
     {

@@ -19,8 +19,12 @@ use super::{ByPartition, Caches, Decided, KeepByCluster, WantedByCluster, placem
 use crate::error::Error;
 use crate::service::Shared;
 
-/// By placement and cluster: names of assignments that say that something should be there.
-pub(super) type ByPlacement = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
+/// By cluster: names of assignments that say that something should be there, each once. (A list: mostly it is one, and a set of
+/// one takes ten times as much.)
+pub(super) type Held = BTreeMap<String, Vec<String>>;
+
+/// The same by placement.
+pub(super) type ByPlacement = BTreeMap<String, Held>;
 
 /// What every cluster holds, by the placement that brought it.
 pub(super) fn by_placement(assignments: &ByPartition) -> ByPlacement {
@@ -31,7 +35,7 @@ pub(super) fn by_placement(assignments: &ByPartition) -> ByPlacement {
         for assignment in present {
             let Some(placement) = &assignment.spec.placement else { continue };
             let held = by.entry(placement.clone()).or_default().entry(cluster.to_owned()).or_default();
-            held.insert(assignment.name.to_string());
+            held.push(assignment.name.to_string());
         }
     }
     by
@@ -48,12 +52,12 @@ pub(super) fn is_restored(shared: &Shared, placement: &Placement) -> bool {
 pub(super) fn chosen_before<'a>(
     shared: &Shared,
     placement: &'a Placement,
-    holds: &BTreeMap<String, BTreeSet<String>>,
+    holds: &Held,
     own: &str,
 ) -> BTreeSet<&'a str> {
     let status = placement.status.as_ref().filter(|_| !is_restored(shared, placement));
     let selected = status.into_iter().flat_map(|status| &status.decisions).filter(|one| one.selected);
-    let fits = |cluster: &&str| holds.get(*cluster).is_none_or(|names| names.contains(own));
+    let fits = |cluster: &&str| holds.get(*cluster).is_none_or(|names| names.iter().any(|name| name == own));
     selected.map(|decision| decision.cluster.as_str()).filter(fits).collect()
 }
 
