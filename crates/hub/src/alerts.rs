@@ -16,7 +16,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_protocol::TOKEN_SECRET_TYPE;
 use api_client::{CacheOptions, ObjectCache};
 use fleet_objects::alert::{
     Alert, AlertReceiver, AlertRule, AlertRuleStatus, AlertSilence, AlertSilenceSpec, AlertState,
@@ -27,10 +26,8 @@ use fleet_objects::rollout::Rollout;
 use fleet_objects::{Assignment, Cluster, SYSTEM_NAMESPACE};
 use fleet_planner::alerts::{self, Fleet, Judged, REFRESH};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -38,6 +35,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::known_secrets::{self, KnownSecrets};
 use crate::outbound::Outbound;
 use crate::service::Shared;
 use deliver::{Delivery, Notice, Outcome};
@@ -120,20 +118,13 @@ fn shorten(assignment: &mut Assignment) {
     }
 }
 
-/// Of a Secret its uid and version count here.
-fn bare(secret: &mut PartialObjectMeta<Secret>) {
-    secret.metadata.annotations = None;
-    secret.metadata.labels = None;
-    secret.metadata.owner_references = None;
-}
-
 struct Alerts {
     shared: Arc<Shared>,
     rules: ObjectCache<AlertRule>,
     receivers: ObjectCache<AlertReceiver>,
     silences: ObjectCache<AlertSilence>,
-    /// Which Secrets receivers may take something from, in which version, and nothing of what they say.
-    secrets: ObjectCache<PartialObjectMeta<Secret>>,
+    /// Which Secrets receivers may take something from.
+    secrets: KnownSecrets,
     changed: Arc<Notify>,
     outbound: Outbound,
     /// By name: uid and alerts as they are; the cache may be behind what was written.
@@ -151,10 +142,7 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
     let rules = ObjectCache::start(Api::all(client.clone()), CacheOptions::new("alert rules"));
     let receivers = ObjectCache::start(Api::all(client.clone()), CacheOptions::new("alert receivers"));
     let silences = ObjectCache::start(Api::all(client.clone()), CacheOptions::new("alert silences"));
-    let secrets: ObjectCache<PartialObjectMeta<Secret>> = ObjectCache::start(
-        Api::namespaced(client, SYSTEM_NAMESPACE),
-        CacheOptions::new("alerts: secrets").fields(format!("type!={TOKEN_SECRET_TYPE}")).strip(bare),
-    );
+    let secrets = known_secrets::follow(Api::namespaced(client, SYSTEM_NAMESPACE), "alerts: secrets");
     let tell = |changed: &Arc<Notify>| {
         let changed = changed.clone();
         move || changed.notify_one()

@@ -16,6 +16,7 @@ mod former;
 pub mod guard;
 mod inbox;
 mod issuer;
+mod known_secrets;
 mod materialise;
 mod outbound;
 mod placement;

@@ -17,7 +17,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_protocol::TOKEN_SECRET_TYPE;
 use api_client::ObjectCache;
 use fleet_objects::multicluster::PlacementDecision;
 use fleet_objects::rollout::Rollout;
@@ -31,12 +30,11 @@ use fleet_planner::placement::{Asked, Choice, Guarded, decide_all};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
-use kube::core::PartialObjectMeta;
 use kube::{Api, ResourceExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::known_secrets::{self, KnownSecrets};
 use crate::service::Shared;
 use known::KnownAssignment;
 use profiles::Profiles;
@@ -65,7 +63,7 @@ pub(crate) struct Caches {
     /// Of those that went, what agents may hold on.
     lost: lost::Lost,
     /// Which Secrets there are, and nothing of what they say.
-    secrets: ObjectCache<PartialObjectMeta<Secret>>,
+    secrets: KnownSecrets,
 }
 
 /// One placement with what it decided.
@@ -116,10 +114,7 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
             KnownAssignment::from,
         ),
         lost: lost::Lost::default(),
-        secrets: ObjectCache::start(
-            Api::all(all()),
-            api_client::CacheOptions::new("secrets").fields(format!("type!={TOKEN_SECRET_TYPE}")).strip(bare),
-        ),
+        secrets: known_secrets::follow(Api::all(all()), "secrets"),
     };
     caches.lost.follow(&caches.assignments, shared.epoch.clone());
     let wake = Arc::new(tokio::sync::Notify::new());
@@ -171,13 +166,6 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
             () = again => {}
         }
     }
-}
-
-/// Of a Secret its name and uid count here.
-fn bare(secret: &mut PartialObjectMeta<Secret>) {
-    secret.metadata.annotations = None;
-    secret.metadata.labels = None;
-    secret.metadata.owner_references = None;
 }
 
 impl Passed {

@@ -11,7 +11,7 @@ use fleet_objects::rollout::RolloutSpec;
 use fleet_objects::source::SourceSpec;
 use fleet_objects::{GROUP, PlacementSpec, ProfileSpec};
 use fleet_planner::validation::profile::Others;
-use fleet_planner::validation::{FieldError, Languages, alert, placement, profile, rollout};
+use fleet_planner::validation::{FieldError, FieldPath, Languages, alert, placement, profile, rollout};
 use kube_objects::{StatusCause, Write};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -78,6 +78,13 @@ fn judge(kind: &str, spec: &Value, others: Others, languages: Languages<'_>) -> 
         "Source" => of::<SourceSpec>(spec, sources::check::problems),
         _ => Vec::new(),
     }
+}
+
+/// Something wrong without what was given: URLs and headers may hold secrets, where the words do not say it already.
+pub(crate) fn nameless(at: &FieldPath, detail: impl Into<String>) -> FieldError {
+    let mut error = FieldError::invalid(at, Value::Null, detail);
+    error.bad_value = None;
+    error
 }
 
 /// What does not fit the kind's schema is the schema's to tell.

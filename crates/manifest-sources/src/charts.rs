@@ -15,6 +15,7 @@ use serde::Deserialize;
 use crate::archive;
 use crate::client::{Client, Got, Login};
 use crate::error::{Error, aside};
+use crate::oci::is_digest;
 use crate::process::Surroundings;
 use crate::provenance::{self, Expected, Keyring, MAX_PROVENANCE};
 use crate::shown::shown;
@@ -230,7 +231,7 @@ pub fn check_repository(url: &str, plain_http: bool) -> Result<(), Error> {
 /// # Errors
 /// When it is not.
 pub fn check_digest(digest: &str) -> Result<(), Error> {
-    if digest.strip_prefix("sha256:").is_some_and(fleet_planner::is_digest) {
+    if is_digest(digest) {
         return Ok(());
     }
     Err(Error::Invalid("digest must be sha256: and 64 hexadecimal digits".to_owned()))

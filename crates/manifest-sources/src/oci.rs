@@ -237,7 +237,7 @@ async fn provenance_of(
     blob(client, place, &layer.digest, MAX_PROVENANCE).await
 }
 
-fn is_digest(text: &str) -> bool {
+pub(crate) fn is_digest(text: &str) -> bool {
     text.strip_prefix("sha256:").is_some_and(fleet_planner::is_digest)
 }
 

@@ -180,11 +180,15 @@ impl Cluster {
                 Ok(drift) => drift,
                 Err(problem) => return Ok(Err(format!("{}: {problem}", describe(&reference)))),
             };
+            let manifest = match Manifest::of(&object) {
+                Ok(manifest) => manifest,
+                Err(problem) => return Ok(Err(format!("{}: {problem}", describe(&reference)))),
+            };
             let expressions = Arc::clone(&self.expressions);
             targets.push(Target {
                 reference: Arc::new(reference),
                 phase,
-                manifest: Manifest::of(&object),
+                manifest,
                 resource: resources.shared(resource),
                 namespaced,
                 kept,
@@ -228,8 +232,13 @@ impl Cluster {
             return self.apply_around(target, &object, manager, force).await;
         }
         let api = self.api(target);
-        let applied =
-            api_client::apply::apply(&api, &target.reference.name, manager, force == Force::Yes, &object);
+        let applied = api_client::apply::apply(
+            &api,
+            &target.reference.name,
+            manager,
+            force == Force::Yes,
+            &target.manifest,
+        );
         outcome(applied.await)
     }
 
@@ -292,7 +301,8 @@ impl Cluster {
         let api = self.api(target);
         let force = force == Force::Yes || ours;
         let answer =
-            api_client::apply::apply_dry_run(&api, &target.reference.name, manager, force, &object).await;
+            api_client::apply::apply_dry_run(&api, &target.reference.name, manager, force, &target.manifest)
+                .await;
         match answer {
             Err(error) if is_not_found(&error) || cannot_dry_run(&error) => {
                 Outcome::Applied(Box::new(Value::Null))

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use api_client::ObjectCache;
 use fleet_objects::alert::{
     Alert, AlertReceiver, AlertState, AlertmanagerReceiver, EmailReceiver, SecretKey, WebhookReceiver,
 };
@@ -12,12 +11,12 @@ use fleet_planner::alerts::{REFRESH, message};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
-use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
 use super::mail::{self, Letter};
 use crate::cluster_status;
+use crate::known_secrets::KnownSecrets;
 use crate::outbound::{Outbound, Refusal, signature};
 
 /// Tries of one notice: with the waits between them some two minutes. What fires still is tried anew later.
@@ -53,7 +52,7 @@ pub(super) enum Outcome {
 }
 
 /// Another one whenever people change a receiver, or a Secret that it names, or make either anew.
-pub(super) fn version(receiver: &AlertReceiver, secrets: &ObjectCache<PartialObjectMeta<Secret>>) -> String {
+pub(super) fn version(receiver: &AlertReceiver, secrets: &KnownSecrets) -> String {
     let generation = receiver.metadata.generation.unwrap_or_default();
     let mut version = format!("{}/{generation}", receiver.uid().unwrap_or_default());
     for key in secrets_of(receiver) {

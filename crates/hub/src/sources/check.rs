@@ -16,6 +16,7 @@ use manifest_sources::{charts, check_openpgp_keys, check_path, check_release};
 
 use super::due::INTERVALS;
 use super::pull::Failure;
+use crate::validation::nameless;
 
 /// Layers of a source, and places that all of them together may be kept at: each takes some disk while it is fetched.
 const MAX_LAYERS: usize = 64;
@@ -117,7 +118,6 @@ impl Found {
         self.all.push(Problem { error, layer: self.layer.clone(), hinders });
     }
 
-    /// What was given is not repeated: URLs may hold secrets, where the words do not say it already.
     fn wrong(&mut self, at: &FieldPath, detail: impl Into<String>) {
         self.push(nameless(at, detail), true);
     }
@@ -293,12 +293,6 @@ impl Found {
             self.wrong(&at.child("values"), "values are an object");
         }
     }
-}
-
-fn nameless(at: &FieldPath, detail: impl Into<String>) -> FieldError {
-    let mut error = FieldError::invalid(at, serde_json::Value::Null, detail);
-    error.bad_value = None;
-    error
 }
 
 #[cfg(test)]

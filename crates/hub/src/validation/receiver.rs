@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use fleet_objects::alert::{AlertReceiverSpec, EmailReceiver, MailTls, SecretKey};
 use fleet_planner::validation::{FieldError, FieldPath};
 
+use super::nameless;
 use crate::alerts::mail;
 use crate::outbound::{self, Refusal};
 
@@ -37,11 +38,8 @@ pub(super) fn problems(spec: &AlertReceiverSpec) -> Vec<FieldError> {
 struct Found(Vec<FieldError>);
 
 impl Found {
-    /// What was given is not repeated: headers and URLs may hold secrets, where the words do not say it already.
     fn wrong(&mut self, at: &FieldPath, detail: impl Into<String>) {
-        let mut error = FieldError::invalid(at, serde_json::Value::Null, detail);
-        error.bad_value = None;
-        self.0.push(error);
+        self.0.push(nameless(at, detail));
     }
 
     fn refused<T>(&mut self, at: &FieldPath, outcome: Result<T, Refusal>) {
